@@ -1,0 +1,17 @@
+// Command assay is trusted launch and attestation for machines you run yourself.
+package main
+
+import (
+	"crypto/rand"
+	"os"
+	"time"
+
+	"github.com/assay-project/assay/internal/cli"
+)
+
+func main() {
+	os.Exit(cli.Main(&cli.Env{
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Getenv: os.Getenv, Now: time.Now, Rand: rand.Reader,
+	}, os.Args[1:]))
+}

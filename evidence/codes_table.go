@@ -1,0 +1,22 @@
+package evidence
+
+import (
+	"slices"
+	"strings"
+)
+
+// CodeInfo explains a [Code] to the person who has to act on it.
+type CodeInfo struct {
+	Code    Code
+	Meaning string   // one sentence: what was found
+	Causes  []string // likely first
+	Action  string   // what to do next
+}
+
+// Codes returns the table of all reason codes, sorted by code. Codes are never
+// renamed or reused.
+func Codes() []CodeInfo { return codes }
+
+var codes = slices.SortedFunc(slices.Values(slices.Concat(
+	serviceCodes,
+)), func(a, b CodeInfo) int { return strings.Compare(string(a.Code), string(b.Code)) })

@@ -1,0 +1,126 @@
+// Package cli is the command line of assay: one file per subcommand, each of
+// which reads its flags, calls a library and prints.
+//
+// The command lines, JSON shapes and exit statuses of docs/cli.md are a
+// contract with other programs. Start with [Main].
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// Env is what a command may touch of its process.
+type Env struct {
+	Stdin  io.Reader
+	Stdout io.Writer // results only
+	Stderr io.Writer // everything else
+	Getenv func(string) string
+	Now    func() time.Time
+	Rand   io.Reader
+}
+
+// The exit statuses that docs/cli.md fixes.
+const (
+	exitOK       = 0
+	exitRefused  = 1 // the answer is no
+	exitUnusable = 2 // the input or the command line cannot be used
+)
+
+// An exitError ends the program with a status. Err is printed unless it is nil,
+// as when the result on standard output says it all.
+type exitError struct {
+	status int
+	err    error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.status)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// refused ends with status 1 and prints nothing more.
+func refused() error { return &exitError{status: exitRefused} }
+
+// refusedBy ends with status 1 and prints err.
+func refusedBy(err error) error { return &exitError{exitRefused, err} }
+
+// Main runs the command line args (without the program's name) and returns the
+// exit status. Every error that is not an exitError is unusable input.
+func Main(env *Env, args []string) int {
+	root := newRoot(env)
+	root.SetArgs(args)
+	err := root.Execute()
+	if err == nil {
+		return exitOK
+	}
+	var exit *exitError
+	if !errors.As(err, &exit) {
+		exit = &exitError{exitUnusable, err}
+	}
+	if exit.err != nil {
+		fmt.Fprintf(env.Stderr, "assay: %v\n", exit.err)
+	}
+	return exit.status
+}
+
+func newRoot(env *Env) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "assay",
+		Short:         "Trusted launch and attestation for machines you run yourself",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetIn(env.Stdin)
+	root.SetOut(env.Stdout)
+	root.SetErr(env.Stderr)
+	root.AddCommand(commands(env)...)
+	return root
+}
+
+// printJSON writes v as the one JSON value on standard output.
+func printJSON(env *Env, v any) error {
+	enc := json.NewEncoder(env.Stdout)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+// An outputFormat is the value of -o.
+type outputFormat string
+
+// addOutputFlag declares -o with the formats that a command knows; the first is the default.
+func addOutputFlag(cmd *cobra.Command, formats ...string) *outputFormat {
+	f := outputFormat(formats[0])
+	cmd.Flags().VarP(&outputValue{&f, formats}, "output", "o", fmt.Sprintf("output format, one of %v", formats))
+	return &f
+}
+
+type outputValue struct {
+	to    *outputFormat
+	known []string
+}
+
+func (v *outputValue) String() string { return string(*v.to) }
+
+func (v *outputValue) Type() string { return "format" }
+
+// Set accepts a known format.
+func (v *outputValue) Set(s string) error {
+	for _, k := range v.known {
+		if s == k {
+			*v.to = outputFormat(s)
+			return nil
+		}
+	}
+	return fmt.Errorf("want one of %v", v.known)
+}

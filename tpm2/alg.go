@@ -1,0 +1,107 @@
+// Package tpm2 has the structures, constants, names and computations of
+// TPM 2.0 that both sides of a TPM share.
+//
+// It proves nothing: a decoded structure is what somebody sent. Whether a
+// quote is genuine is for evidence/tpm to say. Start with [Public] and [Attest].
+//
+// TPM 2.0 Library, Part 2: Structures, version 1.83.
+package tpm2
+
+import (
+	"crypto"
+	_ "crypto/sha1"   // a bank that is parsed, never trusted alone
+	_ "crypto/sha256" // the mandatory bank
+	_ "crypto/sha3"   // banks of newer TPMs
+	_ "crypto/sha512" // SHA-384 and SHA-512 banks
+	"fmt"
+)
+
+// Alg is a TPM_ALG_ID (Part 2, 6.3).
+type Alg uint16
+
+// Algorithm identifiers of the TCG Algorithm Registry.
+const (
+	AlgError     Alg = 0x0000
+	AlgRSA       Alg = 0x0001
+	AlgSHA1      Alg = 0x0004
+	AlgHMAC      Alg = 0x0005
+	AlgAES       Alg = 0x0006
+	AlgMGF1      Alg = 0x0007
+	AlgKeyedHash Alg = 0x0008
+	AlgXOR       Alg = 0x000A
+	AlgSHA256    Alg = 0x000B
+	AlgSHA384    Alg = 0x000C
+	AlgSHA512    Alg = 0x000D
+	AlgNull      Alg = 0x0010
+	AlgSM3       Alg = 0x0012
+	AlgRSASSA    Alg = 0x0014
+	AlgRSAES     Alg = 0x0015
+	AlgRSAPSS    Alg = 0x0016
+	AlgOAEP      Alg = 0x0017
+	AlgECDSA     Alg = 0x0018
+	AlgECDH      Alg = 0x0019
+	AlgECDAA     Alg = 0x001A
+	AlgECSchnorr Alg = 0x001C
+	AlgKDF1      Alg = 0x0020 // KDF1_SP800_56A
+	AlgKDF2      Alg = 0x0021
+	AlgKDFa      Alg = 0x0022 // KDF1_SP800_108
+	AlgECC       Alg = 0x0023
+	AlgSymCipher Alg = 0x0025
+	AlgSHA3x256  Alg = 0x0027
+	AlgSHA3x384  Alg = 0x0028
+	AlgSHA3x512  Alg = 0x0029
+	AlgCMAC      Alg = 0x003F
+	AlgCTR       Alg = 0x0040
+	AlgOFB       Alg = 0x0041
+	AlgCBC       Alg = 0x0042
+	AlgCFB       Alg = 0x0043
+	AlgECB       Alg = 0x0044
+)
+
+// hashes gives what this package knows of each hash algorithm.
+// SM3 has a size, so that logs with an SM3 bank parse, and no implementation.
+var hashes = map[Alg]struct {
+	name string
+	size int
+	hash crypto.Hash
+}{
+	AlgSHA1:     {"sha1", 20, crypto.SHA1},
+	AlgSHA256:   {"sha256", 32, crypto.SHA256},
+	AlgSHA384:   {"sha384", 48, crypto.SHA384},
+	AlgSHA512:   {"sha512", 64, crypto.SHA512},
+	AlgSM3:      {"sm3_256", 32, 0},
+	AlgSHA3x256: {"sha3_256", 32, crypto.SHA3_256},
+	AlgSHA3x384: {"sha3_384", 48, crypto.SHA3_384},
+	AlgSHA3x512: {"sha3_512", 64, crypto.SHA3_512},
+}
+
+// MaxDigest is the size in bytes of the longest digest of any hash known here.
+const MaxDigest = 64
+
+// DigestSize returns the size in bytes of a digest by a, 0 when a is no known hash.
+func (a Alg) DigestSize() int { return hashes[a].size }
+
+// Hash returns Go's hash for a; ok is false when there is none (SM3, or no hash at all).
+func (a Alg) Hash() (h crypto.Hash, ok bool) {
+	h = hashes[a].hash
+	return h, h != 0 && h.Available()
+}
+
+// BankName returns the name of a PCR bank, "sha256" for [AlgSHA256], as used in
+// every JSON shape of this project; other algorithms give their number in hex.
+func (a Alg) BankName() string {
+	if h, ok := hashes[a]; ok {
+		return h.name
+	}
+	return fmt.Sprintf("%#04x", uint16(a))
+}
+
+// AlgOfBank is the inverse of [Alg.BankName]; ok is false for an unknown name.
+func AlgOfBank(name string) (a Alg, ok bool) {
+	for a, h := range hashes {
+		if h.name == name {
+			return a, true
+		}
+	}
+	return AlgError, false
+}

@@ -1,0 +1,395 @@
+// Package wire lays out binary structures once, for both directions.
+//
+// A structure has one method, Wire(*Codec), that names its fields in the
+// standard's order; [Decode] and [Encode] run it either way. The package proves
+// nothing about the meaning of a value: it only holds that lengths are bounded,
+// that nothing is allocated before its bytes are there, and that every byte of
+// the input is used.
+//
+// Read [Codec] first. Big endian is the order of TPM 2.0 (Part 2, 4.2);
+// [DecodeLE] and [EncodeLE] serve UEFI and the TCG event log.
+package wire
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+)
+
+// The kinds of failure. A caller maps them to the response codes or reason
+// codes of its own format; [Error] says where in the input each was met.
+var (
+	// ErrShort is a structure that ends before its last field.
+	ErrShort = errors.New("input ends too early")
+	// ErrTrailing is input left over after the last field.
+	ErrTrailing = errors.New("input continues after the structure")
+	// ErrSize is a length or count above the limit of its field.
+	ErrSize = errors.New("length exceeds its limit")
+	// ErrSelector is a union selector that names no member.
+	ErrSelector = errors.New("selector is not known")
+	// ErrRange is a value outside the set that its type allows.
+	ErrRange = errors.New("value is out of range")
+	// ErrReserved is a reserved field that is not zero.
+	ErrReserved = errors.New("reserved field is not zero")
+)
+
+// An Error says at which byte of the input decoding stopped, and why.
+type Error struct {
+	Offset int   // bytes from the start of the input
+	Err    error // one of the kinds above, or what a Wire method gave to [Codec.Fail]
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("at byte %d: %v", e.Offset, e.Err) }
+
+// Unwrap gives the kind of failure.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Layout is a structure that can lay itself out.
+type Layout interface {
+	// Wire passes each field to c in the standard's order. It must not read a
+	// field before it has been passed, and must stop when c has failed only
+	// where going on would be wrong: after a failure every call is a no-op.
+	Wire(c *Codec)
+}
+
+// A Codec carries one structure in one direction. The first error sticks.
+// It is not safe for concurrent use.
+type Codec struct {
+	buf      []byte
+	off      int // next byte to read; unused when encoding
+	base     int // offset of buf in the outermost input, for errors
+	order    byteOrder
+	decoding bool
+	err      error
+}
+
+type byteOrder interface {
+	binary.ByteOrder
+	binary.AppendByteOrder
+}
+
+// Decode fills v from the whole of in, big endian. Byte slices in v alias in.
+func Decode(in []byte, v Layout) error { return decode(in, v, binary.BigEndian) }
+
+// DecodeLE is [Decode] for little-endian structures.
+func DecodeLE(in []byte, v Layout) error { return decode(in, v, binary.LittleEndian) }
+
+func decode(in []byte, v Layout, order byteOrder) error {
+	c := Codec{buf: in, decoding: true, order: order}
+	v.Wire(&c)
+	c.finish()
+	return c.err
+}
+
+// DecodePrefix fills v from the start of in, big endian, and returns what follows it.
+func DecodePrefix(in []byte, v Layout) (rest []byte, err error) {
+	return decodePrefix(in, v, binary.BigEndian)
+}
+
+// DecodePrefixLE is [DecodePrefix] for little-endian structures.
+func DecodePrefixLE(in []byte, v Layout) (rest []byte, err error) {
+	return decodePrefix(in, v, binary.LittleEndian)
+}
+
+func decodePrefix(in []byte, v Layout, order byteOrder) ([]byte, error) {
+	c := Codec{buf: in, decoding: true, order: order}
+	v.Wire(&c)
+	if c.err != nil {
+		return nil, c.err
+	}
+	return in[c.off:], nil
+}
+
+// Encode returns v in big-endian order. It fails when v breaks a limit of its own layout.
+func Encode(v Layout) ([]byte, error) { return appendTo(nil, v, binary.BigEndian) }
+
+// EncodeLE is [Encode] for little-endian structures.
+func EncodeLE(v Layout) ([]byte, error) { return appendTo(nil, v, binary.LittleEndian) }
+
+// Append is [Encode] onto the end of dst.
+func Append(dst []byte, v Layout) ([]byte, error) { return appendTo(dst, v, binary.BigEndian) }
+
+func appendTo(dst []byte, v Layout, order byteOrder) ([]byte, error) {
+	c := Codec{buf: dst, order: order}
+	v.Wire(&c)
+	if c.err != nil {
+		return nil, c.err
+	}
+	return c.buf, nil
+}
+
+// Decoding reports whether c fills structures (true) or writes them (false).
+func (c *Codec) Decoding() bool { return c.decoding }
+
+// Err returns the first failure, or nil.
+func (c *Codec) Err() error { return c.err }
+
+// Remaining returns how many bytes of the input are left; 0 when encoding.
+func (c *Codec) Remaining() int {
+	if !c.decoding {
+		return 0
+	}
+	return len(c.buf) - c.off
+}
+
+// Fail records err at the present offset unless c has failed before.
+// Wire methods use it for rules of their own; err is best one of the kinds above.
+func (c *Codec) Fail(err error) {
+	if c.err != nil {
+		return
+	}
+	at := c.off
+	if !c.decoding {
+		at = len(c.buf)
+	}
+	c.err = &Error{Offset: c.base + at, Err: err}
+}
+
+// Check fails c with err unless ok; for ranges and selectors.
+func (c *Codec) Check(ok bool, err error) {
+	if !ok {
+		c.Fail(err)
+	}
+}
+
+func (c *Codec) finish() {
+	if c.err == nil && c.off != len(c.buf) {
+		c.Fail(ErrTrailing)
+	}
+}
+
+// take returns the next n bytes of the input, or nil and a failure.
+func (c *Codec) take(n int) []byte {
+	if c.err != nil {
+		return nil
+	}
+	if n > len(c.buf)-c.off {
+		c.Fail(ErrShort)
+		return nil
+	}
+	b := c.buf[c.off : c.off+n : c.off+n]
+	c.off += n
+	return b
+}
+
+// U8 lays out one byte.
+func U8[T ~uint8](c *Codec, v *T) {
+	if !c.decoding {
+		if c.err == nil {
+			c.buf = append(c.buf, byte(*v))
+		}
+		return
+	}
+	if b := c.take(1); b != nil {
+		*v = T(b[0])
+	}
+}
+
+// U16 lays out two bytes.
+func U16[T ~uint16](c *Codec, v *T) {
+	if !c.decoding {
+		if c.err == nil {
+			c.buf = c.order.AppendUint16(c.buf, uint16(*v))
+		}
+		return
+	}
+	if b := c.take(2); b != nil {
+		*v = T(c.order.Uint16(b))
+	}
+}
+
+// U32 lays out four bytes.
+func U32[T ~uint32](c *Codec, v *T) {
+	if !c.decoding {
+		if c.err == nil {
+			c.buf = c.order.AppendUint32(c.buf, uint32(*v))
+		}
+		return
+	}
+	if b := c.take(4); b != nil {
+		*v = T(c.order.Uint32(b))
+	}
+}
+
+// U64 lays out eight bytes.
+func U64[T ~uint64](c *Codec, v *T) {
+	if !c.decoding {
+		if c.err == nil {
+			c.buf = c.order.AppendUint64(c.buf, uint64(*v))
+		}
+		return
+	}
+	if b := c.take(8); b != nil {
+		*v = T(c.order.Uint64(b))
+	}
+}
+
+// Bool lays out one byte that is 0 or 1 (TPMI_YES_NO; Part 2, 9.2).
+func (c *Codec) Bool(v *bool) {
+	var b uint8
+	if *v {
+		b = 1
+	}
+	U8(c, &b)
+	if c.err != nil {
+		return
+	}
+	c.Check(b <= 1, ErrRange)
+	*v = b == 1
+}
+
+// Bytes lays out a fixed array: len(b) bytes, copied.
+func (c *Codec) Bytes(b []byte) {
+	if !c.decoding {
+		if c.err == nil {
+			c.buf = append(c.buf, b...)
+		}
+		return
+	}
+	copy(b, c.take(len(b)))
+}
+
+// Zero lays out n reserved bytes, which must be zero.
+func (c *Codec) Zero(n int) {
+	if !c.decoding {
+		if c.err == nil {
+			c.buf = append(c.buf, make([]byte, n)...)
+		}
+		return
+	}
+	for _, b := range c.take(n) {
+		if b != 0 {
+			c.Fail(ErrReserved)
+			return
+		}
+	}
+}
+
+// Raw lays out exactly n bytes. When decoding, *b aliases the input.
+func (c *Codec) Raw(b *[]byte, n int) {
+	if !c.decoding {
+		c.Check(len(*b) == n, ErrSize)
+		if c.err == nil {
+			c.buf = append(c.buf, *b...)
+		}
+		return
+	}
+	if n < 0 {
+		c.Fail(ErrSize)
+		return
+	}
+	if in := c.take(n); in != nil {
+		*b = in
+	}
+}
+
+// Rest lays out all that is left of the input, or the whole of *b.
+// When decoding, *b aliases the input.
+func (c *Codec) Rest(b *[]byte) {
+	if !c.decoding {
+		c.Raw(b, len(*b))
+		return
+	}
+	c.Raw(b, len(c.buf)-c.off)
+}
+
+// Sized16 lays out a 16-bit length and that many bytes, at most limit (TPM2B_*;
+// Part 2, 10.4). When decoding, *b aliases the input and is never nil.
+func (c *Codec) Sized16(b *[]byte, limit int) {
+	limit = min(limit, math.MaxUint16)
+	c.Check(c.decoding || len(*b) <= limit, ErrSize)
+	n := uint16(len(*b)) // bounded by the check above
+	U16(c, &n)
+	c.sized(b, int(n), limit)
+}
+
+// Sized32 lays out a 32-bit length and that many bytes, at most limit.
+// When decoding, *b aliases the input and is never nil.
+func (c *Codec) Sized32(b *[]byte, limit int) {
+	limit = min(limit, math.MaxInt32)
+	c.Check(c.decoding || len(*b) <= limit, ErrSize)
+	n := uint32(len(*b)) // bounded by the check above
+	U32(c, &n)
+	if c.err == nil && int64(n) > int64(limit) {
+		c.Fail(ErrSize)
+	}
+	c.sized(b, int(n), limit)
+}
+
+func (c *Codec) sized(b *[]byte, n, limit int) {
+	if c.err != nil {
+		return
+	}
+	if n > limit {
+		c.Fail(ErrSize)
+		return
+	}
+	c.Raw(b, n)
+}
+
+// Inner16 lays out a 16-bit length and a structure that must fill it exactly
+// (TPM2B of a structure; Part 2, 10.4). It must not be longer than limit.
+func (c *Codec) Inner16(v Layout, limit int) {
+	if !c.decoding {
+		c.encodeInner16(v, limit)
+		return
+	}
+	start := c.base + c.off + 2
+	var in []byte
+	c.Sized16(&in, limit)
+	if c.err != nil {
+		return
+	}
+	inner := Codec{buf: in, base: start, decoding: true, order: c.order}
+	v.Wire(&inner)
+	inner.finish()
+	c.err = inner.err
+}
+
+func (c *Codec) encodeInner16(v Layout, limit int) {
+	if c.err != nil {
+		return
+	}
+	at := len(c.buf)
+	c.buf = append(c.buf, 0, 0)
+	v.Wire(c)
+	n := len(c.buf) - at - 2
+	c.Check(n <= min(limit, math.MaxUint16), ErrSize)
+	if c.err == nil {
+		c.order.PutUint16(c.buf[at:], uint16(n)) // bounded by the check above
+	}
+}
+
+// LayoutOf is a pointer to T that lays T out.
+type LayoutOf[T any] interface {
+	*T
+	Layout
+}
+
+// List32 lays out a 32-bit count and that many structures, at most limit
+// (TPML_*; Part 2, 10.9). Memory grows with the elements read, not with the count.
+func List32[T any, P LayoutOf[T]](c *Codec, v *[]T, limit int) {
+	c.Check(c.decoding || len(*v) <= limit, ErrSize)
+	n := uint32(len(*v)) // bounded by the check above
+	U32(c, &n)
+	if c.err != nil {
+		return
+	}
+	if int64(n) > int64(limit) {
+		c.Fail(ErrSize)
+		return
+	}
+	if c.decoding {
+		*v = nil
+	}
+	for i := range int(n) {
+		if c.decoding {
+			*v = append(*v, *new(T))
+		}
+		P(&(*v)[i]).Wire(c)
+		if c.err != nil {
+			return
+		}
+	}
+}

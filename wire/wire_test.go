@@ -1,0 +1,208 @@
+package wire_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"github.com/assay-project/assay/wire"
+)
+
+type pair struct {
+	Kind uint16
+	Data []byte
+}
+
+func (p *pair) Wire(c *wire.Codec) {
+	wire.U16(c, &p.Kind)
+	c.Check(p.Kind != 0xffff || c.Err() != nil, wire.ErrSelector)
+	c.Sized16(&p.Data, 8)
+}
+
+type outer struct {
+	Flag  bool
+	Inner pair
+	List  []pair
+	Magic [3]byte
+	Big   uint64
+	Blob  []byte
+	Tail  []byte
+}
+
+func (o *outer) Wire(c *wire.Codec) {
+	c.Bool(&o.Flag)
+	c.Inner16(&o.Inner, 64)
+	wire.List32(c, &o.List, 3)
+	c.Bytes(o.Magic[:])
+	c.Zero(2)
+	wire.U64(c, &o.Big)
+	c.Sized32(&o.Blob, 16)
+	wire.U8(c, &o.Magic[0])
+	c.Rest(&o.Tail)
+}
+
+func sample() outer {
+	return outer{
+		Flag: true, Inner: pair{7, []byte("in")}, List: []pair{{1, []byte{}}, {2, []byte("xy")}},
+		Magic: [3]byte{1, 2, 3}, Big: 1 << 40, Blob: []byte("blob"), Tail: []byte{},
+	}
+}
+
+func TestRoundTripBothOrders(t *testing.T) {
+	for name, dir := range map[string]struct {
+		enc func(wire.Layout) ([]byte, error)
+		dec func([]byte, wire.Layout) error
+	}{
+		"big":    {wire.Encode, wire.Decode},
+		"little": {wire.EncodeLE, wire.DecodeLE},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := sample()
+			b, err := dir.enc(&in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out outer
+			if err := dir.dec(b, &out); err != nil {
+				t.Fatal(err)
+			}
+			again, err := dir.enc(&out)
+			if err != nil || !bytes.Equal(b, again) {
+				t.Errorf("second encoding = %x, %v, want %x", again, err, b)
+			}
+		})
+	}
+}
+
+func TestEveryProperPrefixIsRefused(t *testing.T) {
+	in := sample()
+	b, err := wire.Encode(&in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range b {
+		if err := wire.Decode(b[:n], new(outer)); !errors.Is(err, wire.ErrShort) {
+			t.Errorf("Decode of %d of %d bytes = %v, want ErrShort", n, len(b), err)
+		}
+	}
+}
+
+func TestDecodeNamesTheFaultAndItsPlace(t *testing.T) {
+	for name, tc := range map[string]struct {
+		in   []byte
+		want error
+		at   int
+	}{
+		"exact":           {[]byte{0, 1, 0, 1, 9}, nil, 0},
+		"trailing":        {[]byte{0, 1, 0, 1, 9, 9}, wire.ErrTrailing, 5},
+		"over the limit":  {append([]byte{0, 1, 0, 9}, make([]byte, 9)...), wire.ErrSize, 4},
+		"unknown kind":    {[]byte{0xff, 0xff, 0, 0}, wire.ErrSelector, 2},
+		"length past end": {[]byte{0, 1, 0, 8, 1}, wire.ErrShort, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := wire.Decode(tc.in, new(pair))
+			if !errors.Is(err, tc.want) {
+				t.Fatalf("Decode(%x) = %v, want %v", tc.in, err, tc.want)
+			}
+			var at *wire.Error
+			if errors.As(err, &at) && at.Offset != tc.at {
+				t.Errorf("Decode(%x) fails at byte %d, want %d", tc.in, at.Offset, tc.at)
+			}
+		})
+	}
+}
+
+type wrapped struct{ P pair }
+
+func (w *wrapped) Wire(c *wire.Codec) { c.Inner16(&w.P, 64) }
+
+func TestInnerUsesItsWholeLength(t *testing.T) {
+	for name, tc := range map[string]struct {
+		in   []byte
+		want error
+	}{
+		"exact":     {[]byte{0, 5, 0, 1, 0, 1, 9}, nil},
+		"too long":  {[]byte{0, 6, 0, 1, 0, 1, 9, 9}, wire.ErrTrailing},
+		"too short": {[]byte{0, 4, 0, 1, 0, 1, 9}, wire.ErrShort},
+		"empty":     {[]byte{0, 0}, wire.ErrShort},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := wire.Decode(tc.in, new(wrapped)); !errors.Is(err, tc.want) {
+				t.Errorf("Decode(%x) = %v, want %v", tc.in, err, tc.want)
+			}
+		})
+	}
+}
+
+type list struct{ L []pair }
+
+func (l *list) Wire(c *wire.Codec) { wire.List32(c, &l.L, 1<<30) }
+
+func TestACountAllocatesNothing(t *testing.T) {
+	in := []byte{0x3f, 0xff, 0xff, 0xff, 0, 1}
+	if n := testing.AllocsPerRun(100, func() {
+		if err := wire.Decode(in, new(list)); !errors.Is(err, wire.ErrShort) {
+			t.Fatalf("Decode = %v, want ErrShort", err)
+		}
+	}); n > 5 {
+		t.Errorf("a list of 2^30 claimed elements made %v allocations, want at most 5", n)
+	}
+}
+
+func TestEncodeRefusesWhatDecodeWouldRefuse(t *testing.T) {
+	for name, v := range map[string]wire.Layout{
+		"buffer over its limit": &pair{1, make([]byte, 9)},
+		"list over its limit":   &outer{List: make([]pair, 4)},
+		"inner fault":           &wrapped{pair{1, make([]byte, 9)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if b, err := wire.Encode(v); !errors.Is(err, wire.ErrSize) {
+				t.Errorf("Encode = %x, %v, want ErrSize", b, err)
+			}
+		})
+	}
+}
+
+func TestReservedAndBoolAreExact(t *testing.T) {
+	in := sample()
+	b, err := wire.Encode(&in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reserved := bytes.Index(b, []byte{1, 2, 3, 0, 0}) + 3
+	for at, want := range map[int]error{0: wire.ErrRange, reserved: wire.ErrReserved} {
+		bad := bytes.Clone(b)
+		bad[at] = 2
+		if err := wire.Decode(bad, new(outer)); !errors.Is(err, want) {
+			t.Errorf("Decode with byte %d = 2: %v, want %v", at, err, want)
+		}
+	}
+}
+
+func TestDecodePrefixReturnsTheRest(t *testing.T) {
+	rest, err := wire.DecodePrefix([]byte{0, 1, 0, 1, 9, 8, 7}, new(pair))
+	if err != nil || !bytes.Equal(rest, []byte{8, 7}) {
+		t.Errorf("DecodePrefix = %x, %v, want 0807", rest, err)
+	}
+	if _, err := wire.DecodePrefixLE([]byte{1}, new(pair)); !errors.Is(err, wire.ErrShort) {
+		t.Errorf("DecodePrefixLE of one byte = %v, want ErrShort", err)
+	}
+}
+
+func FuzzOuter(f *testing.F) {
+	in := sample()
+	b, err := wire.Encode(&in)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, in []byte) {
+		var v outer
+		if wire.Decode(in, &v) != nil {
+			return
+		}
+		if v.Magic[0] != in[len(in)-len(v.Tail)-1] {
+			t.Fatalf("the last field decoded is not the last byte before the rest")
+		}
+	})
+}
