@@ -1,0 +1,48 @@
+//go:build unix
+
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// lockName is the file in a folder that carries its lock. It is never removed:
+// a process that waits on a removed file would hold a lock that nobody sees.
+const lockName = "lock"
+
+// A Lock is one process's hold on a folder. The system releases it when the
+// process ends, however it ends.
+type Lock struct{ file *os.File }
+
+// LockDir takes dir, which must exist, for this process alone. The error wraps
+// [ErrLocked] when another process, or another Lock of this one, has it. The
+// caller closes the Lock.
+func LockDir(dir string) (*Lock, error) {
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock %q: %w", dir, err)
+	}
+	if err := flock(f); err != nil {
+		f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			err = ErrLocked
+		}
+		return nil, fmt.Errorf("lock %q: %w", dir, err)
+	}
+	return &Lock{f}, nil
+}
+
+func flock(f *os.File) error {
+	for {
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
+}
+
+// Close gives the folder back.
+func (l *Lock) Close() error { return l.file.Close() }
