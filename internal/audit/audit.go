@@ -13,7 +13,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Hash is the SHA-256 digest of an entry.
@@ -52,13 +54,52 @@ type Head struct {
 	Hash Hash   `json:"hash"`
 }
 
-// Link returns e as the entry that follows head. Its time is kept to the
-// microsecond in UTC, which is what every store gives back.
+// Link returns e as the entry that follows head, in the one spelling that every
+// store and JSON give back: its time to the microsecond in UTC, its texts UTF-8
+// without NUL, its Detail compact.
 func Link(head Head, e Entry) Entry {
 	e.Seq, e.Prev = head.Seq+1, head.Hash
 	e.Time = e.Time.UTC().Truncate(time.Microsecond)
+	for _, s := range []*string{&e.Actor, &e.Action, &e.Subject, &e.Outcome} {
+		*s = text(*s)
+	}
+	e.Detail = compact(e.Detail)
 	e.Hash = e.sum()
 	return e
+}
+
+// text replaces what JSON (RFC 8259, 8.1) or a database cannot carry: an entry
+// with a hostile name in it must be kept, not refused.
+func text(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\ufffd"), "\x00", "\ufffd")
+}
+
+// compact gives Detail the spelling that encoding/json keeps. What is no JSON
+// becomes a JSON string, so that it is kept too.
+func compact(detail json.RawMessage) json.RawMessage {
+	if len(detail) == 0 {
+		return nil
+	}
+	if !json.Valid(detail) || !utf8.Valid(detail) {
+		detail, _ = json.Marshal(string(detail)) // strings always marshal
+		return detail
+	}
+	out, err := json.Marshal(detail)
+	if err != nil {
+		panic("unreachable: valid JSON does not marshal: " + err.Error())
+	}
+	return out
+}
+
+// UnmarshalJSON reads an entry however it was indented. It does not check the
+// chain: that is [Verifier.Next].
+func (e *Entry) UnmarshalJSON(b []byte) error {
+	type plain Entry
+	if err := json.Unmarshal(b, (*plain)(e)); err != nil {
+		return err
+	}
+	e.Detail = compact(e.Detail)
+	return nil
 }
 
 // Head returns the head of the chain that ends with e.
@@ -110,7 +151,7 @@ func (v *Verifier) Next(e Entry) error {
 func (v *Verifier) Head() Head { return v.head }
 
 // Reached checks that the chain still holds a head that was noted earlier; call
-// it when the walk passes or ends. A chain that is shorter lost its tail.
+// it when the walk has ended, with the hashes that it passed. A chain that is shorter lost its tail.
 func (v *Verifier) Reached(noted Head, at func(seq uint64) (Hash, bool)) error {
 	if noted.Seq > v.head.Seq {
 		return &BreakError{v.head.Seq + 1, fmt.Sprintf("missing: the chain once reached entry %d", noted.Seq)}
