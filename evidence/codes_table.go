@@ -19,4 +19,5 @@ func Codes() []CodeInfo { return codes }
 
 var codes = slices.SortedFunc(slices.Values(slices.Concat(
 	serviceCodes,
+	windowsCodes,
 )), func(a, b CodeInfo) int { return strings.Compare(string(a.Code), string(b.Code)) })
