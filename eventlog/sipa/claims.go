@@ -318,11 +318,12 @@ func (c *collector) elamDrivers() (found []string, pcrs []int, why evidence.Code
 	if c.broken != "" {
 		return nil, nil, c.broken
 	}
+	listed := c.sameModules()
 	for _, m := range c.modules {
 		if !m.isELAM() {
 			continue
 		}
-		if !m.Validated.IsTrue() || !c.sameModules() {
+		if !m.Validated.IsTrue() || !listed {
 			return nil, c.modulePCRs(), codeNotValidated
 		}
 		found = append(found, m.Name())

@@ -24,6 +24,9 @@ type Module struct {
 	Validated evidence.Value
 }
 
+// maxModuleFields bounds the tags of one module; the header knows 15.
+const maxModuleFields = 64
+
 // Name is the last element of the path.
 func (m Module) Name() string { return m.Path[strings.LastIndexByte(m.Path, '\\')+1:] }
 
@@ -40,8 +43,8 @@ func (c *collector) module(m Measured, t Tag) {
 		return
 	}
 	mod := Module{PCR: m.PCR, Event: m.Event}
-	ok := true
-	for i, f := range t.Members {
+	ok := len(t.Members) <= maxModuleFields
+	for i, f := range t.Members[:min(len(t.Members), maxModuleFields)] {
 		if slices.ContainsFunc(t.Members[:i], func(before Tag) bool { return before.ID == f.ID }) {
 			ok = false // a second value would contradict the first
 			break

@@ -74,6 +74,9 @@ func Parse(data []byte) ([]Tag, error) {
 }
 
 func parse(data []byte, budget *int) ([]Tag, error) {
+	if len(data) == 0 {
+		return nil, ErrShort
+	}
 	own := min(*budget, maxTags)
 	left := own
 	tags, err := members(data, 0, &left)
