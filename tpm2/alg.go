@@ -23,6 +23,7 @@ type Alg uint16
 const (
 	AlgError     Alg = 0x0000
 	AlgRSA       Alg = 0x0001
+	AlgTDES      Alg = 0x0003
 	AlgSHA1      Alg = 0x0004
 	AlgHMAC      Alg = 0x0005
 	AlgAES       Alg = 0x0006
@@ -34,6 +35,7 @@ const (
 	AlgSHA512    Alg = 0x000D
 	AlgNull      Alg = 0x0010
 	AlgSM3       Alg = 0x0012
+	AlgSM4       Alg = 0x0013
 	AlgRSASSA    Alg = 0x0014
 	AlgRSAES     Alg = 0x0015
 	AlgRSAPSS    Alg = 0x0016
@@ -41,12 +43,15 @@ const (
 	AlgECDSA     Alg = 0x0018
 	AlgECDH      Alg = 0x0019
 	AlgECDAA     Alg = 0x001A
+	AlgSM2       Alg = 0x001B
 	AlgECSchnorr Alg = 0x001C
+	AlgECMQV     Alg = 0x001D
 	AlgKDF1      Alg = 0x0020 // KDF1_SP800_56A
 	AlgKDF2      Alg = 0x0021
 	AlgKDFa      Alg = 0x0022 // KDF1_SP800_108
 	AlgECC       Alg = 0x0023
 	AlgSymCipher Alg = 0x0025
+	AlgCamellia  Alg = 0x0026
 	AlgSHA3x256  Alg = 0x0027
 	AlgSHA3x384  Alg = 0x0028
 	AlgSHA3x512  Alg = 0x0029

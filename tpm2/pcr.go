@@ -1,0 +1,72 @@
+package tpm2
+
+import (
+	"iter"
+
+	"github.com/assay-project/assay/wire"
+)
+
+const (
+	// NumPCR is the number of PCRs of a PC Client TPM (PTP, 4.6.2).
+	NumPCR = 24
+	// MaxPCRSelections is the limit of a TPML_PCR_SELECTION: one for each hash known here.
+	MaxPCRSelections = 8
+
+	pcrSelectSize = NumPCR / 8 // PCR_SELECT_MIN and PCR_SELECT_MAX
+)
+
+// PCRSelect is the bitmap of a TPMS_PCR_SELECT; bit i%8 of byte i/8 is PCR i
+// (Part 2, 10.6.1).
+type PCRSelect [pcrSelectSize]byte
+
+// SelectPCRs returns the bitmap of the given PCRs; those that no TPM has are left out.
+func SelectPCRs(pcrs ...int) PCRSelect {
+	var s PCRSelect
+	for _, i := range pcrs {
+		if i >= 0 && i < NumPCR {
+			s[i/8] |= 1 << (i % 8)
+		}
+	}
+	return s
+}
+
+// Has reports whether PCR i is selected.
+func (s PCRSelect) Has(i int) bool {
+	return i >= 0 && i < NumPCR && s[i/8]>>(i%8)&1 == 1
+}
+
+// All yields the selected PCRs in ascending order, the order in which a quote
+// digests them (Part 3, 18.4).
+func (s PCRSelect) All() iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for i := range NumPCR {
+			if s.Has(i) && !yield(i) {
+				return
+			}
+		}
+	}
+}
+
+// PCRSelection is a TPMS_PCR_SELECTION: a bank and PCRs of it (Part 2, 10.6.2).
+type PCRSelection struct {
+	Hash   Alg
+	Select PCRSelect
+}
+
+// Wire lays out a TPMS_PCR_SELECTION. A PC Client TPM has 24 PCRs, so the
+// bitmap has three bytes (Part 2, 10.6.2; PTP, 4.6.2).
+func (s *PCRSelection) Wire(c *wire.Codec) {
+	selector(c, (*algHash)(&s.Hash))
+	size := uint8(pcrSelectSize)
+	wire.U8(c, &size)
+	c.Check(size == pcrSelectSize, wire.ErrRange)
+	c.Bytes(s.Select[:])
+}
+
+// PCRSelections is a TPML_PCR_SELECTION (Part 2, 10.9.7).
+type PCRSelections []PCRSelection
+
+// Wire lays out a TPML_PCR_SELECTION.
+func (l *PCRSelections) Wire(c *wire.Codec) {
+	wire.List32(c, (*[]PCRSelection)(l), MaxPCRSelections)
+}

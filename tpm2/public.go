@@ -1,0 +1,208 @@
+package tpm2
+
+import (
+	"fmt"
+
+	"github.com/assay-project/assay/wire"
+)
+
+// Public is a TPMT_PUBLIC: the public area of an object (Part 2, 12.2.4).
+// Type says which members of Parameters and Unique are meant.
+type Public struct {
+	Type       Alg // AlgRSA, AlgECC, AlgKeyedHash or AlgSymCipher
+	NameAlg    Alg // hash of the object's Name; AlgNull for an object without one
+	Attributes ObjectAttributes
+	AuthPolicy []byte
+	Parameters PublicParms
+	Unique     PublicID
+}
+
+// PublicParms is a TPMU_PUBLIC_PARMS (Part 2, 12.2.3.7).
+type PublicParms struct {
+	RSA       RSAParms
+	ECC       ECCParms
+	KeyedHash KeyedHashScheme // all of a TPMS_KEYEDHASH_PARMS
+	SymCipher SymDefObject    // all of a TPMS_SYMCIPHER_PARMS
+}
+
+// PublicID is a TPMU_PUBLIC_ID (Part 2, 12.2.3.2).
+type PublicID struct {
+	RSA    []byte   // the modulus
+	ECC    ECCPoint // the public point
+	Digest []byte   // of a keyed hash or symmetric object: binds the secret part
+}
+
+// Wire lays out a TPMT_PUBLIC.
+func (p *Public) Wire(c *wire.Codec) {
+	selector(c, (*algPublic)(&p.Type))
+	selector(c, (*algHashOrNull)(&p.NameAlg))
+	p.Attributes.Wire(c)
+	c.Sized16(&p.AuthPolicy, MaxDigest)
+	// Part 2, 12.2.4: authPolicy is empty or as long as a digest of nameAlg.
+	c.Check(len(p.AuthPolicy) == 0 || len(p.AuthPolicy) == p.NameAlg.DigestSize(), wire.ErrSize)
+	switch p.Type {
+	case AlgRSA:
+		p.Parameters.RSA.Wire(c)
+		c.Sized16(&p.Unique.RSA, MaxRSAKeyBytes)
+	case AlgECC:
+		p.Parameters.ECC.Wire(c)
+		p.Unique.ECC.Wire(c)
+	case AlgKeyedHash:
+		p.Parameters.KeyedHash.Wire(c)
+		c.Sized16(&p.Unique.Digest, MaxDigest)
+	case AlgSymCipher:
+		p.Parameters.SymCipher.Wire(c)
+		// Part 2, 12.2.3.5: a symmetric cipher object names its algorithm.
+		c.Check(p.Parameters.SymCipher.Algorithm != AlgNull, wire.ErrSelector)
+		c.Sized16(&p.Unique.Digest, MaxDigest)
+	}
+}
+
+// SymDefObject is a TPMT_SYM_DEF_OBJECT (Part 2, 11.1.7); AlgNull ends it early.
+type SymDefObject struct {
+	Algorithm Alg
+	KeyBits   uint16
+	Mode      Alg
+}
+
+// Wire lays out a TPMT_SYM_DEF_OBJECT.
+func (s *SymDefObject) Wire(c *wire.Codec) {
+	selector(c, (*algSymObject)(&s.Algorithm))
+	if s.Algorithm == AlgNull {
+		return
+	}
+	wire.U16(c, &s.KeyBits)
+	c.Check(c.Err() != nil || s.keyBitsValid(), wire.ErrRange)
+	selector(c, (*algSymMode)(&s.Mode))
+}
+
+// keyBitsValid says which sizes TPMU_SYM_KEY_BITS allows (Part 2, 11.1.3).
+func (s *SymDefObject) keyBitsValid() bool {
+	switch s.KeyBits {
+	case 128:
+		return true
+	case 192:
+		return s.Algorithm != AlgSM4
+	case 256:
+		return s.Algorithm == AlgAES || s.Algorithm == AlgCamellia
+	}
+	return false
+}
+
+// RSAParms is a TPMS_RSA_PARMS (Part 2, 12.2.3.5).
+type RSAParms struct {
+	Symmetric SymDefObject // of a restricted decryption key; AlgNull otherwise
+	Scheme    RSAScheme
+	KeyBits   uint16
+	Exponent  uint32 // 0 means 65537
+}
+
+// Wire lays out a TPMS_RSA_PARMS.
+func (p *RSAParms) Wire(c *wire.Codec) {
+	p.Symmetric.Wire(c)
+	p.Scheme.Wire(c)
+	selector(c, (*rsaKeyBits)(&p.KeyBits))
+	wire.U32(c, &p.Exponent)
+}
+
+// RSAScheme is a TPMT_RSA_SCHEME (Part 2, 11.2.4.2).
+type RSAScheme struct {
+	Scheme  Alg // AlgNull: the caller of the key chooses
+	HashAlg Alg // of RSASSA, RSAPSS and OAEP
+}
+
+// Wire lays out a TPMT_RSA_SCHEME.
+func (s *RSAScheme) Wire(c *wire.Codec) {
+	selector(c, (*algRSAScheme)(&s.Scheme))
+	switch s.Scheme {
+	case AlgRSASSA, AlgRSAPSS, AlgOAEP:
+		selector(c, (*algHash)(&s.HashAlg))
+	}
+}
+
+// ECCParms is a TPMS_ECC_PARMS (Part 2, 12.2.3.6).
+type ECCParms struct {
+	Symmetric SymDefObject // of a restricted decryption key; AlgNull otherwise
+	Scheme    ECCScheme
+	CurveID   ECCCurve
+	KDF       KDFScheme
+}
+
+// Wire lays out a TPMS_ECC_PARMS.
+func (p *ECCParms) Wire(c *wire.Codec) {
+	p.Symmetric.Wire(c)
+	p.Scheme.Wire(c)
+	selector(c, &p.CurveID)
+	p.KDF.Wire(c)
+}
+
+// ECCScheme is a TPMT_ECC_SCHEME (Part 2, 11.2.5.6).
+type ECCScheme struct {
+	Scheme  Alg // AlgNull: the caller of the key chooses
+	HashAlg Alg
+	Count   uint16 // of ECDAA
+}
+
+// Wire lays out a TPMT_ECC_SCHEME.
+func (s *ECCScheme) Wire(c *wire.Codec) {
+	selector(c, (*algECCScheme)(&s.Scheme))
+	if s.Scheme == AlgNull || c.Err() != nil {
+		return
+	}
+	selector(c, (*algHash)(&s.HashAlg))
+	if s.Scheme == AlgECDAA {
+		wire.U16(c, &s.Count)
+	}
+}
+
+// KDFScheme is a TPMT_KDF_SCHEME (Part 2, 11.2.3.3).
+type KDFScheme struct {
+	Scheme  Alg
+	HashAlg Alg
+}
+
+// Wire lays out a TPMT_KDF_SCHEME.
+func (s *KDFScheme) Wire(c *wire.Codec) {
+	selector(c, (*algKDF)(&s.Scheme))
+	if s.Scheme == AlgNull || c.Err() != nil {
+		return
+	}
+	selector(c, (*algHash)(&s.HashAlg))
+}
+
+// KeyedHashScheme is a TPMT_KEYEDHASH_SCHEME (Part 2, 11.1.23).
+type KeyedHashScheme struct {
+	Scheme  Alg // AlgHMAC, AlgXOR, or AlgNull for sealed data
+	HashAlg Alg
+	KDF     Alg // of AlgXOR
+}
+
+// Wire lays out a TPMT_KEYEDHASH_SCHEME.
+func (s *KeyedHashScheme) Wire(c *wire.Codec) {
+	selector(c, (*algKeyedHashScheme)(&s.Scheme))
+	if s.Scheme == AlgNull || c.Err() != nil {
+		return
+	}
+	selector(c, (*algHash)(&s.HashAlg))
+	if s.Scheme == AlgXOR {
+		selector(c, (*algKDF)(&s.KDF))
+	}
+}
+
+// ECCPoint is a TPMS_ECC_POINT (Part 2, 11.2.5.2).
+type ECCPoint struct{ X, Y []byte }
+
+// Wire lays out a TPMS_ECC_POINT.
+func (p *ECCPoint) Wire(c *wire.Codec) {
+	c.Sized16(&p.X, MaxECCKeyBytes)
+	c.Sized16(&p.Y, MaxECCKeyBytes)
+}
+
+// ParsePublic decodes a TPMT_PUBLIC that fills all of b. The result aliases b.
+func ParsePublic(b []byte) (*Public, error) {
+	p := new(Public)
+	if err := wire.Decode(b, p); err != nil {
+		return nil, fmt.Errorf("decode TPMT_PUBLIC: %w", err)
+	}
+	return p, nil
+}

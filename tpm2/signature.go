@@ -1,0 +1,44 @@
+package tpm2
+
+import (
+	"fmt"
+
+	"github.com/assay-project/assay/wire"
+)
+
+// Signature is a TPMT_SIGNATURE (Part 2, 11.3.4). SigAlg says which members are
+// meant; AlgNull is no signature at all.
+type Signature struct {
+	SigAlg Alg
+	Hash   Alg
+	RSA    []byte // RSASSA and RSAPSS
+	R, S   []byte // ECDSA, ECDAA, SM2 and EC Schnorr
+	HMAC   []byte // HMAC: the digest of a TPMT_HA
+}
+
+// Wire lays out a TPMT_SIGNATURE.
+func (s *Signature) Wire(c *wire.Codec) {
+	selector(c, (*algSigScheme)(&s.SigAlg))
+	if s.SigAlg == AlgNull || c.Err() != nil {
+		return
+	}
+	selector(c, (*algHash)(&s.Hash))
+	switch s.SigAlg {
+	case AlgRSASSA, AlgRSAPSS:
+		c.Sized16(&s.RSA, MaxRSAKeyBytes)
+	case AlgECDSA, AlgECDAA, AlgSM2, AlgECSchnorr:
+		c.Sized16(&s.R, MaxECCKeyBytes)
+		c.Sized16(&s.S, MaxECCKeyBytes)
+	case AlgHMAC:
+		c.Raw(&s.HMAC, s.Hash.DigestSize())
+	}
+}
+
+// ParseSignature decodes a TPMT_SIGNATURE that fills all of b. The result aliases b.
+func ParseSignature(b []byte) (*Signature, error) {
+	s := new(Signature)
+	if err := wire.Decode(b, s); err != nil {
+		return nil, fmt.Errorf("decode TPMT_SIGNATURE: %w", err)
+	}
+	return s, nil
+}
