@@ -5,6 +5,7 @@ import "github.com/spf13/cobra"
 // commands lists every subcommand; each is made in the file of its name.
 func commands(env *Env) []*cobra.Command {
 	return []*cobra.Command{
+		newDoctorCmd(env),
 		newVersionCmd(env),
 	}
 }

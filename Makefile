@@ -1,0 +1,54 @@
+# Assay. The two commands to know: make demo, make test.
+
+GO        ?= go
+VERSION   ?= 0.1.0-dev
+BIN       := bin
+FUZZTIME  ?= 20s
+TOOL      := $(GO) tool -modfile=tools/go.mod
+LDFLAGS   := -s -w -buildid= -X github.com/assay-project/assay/internal/cli.version=$(VERSION)
+# FIPS=1 builds with Go's validated FIPS 140-3 module and turns it on.
+ifdef FIPS
+export GOFIPS140 := certified
+endif
+
+.PHONY: help demo test build lint bench fuzz setup reproducible openapi clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+demo: build ## build, run the main job on recorded boots, show the result
+	@$(BIN)/assay demo
+
+test: setup ## set up what is missing and run every test that CI runs
+	ASSAY_REQUIRE_POSTGRES=1 $(GO) test -race -shuffle=on -timeout 20m ./...
+	$(MAKE) --no-print-directory reproducible
+
+build: ## build both programs into bin/ (FIPS=1: with the FIPS 140-3 module)
+	@command -v $(GO) >/dev/null || { echo "Go 1.26 or newer must be on PATH: see README.md, Requirements" >&2; exit 1; }
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='$(LDFLAGS)' -o $(BIN)/ ./cmd/...
+
+reproducible: ## build twice in different folders and compare
+	@sh tools/reproducible.sh '$(LDFLAGS)'
+
+lint: ## formatting, vet, fix, staticcheck, import order, generated documents
+	@out=$$($(TOOL) gofumpt -l .); test -z "$$out" || { echo "not formatted (gofumpt):"; echo "$$out"; exit 1; }
+	$(GO) vet ./...
+	@out=$$($(GO) fix -diff ./... 2>&1); test -z "$$out" || { echo "go fix would change:"; echo "$$out"; exit 1; }
+	$(TOOL) staticcheck ./...
+	$(GO) test -count=1 ./internal/arch
+	@$(GO) mod tidy -diff
+
+bench: ## measure the table of docs/benchmarks.md, peers beside us
+	sh tools/bench.sh
+
+fuzz: ## run every fuzz target for FUZZTIME (20s)
+	sh tools/fuzz.sh $(FUZZTIME)
+
+setup: ## install what the tests need and this machine lacks
+	@sh tools/setup.sh
+
+openapi: ## write docs/openapi.json anew
+	$(GO) run ./cmd/assay openapi > docs/openapi.json
+
+clean:
+	rm -rf $(BIN) dist cover.out
