@@ -20,4 +20,6 @@ func Codes() []CodeInfo { return codes }
 var codes = slices.SortedFunc(slices.Values(slices.Concat(
 	serviceCodes,
 	windowsCodes,
+	imaCodes,
+	tokenCodes,
 )), func(a, b CodeInfo) int { return strings.Compare(string(a.Code), string(b.Code)) })

@@ -1,0 +1,180 @@
+package evidence
+
+// tokenCodes are those of a relying party that checks a token, and of the key
+// sets that it checks with.
+var tokenCodes = []CodeInfo{
+	{
+		Code:    "keyset.duplicate-kid",
+		Meaning: "The issuer's key set has two keys of one name, so a token does not say which of them signed it.",
+		Causes:  []string{"a key was replaced under its old name", "the key set was put together by hand"},
+		Action:  "Have the issuer give every key a name of its own.",
+	},
+	{
+		Code:    "keyset.issuer-mismatch",
+		Meaning: "The metadata found at the issuer's URL says that it belongs to another issuer.",
+		Causes:  []string{"the URL has a trailing slash, another case or another host than the issuer uses for itself", "a proxy answers for the issuer", "somebody passes off another service as the issuer"},
+		Action:  "Compare the URL with the one that the operator of the issuer names; use exactly that one.",
+	},
+	{
+		Code:    "keyset.malformed",
+		Meaning: "What should be the issuer's key set (JWKS) cannot be read as one.",
+		Causes:  []string{"the file or URL is that of something else, such as an error page", "the set is larger than any key set needs to be"},
+		Action:  "Fetch the key set again and look at it; it is a JSON object with a member \"keys\".",
+	},
+	{
+		Code:    "keyset.private-key",
+		Meaning: "The issuer published a private or secret key: anybody can sign with it.",
+		Causes:  []string{"the operator exported the wrong form of the key"},
+		Action:  "Trust no token of this issuer; its operator must replace the key and publish the public part only.",
+	},
+	{
+		Code:    "token.alg-key-mismatch",
+		Meaning: "The token's header names another algorithm than the one that its key serves.",
+		Causes:  []string{"somebody tries to have one kind of key taken for another", "the issuer's key set is out of step with what it signs"},
+		Action:  "Treat the token as forged unless the issuer's operator explains it.",
+	},
+	{
+		Code:    "token.alg-refused",
+		Meaning: "The token is signed in a way that the relying party does not accept.",
+		Causes:  []string{"the issuer signs Azure-compatible tokens with RS256 and the relying party was set up for ES256, or the reverse", "somebody tries a weaker algorithm"},
+		Action:  "Accept the algorithm by name if the issuer's operator says that it is the one in use.",
+	},
+	{
+		Code:    "token.audience-mismatch",
+		Meaning: "The token was made for another relying party, or for one in particular where none is expected.",
+		Causes:  []string{"the client asked for a token for another audience", "a token that was given to one service is being used at another"},
+		Action:  "Ask for a token for this audience; set the audience that this relying party is called by.",
+	},
+	{
+		Code:    "token.claim-malformed",
+		Meaning: "A registered claim of the token has a value of the wrong kind.",
+		Causes:  []string{"the token was made by other software, which writes the claim in its own way"},
+		Action:  "Report it to the issuer's operator, with the name of the claim.",
+	},
+	{
+		Code:    "token.claim-missing",
+		Meaning: "The token lacks its issuer, its time of issue or its expiry, without which it cannot be judged.",
+		Causes:  []string{"it is a token of another kind, not an attestation result"},
+		Action:  "Ask the service for an attestation token.",
+	},
+	{
+		Code:    "token.critical-header",
+		Meaning: "The token's header asks for an extension that changes how the token is read, and this verifier knows none.",
+		Causes:  []string{"the token is made for another purpose", "somebody tries to have the signature read differently"},
+		Action:  "Treat the token as foreign; attestation tokens have no such header.",
+	},
+	{
+		Code:    "token.duplicate-member",
+		Meaning: "The token has two members of one name, which readers would understand differently.",
+		Causes:  []string{"somebody tries to show two readers two different tokens", "the issuer's software is at fault"},
+		Action:  "Do not use the token; report it to the issuer's operator.",
+	},
+	{
+		Code:    "token.encrypted",
+		Meaning: "The token is encrypted (JWE), so nothing in it can be checked.",
+		Causes:  []string{"it is a token of another service"},
+		Action:  "Ask the service for a signed token.",
+	},
+	{
+		Code:    "token.expired",
+		Meaning: "The token's time is over.",
+		Causes:  []string{"the client kept it longer than it lives", "the relying party's clock is ahead"},
+		Action:  "Attest again; if a new token is refused too, compare the clocks.",
+	},
+	{
+		Code:    "token.issued-in-future",
+		Meaning: "The token says that it was issued later than now.",
+		Causes:  []string{"the relying party's clock is behind the issuer's"},
+		Action:  "Set both clocks by NTP.",
+	},
+	{
+		Code:    "token.issuer-mismatch",
+		Meaning: "The token states another issuer than the one that is trusted here, even if the key is the same.",
+		Causes:  []string{"the token comes from another instance or tenant, with a policy of its own", "the expected issuer is written differently (slash, case, host name)"},
+		Action:  "Find out which instance issued it; trust it only if you trust that instance's policy.",
+	},
+	{
+		Code:    "token.key-in-header",
+		Meaning: "The token brings the key that it wants to be checked with.",
+		Causes:  []string{"the token is forged: anybody can sign with a key of his own"},
+		Action:  "Treat the token as forged.",
+	},
+	{
+		Code:    "token.key-unknown",
+		Meaning: "The key that the token names is none that its issuer publishes.",
+		Causes:  []string{"the token is of another issuer", "the key was replaced and the relying party's copy of the key set is old", "the token is forged"},
+		Action:  "Fetch the issuer's key set again; if the key is still not there, treat the token as forged.",
+	},
+	{
+		Code:    "token.kid-missing",
+		Meaning: "The token does not say which key signed it.",
+		Causes:  []string{"it was made by other software than the issuer's"},
+		Action:  "Ask the service for a new token.",
+	},
+	{
+		Code:    "token.malformed",
+		Meaning: "The text is not a signed token in compact form.",
+		Causes:  []string{"it was cut or changed when it was copied", "it is something else, such as a file name or a quoted JSON string"},
+		Action:  "Copy the token whole: three parts of base64url with two dots between them.",
+	},
+	{
+		Code:    "token.nested",
+		Meaning: "The token carries another token inside, which this verifier does not open.",
+		Causes:  []string{"it is a token of another service"},
+		Action:  "Ask the service for a plain attestation token.",
+	},
+	{
+		Code:    "token.nonce-mismatch",
+		Meaning: "The token does not hold the nonce that the relying party chose.",
+		Causes:  []string{"the client asked for the token with another nonce or none", "a token from an earlier run is being replayed"},
+		Action:  "Have the client ask for a token with this nonce, once for every attestation.",
+	},
+	{
+		Code:    "token.not-trusted",
+		Meaning: "The token is genuine, and it says that the machine is not trusted, or does not say that it is.",
+		Causes:  []string{"the appraisal ended in a warning or a refusal", "the token has a shape that this verifier cannot read a verdict from"},
+		Action:  "Look at the appraisal that the token names; do not rely on this machine meanwhile.",
+	},
+	{
+		Code:    "token.not-yet-valid",
+		Meaning: "The token's time has not begun.",
+		Causes:  []string{"the relying party's clock is behind the issuer's"},
+		Action:  "Set both clocks by NTP.",
+	},
+	{
+		Code:    "token.signature-invalid",
+		Meaning: "The token's signature is not by the key that it names.",
+		Causes:  []string{"the token was altered", "it is forged", "the key set belongs to another instance that uses the same key names"},
+		Action:  "Treat the token as forged.",
+	},
+	{
+		Code:    "token.times-inconsistent",
+		Meaning: "The token expires before it was issued or before it begins.",
+		Causes:  []string{"the issuer's software or clock is at fault"},
+		Action:  "Report it to the issuer's operator.",
+	},
+	{
+		Code:    "token.too-large",
+		Meaning: "The token is larger than any attestation token needs to be.",
+		Causes:  []string{"it is something else", "somebody tries to keep the verifier busy"},
+		Action:  "Ask the service for a new token.",
+	},
+	{
+		Code:    "token.too-old",
+		Meaning: "The token is valid, and older than the relying party allows.",
+		Causes:  []string{"the client keeps tokens for later", "the machine has not attested lately"},
+		Action:  "Attest again, or allow a greater age.",
+	},
+	{
+		Code:    "token.type-refused",
+		Meaning: "The token was made for another purpose than attestation, by its type.",
+		Causes:  []string{"a token of another kind by the same issuer is being used here"},
+		Action:  "Ask the service for an attestation token.",
+	},
+	{
+		Code:    "token.unsigned",
+		Meaning: "The token is not signed (algorithm \"none\").",
+		Causes:  []string{"it is the answer to a draft policy, which is never a valid token", "the signature was stripped"},
+		Action:  "Treat the token as forged.",
+	},
+}

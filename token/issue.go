@@ -1,0 +1,226 @@
+package token
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/assay-project/assay/evidence"
+)
+
+// DefaultLifetime of a token, Azure Attestation's.
+const DefaultLifetime = 8 * time.Hour
+
+// ErrNotTrusted is returned for a result that must not become a token.
+var ErrNotTrusted = errors.New("only a trusted result becomes a token")
+
+// IssuerConfig is how tokens are issued.
+type IssuerConfig struct {
+	// URL is the "iss": https, or http on loopback, without a slash at its end.
+	URL string
+	// Rand gives the token ids; it must be safe for concurrent use.
+	Rand io.Reader
+	// Lifetime is from issue to expiry; 0 means DefaultLifetime.
+	Lifetime time.Duration
+	// Backdate is how far "nbf" lies before the issue, for relying parties whose
+	// clock is behind and who allow no leeway; 0 means DefaultLeeway.
+	Backdate time.Duration
+	// Build is what an EAR says about the software that appraised.
+	Build string
+}
+
+// An Issuer signs results and checks what it signed. It is immutable and safe for
+// concurrent use; a change of keys makes a new one.
+type Issuer struct {
+	cfg     IssuerConfig
+	keys    *KeySet
+	signers map[signerID]jose.Signer
+}
+
+// signerID names a go-jose signer: headers differ by profile.
+type signerID struct {
+	kid     string
+	profile Profile
+}
+
+// A Token is what was issued.
+type Token struct {
+	Raw     string // compact serialization
+	ID      string // "jti"
+	KeyID   string
+	Alg     Alg
+	Issued  time.Time
+	Expires time.Time
+}
+
+// NewIssuer makes an Issuer that signs with keys. A profile for whose algorithm
+// keys has no key cannot be issued.
+func NewIssuer(cfg IssuerConfig, keys *KeySet) (*Issuer, error) {
+	if err := checkURL(cfg.URL); err != nil {
+		return nil, fmt.Errorf("issuer %q: %w", cfg.URL, err)
+	}
+	if cfg.Rand == nil || keys == nil {
+		return nil, errors.New("issuer without a random source or keys")
+	}
+	if cfg.Lifetime == 0 {
+		cfg.Lifetime = DefaultLifetime
+	}
+	if cfg.Backdate == 0 {
+		cfg.Backdate = DefaultLeeway
+	}
+	if cfg.Lifetime < time.Second || cfg.Backdate < 0 {
+		return nil, errors.New("lifetime or back-dating is negative or too short")
+	}
+	if keys.retention < cfg.Lifetime {
+		return nil, fmt.Errorf("keys stay published for %s, shorter than the %s that tokens live", keys.retention, cfg.Lifetime)
+	}
+	i := &Issuer{cfg: cfg, keys: keys, signers: map[signerID]jose.Signer{}}
+	for _, k := range keys.keys {
+		for _, p := range []Profile{ProfileAssay, ProfileAzure, ProfileEAR} {
+			if p.alg() != k.Alg() {
+				continue
+			}
+			signer, err := newSigner(k, p, cfg.URL)
+			if err != nil {
+				return nil, fmt.Errorf("key %q: %w", k.ID(), err)
+			}
+			i.signers[signerID{k.ID(), p}] = signer
+		}
+	}
+	return i, nil
+}
+
+// checkURL accepts what a relying party can discover keys from: no query, no
+// fragment, no user (OpenID Connect Discovery 1.0, 3), and no slash at the end.
+func checkURL(s string) error {
+	u, err := url.Parse(s)
+	if err != nil {
+		return errors.New("not a URL")
+	}
+	switch {
+	case len(s) > maxName:
+		return fmt.Errorf("longer than %d bytes", maxName)
+	case u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())):
+		return errors.New("want https, or http on a loopback address")
+	case u.Host == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return errors.New("want a host, and no user, query or fragment")
+	case s[len(s)-1] == '/':
+		return errors.New("ends with a slash")
+	}
+	return nil
+}
+
+func newSigner(k *Key, p Profile, issuer string) (jose.Signer, error) {
+	opts := (&jose.SignerOptions{}).WithType("JWT")
+	if p == ProfileAzure {
+		opts = opts.WithHeader("jku", issuer+"/certs")
+	}
+	return jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(k.Alg()), Key: &opaque{key: k}}, opts)
+}
+
+// Keys are those that the issuer signs with.
+func (i *Issuer) Keys() *KeySet { return i.keys }
+
+// URL is the "iss" of every token.
+func (i *Issuer) URL() string { return i.cfg.URL }
+
+// idSize is the length in bytes of a token id: 64 hex digits, as in Azure.
+const idSize = 32
+
+// Issue signs r as of now. The token has passed a relying party's verifier before
+// it is returned. The error is [ErrNotTrusted] for a result that is not Trusted.
+func (i *Issuer) Issue(now time.Time, p Profile, r Result) (Token, error) {
+	if r.Verdict != evidence.Trusted {
+		return Token{}, fmt.Errorf("verdict %s: %w", r.Verdict, ErrNotTrusted)
+	}
+	key, err := i.keys.Signing(p.alg(), now)
+	if err != nil {
+		return Token{}, err
+	}
+	s, err := i.stamp(now)
+	if err != nil {
+		return Token{}, err
+	}
+	payload, err := i.payload(p, s, &r)
+	if err != nil {
+		return Token{}, fmt.Errorf("shape %s token: %w", p, err)
+	}
+	raw, err := i.sign(key, p, payload)
+	if err != nil {
+		return Token{}, fmt.Errorf("sign token: %w", err)
+	}
+	if err := i.check(raw, key, s.issued, p, &r); err != nil {
+		return Token{}, fmt.Errorf("own token does not verify: %w", err)
+	}
+	return Token{Raw: raw, ID: s.id, KeyID: key.ID(), Alg: key.Alg(), Issued: s.issued, Expires: s.expires}, nil
+}
+
+func (i *Issuer) stamp(now time.Time) (stamps, error) {
+	id := make([]byte, idSize)
+	if _, err := io.ReadFull(i.cfg.Rand, id); err != nil {
+		return stamps{}, fmt.Errorf("make token id: %w", err)
+	}
+	issued := now.UTC().Truncate(time.Second)
+	return stamps{hex.EncodeToString(id), issued, issued.Add(-i.cfg.Backdate), issued.Add(i.cfg.Lifetime)}, nil
+}
+
+func (i *Issuer) payload(p Profile, s stamps, r *Result) ([]byte, error) {
+	c := &claimSet{members: make([]member, 0, 24)}
+	c.registered(i.cfg.URL, s, r.Audience)
+	var err error
+	switch p {
+	case ProfileAssay:
+		err = assayClaims(c, r)
+	case ProfileAzure:
+		err = azureClaims(c, r)
+	case ProfileEAR:
+		err = earClaims(c, r, i.cfg.Build)
+	default:
+		err = errors.New("no such profile")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c.marshal()
+}
+
+func (i *Issuer) sign(key *Key, p Profile, payload []byte) (string, error) {
+	signer, ok := i.signers[signerID{key.ID(), p}]
+	if !ok {
+		return "", fmt.Errorf("key %q does not sign %s tokens", key.ID(), p)
+	}
+	jws, err := signer.Sign(payload)
+	if err != nil {
+		return "", err
+	}
+	return jws.CompactSerialize()
+}
+
+// check is a relying party that expects exactly this token.
+func (i *Issuer) check(raw string, key *Key, now time.Time, p Profile, r *Result) error {
+	v := Verifier{
+		cfg: VerifierConfig{
+			Issuer: i.cfg.URL, Algorithms: []Alg{key.Alg()}, Audience: r.Audience, Nonce: r.Nonce,
+			MaxAge: time.Second, Leeway: -1,
+		},
+		keys: ownKeys{i.cfg.URL, key},
+	}
+	t, err := v.Verify(context.Background(), raw, now)
+	if err != nil {
+		return err
+	}
+	if t.Profile() != p {
+		return fmt.Errorf("token reads as one of profile %s", t.Profile())
+	}
+	// An EAR may warn of what the policy permits, and then is not "affirming".
+	if verdict, err := t.Verdict(); p != ProfileEAR && (err != nil || verdict != evidence.Trusted) {
+		return fmt.Errorf("token reads as %s (%v)", verdict, err)
+	}
+	return nil
+}
