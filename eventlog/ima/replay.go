@@ -30,8 +30,8 @@ type register struct {
 	ones, digest     []byte
 	buf              []byte
 	zeros            [tpm2.MaxDigest]byte // padding
-	onlyLogged       bool // SHA-1: the logged digest is what was extended
-	listSHA1         bool // the list logs SHA-1 digests
+	onlyLogged       bool                 // SHA-1: the logged digest is what was extended
+	listSHA1         bool                 // the list logs SHA-1 digests
 }
 
 func (l *List) register(a tpm2.Alg) (*register, bool) {
