@@ -103,4 +103,3 @@ func benchGoTPMTools(b *testing.B, raw []byte) {
 		}
 	}
 }
-

@@ -1,0 +1,106 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// A Client speaks to one service.
+type Client struct {
+	Server string // URL without a slash at its end
+	Token  string // API token; empty for a service that takes anonymous evidence
+	HTTP   *http.Client
+}
+
+// A Challenge is what the TPM must quote over: Nonce is the qualifying data.
+type Challenge struct {
+	Challenge string    `json:"challenge"`
+	Nonce     []byte    `json:"nonce"`
+	Expires   time.Time `json:"expires"`
+	Policy    string    `json:"policy,omitempty"`
+}
+
+// A Decision is what the service answered.
+type Decision struct {
+	ID      string `json:"id"`
+	Verdict string `json:"verdict"`
+	Reasons []struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	} `json:"reasons"`
+	Token string `json:"token"`
+}
+
+// NewChallenge asks for a challenge under a policy; "" means the default one.
+func (c *Client) NewChallenge(ctx context.Context, policy string) (Challenge, error) {
+	var ch Challenge
+	err := c.post(ctx, "/v1/challenges", map[string]string{"type": "tpm", "policy": policy}, &ch)
+	ch.Policy = policy
+	return ch, err
+}
+
+// Attest sends evidence that answers ch.
+func (c *Client) Attest(ctx context.Context, ch Challenge, b *Bundle) (Decision, error) {
+	var d Decision
+	err := c.post(ctx, "/v1/attest", map[string]any{"challenge": ch.Challenge, "policy": ch.Policy, "evidence": b}, &d)
+	return d, err
+}
+
+// maxAnswer bounds what is read of an answer.
+const maxAnswer = 1 << 20
+
+func (c *Client) post(ctx context.Context, path string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.Server+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if c.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.Token)
+	}
+	resp, err := c.HTTP.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("read answer of %s: %w", path, err)
+	}
+	if resp.StatusCode/100 != 2 {
+		return problemOf(resp, answer)
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
+		return fmt.Errorf("answer of %s: %w", path, err)
+	}
+	return nil
+}
+
+// problemOf puts a problem document (RFC 9457) into words.
+func problemOf(resp *http.Response, body []byte) error {
+	var p struct{ Title, Detail, Code string }
+	if json.Unmarshal(body, &p) != nil || p.Title == "" {
+		return fmt.Errorf("the service answered %s", resp.Status)
+	}
+	return fmt.Errorf("the service answered %s: %s", resp.Status, strings.Join(nonEmpty(p.Code, p.Detail, p.Title), ": "))
+}
+
+func nonEmpty(words ...string) []string {
+	var out []string
+	for _, w := range words {
+		if w != "" {
+			out = append(out, w)
+		}
+	}
+	return out
+}

@@ -1,0 +1,216 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// A Process is what the command may touch.
+type Process struct {
+	Root           fs.FS // where the kernel exports its measurements
+	Open           func(name string) (*os.File, error)
+	WriteFile      func(name string, data []byte, perm fs.FileMode) error
+	Stdout, Stderr io.Writer
+}
+
+// errRefused is a decision that is not "trusted"; it has been printed.
+var errRefused = errors.New("refused")
+
+// Main runs the command line args and returns the exit status: 0 done or
+// trusted, 1 refused, 2 something could not be used.
+func Main(ctx context.Context, p Process, args []string) int {
+	root := &cobra.Command{
+		Use: "assay-agent", Short: "Collect evidence of this machine and answer a challenge with it",
+		SilenceUsage: true, SilenceErrors: true,
+	}
+	root.SetArgs(args)
+	root.SetOut(p.Stdout)
+	root.SetErr(p.Stderr)
+	root.AddCommand(p.versionCmd(), p.challengeCmd(), p.bundleCmd(), p.attestCmd())
+	switch err := root.ExecuteContext(ctx); {
+	case err == nil:
+		return 0
+	case errors.Is(err, errRefused):
+		return 1
+	default:
+		fmt.Fprintf(p.Stderr, "assay-agent: %v\n", err)
+		return 2
+	}
+}
+
+func (p Process) print(v any) error {
+	enc := json.NewEncoder(p.Stdout)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+func (p Process) versionCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Say which build this is", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			v := "unknown"
+			if info, ok := debug.ReadBuildInfo(); ok {
+				v = info.Main.Version + " " + info.GoVersion
+			}
+			_, err := fmt.Fprintln(p.Stdout, "assay-agent", v)
+			return err
+		},
+	}
+}
+
+// serverFlags say which service to speak to.
+type serverFlags struct{ server, tokenFile, ca string }
+
+func (s *serverFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&s.server, "server", "", "URL of the attestation service")
+	f.StringVar(&s.tokenFile, "token-file", "", "file with the API token to show")
+	f.StringVar(&s.ca, "ca", "", "PEM file of the CA that the service's certificate comes from")
+	_ = cmd.MarkFlagRequired("server")
+}
+
+// timeout bounds one exchange with the service.
+const timeout = 30 * time.Second
+
+func (p Process) client(s serverFlags) (*Client, error) {
+	c := &Client{Server: strings.TrimSuffix(s.server, "/"), HTTP: &http.Client{Timeout: timeout}}
+	if s.tokenFile != "" {
+		b, err := p.read(s.tokenFile)
+		if err != nil {
+			return nil, err
+		}
+		c.Token = strings.TrimSpace(string(b))
+	}
+	if s.ca != "" {
+		pem, err := p.read(s.ca)
+		if err != nil {
+			return nil, err
+		}
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s holds no certificate", s.ca)
+		}
+		c.HTTP.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}
+	}
+	return c, nil
+}
+
+func (p Process) read(name string) ([]byte, error) {
+	return readAtMost(tools{p}, name, maxFile)
+}
+
+// tools opens the files that the user named, as the user named them.
+type tools struct{ p Process }
+
+// Open opens a named file.
+func (t tools) Open(name string) (fs.File, error) { return t.p.Open(name) }
+
+func (p Process) challengeCmd() *cobra.Command {
+	var server serverFlags
+	var policy, nonceFile string
+	cmd := &cobra.Command{
+		Use: "challenge", Short: "Ask the service for a challenge to quote over", Args: cobra.NoArgs,
+		Example: `  assay-agent challenge --server URL --nonce-file nonce > challenge.json
+  tpm2_quote -c ak.ctx -l sha256:0,1,2,3,4,5,6,7 -q nonce -m quote.msg -s quote.sig -f tss`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := p.client(server)
+			if err != nil {
+				return err
+			}
+			ch, err := c.NewChallenge(cmd.Context(), policy)
+			if err != nil {
+				return err
+			}
+			if nonceFile != "" {
+				if err := p.WriteFile(nonceFile, ch.Nonce, 0o600); err != nil {
+					return err
+				}
+			}
+			return p.print(ch)
+		},
+	}
+	server.add(cmd)
+	cmd.Flags().StringVar(&policy, "policy", "", "policy to be appraised under; the service's default when empty")
+	cmd.Flags().StringVar(&nonceFile, "nonce-file", "", "write the nonce here, as bytes, for tpm2_quote -q")
+	return cmd
+}
+
+func addFileFlags(cmd *cobra.Command, f *Files) {
+	cmd.Flags().StringVar(&f.Quote, "quote", "", "quote, as tpm2_quote -m wrote it")
+	cmd.Flags().StringVar(&f.Signature, "signature", "", "its signature, as tpm2_quote -s -f tss wrote it")
+	cmd.Flags().StringVar(&f.AKPublic, "ak", "", "public area of the attestation key, as tpm2_createak -u -f tss wrote it")
+	cmd.Flags().StringVar(&f.AKCert, "ak-cert", "", "the key's certificate, DER")
+	cmd.Flags().BoolVar(&f.IMA, "ima", false, "send the kernel's list of runtime measurements")
+	for _, name := range []string{"quote", "signature", "ak"} {
+		_ = cmd.MarkFlagRequired(name)
+	}
+}
+
+func (p Process) bundleCmd() *cobra.Command {
+	var files Files
+	cmd := &cobra.Command{
+		Use: "bundle", Short: "Print the evidence of this machine as a bundle for assay appraise", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			b, err := Collect(p.Root, tools{p}, files)
+			if err != nil {
+				return err
+			}
+			return p.print(b)
+		},
+	}
+	addFileFlags(cmd, &files)
+	return cmd
+}
+
+func (p Process) attestCmd() *cobra.Command {
+	var server serverFlags
+	var files Files
+	var challenge string
+	cmd := &cobra.Command{
+		Use: "attest", Short: "Send the evidence of this machine and print the decision", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := p.client(server)
+			if err != nil {
+				return err
+			}
+			var ch Challenge
+			text, err := p.read(challenge)
+			if err != nil {
+				return err
+			}
+			if err := json.Unmarshal(text, &ch); err != nil {
+				return fmt.Errorf("challenge %s: %w", challenge, err)
+			}
+			b, err := Collect(p.Root, tools{p}, files)
+			if err != nil {
+				return err
+			}
+			d, err := c.Attest(cmd.Context(), ch, b)
+			if err != nil {
+				return err
+			}
+			if err := p.print(d); err != nil || d.Verdict == "trusted" {
+				return err
+			}
+			return errRefused
+		},
+	}
+	server.add(cmd)
+	addFileFlags(cmd, &files)
+	cmd.Flags().StringVar(&challenge, "challenge", "", "file with what assay-agent challenge printed")
+	_ = cmd.MarkFlagRequired("challenge")
+	return cmd
+}
