@@ -1,0 +1,84 @@
+package store
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/attest"
+)
+
+const selectAppraisal = `SELECT id, made, kind, attester, machine, verdict, policy, policy_version, evidence, token_id, findings
+	FROM appraisal`
+
+// Appraisal returns one decision.
+func (s *Store) Appraisal(ctx context.Context, id string) (a attest.Appraisal, err error) {
+	if texts(id) != nil {
+		return a, fmt.Errorf("appraisal %.80q: %w", id, attest.ErrNotFound)
+	}
+	err = s.one(ctx, selectAppraisal+" WHERE id = ?", id, func(row scanner) (err error) {
+		a, err = scanAppraisal(row)
+		return err
+	})
+	if err != nil {
+		return attest.Appraisal{}, fmt.Errorf("appraisal %q: %w", id, err)
+	}
+	return a, nil
+}
+
+// Appraisals lists newest first, at most 10,000 at once.
+func (s *Store) Appraisals(ctx context.Context, f attest.AppraisalFilter) ([]attest.Appraisal, error) {
+	if texts(f.Attester, f.Machine, f.Before) != nil {
+		return nil, nil // nothing stored has such a text
+	}
+	var where []string
+	var args []any
+	restrict := func(on bool, condition string, value any) {
+		if on {
+			where, args = append(where, condition), append(args, value)
+		}
+	}
+	restrict(f.Attester != "", "attester = ?", f.Attester)
+	restrict(f.Machine != "", "machine = ?", f.Machine)
+	if f.Verdict != nil {
+		restrict(true, "verdict = ?", int64(*f.Verdict))
+	}
+	restrict(f.Before != "", "id < ?", f.Before)
+	query := selectAppraisal
+	if len(where) > 0 {
+		query += " WHERE " + strings.Join(where, " AND ")
+	}
+	var out []attest.Appraisal
+	err := s.read.query(ctx, query+" ORDER BY id DESC LIMIT ?", append(args, limit(f.Limit)), func(row scanner) error {
+		a, err := scanAppraisal(row)
+		out = append(out, a)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list appraisals: %w", err)
+	}
+	return out, nil
+}
+
+func scanAppraisal(row scanner) (attest.Appraisal, error) {
+	var a attest.Appraisal
+	var made, verdict int64
+	var digest, doc []byte
+	err := row.Scan(&a.ID, &made, &a.Type, &a.Attester, &a.Machine, &verdict, &a.Policy, &a.PolicyRev, &digest, &a.TokenID, &doc)
+	if err != nil {
+		return attest.Appraisal{}, err
+	}
+	// A verdict that is none must not read as one: 257 would become Trusted.
+	if verdict < 0 || verdict > int64(evidence.Unusable) {
+		return attest.Appraisal{}, fmt.Errorf("%w: verdict %d of %q", ErrCorrupt, verdict, a.ID)
+	}
+	var f findings
+	if err := fromDocument(doc, &f); err != nil {
+		return attest.Appraisal{}, fmt.Errorf("findings of %q: %w", a.ID, err)
+	}
+	a.Time, a.Verdict, a.Evidence = fromMoment(made), evidence.Verdict(verdict), hex.EncodeToString(digest)
+	a.Reasons, a.Claims, a.NotChecked = f.Reasons, f.Claims, f.NotChecked
+	return a, nil
+}

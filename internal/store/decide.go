@@ -1,0 +1,286 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/attest"
+	"github.com/assay-project/assay/internal/audit"
+)
+
+// A pending decision waits for the group that commits it.
+type pending struct {
+	decision attest.Decision
+	row      []any   // of the table appraisal
+	evidence *parcel // nil for none
+	weight   int64
+	state    atomic.Int32
+	done     chan error // one answer
+}
+
+// The states of a pending decision. Only one side wins the step from waiting:
+// a caller that gives up, or the goroutine that commits.
+const (
+	waiting int32 = iota
+	taken
+	abandoned
+)
+
+// Decide keeps a decision: challenge, appraisal, evidence, counters, audit. It
+// returns when all of that is durable, or has kept nothing: ErrChallengeUsed,
+// ErrStale, ErrExists for the appraisal's id, [ErrInvalid], [ErrOverloaded],
+// [ErrClosed]. After any other error from the database's commit the outcome is
+// unknown. A ctx that ends while the decision waits withdraws it; once its group
+// is being committed, Decide waits for the outcome.
+//
+// An attester's revision must be the stored one; it rises when the counters
+// differ from the stored ones. The caller must not change d while Decide runs.
+func (s *Store) Decide(ctx context.Context, d attest.Decision) error {
+	p, err := s.prepare(ctx, d)
+	if err != nil {
+		return fmt.Errorf("decide %.40q: %w", d.Appraisal.ID, err)
+	}
+	if err := s.enqueue(p); err != nil {
+		return fmt.Errorf("decide %.40q: %w", d.Appraisal.ID, err)
+	}
+	select {
+	case err = <-p.done:
+	case <-ctx.Done():
+		if p.state.CompareAndSwap(waiting, abandoned) {
+			err = ctx.Err()
+		} else {
+			err = <-p.done
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("decide %.40q: %w", d.Appraisal.ID, err)
+	}
+	return nil
+}
+
+// challengeSize is that of the ids in attest.Decision. An empty id that counted
+// as none would leave a challenge unspent.
+const challengeSize = 16
+
+// findings is what an appraisal says beside its columns.
+type findings struct {
+	Reasons    []evidence.Reason `json:"reasons"`
+	Claims     evidence.Claims   `json:"claims"`
+	NotChecked []string          `json:"notChecked"`
+}
+
+// prepare does all that needs no lock: checks, encodings, digests.
+func (s *Store) prepare(ctx context.Context, d attest.Decision) (*pending, error) {
+	a := d.Appraisal
+	if a.ID == "" {
+		return nil, fmt.Errorf("%w: appraisal without id", ErrInvalid)
+	}
+	if d.Challenge != nil && len(d.Challenge) != challengeSize {
+		return nil, fmt.Errorf("%w: challenge of %d bytes", ErrInvalid, len(d.Challenge))
+	}
+	if err := texts(a.ID, a.Type, a.Attester, a.Machine, a.Policy, a.TokenID); err != nil {
+		return nil, err
+	}
+	evidenceDigest, err := fromHex(a.Evidence)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := document(findings{a.Reasons, a.Claims, a.NotChecked})
+	if err != nil {
+		return nil, err
+	}
+	p := &pending{decision: d, done: make(chan error, 1), weight: int64(len(doc))}
+	p.row = []any{
+		a.ID, moment(a.Time), a.Type, a.Attester, a.Machine, int64(a.Verdict),
+		a.Policy, int64(a.PolicyRev), octets(evidenceDigest), a.TokenID, doc,
+	}
+	if d.Bundle == nil {
+		return p, nil
+	}
+	if p.evidence, err = s.pack(ctx, a.Evidence, d.Bundle); err != nil {
+		return nil, err
+	}
+	p.weight += p.evidence.weight()
+	return p, nil
+}
+
+// enqueue never waits: a queue that is full is an answer.
+func (s *Store) enqueue(p *pending) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return ErrClosed
+	}
+	if s.queuedBytes.Add(p.weight) > s.cfg.QueueBytes {
+		s.queuedBytes.Add(-p.weight)
+		return ErrOverloaded
+	}
+	select {
+	case s.queue <- p:
+		return nil
+	default:
+		s.queuedBytes.Add(-p.weight)
+		return ErrOverloaded
+	}
+}
+
+// commitGroups is the store's goroutine. While one group is being committed the
+// next one gathers, so the group grows with the load and a lone caller never waits
+// for company.
+func (s *Store) commitGroups() {
+	defer close(s.committed)
+	for first := range s.queue {
+		group := s.gather(first)
+		if len(group) == 0 {
+			continue
+		}
+		errs := s.commit(group)
+		for i, p := range group {
+			if errs[i] == nil {
+				s.remember(p.evidence)
+			}
+			p.done <- errs[i]
+		}
+	}
+}
+
+// gather takes what waits, up to the limits of a group.
+func (s *Store) gather(first *pending) []*pending {
+	var group []*pending
+	var weight int64
+	for p := first; ; {
+		s.queuedBytes.Add(-p.weight)
+		if p.state.CompareAndSwap(waiting, taken) {
+			group, weight = append(group, p), weight+p.weight
+		}
+		if len(group) >= s.cfg.Group || weight >= groupBytes {
+			return group
+		}
+		var ok bool
+		select {
+		case p, ok = <-s.queue:
+			if !ok {
+				return group
+			}
+		default:
+			return group
+		}
+	}
+}
+
+func (s *Store) remember(p *parcel) {
+	if p == nil || p.known {
+		return
+	}
+	s.recent.add(held{false, p.digest})
+	for _, part := range p.parts {
+		s.recent.add(held{true, part.digest})
+	}
+}
+
+// commit stores a group in one transaction. When the database refuses it as a
+// whole, each decision is tried alone, so that one cannot fail its neighbours.
+func (s *Store) commit(group []*pending) []error {
+	errs, err := s.commitOnce(group)
+	if err == nil {
+		return errs
+	}
+	errs = make([]error, len(group))
+	var lost *commitError
+	hopeless := errors.As(err, &lost)
+	for i := range group {
+		if errs[i] = err; hopeless {
+			continue
+		}
+		var one []error
+		if one, errs[i] = s.commitOnce(group[i : i+1]); errs[i] == nil {
+			errs[i] = one[0]
+			continue
+		}
+		// A database that is away would keep each of the others waiting in turn.
+		err, hopeless = errs[i], s.ping() != nil
+	}
+	return errs
+}
+
+func (s *Store) ping() error {
+	ctx, cancel := s.commitContext()
+	defer cancel()
+	return s.write.db.PingContext(ctx)
+}
+
+// commitContext bounds one group; it is no caller's, since a group has many.
+func (s *Store) commitContext() (context.Context, context.CancelFunc) {
+	if s.cfg.Timeout > 0 {
+		return context.WithTimeout(context.Background(), s.cfg.Timeout)
+	}
+	return context.Background(), func() {}
+}
+
+// commitOnce returns the outcome of each decision, or the error that kept all of
+// them from being stored.
+func (s *Store) commitOnce(group []*pending) ([]error, error) {
+	ctx, cancel := s.commitContext()
+	defer cancel()
+	var errs []error
+	err := s.write.transact(ctx, nil, func(t *txn) error {
+		st, err := t.lock(ctx)
+		if err != nil {
+			return err
+		}
+		b := newBatch(st, group)
+		if err := b.check(ctx, t); err != nil {
+			return err
+		}
+		errs = b.errs
+		if len(b.audit) == 0 {
+			return errNothing
+		}
+		return b.store(ctx, t)
+	})
+	if err == errNothing { //nolint:errorlint // our own, never wrapped
+		err = nil
+	}
+	return errs, err
+}
+
+// A state is the row that serialises all writes.
+type state struct {
+	generation uint64
+	head       audit.Head
+}
+
+// lock waits for the right to write: the update takes the row in PostgreSQL and
+// the file in SQLite, until the transaction ends.
+func (t *txn) lock(ctx context.Context) (state, error) {
+	var st state
+	err := t.query(ctx, lockState, nil, func(row scanner) error {
+		var generation, seq int64
+		var hash []byte
+		if err := row.Scan(&generation, &seq, &hash); err != nil {
+			return err
+		}
+		st = state{uint64(generation), audit.Head{Seq: uint64(seq)}}
+		if copy(st.head.Hash[:], hash) != len(st.head.Hash) {
+			return fmt.Errorf("%w: head of the audit chain", ErrCorrupt)
+		}
+		return nil
+	})
+	if err == nil && st.generation == 0 {
+		err = fmt.Errorf("%w: the state row is missing", ErrCorrupt)
+	}
+	return st, err
+}
+
+const (
+	lockState = "UPDATE state SET generation = generation WHERE id = 1 RETURNING generation, audit_seq, audit_hash"
+	setState  = "UPDATE state SET generation = ?, audit_seq = ?, audit_hash = ? WHERE id = 1"
+)
+
+func (t *txn) setState(ctx context.Context, st state) error {
+	_, err := t.exec(ctx, setState, int64(st.generation), int64(st.head.Seq), st.head.Hash[:])
+	return err
+}

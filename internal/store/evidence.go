@@ -1,0 +1,225 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"sync"
+
+	"github.com/assay-project/assay/internal/attest"
+)
+
+// Bundles of one machine differ in the quote and repeat the event log, which is
+// nearly all of them. A bundle is therefore kept as a recipe: its bytes, with
+// each long JSON string replaced by the digest of that string, which is kept
+// once (docs/formats/database.md). No JSON is parsed: any bytes come back as
+// they were.
+
+type digest [sha256.Size]byte
+
+const (
+	recipeVersion = 1
+	partMin       = 1024    // a shorter string stays in the recipe
+	maxBundle     = 8 << 20 // more than any transport lets in
+)
+
+// A part is a string that several bundles may share.
+type part struct {
+	digest digest
+	body   []byte
+}
+
+// split makes the recipe of a bundle: a version byte, then in turn literal bytes
+// (length as uvarint, bytes) and the digest of a part, ending with a literal.
+func split(bundle []byte) (recipe []byte, parts []part) {
+	recipe = append(recipe, recipeVersion)
+	literal := func(b []byte) {
+		recipe = binary.AppendUvarint(recipe, uint64(len(b)))
+		recipe = append(recipe, b...)
+	}
+	from, open := 0, 0 // start of the literal; just after the last quotation mark
+	for {
+		n := bytes.IndexByte(bundle[open:], '"')
+		if n < 0 {
+			break
+		}
+		if n >= partMin {
+			body := bundle[open : open+n]
+			p := part{sha256.Sum256(body), body}
+			literal(bundle[from:open])
+			recipe = append(recipe, p.digest[:]...)
+			parts, from = append(parts, p), open+n
+		}
+		open += n + 1
+	}
+	literal(bundle[from:])
+	return recipe, parts
+}
+
+// join makes the bundle of a recipe again; size is that of the bundle.
+func join(recipe []byte, size int64, fetch func(digest) ([]byte, error)) ([]byte, error) {
+	if len(recipe) == 0 || recipe[0] != recipeVersion || size < 0 || size > maxBundle {
+		return nil, fmt.Errorf("%w: evidence of an unknown form", ErrCorrupt)
+	}
+	var out []byte
+	for rest := recipe[1:]; ; {
+		n, used := binary.Uvarint(rest)
+		if used <= 0 || n > uint64(len(rest)-used) {
+			return nil, fmt.Errorf("%w: evidence is cut", ErrCorrupt)
+		}
+		out, rest = append(out, rest[used:used+int(n)]...), rest[used+int(n):]
+		if len(rest) == 0 {
+			break
+		}
+		if len(rest) < len(digest{}) {
+			return nil, fmt.Errorf("%w: evidence is cut", ErrCorrupt)
+		}
+		body, err := fetch(digest(rest[:len(digest{})]))
+		if err != nil {
+			return nil, err
+		}
+		if int64(len(out)+len(body)) > size {
+			return nil, fmt.Errorf("%w: evidence is longer than it was", ErrCorrupt)
+		}
+		out, rest = append(out, body...), rest[len(digest{}):]
+	}
+	return out, nil
+}
+
+// A parcel is evidence on its way into the database: only what it lacks.
+type parcel struct {
+	digest digest
+	known  bool // the whole bundle is there already
+	size   int
+	recipe []byte
+	parts  []part
+}
+
+// weight is the number of bytes that wait with the parcel.
+func (p *parcel) weight() int64 {
+	n := int64(len(p.recipe))
+	for _, part := range p.parts {
+		n += int64(len(part.body))
+	}
+	return n
+}
+
+// pack finds what of a bundle is not stored yet. It runs in the caller's
+// goroutine, beside the others'.
+func (s *Store) pack(ctx context.Context, hexDigest string, bundle []byte) (*parcel, error) {
+	named, err := fromHex(hexDigest)
+	if err != nil {
+		return nil, err
+	}
+	if len(named) == 0 || len(bundle) > maxBundle {
+		return nil, fmt.Errorf("%w: evidence of %d bytes with digest %q", ErrInvalid, len(bundle), hexDigest)
+	}
+	p := &parcel{digest: digest(named), size: len(bundle)}
+	if p.known, err = s.holds(ctx, held{false, p.digest}); err != nil || p.known {
+		return p, err
+	}
+	if p.digest != sha256.Sum256(bundle) {
+		return nil, fmt.Errorf("%w: evidence is not what its digest names", ErrInvalid)
+	}
+	recipe, parts := split(bundle)
+	p.recipe = recipe
+	for _, part := range parts {
+		known, err := s.holds(ctx, held{true, part.digest})
+		if err != nil {
+			return nil, err
+		}
+		if !known {
+			p.parts = append(p.parts, part)
+		}
+	}
+	return p, nil
+}
+
+// held names something that is stored by its digest.
+type held struct {
+	part   bool // else a whole bundle
+	digest digest
+}
+
+// holds reports whether something is stored. Evidence is never removed, so what
+// was seen once stays true.
+func (s *Store) holds(ctx context.Context, what held) (bool, error) {
+	if s.recent.has(what) {
+		return true, nil
+	}
+	query := "SELECT 1 FROM evidence WHERE digest = ?"
+	if what.part {
+		query = "SELECT 1 FROM evidence_part WHERE digest = ?"
+	}
+	found := false
+	err := s.read.query(ctx, query, []any{what.digest[:]}, func(scanner) error { found = true; return nil })
+	if found {
+		s.recent.add(what)
+	}
+	return found, err
+}
+
+// Evidence returns a bundle by the hex SHA-256 of its bytes, having compared it.
+func (s *Store) Evidence(ctx context.Context, hexDigest string) ([]byte, error) {
+	named, err := fromHex(hexDigest)
+	if err != nil || len(named) == 0 {
+		return nil, fmt.Errorf("evidence %.80q: %w", hexDigest, attest.ErrNotFound)
+	}
+	var recipe []byte
+	var size int64
+	const query = "SELECT size, recipe FROM evidence WHERE digest = ?"
+	if err := s.one(ctx, query, named, func(row scanner) error { return row.Scan(&size, &recipe) }); err != nil {
+		return nil, fmt.Errorf("evidence %s: %w", hexDigest, err)
+	}
+	bundle, err := join(recipe, size, func(d digest) (body []byte, err error) {
+		err = s.one(ctx, "SELECT body FROM evidence_part WHERE digest = ?", d[:], func(row scanner) error { return row.Scan(&body) })
+		return body, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("evidence %s: %w", hexDigest, err)
+	}
+	if sum := sha256.Sum256(bundle); hex.EncodeToString(sum[:]) != hexDigest {
+		return nil, fmt.Errorf("evidence %s: %w: its digest is %x", hexDigest, ErrCorrupt, sum)
+	}
+	return bundle, nil
+}
+
+// one reads the row of a key; attest.ErrNotFound when there is none.
+func (s *Store) one(ctx context.Context, query string, key any, scan func(scanner) error) error {
+	found := false
+	err := s.read.query(ctx, query, []any{key}, func(row scanner) error { found = true; return scan(row) })
+	if err == nil && !found {
+		return attest.ErrNotFound
+	}
+	return err
+}
+
+// recentDigests remembers what is stored, the newest at least recentMax.
+type recentDigests struct {
+	mu       sync.Mutex // guards both
+	new, old map[held]struct{}
+}
+
+const recentMax = 8192 // 33 bytes each, twice
+
+func (r *recentDigests) has(what held) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.new[what]
+	if !ok {
+		_, ok = r.old[what]
+	}
+	return ok
+}
+
+func (r *recentDigests) add(what held) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.new == nil || len(r.new) >= recentMax {
+		r.old, r.new = r.new, make(map[held]struct{})
+	}
+	r.new[what] = struct{}{}
+}

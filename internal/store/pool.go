@@ -1,0 +1,224 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+)
+
+// A pool is a set of connections with the statements that were prepared on them.
+type pool struct {
+	db      *sql.DB
+	dialect Dialect
+
+	mu    sync.Mutex // guards stmts
+	stmts map[string]*sql.Stmt
+}
+
+func newPool(db *sql.DB, d Dialect) *pool {
+	return &pool{db: db, dialect: d, stmts: map[string]*sql.Stmt{}}
+}
+
+func (p *pool) close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.stmts {
+		s.Close()
+	}
+	clear(p.stmts)
+	return p.db.Close()
+}
+
+// prepare returns the statement for a text; the texts are a fixed set, so the
+// map is bounded.
+func (p *pool) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
+	p.mu.Lock()
+	s, ok := p.stmts[query]
+	p.mu.Unlock()
+	if ok {
+		return s, nil
+	}
+	s, err := p.db.PrepareContext(ctx, p.dialect.query(query))
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if other, ok := p.stmts[query]; ok {
+		s.Close()
+		return other, nil
+	}
+	p.stmts[query] = s
+	return s, nil
+}
+
+// prime prepares the statements of the hot path, so that none is prepared
+// inside its transactions.
+func (p *pool) prime(ctx context.Context, queries ...string) error {
+	for _, q := range queries {
+		if _, err := p.prepare(ctx, q); err != nil {
+			return fmt.Errorf("prepare %.40q: %w", q, err)
+		}
+	}
+	return nil
+}
+
+// query runs a statement outside a transaction.
+func (p *pool) query(ctx context.Context, query string, args []any, each func(scanner) error) error {
+	s, err := p.prepare(ctx, query)
+	if err != nil {
+		return err
+	}
+	rows, err := s.QueryContext(ctx, args...)
+	return drain(rows, err, each)
+}
+
+// snapshot runs fn over one state of the whole database.
+func (p *pool) snapshot(ctx context.Context, fn func(*txn) error) error {
+	return p.transact(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}, fn)
+}
+
+// transact runs fn in a transaction and commits it when fn returns nil.
+func (p *pool) transact(ctx context.Context, opts *sql.TxOptions, fn func(*txn) error) error {
+	tx, err := p.db.BeginTx(ctx, opts)
+	if err != nil {
+		return err
+	}
+	if err := fn(&txn{p, tx}); err != nil {
+		if undo := tx.Rollback(); undo != nil && !errors.Is(undo, sql.ErrTxDone) {
+			return errors.Join(err, fmt.Errorf("roll back: %w", undo))
+		}
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return &commitError{err}
+	}
+	return nil
+}
+
+// A commitError leaves open whether the transaction is kept: the answer was lost.
+type commitError struct{ err error }
+
+func (e *commitError) Error() string { return "commit: " + e.err.Error() }
+func (e *commitError) Unwrap() error { return e.err }
+
+// A txn is a transaction with its pool's statements.
+type txn struct {
+	pool *pool
+	tx   *sql.Tx
+}
+
+// A scanner is a row of a result.
+type scanner interface{ Scan(dest ...any) error }
+
+func drain(rows *sql.Rows, err error, each func(scanner) error) error {
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := each(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+func (t *txn) stmt(ctx context.Context, query string) (*sql.Stmt, error) {
+	// Preparing on the pool would wait for a second connection, which a pool of
+	// one does not have; a statement of the transaction is not kept.
+	t.pool.mu.Lock()
+	s, ok := t.pool.stmts[query]
+	t.pool.mu.Unlock()
+	if ok {
+		return t.tx.StmtContext(ctx, s), nil
+	}
+	return t.tx.PrepareContext(ctx, t.pool.dialect.query(query))
+}
+
+func (t *txn) exec(ctx context.Context, query string, args ...any) (changed int64, err error) {
+	s, err := t.stmt(ctx, query)
+	if err != nil {
+		return 0, err
+	}
+	res, err := s.ExecContext(ctx, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+func (t *txn) query(ctx context.Context, query string, args []any, each func(scanner) error) error {
+	s, err := t.stmt(ctx, query)
+	if err != nil {
+		return err
+	}
+	rows, err := s.QueryContext(ctx, args...)
+	return drain(rows, err, each)
+}
+
+// exists reports whether a query gives a row.
+func (t *txn) exists(ctx context.Context, query string, args ...any) (found bool, err error) {
+	err = t.query(ctx, query, args, func(scanner) error { found = true; return nil })
+	return found, err
+}
+
+// The numbers of rows that one statement carries. A fixed few, so that each is
+// prepared once.
+func chunk(left int) int {
+	for _, n := range []int{64, 16, 4} {
+		if left >= n {
+			return n
+		}
+	}
+	return 1
+}
+
+// A bulk is a statement over several rows or keys at once.
+type bulk struct {
+	head    string // "INSERT INTO t (…) VALUES" or "SELECT … WHERE key IN"
+	columns int    // values of a row; 0 for a list of keys
+	tail    string
+}
+
+// text returns the statement for n rows or keys.
+func (b bulk) text(n int) string {
+	list := func(n int) string { return "(" + strings.Repeat("?,", n-1) + "?)" }
+	if b.columns == 0 {
+		return b.head + " " + list(n) + b.tail
+	}
+	row := list(b.columns)
+	return b.head + " " + strings.Repeat(row+",", n-1) + row + b.tail
+}
+
+// texts returns the statements that this bulk ever runs.
+func (b bulk) texts() []string {
+	return []string{b.text(64), b.text(16), b.text(4), b.text(1)}
+}
+
+// insert runs b for all rows, whose values are in args one row after the other.
+func (t *txn) insert(ctx context.Context, b bulk, args []any) error {
+	for len(args) > 0 {
+		n := chunk(len(args) / b.columns)
+		if _, err := t.exec(ctx, b.text(n), args[:n*b.columns]...); err != nil {
+			return err
+		}
+		args = args[n*b.columns:]
+	}
+	return nil
+}
+
+// among runs b for all keys and hands each row to each.
+func (t *txn) among(ctx context.Context, b bulk, keys []any, each func(scanner) error) error {
+	for len(keys) > 0 {
+		n := chunk(len(keys))
+		if err := t.query(ctx, b.text(n), keys[:n], each); err != nil {
+			return err
+		}
+		keys = keys[n:]
+	}
+	return nil
+}

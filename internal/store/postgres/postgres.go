@@ -1,0 +1,105 @@
+// Package postgres opens the service's store in a PostgreSQL database, which
+// several services may share.
+//
+// Writes of all services take turns on one row, so that the audit chain has no
+// gap; migrations take turns on an advisory lock. What is acknowledged is as
+// durable as the server's synchronous_commit makes it: a server that has it off
+// is refused. Start with [Open]. PostgreSQL 15, chapters 13 and 30.
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/assay-project/assay/internal/store"
+)
+
+// ErrNotDurable is a server that would acknowledge commits which a crash loses.
+var ErrNotDurable = errors.New("server has synchronous_commit off: set it on, or decisions could be lost")
+
+const (
+	writers       = 4 // connections; the writes on them take turns
+	readers       = 16
+	commitTimeout = 30 * time.Second
+	// migrationLock is our advisory lock ("assay" in ASCII).
+	migrationLock = 0x6173736179
+)
+
+// Open migrates the database at url (postgres://…) and opens the store in it.
+func Open(ctx context.Context, url string, cfg store.Config) (*store.Store, error) {
+	conf, err := parse(url)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = commitTimeout
+	}
+	dbs := store.Databases{Write: connect(conf, writers), Read: connect(conf, readers), Dialect: dialect()}
+	if err := checkDurable(ctx, dbs.Write); err != nil {
+		return nil, errors.Join(fmt.Errorf("open store: %w", err), dbs.Write.Close(), dbs.Read.Close())
+	}
+	s, err := store.New(ctx, dbs, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	return s, nil
+}
+
+// OpenReader opens the store at url for reading, beside the services that use it.
+func OpenReader(ctx context.Context, url string) (*store.Store, error) {
+	conf, err := parse(url)
+	if err != nil {
+		return nil, err
+	}
+	conf.RuntimeParams["default_transaction_read_only"] = "on"
+	s, err := store.NewReader(ctx, store.Databases{Read: connect(conf, 1), Dialect: dialect()})
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	return s, nil
+}
+
+func parse(url string) (*pgx.ConnConfig, error) {
+	conf, err := pgx.ParseConfig(url)
+	if err != nil {
+		// The driver's message leaves the password out; the URL itself does not.
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if conf.RuntimeParams["application_name"] == "" {
+		conf.RuntimeParams["application_name"] = "assay"
+	}
+	return conf, nil
+}
+
+func connect(conf *pgx.ConnConfig, conns int) *sql.DB {
+	db := stdlib.OpenDB(*conf)
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
+	return db
+}
+
+func checkDurable(ctx context.Context, db *sql.DB) error {
+	var setting string
+	if err := db.QueryRowContext(ctx, "SHOW synchronous_commit").Scan(&setting); err != nil {
+		return fmt.Errorf("ask for synchronous_commit: %w", err)
+	}
+	if setting == "off" {
+		return ErrNotDurable
+	}
+	return nil
+}
+
+func dialect() store.Dialect {
+	return store.Dialect{
+		Name: "postgres", Numbered: true,
+		// "C" sorts by bytes whatever the database's locale is, as SQLite does.
+		Bigint: "BIGINT", Bytes: "BYTEA", Text: `TEXT COLLATE "C"`,
+		LockSchema: fmt.Sprintf("SELECT pg_advisory_xact_lock(%d)", int64(migrationLock)),
+	}
+}
