@@ -18,6 +18,7 @@ type CodeInfo struct {
 func Codes() []CodeInfo { return codes }
 
 var codes = slices.SortedFunc(slices.Values(slices.Concat(
+	eventlogCodes,
 	serviceCodes,
 	windowsCodes,
 	imaCodes,

@@ -1,0 +1,231 @@
+package eventlog
+
+import (
+	"encoding/hex"
+	"slices"
+	"strings"
+
+	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/uefi"
+)
+
+// bootImages makes the claims of PCR 4. The register has no closing marker:
+// only the whole list says what ran, so the list is the claim.
+func (c *claimant) bootImages() {
+	var all []string
+	for _, j := range c.of(4) {
+		if isImage(j) {
+			all = append(all, hex.EncodeToString(j.digest))
+		}
+	}
+	why := evidence.Code("")
+	if len(all) == 0 {
+		why = codeNotMeasured
+	}
+	c.text("bootImages", strings.Join(all, "\n"), why, 4)
+	loader := ""
+	if j := c.bootLoader(); j == nil {
+		why = codeNotMeasured
+	} else {
+		loader = hex.EncodeToString(j.digest)
+	}
+	c.text("bootLoader", loader, why, 4)
+
+	table, why := "", codeNotMeasured
+	for _, j := range c.of(5) {
+		if j.Type != EFIGPTEvent && j.Type != EFIGPTEvent2 || why == "" {
+			continue
+		}
+		e := *j
+		c.judge.finish(&e)
+		if why = codeUnproven; e.cover == coverWhole {
+			table, why = hex.EncodeToString(e.digest), ""
+		}
+	}
+	c.text("partitionTable", table, why, 5)
+}
+
+// bootLoader returns the image that firmware gave control to in the last
+// attempt, or nil. A directly loaded kernel comes before the separator.
+func (a *analysis) bootLoader() *judged {
+	var before, after *judged
+	separated := false
+	for _, j := range a.of(4) {
+		switch {
+		case j.is(Separator, separatorZero), j.is(Separator, separatorOnes):
+			separated = true
+		case j.is(EFIAction, actionReturning):
+			after = nil // the attempt failed
+		case !isImage(j):
+		case !separated:
+			before = j
+		case after == nil:
+			after = j
+		}
+	}
+	if after != nil {
+		return after
+	}
+	return before
+}
+
+// linux makes the claims of Linux boot loaders: GRUB in PCR 8 and 9,
+// systemd-stub in PCR 11 and 12, shim in PCR 14. They hold as far as the programs
+// of PCR 4 can be trusted to measure what they start, so PCR 4 is named as well.
+func (c *claimant) linux() {
+	grub, grubWhy := c.grubCommands()
+	sections, stub := ukiSections(c.inPCR(11))
+	c.sections(sections, stub)
+	c.digests("bootFiles", 9)
+	c.digests("mokState", 14)
+
+	line, why := kernelCommandLine(grub, grubWhy)
+	pcr := 8
+	if len(c.inPCR(8)) == 0 {
+		line, why = c.stubCommandLine(sections, stub)
+		pcr = 12
+	}
+	c.text("kernelCommandLine", line, why, 4, pcr)
+	debug, flags := debugFlags(line)
+	c.truth("kernelDebug", debug, why, 4, pcr)
+	c.text("kernelDebugFlags", strings.Join(flags, " "), why, 4, pcr)
+}
+
+func (a *analysis) inPCR(pcr uint32) []*judged {
+	var out []*judged
+	for _, j := range a.of(pcr) {
+		out = append(out, j)
+	}
+	return out
+}
+
+// digests lists what was measured into a register by others than Windows.
+func (c *claimant) digests(name string, pcr int) {
+	var all []string
+	for _, j := range c.of(uint32(pcr)) {
+		all = append(all, hex.EncodeToString(j.digest))
+	}
+	why := evidence.Code("")
+	switch {
+	case len(all) == 0:
+		why = codeNotMeasured
+	case c.log.format == FormatWBCL:
+		why = codeUnexpected // Windows uses the same registers for other things
+	}
+	c.text(name, strings.Join(all, "\n"), why, 4, pcr)
+}
+
+// grubCommands returns the proven texts of PCR 8.
+func (a *analysis) grubCommands() (texts []string, why evidence.Code) {
+	for _, j := range a.of(8) {
+		if !j.proven() || j.Type != IPL {
+			return nil, codeUnproven
+		}
+		texts = append(texts, grubText(j))
+	}
+	if len(texts) == 0 {
+		return nil, codeNotMeasured
+	}
+	return texts, ""
+}
+
+// kernelCommandLine finds the command line among the texts of PCR 8. The label
+// of a text is not hashed, so a text counts as the command line only beside the
+// proven command that loads the kernel with the same arguments; and only when
+// there is but one such command, since another could have been appended later.
+func kernelCommandLine(texts []string, why evidence.Code) (string, evidence.Code) {
+	if why != "" {
+		return "", why
+	}
+	var lines []string
+	for _, t := range texts {
+		if args, ok := kernelArgs(t); ok && !slices.Contains(lines, args) {
+			lines = append(lines, args)
+		}
+	}
+	line, why := single(lines, "")
+	if why != "" {
+		return "", why
+	}
+	for _, t := range texts {
+		if unquoted(t) == unquoted(line) {
+			return t, "" // as handed to the kernel, with its quotes
+		}
+	}
+	return line, ""
+}
+
+// stubCommandLine finds the command line among the events of PCR 12. A stub
+// that has a .cmdline section uses that, and the log has only its digest.
+func (c *claimant) stubCommandLine(sections []ukiSection, stub bool) (string, evidence.Code) {
+	if len(c.inPCR(11)) > 0 && !stub {
+		return "", codeUnproven
+	}
+	for _, s := range sections {
+		if s.name == ".cmdline" {
+			return "", codeDigestOnly
+		}
+	}
+	var lines []string
+	for _, j := range c.of(12) {
+		if j.Type != IPL || j.cover != coverWhole || len(j.Data)%2 != 0 {
+			return "", codeUnproven
+		}
+		lines = append(lines, strings.TrimSpace(uefi.Text(j.Data)))
+	}
+	return single(lines, "")
+}
+
+// sections makes the claims of a unified kernel image.
+func (c *claimant) sections(all []ukiSection, ok bool) {
+	none := evidence.Code("")
+	switch {
+	case len(c.inPCR(11)) == 0:
+		none = codeNotMeasured
+	case !ok:
+		none = codeUnproven
+	}
+	var lines []string
+	byName := map[string]string{}
+	for _, s := range all {
+		byName[s.name] = hex.EncodeToString(s.digest)
+		lines = append(lines, s.name+" "+byName[s.name])
+	}
+	c.text("ukiSections", strings.Join(lines, "\n"), none, 4, 11)
+	for name, section := range map[string]string{"kernel": ".linux", "initrd": ".initrd", "kernelCommandLine.digest": ".cmdline", "osRelease": ".osrel"} {
+		why := none
+		if _, found := byName[section]; why == "" && !found {
+			why = codeNotMeasured
+		}
+		c.text(name, byName[section], why, 4, 11)
+	}
+}
+
+// debuggers are arguments that let somebody with a console into the machine.
+var debuggers = [...]string{"kgdboc", "kgdbwait", "kgdbdbgp", "kdb", "nokaslr", "rd.break", "rd.shell", "rdinit", "systemd.debug_shell", "systemd.debug-shell", "single", "emergency", "rescue", "debug", "gdb"}
+
+// weakeners are arguments that turn a protection off when they have the value given.
+var weakeners = [...]string{
+	"module.sig_enforce=0", "lockdown=none", "ima_appraise=off", "ima_appraise=log", "ima_appraise=fix", "mitigations=off", "efi=debug", "selinux=0", "apparmor=0",
+	"enforcing=0", "audit=0", "iommu=off", "intel_iommu=off", "amd_iommu=off", "noefi", "nosmep", "nosmap", "nopti", "init_on_alloc=0", "slub_debug=-",
+}
+
+// inits are the programs that an init= argument starts on an ordinary system.
+var inits = [...]string{"/sbin/init", "/usr/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd"}
+
+// debugFlags returns the arguments of a command line that a strict policy
+// refuses; debug is set when one of them opens the machine to a debugger or shell.
+func debugFlags(line string) (debug bool, flags []string) {
+	for _, arg := range strings.Fields(line) {
+		arg = strings.Trim(arg, `"'`)
+		name, value, _ := strings.Cut(arg, "=")
+		switch {
+		case name == "init" && !slices.Contains(inits[:], value), slices.Contains(debuggers[:], name) && value != "0":
+			debug = true
+			flags = append(flags, arg)
+		case slices.Contains(weakeners[:], arg):
+			flags = append(flags, arg)
+		}
+	}
+	return debug, flags
+}

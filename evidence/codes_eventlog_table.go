@@ -1,0 +1,173 @@
+package evidence
+
+// eventlogCodes are those of the boot event log (package eventlog).
+var eventlogCodes = []CodeInfo{
+	{
+		Code:    "eventlog.replay-mismatch",
+		Meaning: "The log does not lead to the value of a PCR that the quote signed.",
+		Causes:  []string{"the log was edited, cut or is that of another boot", "something extended the PCR after the log was written", "the quote is of another machine"},
+		Action:  "Collect log and quote in one go; if it repeats, compare the log with that of a known boot and treat the machine as tampered with.",
+	},
+	{
+		Code:    "eventlog.events-missing",
+		Meaning: "A PCR has been extended, and the log has no event for it.",
+		Causes:  []string{"events were removed from the log", "the boot loader extends the PCR without logging"},
+		Action:  "Treat the machine as tampered with unless its boot loader is known to do this; then leave the PCR out of the quote.",
+	},
+	{
+		Code:    "eventlog.data-mismatch",
+		Meaning: "The data of an event is not what was hashed, in a kind of event where it always is.",
+		Causes:  []string{"the log was edited to hide what was measured"},
+		Action:  "Treat the machine as tampered with: the digest is true and the text beside it lies.",
+	},
+	{
+		Code:    "eventlog.reserved-digest",
+		Meaning: "An event has the digest of a marker (separator or firmware action) and says it is something else.",
+		Causes:  []string{"the log was edited to hide where a phase of the boot ends"},
+		Action:  "Treat the machine as tampered with.",
+	},
+	{
+		Code:    "eventlog.error-separator",
+		Meaning: "Firmware closed a PCR with the value that stands for an error while it measured.",
+		Causes:  []string{"a fault of the firmware or the TPM during the boot"},
+		Action:  "Restart the machine; if it repeats, update or repair its firmware.",
+	},
+	{
+		Code:    "eventlog.variable-after-separator",
+		Meaning: "A Secure Boot variable was measured into PCR 7 after its separator.",
+		Causes:  []string{"software extended PCR 7 to pretend another Secure Boot state", "Secure Boot keys were changed during this boot"},
+		Action:  "Restart the machine; if it repeats, treat it as tampered with.",
+	},
+	{
+		Code:    "eventlog.bank-unusable",
+		Meaning: "The log cannot be replayed in the bank of the quote.",
+		Causes:  []string{"the TPM has a bank that firmware does not log", "an event has no digest in the bank", "the hash of the bank is not implemented"},
+		Action:  "Quote a bank that the log has, best SHA-256.",
+	},
+	{
+		Code:    "eventlog.nothing-quoted",
+		Meaning: "The quote selects no PCR of the bank, so the log cannot be compared with anything.",
+		Causes:  []string{"the attester quoted another bank"},
+		Action:  "Quote PCR 0 to 14 of the SHA-256 bank.",
+	},
+	{
+		Code:    "eventlog.not-a-tpm-log",
+		Meaning: "The log is that of the own registers of a confidential machine, not of a TPM.",
+		Causes:  []string{"the attester sent the CCEL table in place of the TPM's log"},
+		Action:  "Send the log that belongs to the quote.",
+	},
+	{
+		Code:    "eventlog.unknown-type",
+		Meaning: "The log has an event of a type that the standard does not name.",
+		Causes:  []string{"firmware with types of its own", "software extended a PCR on its own account"},
+		Action:  "None by itself; no claim rests on such an event.",
+	},
+	{
+		Code:    "eventlog.after-separator",
+		Meaning: "Something was measured into a firmware PCR after its separator.",
+		Causes:  []string{"firmware that measures late, as for boot entries and option ROMs", "software extended the PCR"},
+		Action:  "Compare with a baseline of the same machine type.",
+	},
+	{
+		Code:    "eventlog.unexpected-event",
+		Meaning: "A register holds an event of a type that has no place there, so no claim is read from the register.",
+		Causes:  []string{"the type of an event was changed to hide it", "firmware with events of its own"},
+		Action:  "Look at the events of the register; unless the firmware is known for it, treat the machine as tampered with.",
+	},
+	{
+		Code:    "eventlog.exit-boot-services-missing",
+		Meaning: "The log ends before the operating system took over from the firmware.",
+		Causes:  []string{"an older kernel, whose copy of the log lacks the last events"},
+		Action:  "None; PCR 5 was checked with the missing events added.",
+	},
+	{
+		Code:    "eventlog.after-exit-boot-services",
+		Meaning: "By the order of the log an image was measured after the operating system took over.",
+		Causes:  []string{"software extended the PCR at run time"},
+		Action:  "Compare the PCR with a baseline; nothing legitimate measures images then.",
+	},
+	{
+		Code:    "eventlog.second-spec-id",
+		Meaning: "The log has a second Spec ID event; only the first record may be one.",
+		Causes:  []string{"the log was edited, or two logs were joined"},
+		Action:  "Collect the log again; the event changes nothing in how the log is read.",
+	},
+	{
+		Code:    "eventlog.late-locality",
+		Meaning: "The log states the startup locality after PCR 0 was extended, where it has no meaning.",
+		Causes:  []string{"the log was edited to make PCR 0 fit"},
+		Action:  "Collect the log again; the event was ignored.",
+	},
+	{
+		Code:    "eventlog.bank-disagreement",
+		Meaning: "The digests of one event in different banks are of different data.",
+		Causes:  []string{"the log was edited", "firmware with a faulty bank"},
+		Action:  "Trust the bank that the quote signed, and find out why the others differ.",
+	},
+	{
+		Code:    "eventlog.failed-boot-attempt",
+		Meaning: "A boot option was tried before the one that booted.",
+		Causes:  []string{"the first entries of the boot order do not start on this machine", "an image was refused by Secure Boot"},
+		Action:  "Look at the boot order; if an image was refused, find out which.",
+	},
+	{
+		Code:    "eventlog.not-measured",
+		Meaning: "No event that counts states this fact.",
+		Causes:  []string{"the firmware or boot loader does not measure it", "its events were removed from the log"},
+		Action:  "Treat the fact as unknown.",
+	},
+	{
+		Code:    "eventlog.pcr-not-quoted",
+		Meaning: "The fact rests on a PCR that is not in the quote.",
+		Causes:  []string{"the attester selected too few PCRs"},
+		Action:  "Quote PCR 0 to 14.",
+	},
+	{
+		Code:    "eventlog.weak-bank",
+		Meaning: "The fact rests on the SHA-1 bank alone, which proves nothing.",
+		Causes:  []string{"a TPM 1.2, or a TPM whose SHA-256 bank is off"},
+		Action:  "Turn the SHA-256 bank on in the firmware's setup, and quote it.",
+	},
+	{
+		Code:    "eventlog.ambiguous",
+		Meaning: "The log states the fact more than once, and not all the same.",
+		Causes:  []string{"more than one boot or operating system in one log", "somebody appended an event to a register that is open at its end"},
+		Action:  "Restart the machine and collect the log again; if it repeats, look at the events of the register.",
+	},
+	{
+		Code:    "eventlog.unproven-data",
+		Meaning: "The words of an event that the fact needs are not covered by its digest.",
+		Causes:  []string{"a boot loader or firmware that hashes a file or value and logs only its name", "the text of an event was changed"},
+		Action:  "Judge the register by its digests (a baseline), not by this fact.",
+	},
+	{
+		Code:    "eventlog.no-separator",
+		Meaning: "A register has no closing marker, so anybody could have appended to it.",
+		Causes:  []string{"the log was taken before the boot was complete", "firmware that does not measure separators"},
+		Action:  "Collect the log again after the boot; without the marker no fact is read from the register.",
+	},
+	{
+		Code:    "eventlog.inconsistent",
+		Meaning: "What was measured contradicts itself, as Secure Boot without keys, or with the firmware in debug mode.",
+		Causes:  []string{"firmware in setup or debug mode", "software pretended a state"},
+		Action:  "Look at the Secure Boot settings of the machine.",
+	},
+	{
+		Code:    "eventlog.signature-list-malformed",
+		Meaning: "A Secure Boot database cannot be read.",
+		Causes:  []string{"the variable is damaged", "the log was built to attack verifiers"},
+		Action:  "Reset the Secure Boot keys; if the log is from real firmware, report it.",
+	},
+	{
+		Code:    "eventlog.variable-malformed",
+		Meaning: "An event of PCR 7 holds no UEFI variable.",
+		Causes:  []string{"firmware with a fault", "software extended PCR 7"},
+		Action:  "Compare with the log of another boot of the same machine.",
+	},
+	{
+		Code:    "eventlog.digest-only",
+		Meaning: "The log has only the digest of what the fact is about.",
+		Causes:  []string{"the boot loader hashes the content and does not log it, as with the sections of a unified kernel image"},
+		Action:  "Compare the digest with that of the image you deployed.",
+	},
+}
