@@ -1,0 +1,27 @@
+package policy
+
+// The limits of one policy and of one evaluation. They are far above what the
+// published policies need, and low enough that no policy and no evidence can
+// stall a service: what exceeds one is refused, never cut.
+const (
+	maxSource     = 256 << 10 // bytes of policy text
+	maxTokens     = 40_000    // words and signs
+	maxRules      = 1000      // in all sections together
+	maxConditions = 32        // in one rule
+	maxTests      = 16        // in one condition
+	maxNesting    = 16        // of function calls
+	maxLiteral    = 64 << 10  // bytes of one string literal
+
+	maxClaims     = 4096      // incoming claims; and as many added ones
+	maxClaimBytes = 4 << 20   // of one incoming value
+	maxString     = 256 << 10 // bytes of a string made by AppendString
+	maxAdded      = 16 << 20  // bytes of all values that one evaluation adds
+	maxSteps      = 1 << 18   // claims compared and functions called in one evaluation
+
+	maxQuery       = 8 << 10  // bytes of one JMESPath query
+	maxQueryDepth  = 512      // levels of its tree
+	maxQuerySteps  = 4 << 20  // nodes visited by all queries of one evaluation
+	maxQueryBytes  = 16 << 20 // JSON read and made by all queries of one evaluation
+	maxQueryResult = 4 << 20  // bytes of one result
+	maxJSONDepth   = 64       // levels of a JSON value
+)
