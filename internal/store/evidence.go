@@ -28,8 +28,8 @@ const (
 
 // A part is a string that several bundles may share.
 type part struct {
-	digest digest
-	body   []byte
+	digest digest // of the string
+	body   []byte // the string; in a parcel, as stored
 }
 
 // split makes the recipe of a bundle: a version byte, then in turn literal bytes
@@ -77,7 +77,11 @@ func join(recipe []byte, size int64, fetch func(digest) ([]byte, error)) ([]byte
 		if len(rest) < len(digest{}) {
 			return nil, fmt.Errorf("%w: evidence is cut", ErrCorrupt)
 		}
-		body, err := fetch(digest(rest[:len(digest{})]))
+		stored, err := fetch(digest(rest[:len(digest{})]))
+		if err != nil {
+			return nil, err
+		}
+		body, err := unpack(stored, size-int64(len(out)))
 		if err != nil {
 			return nil, err
 		}
@@ -132,6 +136,7 @@ func (s *Store) pack(ctx context.Context, hexDigest string, bundle []byte) (*par
 			return nil, err
 		}
 		if !known {
+			part.body = s.packer.pack(part.body)
 			p.parts = append(p.parts, part)
 		}
 	}

@@ -76,6 +76,7 @@ type Store struct {
 	release     func() error
 	cfg         Config
 	recent      recentDigests
+	packer      packer
 
 	queue       chan *pending
 	queuedBytes atomic.Int64
