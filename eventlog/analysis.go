@@ -95,6 +95,10 @@ func closes(j *judged) bool {
 
 // check records what is wrong with one event.
 func (a *analysis) check(j *judged) {
+	if a.log.format == FormatCC {
+		a.checkCC(j)
+		return
+	}
 	if r := reservedAt(a.judge.bank, j.PCR, j.digest); r != nil && (j.Type != r.typ || string(j.Data) != r.content) {
 		a.find(codeReservedDigest, j.Index, "event %d in PCR %d measured %q and says it is %v", j.Index, j.PCR, r.content, j.Type)
 		return
@@ -110,6 +114,17 @@ func (a *analysis) check(j *judged) {
 	}
 	if j.closed && (j.PCR <= 3 || j.PCR == 6) {
 		a.find(codeAfterSeparator, j.Index, "event %d (%v) was measured into PCR %d after its separator", j.Index, j.Type, j.PCR)
+	}
+}
+
+// checkCC is check for the registers of a confidential machine, each of which
+// stands for several PCRs, so that no rule by register applies.
+func (a *analysis) checkCC(j *judged) {
+	if j.cover == coverLie {
+		a.find(codeDataMismatch, j.Index, "data of event %d (%v) in register %d is not what was hashed", j.Index, j.Type, j.PCR)
+	}
+	if !j.Type.Known() {
+		a.find(codeUnknownType, j.Index, "event %d in register %d is of the unknown type %v", j.Index, j.PCR, j.Type)
 	}
 }
 
@@ -131,6 +146,9 @@ func (a *analysis) of(pcr uint32) iter.Seq2[int, *judged] {
 
 // conclude looks at the log as a whole, once it is known which registers are believed.
 func (a *analysis) conclude() {
+	if a.log.format == FormatCC {
+		return
+	}
 	a.checkSecureBoot()
 	a.checkAttempts()
 	if a.log.format == FormatWBCL {

@@ -228,7 +228,8 @@ func (c *claimant) authorityClaims() {
 			why = codeInconsistent
 		}
 	}
-	c.text("sbatLevel", level, why, 7)
+	// Shim measures it, and shim is in PCR 4.
+	c.text("sbatLevel", level, why, 4, 7)
 }
 
 // single returns the one value of all, or why there is none.
@@ -253,15 +254,11 @@ func (c *claimant) windowsClaims() {
 	}
 	broken := c.windowsBroken()
 	for name, claim := range c.windows.Claims {
-		_, taken := c.claims[name]
 		switch {
-		case taken && c.claims[name].Value.Known():
-			// Two operating systems in one log: neither is believed.
-			c.claims.Unknown(name, codeAmbiguous, claim.PCRs...)
+		case c.weak:
+			c.claims.Unknown(name, codeWeakBank, 12, 13, 14)
 		case broken != "":
 			c.claims.Unknown(name, broken, 12, 13, 14)
-		case c.weak:
-			c.claims.Unknown(name, codeWeakBank, claim.PCRs...)
 		default:
 			c.claims[name] = claim
 		}
@@ -272,6 +269,9 @@ func (c *claimant) windowsClaims() {
 // a register without its end could have been continued by anybody, and an event
 // of another type could be one of Windows in disguise.
 func (a *analysis) windowsBroken() evidence.Code {
+	if a.linuxSigns() {
+		return codeAmbiguous
+	}
 	for _, pcr := range [...]uint32{12, 13, 14} {
 		if !a.trusts(int(pcr)) {
 			return codeNotQuoted

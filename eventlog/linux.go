@@ -23,14 +23,46 @@ func (c *claimant) bootImages() {
 		why = codeNotMeasured
 	}
 	c.text("bootImages", strings.Join(all, "\n"), why, 4)
-	loader := ""
-	if j := c.bootLoader(); j == nil {
-		why = codeNotMeasured
-	} else {
-		loader = hex.EncodeToString(j.digest)
-	}
+	loader, why := c.onlyBootLoader()
 	c.text("bootLoader", loader, why, 4)
+	c.partitionTable()
+}
 
+// onlyBootLoader returns the digest of the boot loader when PCR 4 leaves no
+// doubt which image it is. Since anybody can append a failed attempt and another
+// image, or an image after a directly loaded kernel, those leave doubt.
+func (a *analysis) onlyBootLoader() (string, evidence.Code) {
+	before, separated := 0, false
+	for _, j := range a.of(4) {
+		switch {
+		case j.is(EFIAction, actionReturning):
+			return "", codeAmbiguous
+		case j.is(Separator, separatorZero), j.is(Separator, separatorOnes):
+			if separated {
+				return "", codeAmbiguous
+			}
+			separated = true
+		case !isImage(j):
+		case !separated:
+			before++
+		case before > 0:
+			return "", codeAmbiguous
+		}
+	}
+	j := a.bootLoader()
+	switch {
+	case !separated:
+		return "", codeNoSeparator
+	case j == nil:
+		return "", codeNotMeasured
+	case before > 1:
+		return "", codeAmbiguous
+	default:
+		return hex.EncodeToString(j.digest), ""
+	}
+}
+
+func (c *claimant) partitionTable() {
 	table, why := "", codeNotMeasured
 	for _, j := range c.of(5) {
 		if j.Type != EFIGPTEvent && j.Type != EFIGPTEvent2 || why == "" {
@@ -73,6 +105,12 @@ func (a *analysis) bootLoader() *judged {
 // systemd-stub in PCR 11 and 12, shim in PCR 14. They hold as far as the programs
 // of PCR 4 can be trusted to measure what they start, so PCR 4 is named as well.
 func (c *claimant) linux() {
+	if c.log.format == FormatWBCL && !c.linuxSigns() {
+		for _, name := range linuxClaims {
+			c.text(name, "", codeNotMeasured)
+		}
+		return
+	}
 	grub, grubWhy := c.grubCommands()
 	sections, stub := ukiSections(c.inPCR(11))
 	c.sections(sections, stub)
@@ -89,6 +127,19 @@ func (c *claimant) linux() {
 	debug, flags := debugFlags(line)
 	c.truth("kernelDebug", debug, why, 4, pcr)
 	c.text("kernelDebugFlags", strings.Join(flags, " "), why, 4, pcr)
+}
+
+// linuxClaims are those that linux makes and Windows never does.
+var linuxClaims = [...]string{"bootFiles", "initrd", "kernel", "kernelCommandLine", "kernelCommandLine.digest", "kernelDebugFlags", "mokState", "osRelease", "ukiSections"}
+
+// linuxSigns reports whether GRUB loaded a Linux kernel. Then a log makes no claim
+// about Windows, whose events can be appended at run time.
+func (a *analysis) linuxSigns() bool {
+	texts, why := a.grubCommands()
+	return why == codeUnproven || slices.ContainsFunc(texts, func(t string) bool {
+		_, ok := kernelArgs(t)
+		return ok
+	})
 }
 
 func (a *analysis) inPCR(pcr uint32) []*judged {
@@ -109,8 +160,8 @@ func (c *claimant) digests(name string, pcr int) {
 	switch {
 	case len(all) == 0:
 		why = codeNotMeasured
-	case c.log.format == FormatWBCL:
-		why = codeUnexpected // Windows uses the same registers for other things
+	case c.log.format == FormatWBCL && pcr == 14:
+		why = codeAmbiguous // Windows measures its authorities there
 	}
 	c.text(name, strings.Join(all, "\n"), why, 4, pcr)
 }
@@ -180,6 +231,8 @@ func (c *claimant) stubCommandLine(sections []ukiSection, stub bool) (string, ev
 func (c *claimant) sections(all []ukiSection, ok bool) {
 	none := evidence.Code("")
 	switch {
+	case len(c.inPCR(11)) == 0 && len(c.inPCR(9)) > 0:
+		none = codeUnproven // GRUB measures files; which is which it says only in words
 	case len(c.inPCR(11)) == 0:
 		none = codeNotMeasured
 	case !ok:
@@ -202,12 +255,12 @@ func (c *claimant) sections(all []ukiSection, ok bool) {
 }
 
 // debuggers are arguments that let somebody with a console into the machine.
-var debuggers = [...]string{"kgdboc", "kgdbwait", "kgdbdbgp", "kdb", "nokaslr", "rd.break", "rd.shell", "rdinit", "systemd.debug_shell", "systemd.debug-shell", "single", "emergency", "rescue", "debug", "gdb"}
+var debuggers = [...]string{"kgdboc", "kgdbwait", "kgdbdbgp", "kdb", "rd.break", "rd.shell", "rdinit", "systemd.debug_shell", "systemd.debug-shell", "single", "emergency", "rescue", "debug"}
 
 // weakeners are arguments that turn a protection off when they have the value given.
 var weakeners = [...]string{
 	"module.sig_enforce=0", "lockdown=none", "ima_appraise=off", "ima_appraise=log", "ima_appraise=fix", "mitigations=off", "efi=debug", "selinux=0", "apparmor=0",
-	"enforcing=0", "audit=0", "iommu=off", "intel_iommu=off", "amd_iommu=off", "noefi", "nosmep", "nosmap", "nopti", "init_on_alloc=0", "slub_debug=-",
+	"enforcing=0", "audit=0", "iommu=off", "intel_iommu=off", "amd_iommu=off", "noefi", "nokaslr", "nosmep", "nosmap", "nopti", "init_on_alloc=0", "slub_debug=-",
 }
 
 // inits are the programs that an init= argument starts on an ordinary system.

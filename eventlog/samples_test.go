@@ -106,6 +106,13 @@ func manifest(t testing.TB) []sampleEntry {
 	return m.Entries
 }
 
+func unmarshal(t testing.TB, b []byte, v any) {
+	t.Helper()
+	if err := json.Unmarshal(b, v); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func bankByName(t testing.TB, name string) tpm2.Alg {
 	t.Helper()
 	a, ok := tpm2.AlgOfBank(name)

@@ -101,6 +101,13 @@ func (a *analysis) checkSecureBoot() {
 			a.find(codeUnexpected, j.Index, "event %d in PCR 7 is of type %v, which has no place there: no claim rests on PCR 7", j.Index, j.Type)
 		}
 	}
+	for i := slotPK; i <= slotDBR; i++ {
+		if j := s.events[i]; j != nil {
+			if _, err := sigdb.Parse(s.data[i]); err != nil {
+				a.find(codeSignatureList, j.Index, "event %d: %s cannot be read: %v", j.Index, slotNames[i].name, err)
+			}
+		}
+	}
 	switch {
 	case s.separators == 0:
 		s.spoil(codeNoSeparator)
