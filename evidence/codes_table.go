@@ -19,7 +19,9 @@ func Codes() []CodeInfo { return codes }
 
 var codes = slices.SortedFunc(slices.Values(slices.Concat(
 	eventlogCodes,
+	httpapiCodes,
 	serviceCodes,
+	tpmCodes,
 	windowsCodes,
 	imaCodes,
 	tokenCodes,

@@ -1,0 +1,141 @@
+package tpm
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/policy"
+)
+
+// Options are what an operator asks of evidence. The zero value trusts no key
+// and so refuses everything.
+type Options struct {
+	Expect
+	// Policy decides about verified claims; nil means the strict default: secure
+	// boot is proven to be on.
+	Policy *policy.Policy
+}
+
+// An Appraisal is the outcome of [Appraise]: the result as everyone sees it, and
+// what only the caller needs.
+type Appraisal struct {
+	evidence.Result
+	// Verified is nil unless the evidence was verified, whatever the verdict.
+	Verified *Verified
+	// Issued are the claims that the policy issued, in order.
+	Issued []policy.Claim
+}
+
+// AppraiseBundle appraises the text of a bundle of type tpm. Text that is no such
+// bundle is [evidence.Unusable].
+func AppraiseBundle(text []byte, o Options) *Appraisal {
+	b, err := evidence.ParseBundle(text)
+	if err != nil {
+		return Unusable("", evidence.Refuse("bundle.malformed", "%v", err))
+	}
+	if b.Type != evidence.TypeTPM {
+		return Unusable(b.Type, evidence.Refuse("bundle.unsupported", "type %s is known, not supported by this build", b.Type))
+	}
+	e, err := Parse(b)
+	if err != nil {
+		return Refused(err)
+	}
+	return Appraise(e, o)
+}
+
+// Unusable is the appraisal of what is no evidence that can be judged.
+func Unusable(kind string, why *evidence.Refusal) *Appraisal {
+	a := &Appraisal{Result: evidence.NewResult(kind, []evidence.Reason{why.Reason})}
+	a.Verdict = evidence.Unusable
+	return a
+}
+
+// Refused is the appraisal of evidence that err refuses: an error of [Parse] or
+// [Verify].
+func Refused(err error) *Appraisal {
+	reasons := evidence.Reasons(err)
+	if len(reasons) == 0 {
+		// An error that is no refusal must not turn into an empty list of reasons.
+		reasons = []evidence.Reason{evidence.Refuse(codeQuoteMalformed, "%v", err).Reason}
+	}
+	a := &Appraisal{Result: evidence.NewResult(evidence.TypeTPM, reasons)}
+	var f *failure
+	if errors.As(err, &f) {
+		a.NotChecked = append(a.NotChecked, f.notChecked...)
+		a.Evidence.Signature = evidence.SignatureInvalid
+		if f.signatureValid {
+			a.Evidence.Signature = evidence.SignatureValid
+		}
+	}
+	return a
+}
+
+// Appraise verifies evidence and judges the boot that it proves. The verdict is
+// [evidence.Trusted] only when every check passed that the options ask for.
+func Appraise(e *Evidence, o Options) *Appraisal {
+	v, err := Verify(e, o.Expect)
+	if err != nil {
+		a := Refused(err)
+		a.Evidence.Attester = hex.EncodeToString(e.akName)
+		return a
+	}
+	a := &Appraisal{Result: evidence.NewResult(evidence.TypeTPM, nil), Verified: v}
+	a.Evidence = v.summary()
+	a.Claims = v.Claims()
+	a.NotChecked = append(a.NotChecked, v.notChecked...)
+	if o.Policy == nil {
+		a.judgeStrictly()
+	} else {
+		a.judgeByPolicy(o.Policy)
+	}
+	if len(a.Reasons) == 0 {
+		a.Verdict = evidence.Trusted
+	}
+	return a
+}
+
+func (v *Verified) summary() evidence.Summary {
+	return evidence.Summary{
+		Type: evidence.TypeTPM, Signature: evidence.SignatureValid, Attester: hex.EncodeToString(v.evidence.akName),
+		Proof: v.Proof(), Bank: v.bank.alg.BankName(), PCRs: slices.Collect(v.bank.pcrs.All()),
+	}
+}
+
+func (a *Appraisal) refuse(r *evidence.Refusal) { a.Reasons = append(a.Reasons, r.Reason) }
+
+// judgeStrictly is the default of docs/formats/evidence-bundle.md.
+func (a *Appraisal) judgeStrictly() {
+	switch claim := a.Claims[claimSecureBoot]; {
+	case claim.Value.IsTrue():
+	case claim.Value.IsFalse():
+		a.refuse(evidence.Refuse(codeSecureBootOff, "secure boot is off").About("PCR 7"))
+	default:
+		a.refuse(evidence.Refuse(codeSecureBootUnknown, "nothing proves that secure boot is on (%s)", claim.Reason).About("PCR 7"))
+	}
+}
+
+func (a *Appraisal) judgeByPolicy(p *policy.Policy) {
+	r, err := p.Evaluate(a.Verified.PolicyClaims(p))
+	if err != nil {
+		a.refuse(evidence.Refuse(codePolicyFailed, "the policy could not be evaluated: %v", err).About("policy"))
+		return
+	}
+	a.NotChecked = append(a.NotChecked, r.Notes()...)
+	if unread := r.NotChecked(); len(unread) > 0 {
+		a.NotChecked = append(a.NotChecked, "claims that the policy does not read: "+strings.Join(unread, ", "))
+	}
+	if r.Permitted() {
+		a.Issued = r.Issued()
+		return
+	}
+	by := r.DecidedBy()
+	if by.Line == 0 {
+		a.refuse(evidence.Refuse(codePolicyDenied, "no permit rule of the policy applies").About("policy"))
+		return
+	}
+	a.refuse(evidence.Refuse(codePolicyDenied, "%s", fmt.Sprintf("the rule at line %d denies: %s", by.Line, by.Rule)).About("policy"))
+}
