@@ -17,6 +17,8 @@ const (
 	fetchTimeout = 15 * time.Second
 	// refetchEvery bounds how often tokens with unknown keys can make us ask.
 	refetchEvery = time.Minute
+	// retryEvery is the same after a failure.
+	retryEvery = 5 * time.Second
 	// freshFor is how long fetched keys serve without asking again; a key that the
 	// issuer withdrew is accepted no longer than that.
 	freshFor = time.Hour
@@ -75,6 +77,9 @@ func (f *Fetcher) Key(ctx context.Context, kid string, now time.Time) (PublicKey
 	}
 	if f.mayAsk(now) { // nobody did while we waited
 		keys, err := f.fetch(ctx)
+		if ctx.Err() != nil { // the caller gave up: that says nothing about the issuer
+			return PublicKey{}, ctx.Err()
+		}
 		f.store(keys, err, now)
 	}
 	keys, err := f.cached(now)
@@ -102,7 +107,11 @@ func (f *Fetcher) cached(now time.Time) (*PublicKeys, error) {
 func (f *Fetcher) mayAsk(now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.asked.IsZero() || now.Sub(f.asked) >= refetchEvery || now.Before(f.asked)
+	wait := refetchEvery
+	if f.err != nil {
+		wait = retryEvery
+	}
+	return f.asked.IsZero() || now.Sub(f.asked) >= wait || now.Before(f.asked)
 }
 
 // store keeps what was fetched. A failure leaves older keys until they are stale.
