@@ -85,11 +85,17 @@ func (r *jsonReader) value() (any, error) {
 	case r.at('"'):
 		return r.str()
 	}
-	for word, v := range map[string]any{"true": true, "false": false, "null": nil} {
-		if strings.HasPrefix(r.text[r.off:], word) {
-			r.off += len(word)
-			return v, nil
-		}
+	rest := r.text[r.off:]
+	switch {
+	case strings.HasPrefix(rest, "true"):
+		r.off += len("true")
+		return true, nil
+	case strings.HasPrefix(rest, "false"):
+		r.off += len("false")
+		return false, nil
+	case strings.HasPrefix(rest, "null"):
+		r.off += len("null")
+		return nil, nil
 	}
 	return r.number()
 }

@@ -17,6 +17,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"slices"
 )
 
 // A Policy is a compiled text. It never changes and may be used concurrently.
@@ -57,4 +58,12 @@ func (p *Policy) section(s section) []rule { return p.rules[p.bounds[s]:p.bounds
 func Hash(text string) string {
 	digest := sha256.Sum256([]byte(base64.RawURLEncoding.EncodeToString([]byte(text))))
 	return base64.RawURLEncoding.EncodeToString(digest[:])
+}
+
+// Equal reports whether p and q have the same version and the same rules in the
+// same order, whatever their layout and comments.
+func (p *Policy) Equal(q *Policy) bool {
+	return p.minor == q.minor && p.bounds == q.bounds && slices.EqualFunc(p.rules, q.rules, func(a, b rule) bool {
+		return a.section == b.section && a.text() == b.text() && a.act.verb == b.act.verb
+	})
 }
