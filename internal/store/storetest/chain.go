@@ -100,6 +100,7 @@ func everyWriteIsAudited(t *testing.T, open Opener) {
 	must(t, s.FinishEnrolment(ctx, enrolment(1).ID, Attester(1), entry("attester.enrol")))
 	must(t, s.AddPrincipal(ctx, principal(1), entry("principal.add")))
 	must(t, s.RemovePrincipal(ctx, principal(1).Name, entry("principal.remove")))
+	must(t, s.RecordAudit(ctx, entry("request")))
 	d := Decision(1, nil)
 	d.Generation, d.Audit = 6, entry("attest")
 	must(t, s.Decide(ctx, d))

@@ -24,6 +24,7 @@ type Store interface {
 	attest.Store
 	access.Store
 	AuditHead(context.Context) (audit.Head, error)
+	RecordAudit(context.Context, audit.Entry) error
 	Close() error
 }
 
