@@ -63,13 +63,7 @@ func open(ctx context.Context, file string, cfg store.Config, lock *durable.Lock
 	}
 	f.Close()
 	dbs := store.Databases{Dialect: dialect(), Release: lock.Close}
-	if dbs.Write, err = connect(file, 1, url.Values{"_txlock": {"immediate"}, "_pragma": {
-		"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)",
-		// Statement journals otherwise go through a file: a third of a commit's time.
-		"temp_store(MEMORY)",
-		"wal_autocheckpoint(" + strconv.Itoa(checkpointPages) + ")", "cache_size(-65536)",
-		"application_id(" + strconv.Itoa(applicationID) + ")",
-	}}); err != nil {
+	if dbs.Write, err = connect(file, 1, readWrite()); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	if dbs.Read, err = connect(file, readers, readOnly()); err != nil {
@@ -96,6 +90,16 @@ func OpenReader(ctx context.Context, dir string) (*store.Store, error) {
 		return nil, fmt.Errorf("open store in %q: %w", dir, err)
 	}
 	return s, nil
+}
+
+func readWrite() url.Values {
+	return url.Values{"_txlock": {"immediate"}, "_pragma": {
+		"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)",
+		// Statement journals otherwise go through a file: a third of a commit's time.
+		"temp_store(MEMORY)",
+		"wal_autocheckpoint(" + strconv.Itoa(checkpointPages) + ")", "cache_size(-65536)",
+		"application_id(" + strconv.Itoa(applicationID) + ")",
+	}}
 }
 
 func readOnly() url.Values {
