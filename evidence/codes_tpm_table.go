@@ -255,4 +255,16 @@ var tpmCodes = []CodeInfo{
 		Causes:  []string{"the log was cut while it was copied", "the file is something else", "somebody tries to make the verifier fail"},
 		Action:  "Read the log again, whole, and attest again.",
 	},
+	{
+		Code:    "baseline.not-quoted",
+		Meaning: "The profile judges a PCR that the attester did not quote.",
+		Causes:  []string{"the client quotes fewer PCRs than the baseline covers"},
+		Action:  "Quote the PCRs of the baseline.",
+	},
+	{
+		Code:    "baseline.incomplete",
+		Meaning: "The profile judges a PCR that the baseline says nothing about.",
+		Causes:  []string{"the baseline was made from a quote of fewer PCRs"},
+		Action:  "Make the baseline again from a boot whose quote covers the PCR.",
+	},
 }

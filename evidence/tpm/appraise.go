@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/assay-project/assay/eventlog/baseline"
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/policy"
 )
@@ -18,6 +19,10 @@ type Options struct {
 	// Policy decides about verified claims; nil means the strict default: secure
 	// boot is proven to be on.
 	Policy *policy.Policy
+	// Baseline, when not nil, is what the boot must match, in the baseline's bank.
+	Baseline *baseline.Baseline
+	// Profile says in what; the zero Profile means [baseline.Default].
+	Profile baseline.Profile
 }
 
 // An Appraisal is the outcome of [Appraise]: the result as everyone sees it, and
@@ -28,6 +33,8 @@ type Appraisal struct {
 	Verified *Verified
 	// Issued are the claims that the policy issued, in order.
 	Issued []policy.Claim
+	// Comparison is with the baseline; nil when there was none or nothing to compare.
+	Comparison *baseline.Comparison
 }
 
 // AppraiseBundle appraises the text of a bundle of type tpm. Text that is no such
@@ -77,10 +84,17 @@ func Refused(err error) *Appraisal {
 // Appraise verifies evidence and judges the boot that it proves. The verdict is
 // [evidence.Trusted] only when every check passed that the options ask for.
 func Appraise(e *Evidence, o Options) *Appraisal {
+	if o.Baseline != nil && o.Bank == 0 {
+		o.Bank = o.Baseline.Bank()
+	}
 	v, err := Verify(e, o.Expect)
 	if err != nil {
 		a := Refused(err)
 		a.Evidence.Attester = hex.EncodeToString(e.akName)
+		var f *failure
+		if errors.As(err, &f) && f.quoted != nil && o.Baseline != nil {
+			a.compare(o, f.quoted)
+		}
 		return a
 	}
 	a := &Appraisal{Result: evidence.NewResult(evidence.TypeTPM, nil), Verified: v}
@@ -91,6 +105,11 @@ func Appraise(e *Evidence, o Options) *Appraisal {
 		a.judgeStrictly()
 	} else {
 		a.judgeByPolicy(o.Policy)
+	}
+	if o.Baseline != nil {
+		a.compare(o, v.boot)
+	} else {
+		a.NotChecked = append(a.NotChecked, "which boot loader, kernel, command line and initrd were booted: no --baseline")
 	}
 	if len(a.Reasons) == 0 {
 		a.Verdict = evidence.Trusted
@@ -115,6 +134,32 @@ func (a *Appraisal) judgeStrictly() {
 		a.refuse(evidence.Refuse(codeSecureBootOff, "secure boot is off").About("PCR 7"))
 	default:
 		a.refuse(evidence.Refuse(codeSecureBootUnknown, "nothing proves that secure boot is on (%s)", claim.Reason).About("PCR 7"))
+	}
+}
+
+// compare refuses for every difference that the profile judges.
+func (a *Appraisal) compare(o Options, boot baseline.Boot) {
+	if o.Profile.Name == "" {
+		shape := o.Profile.Shape
+		o.Profile = baseline.Default()
+		o.Profile.Shape = shape
+	}
+	a.Comparison = o.Baseline.Compare(boot, o.Profile)
+	for _, d := range a.Comparison.Judged() {
+		code := codeBaseline
+		switch d.Change {
+		case baseline.ChangeBank:
+			code = codeBaselineBank
+		case baseline.ChangeNotQuoted:
+			code = codeBaselineUnquoted
+		case baseline.ChangeNotCovered:
+			code = codeBaselineIncomplete
+		}
+		a.refuse(evidence.Refuse(code, "%s", d.Words).About(d.Component))
+	}
+	// A comparison that did not pass refuses, whatever it lists.
+	if !a.Comparison.Passed() && len(a.Comparison.Judged()) == 0 {
+		a.refuse(evidence.Refuse(codeBaseline, "the boot does not match the baseline"))
 	}
 }
 

@@ -44,10 +44,12 @@ const (
 	codeLogMalformed evidence.Code = "eventlog.malformed"
 	codeIMAMalformed evidence.Code = "ima.malformed"
 
-	codeSecureBootOff     evidence.Code = "secureboot.off"
-	codeSecureBootUnknown evidence.Code = "secureboot.unknown"
-	codeBaseline          evidence.Code = "baseline.mismatch"
-	codeBaselineBank      evidence.Code = "baseline.bank"
-	codePolicyDenied      evidence.Code = "policy.denied"
-	codePolicyFailed      evidence.Code = "policy.failed"
+	codeSecureBootOff      evidence.Code = "secureboot.off"
+	codeSecureBootUnknown  evidence.Code = "secureboot.unknown"
+	codeBaseline           evidence.Code = "baseline.mismatch"
+	codeBaselineBank       evidence.Code = "baseline.bank"
+	codeBaselineUnquoted   evidence.Code = "baseline.not-quoted"
+	codeBaselineIncomplete evidence.Code = "baseline.incomplete"
+	codePolicyDenied       evidence.Code = "policy.denied"
+	codePolicyFailed       evidence.Code = "policy.failed"
 )

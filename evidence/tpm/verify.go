@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/assay-project/assay/eventlog"
+	"github.com/assay-project/assay/eventlog/baseline"
 	"github.com/assay-project/assay/eventlog/ima"
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/tpm2"
@@ -73,8 +74,11 @@ func Verify(e *Evidence, x Expect) (*Verified, error) {
 	} else {
 		c.note("the logs: they are not read until the quotes are genuine")
 	}
+	if len(c.errs) == 0 && (c.out.key == nil || c.out.boot == nil) {
+		c.fail(untrusted("no key or no log was verified")) // unreachable, but a wrong "trusted" is the worst fault
+	}
 	if len(c.errs) > 0 {
-		return nil, &failure{errors.Join(c.errs...), c.out.notChecked, c.signatureValid}
+		return nil, c.failure(genuine)
 	}
 	return c.out, nil
 }
@@ -84,6 +88,16 @@ type failure struct {
 	error
 	notChecked     []string
 	signatureValid bool
+	// quoted are the genuine values when there is no log to compare; else nil.
+	quoted *baseline.Values
+}
+
+func (c *check) failure(genuine bool) *failure {
+	f := &failure{error: errors.Join(c.errs...), notChecked: c.out.notChecked, signatureValid: c.signatureValid}
+	if genuine && c.evidence.log == nil {
+		f.quoted = baseline.FromValues(c.out.bank.alg, c.evidence.values(c.out.bank))
+	}
+	return f
 }
 
 func (f *failure) Unwrap() error { return f.error }
@@ -154,7 +168,7 @@ func (c *check) freshness() {
 	first := &c.evidence.quotes[0].attest.ClockInfo
 	for i := range c.evidence.quotes {
 		q := &c.evidence.quotes[i].attest.ClockInfo
-		if q.ResetCount != first.ResetCount || q.RestartCount != first.RestartCount {
+		if c.signatureValid && (q.ResetCount != first.ResetCount || q.RestartCount != first.RestartCount) {
 			c.fail(evidence.Refuse(codeBootsMixed, "the quotes are not of the same boot: resetCount %d and %d, restartCount %d and %d",
 				first.ResetCount, q.ResetCount, first.RestartCount, q.RestartCount).About(fmt.Sprintf("quotes[%d]", i)))
 			return
@@ -248,6 +262,9 @@ func (c *check) genuine() bool { return len(c.errs) == c.nonceOnly }
 
 // history compares the counters with the last ones seen.
 func (c *check) history() {
+	if !c.signatureValid {
+		return // what nobody signed says nothing about the TPM
+	}
 	c.out.counters = countersOf(&c.evidence.quotes[0].attest.ClockInfo)
 	for i := range c.evidence.quotes[1:] {
 		c.out.counters = c.out.counters.Latest(countersOf(&c.evidence.quotes[i+1].attest.ClockInfo))
