@@ -3,8 +3,22 @@ package token
 import (
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/sha256"
 	"testing"
 )
+
+// BenchmarkFloor is the signature alone: what Issue cannot fall below.
+func BenchmarkFloor(b *testing.B) {
+	key := newP256(b)
+	digest := sha256.Sum256([]byte("message"))
+	for b.Loop() {
+		if _, err := ecdsa.SignASN1(rand.Reader, key, digest[:]); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
 
 func benchmarkIssue(b *testing.B, p Profile, signer crypto.Signer, check bool) {
 	b.Helper()

@@ -26,6 +26,18 @@ func (c *claimSet) raw(name string, value json.RawMessage) {
 	c.members = append(c.members, member{name, value})
 }
 
+// texts adds an array.
+func (c *claimSet) texts(name string, list []string) {
+	raw := []byte{'['}
+	for i, s := range list {
+		if i > 0 {
+			raw = append(raw, ',')
+		}
+		raw = appendText(raw, s)
+	}
+	c.raw(name, append(raw, ']'))
+}
+
 func (c *claimSet) text(name, value string) { c.raw(name, appendText(nil, value)) }
 
 // optional adds a text unless it is empty.

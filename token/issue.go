@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -40,11 +41,11 @@ type IssuerConfig struct {
 type Issuer struct {
 	cfg     IssuerConfig
 	keys    *KeySet
-	signers map[signerID]jose.Signer
+	headers map[headerID]string // encoded, with the dot after it
 }
 
-// signerID names a go-jose signer: headers differ by profile.
-type signerID struct {
+// headerID names a header: all tokens of one key and profile have the same.
+type headerID struct {
 	kid     string
 	profile Profile
 }
@@ -80,17 +81,17 @@ func NewIssuer(cfg IssuerConfig, keys *KeySet) (*Issuer, error) {
 	if keys.retention < cfg.Lifetime {
 		return nil, fmt.Errorf("keys stay published for %s, shorter than the %s that tokens live", keys.retention, cfg.Lifetime)
 	}
-	i := &Issuer{cfg: cfg, keys: keys, signers: map[signerID]jose.Signer{}}
+	i := &Issuer{cfg: cfg, keys: keys, headers: map[headerID]string{}}
 	for _, k := range keys.keys {
 		for _, p := range []Profile{ProfileAssay, ProfileAzure, ProfileEAR} {
 			if p.alg() != k.Alg() {
 				continue
 			}
-			signer, err := newSigner(k, p, cfg.URL)
+			header, err := newHeader(k, p, cfg.URL)
 			if err != nil {
 				return nil, fmt.Errorf("key %q: %w", k.ID(), err)
 			}
-			i.signers[signerID{k.ID(), p}] = signer
+			i.headers[headerID{k.ID(), p}] = header
 		}
 	}
 	return i, nil
@@ -116,12 +117,26 @@ func checkURL(s string) error {
 	return nil
 }
 
-func newSigner(k *Key, p Profile, issuer string) (jose.Signer, error) {
+// newHeader lets go-jose sign once, for the header that it makes.
+func newHeader(k *Key, p Profile, issuer string) (string, error) {
 	opts := (&jose.SignerOptions{}).WithType("JWT")
 	if p == ProfileAzure {
 		opts = opts.WithHeader("jku", issuer+"/certs")
 	}
-	return jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(k.Alg()), Key: &opaque{key: k}}, opts)
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(k.Alg()), Key: &opaque{key: k}}, opts)
+	if err != nil {
+		return "", err
+	}
+	jws, err := signer.Sign([]byte("{}"))
+	if err != nil {
+		return "", err
+	}
+	raw, err := jws.CompactSerialize()
+	if err != nil {
+		return "", err
+	}
+	header, _, _ := strings.Cut(raw, ".")
+	return header + ".", nil
 }
 
 // Keys are those that the issuer signs with.
@@ -190,16 +205,20 @@ func (i *Issuer) payload(p Profile, s stamps, r *Result) ([]byte, error) {
 	return c.marshal()
 }
 
+// sign makes a compact JWS (RFC 7515, 7.1). Its header is the same for all tokens
+// of a key and profile, so nothing of it is made anew; check reads what came out.
 func (i *Issuer) sign(key *Key, p Profile, payload []byte) (string, error) {
-	signer, ok := i.signers[signerID{key.ID(), p}]
+	header, ok := i.headers[headerID{key.ID(), p}]
 	if !ok {
 		return "", fmt.Errorf("key %q does not sign %s tokens", key.ID(), p)
 	}
-	jws, err := signer.Sign(payload)
+	raw := make([]byte, 0, len(header)+encoding.EncodedLen(len(payload))+1+encoding.EncodedLen(maxRSA/8))
+	raw = encoding.AppendEncode(append(raw, header...), payload)
+	sig, err := key.sign(raw)
 	if err != nil {
 		return "", err
 	}
-	return jws.CompactSerialize()
+	return string(encoding.AppendEncode(append(raw, '.'), sig)), nil
 }
 
 // check is a relying party that expects exactly this token.

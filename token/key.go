@@ -124,7 +124,7 @@ func (k *Key) defaultID() (string, error) {
 // try signs once and verifies by the public key alone, not by the own check.
 func (k *Key) try() error {
 	const message = "assay signing key self-test"
-	sig, err := (&opaque{key: k}).SignPayload([]byte(message), jose.SignatureAlgorithm(k.public.Alg))
+	sig, err := k.sign([]byte(message))
 	if err != nil {
 		return fmt.Errorf("try signing key: %w", err)
 	}
@@ -172,14 +172,19 @@ func (o *opaque) Algs() []jose.SignatureAlgorithm {
 	return []jose.SignatureAlgorithm{jose.SignatureAlgorithm(o.key.public.Alg)}
 }
 
-// SignPayload signs as RFC 7518, 3.3 and 3.4 have it.
+// SignPayload signs.
 func (o *opaque) SignPayload(payload []byte, alg jose.SignatureAlgorithm) ([]byte, error) {
 	if string(alg) != string(o.key.public.Alg) {
 		return nil, fmt.Errorf("key is for %s, not %s", o.key.public.Alg, alg)
 	}
-	digest := sha256.Sum256(payload)
-	sig, err := o.key.signer.Sign(o.key.random, digest[:], crypto.SHA256)
-	if err != nil || o.key.public.Alg == RS256 {
+	return o.key.sign(payload)
+}
+
+// sign signs as RFC 7518, 3.3 and 3.4 have it.
+func (k *Key) sign(input []byte) ([]byte, error) {
+	digest := sha256.Sum256(input)
+	sig, err := k.signer.Sign(k.random, digest[:], crypto.SHA256)
+	if err != nil || k.public.Alg == RS256 {
 		return sig, err
 	}
 	return rawSignature(sig)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -130,29 +131,53 @@ type stamps struct {
 	issued, notBefore, expires time.Time
 }
 
-// issuedClaims gathers claims of one name, in the order of their first.
+// issuedClaims gathers claims of one name, in their order: one value stands by
+// itself, several become an array.
 func issuedClaims(list []Issued) (*claimSet, error) {
-	out := &claimSet{}
-	byName := map[string][]any{}
+	out := &claimSet{members: make([]member, 0, len(list))}
+	several := map[string]bool{}
+	at := make(map[string]int, len(list))
 	for _, c := range list {
-		switch c.Value.(type) {
-		case string, bool, int64:
-		default:
-			return nil, fmt.Errorf("issued claim %q is a %T", c.Type, c.Value)
-		}
 		if c.Type == "" {
 			return nil, errors.New("issued claim without a type")
 		}
-		byName[c.Type] = append(byName[c.Type], c.Value)
-	}
-	for name, values := range byName {
-		if len(values) == 1 {
-			out.any(name, values[0])
-		} else {
-			out.any(name, values)
+		i, seen := at[c.Type]
+		if !seen {
+			i = len(out.members)
+			at[c.Type] = i
+			out.members = append(out.members, member{name: c.Type})
+		}
+		raw := out.members[i].raw
+		if seen && !several[c.Type] {
+			several[c.Type] = true
+			raw = append([]byte{'['}, raw...)
+		}
+		if seen {
+			raw = append(raw, ',')
+		}
+		var err error
+		if out.members[i].raw, err = appendIssued(raw, c); err != nil {
+			return nil, err
 		}
 	}
-	return out, out.err
+	for name := range several {
+		out.members[at[name]].raw = append(out.members[at[name]].raw, ']')
+	}
+	return out, nil
+}
+
+// appendIssued appends one value of the policy language.
+func appendIssued(raw []byte, c Issued) ([]byte, error) {
+	switch v := c.Value.(type) {
+	case string:
+		return appendText(raw, v), nil
+	case bool:
+		return strconv.AppendBool(raw, v), nil
+	case int64:
+		return strconv.AppendInt(raw, v, 10), nil
+	default:
+		return nil, fmt.Errorf("issued claim %q is a %T", c.Type, c.Value)
+	}
 }
 
 // assayProfile is the value of "profile" in our own tokens.
@@ -173,7 +198,7 @@ func assayClaims(c *claimSet, r *Result) error {
 	c.optional("baseline", r.Baseline)
 	c.object("claims", values(r.Claims))
 	if len(r.NotChecked) > 0 {
-		c.any("notChecked", r.NotChecked)
+		c.texts("notChecked", r.NotChecked)
 	}
 	if len(r.Issued) > 0 {
 		issued, err := issuedClaims(r.Issued)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -59,7 +60,7 @@ func parseObject(data []byte) (object, error) {
 	if !utf8.Valid(data) {
 		return nil, errors.New("text is not UTF-8")
 	}
-	s := scanner{data: data}
+	s := scanner{data: data, names: make([][]byte, 0, 64)}
 	s.space()
 	if s.peek() != '{' {
 		return nil, errors.New("not a JSON object")
@@ -105,6 +106,7 @@ type scanner struct {
 	data  []byte
 	pos   int
 	depth int
+	names [][]byte // of the objects that are open, outermost first
 }
 
 func (s *scanner) errorf(what string) error { return fmt.Errorf("%s at byte %d", what, s.pos) }
@@ -158,13 +160,13 @@ func (s *scanner) value() error {
 
 // object walks one object; with collect it keeps the members.
 func (s *scanner) object(collect *object) error {
-	var seen names
-	return s.list('{', '}', func() error {
+	seen := names{first: len(s.names)}
+	err := s.list('{', '}', func() error {
 		quoted, err := s.text()
 		if err != nil {
 			return err
 		}
-		name, err := seen.add(quoted)
+		name, err := s.add(&seen, quoted)
 		if err != nil {
 			return err
 		}
@@ -182,6 +184,8 @@ func (s *scanner) object(collect *object) error {
 		}
 		return nil
 	})
+	s.names = s.names[:seen.first]
+	return err
 }
 
 func (s *scanner) array() error { return s.list('[', ']', s.value) }
@@ -302,14 +306,15 @@ func (s *scanner) digits() (n int) {
 	return n
 }
 
-// names are those of one object so far: a list while short, then a set.
+// names are those of one object so far: in the scanner's list from first on, and
+// in a set once they are many.
 type names struct {
-	list [][]byte
-	set  map[string]bool
+	first int
+	set   map[string]bool
 }
 
-// add takes a quoted name, and returns it decoded unless it was there already.
-func (n *names) add(quoted []byte) ([]byte, error) {
+// add takes a quoted name, and returns it decoded unless the object has it already.
+func (s *scanner) add(n *names, quoted []byte) ([]byte, error) {
 	name := quoted[1 : len(quoted)-1]
 	if bytes.IndexByte(name, '\\') >= 0 {
 		decoded, err := unquote(quoted)
@@ -318,32 +323,22 @@ func (n *names) add(quoted []byte) ([]byte, error) {
 		}
 		name = []byte(decoded)
 	}
-	if n.has(name) {
+	have := s.names[n.first:]
+	if n.set[string(name)] || n.set == nil && slices.ContainsFunc(have, func(h []byte) bool { return bytes.Equal(h, name) }) {
 		return nil, &duplicateError{string(name)}
 	}
-	n.list = append(n.list, name)
-	if len(n.list) > maxMembers {
+	if len(have) == maxMembers {
 		return nil, fmt.Errorf("more than %d members in an object", maxMembers)
 	}
-	if n.set != nil {
+	s.names = append(s.names, name)
+	switch {
+	case n.set != nil:
 		n.set[string(name)] = true
-	} else if len(n.list) > 32 {
-		n.set = make(map[string]bool, 2*len(n.list))
-		for _, have := range n.list {
-			n.set[string(have)] = true
+	case len(have) == 32:
+		n.set = make(map[string]bool, 128)
+		for _, h := range s.names[n.first:] {
+			n.set[string(h)] = true
 		}
 	}
 	return name, nil
-}
-
-func (n *names) has(name []byte) bool {
-	if n.set != nil {
-		return n.set[string(name)]
-	}
-	for _, have := range n.list {
-		if bytes.Equal(have, name) {
-			return true
-		}
-	}
-	return false
 }
