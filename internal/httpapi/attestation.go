@@ -1,0 +1,225 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"reflect"
+	"time"
+	"unicode/utf8"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/access"
+	"github.com/assay-project/assay/internal/attest"
+	"github.com/assay-project/assay/token"
+)
+
+// maxEvidence is the largest request to attest: some 1 MiB of log, 1 MiB of IMA
+// list and certificates, in base64.
+const maxEvidence = 4 << 20
+
+// defaultType is the kind of evidence of a request that names none.
+const defaultType = "tpm"
+
+const (
+	maxName   = 128 // more than any name that the service knows
+	maxCopied = 512 // of what goes from the request into the token
+)
+
+type challengeInput struct {
+	Body struct {
+		Type   string `json:"type,omitempty" maxLength:"128" doc:"Kind of the evidence that will answer; tpm when absent" example:"tpm"`
+		Policy string `json:"policy,omitempty" maxLength:"128" doc:"Name of the policy that will decide; default when absent"`
+	}
+}
+
+type challengeBody struct {
+	Challenge string    `json:"challenge" doc:"Opaque; send it back with the evidence"`
+	Nonce     []byte    `json:"nonce" doc:"Qualifying data that the TPM must quote over"`
+	Expires   time.Time `json:"expires"`
+}
+
+// attestBody describes the request that parseAttest reads by hand.
+type attestBody struct {
+	Challenge string         `json:"challenge" doc:"As it was issued"`
+	Type      string         `json:"type,omitempty" doc:"Kind of evidence; that of the bundle when absent"`
+	Policy    string         `json:"policy,omitempty" doc:"As it was asked for with the challenge; default when absent"`
+	Profile   string         `json:"profile,omitempty" enum:"assay,azure,ear" doc:"Shape of the token; assay when absent"`
+	Nonce     string         `json:"nonce,omitempty" maxLength:"510" doc:"Copied into the token for its relying party; no proof that the evidence is fresh"`
+	Audience  string         `json:"audience,omitempty" maxLength:"510" doc:"Who the token is for"`
+	Evidence  map[string]any `json:"evidence" doc:"Evidence bundle; docs/formats/evidence-bundle.md. Kept byte for byte"`
+}
+
+func (a *API) attestationRoutes() {
+	serve(a, operation{
+		id: "issue-challenge", summary: "Ask for a challenge, good for one attestation", tag: "attestation", status: http.StatusCreated,
+		route: route{pattern: "POST /v1/challenges", needs: access.Attest, strangers: true, body: 4 << 10},
+	}, a.issueChallenge)
+	a.attestRoute()
+}
+
+func (a *API) issueChallenge(ctx context.Context, in *challengeInput) (*reply[challengeBody], error) {
+	kind := in.Body.Type
+	if kind == "" {
+		kind = defaultType
+	}
+	c, err := a.service.NewChallenge(ctx, attest.Purpose{Type: kind, Policy: in.Body.Policy})
+	if err != nil {
+		return nil, err
+	}
+	a.metrics.challenges.WithLabelValues("issued").Inc()
+	return &reply[challengeBody]{challengeBody(c)}, nil
+}
+
+// attestRoute is described like any other but served by hand: the evidence must
+// reach the service as the bytes that came, and this is the route that has to be fast.
+func (a *API) attestRoute() {
+	o := operation{
+		id: "attest", summary: "Have evidence appraised", tag: "attestation",
+		route: route{pattern: "POST /v1/attest", needs: access.Attest, strangers: true, body: maxEvidence},
+	}
+	op := a.describe(o)
+	schemas := a.huma.OpenAPI().Components.Schemas
+	op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+		"application/json": {Schema: schemas.Schema(reflect.TypeFor[attestBody](), true, "AttestBody")},
+	}}
+	op.Responses["200"] = &huma.Response{
+		Description: "The decision; a refusal is one too, and has no token", Content: map[string]*huma.MediaType{
+			"application/json": {Schema: schemas.Schema(reflect.TypeFor[attest.Result](), true, "Result")},
+		},
+	}
+	a.huma.OpenAPI().AddOperation(&op)
+	a.handle(o.route, http.HandlerFunc(a.attest))
+}
+
+func (a *API) attest(w http.ResponseWriter, r *http.Request) {
+	ctx := r.Context()
+	request, err := parseAttest(callOf(ctx).body)
+	var result attest.Result
+	if err == nil {
+		result, err = a.service.Attest(ctx, actor(ctx), request)
+	}
+	if err != nil {
+		a.metrics.refusedChallenge(err)
+		a.problem(ctx, err).write(w)
+		return
+	}
+	a.metrics.decided(result)
+	body, err := json.Marshal(withLists(result))
+	if err != nil {
+		a.problem(ctx, err).write(w)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(body) //nolint:errcheck // the decision is kept; the client may read it later
+}
+
+// withLists gives the lists of a result that are empty the spelling [].
+func withLists(r attest.Result) attest.Result {
+	r.Appraisal = listed(r.Appraisal)
+	return r
+}
+
+// parseAttest reads the request; the bundle aliases body.
+func parseAttest(body []byte) (attest.Request, error) {
+	var r attest.Request
+	err := members(body, func(name string, value []byte) error {
+		switch name {
+		case "challenge":
+			return textInto(&r.Challenge, name, value, 1024)
+		case "type":
+			return textInto(&r.Type, name, value, maxName)
+		case "policy":
+			return textInto(&r.Policy, name, value, maxName)
+		case "profile":
+			return profileInto(&r.Profile, value)
+		case "nonce":
+			return textInto(&r.Nonce, name, value, maxCopied)
+		case "audience":
+			return textInto(&r.Audience, name, value, maxCopied)
+		case "evidence":
+			if value[0] != '{' {
+				return malformed("evidence is not an object")
+			}
+			r.Bundle = value
+			return nil
+		default:
+			return malformed("there is no member %q in this request", name)
+		}
+	})
+	switch {
+	case err != nil:
+		return attest.Request{}, err
+	case r.Challenge == "":
+		return attest.Request{}, missing("challenge")
+	case r.Bundle == nil:
+		return attest.Request{}, missing("evidence")
+	}
+	if r.Type == "" {
+		r.Type, err = bundleType(r.Bundle)
+	}
+	return r, err
+}
+
+func profileInto(to *token.Profile, value []byte) error {
+	var word string
+	if err := textInto(&word, "profile", value, maxName); err != nil {
+		return err
+	}
+	if err := to.UnmarshalText([]byte(word)); err != nil {
+		return invalidField("profile", "is none of assay, azure, ear")
+	}
+	return nil
+}
+
+func missing(name string) *Problem {
+	p := malformed("member %q is missing", name)
+	p.Errors = []FieldError{{name, "is missing"}}
+	return p
+}
+
+// bundleType reads the kind that the bundle says it is.
+func bundleType(bundle []byte) (string, error) {
+	var kind string
+	err := members(bundle, func(name string, value []byte) error {
+		if name == "type" {
+			return textInto(&kind, "evidence.type", value, maxName)
+		}
+		return nil
+	})
+	if err == nil && kind == "" {
+		err = missing("evidence.type")
+	}
+	return kind, err
+}
+
+// textInto reads a JSON string of at most limit bytes.
+func textInto(to *string, name string, value []byte, limit int) error {
+	if value[0] != '"' || len(value) > limit || !utf8.Valid(value) {
+		return malformed("%s is not a string of at most %d bytes", name, limit)
+	}
+	if err := json.Unmarshal(value, to); err != nil {
+		return malformed("%s is not a JSON string", name)
+	}
+	return nil
+}
+
+// refusedChallenge counts how a challenge failed.
+func (m *Metrics) refusedChallenge(err error) {
+	var refusal *evidence.Refusal
+	if errors.As(err, &refusal) {
+		m.challenges.WithLabelValues(bounded(refusal.Code)).Inc()
+	}
+}
+
+// decided counts a decision, the codes it rests on, and the challenge it used up.
+func (m *Metrics) decided(r attest.Result) {
+	m.challenges.WithLabelValues("used").Inc()
+	m.appraisals.WithLabelValues(r.Type, r.Verdict.String()).Inc()
+	for _, reason := range r.Reasons {
+		m.reasons.WithLabelValues(bounded(reason.Code)).Inc()
+	}
+}

@@ -1,0 +1,3 @@
+package httpapi
+
+func childMain() bool { return false }

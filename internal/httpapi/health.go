@@ -1,0 +1,81 @@
+package httpapi
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/assay-project/assay/internal/access"
+)
+
+// health remembers the last answer for a moment, so that probes cost nothing.
+type health struct {
+	mu   sync.Mutex // guards all below
+	at   time.Time
+	last error
+}
+
+const (
+	healthFor  = 500 * time.Millisecond // how long an answer holds
+	healthWait = 3 * time.Second        // how long the service may take for one
+)
+
+type healthBody struct {
+	Status string `json:"status" enum:"ok"`
+}
+
+type jsonText struct {
+	ContentType  string `header:"Content-Type"`
+	CacheControl string `header:"Cache-Control"`
+	Body         []byte
+}
+
+func (a *API) healthRoutes() {
+	serve(a, operation{
+		id: "health", summary: "Whether the service can do its job", tag: "service",
+		route: route{pattern: "GET /healthz", public: true, unlimited: true},
+	}, a.getHealth)
+	serve(a, operation{
+		id: "token-keys", summary: "Keys that sign tokens, as a JWK Set (RFC 7517)", tag: "service",
+		route: route{pattern: "GET /certs", public: true},
+	}, func(context.Context, *struct{}) (*jsonText, error) {
+		body, err := a.service.JWKS()
+		return &jsonText{"application/json", keysAge, body}, err
+	})
+	serve(a, operation{
+		id: "openid-configuration", summary: "OpenID metadata of the token issuer", tag: "service",
+		route: route{pattern: "GET /.well-known/openid-configuration", public: true},
+	}, func(context.Context, *struct{}) (*jsonText, error) {
+		body, err := a.service.Metadata()
+		return &jsonText{"application/json", keysAge, body}, err
+	})
+	a.handle(route{pattern: "GET /metrics", needs: access.ReadMeasurement}, a.metrics.Handler())
+}
+
+// keysAge is short beside the overlap of a rotation.
+const keysAge = "public, max-age=300"
+
+func (a *API) getHealth(ctx context.Context, _ *struct{}) (*reply[healthBody], error) {
+	if a.ready(ctx) != nil {
+		return nil, newProblem(http.StatusServiceUnavailable, codeUnavailable, "the service cannot reach its database, or has no key to sign with")
+	}
+	return &reply[healthBody]{healthBody{"ok"}}, nil
+}
+
+// ready asks the service, at most twice a second. The answer does not depend on
+// whether the one who asked first still waits.
+func (a *API) ready(ctx context.Context) error {
+	a.health.mu.Lock()
+	defer a.health.mu.Unlock()
+	if now := a.now(); a.health.at.IsZero() || now.Sub(a.health.at) >= healthFor {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healthWait)
+		defer cancel()
+		a.health.last, a.health.at = a.service.Ready(ctx), now
+		if a.health.last != nil {
+			a.log.ErrorContext(ctx, "service is not ready", slog.Any("error", a.health.last))
+		}
+	}
+	return a.health.last
+}

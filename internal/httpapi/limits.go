@@ -1,0 +1,211 @@
+package httpapi
+
+import (
+	"container/list"
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// Limits bound what callers may cost. Zero members mean the defaults below; a
+// caller is a principal, or the address (IPv6: the /64) of one without a credential.
+type Limits struct {
+	Rate          float64       // requests a second of a principal; 0 means 1,000
+	Burst         int           // of a principal; 0 means 2,000
+	StrangerRate  float64       // requests a second of an address; 0 means 20
+	StrangerBurst int           // of an address; 0 means 40
+	PerCaller     int           // requests of a principal at once; 0 means 256
+	PerStranger   int           // requests of an address at once; 0 means 16
+	Callers       int           // callers remembered; 0 means 16,384
+	InFlight      int           // requests carried out at once; 0 means 256
+	Queue         int           // requests that wait for their turn; 0 means 512
+	Wait          time.Duration // for that turn at most; 0 means 2 seconds
+	BodyMemory    int64         // bytes of request bodies held at once; 0 means 256 MiB
+}
+
+func (l Limits) withDefaults() Limits {
+	l.Rate, l.Burst = or(l.Rate, 1000), or(l.Burst, 2000)
+	l.StrangerRate, l.StrangerBurst = or(l.StrangerRate, 20), or(l.StrangerBurst, 40)
+	l.PerCaller, l.PerStranger = or(l.PerCaller, 256), or(l.PerStranger, 16)
+	l.Callers, l.InFlight, l.Queue = or(l.Callers, 16384), or(l.InFlight, 256), or(l.Queue, 512)
+	l.Wait, l.BodyMemory = or(l.Wait, 2*time.Second), or(l.BodyMemory, 256<<20)
+	return l
+}
+
+func or[T int | int64 | float64 | time.Duration](v, otherwise T) T {
+	if v <= 0 {
+		return otherwise
+	}
+	return v
+}
+
+// A caller's limits as they stand. The mutex of callers guards it.
+type caller struct {
+	key      string
+	rate     *rate.Limiter
+	denials  *rate.Limiter // audit entries that its denied requests may make
+	inFlight int
+	most     int
+	place    *list.Element
+}
+
+// callers remembers the limits of those seen last. Who was forgotten starts anew
+// with a full bucket: the memory is bounded, the limit of a flood of addresses is
+// the gate's.
+type callers struct {
+	limits Limits
+
+	mu    sync.Mutex // guards all below
+	byKey map[string]*caller
+	used  *list.List // of *caller, latest first
+}
+
+func newCallers(l Limits) *callers {
+	return &callers{limits: l, byKey: map[string]*caller{}, used: list.New()}
+}
+
+// Audit entries of one caller's denied requests: some at once, then one every ten
+// seconds, so that nobody can fill the chain with them.
+const (
+	denialBurst = 20
+	denialRate  = 0.1
+)
+
+// find returns the caller of a key; the mutex is held.
+func (c *callers) find(key string, known bool) *caller {
+	if one, ok := c.byKey[key]; ok {
+		c.used.MoveToFront(one.place)
+		return one
+	}
+	one := &caller{key: key, most: c.limits.PerStranger, denials: rate.NewLimiter(denialRate, denialBurst)}
+	one.rate = rate.NewLimiter(rate.Limit(c.limits.StrangerRate), c.limits.StrangerBurst)
+	if known {
+		one.rate, one.most = rate.NewLimiter(rate.Limit(c.limits.Rate), c.limits.Burst), c.limits.PerCaller
+	}
+	c.byKey[key], one.place = one, c.used.PushFront(one)
+	c.forget()
+	return one
+}
+
+// forget drops the caller seen longest ago that has no request under way.
+func (c *callers) forget() {
+	for e := c.used.Back(); e != nil && len(c.byKey) > c.limits.Callers; {
+		one, before := e.Value.(*caller), e.Prev()
+		if one.inFlight == 0 {
+			c.used.Remove(e)
+			delete(c.byKey, one.key)
+		}
+		e = before
+	}
+}
+
+// spend takes one request off a caller's rate; wait is above zero when there is
+// none left, and then nothing was taken.
+func (c *callers) spend(key string, known bool, now time.Time) (wait time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.find(key, known).rate.ReserveN(now, 1)
+	wait = r.DelayFrom(now)
+	if wait > 0 {
+		r.CancelAt(now)
+	}
+	return wait
+}
+
+// enter counts a request under way, or reports that the caller has too many.
+func (c *callers) enter(key string, known bool) (leave func(), ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	one := c.find(key, known)
+	if one.inFlight >= one.most {
+		return nil, false
+	}
+	one.inFlight++
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		one.inFlight--
+	}, true
+}
+
+// mayRecord reports whether one more denial of this caller goes to the audit chain.
+func (c *callers) mayRecord(key string, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.find(key, true).denials.AllowN(now, 1)
+}
+
+// strangerKey is the address of a caller without a credential. An IPv6 site has
+// 2^64 addresses of its own: it counts as one.
+func strangerKey(remote string) string {
+	ap, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return "address:"
+	}
+	addr := ap.Addr().Unmap().WithZone("")
+	if addr.Is6() {
+		p, _ := addr.Prefix(64) // never fails: 64 is within an IPv6 address
+		return "address:" + p.String()
+	}
+	return "address:" + addr.String()
+}
+
+// A gate lets a number of requests be carried out at once, and a number wait.
+type gate struct {
+	slots, queue chan struct{}
+	wait         time.Duration
+}
+
+func newGate(l Limits) *gate {
+	return &gate{slots: make(chan struct{}, l.InFlight), queue: make(chan struct{}, l.Queue), wait: l.Wait}
+}
+
+// enter waits for a turn; false means that there is none in time.
+func (g *gate) enter(ctx context.Context) bool {
+	select {
+	case g.slots <- struct{}{}:
+		return true
+	default:
+	}
+	select {
+	case g.queue <- struct{}{}:
+		defer func() { <-g.queue }()
+	default:
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.wait)
+	defer cancel()
+	select {
+	case g.slots <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (g *gate) leave() { <-g.slots }
+
+// A budget is the memory that request bodies may take together.
+type budget struct {
+	mu   sync.Mutex // guards left
+	left int64
+}
+
+func (b *budget) take(n int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n > b.left {
+		return false
+	}
+	b.left -= n
+	return true
+}
+
+func (b *budget) give(n int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.left += n
+}
