@@ -14,14 +14,19 @@ type analysis struct {
 	regs     Registers
 	judge    judge
 	events   []judged // the measured ones
-	trusted  uint32   // bit set of registers whose value is believed
-	weak     bool     // the bank supports no claim
+	chains   [maxPCR]chain
+	trusted  uint32 // bit set of registers whose value is believed
+	weak     bool   // the bank supports no claim
 	findings []Finding
 	refused  bool
 	windows  sipa.Result
 
+	grub       grubBoot
 	secureBoot secureBoot
 }
+
+// chain is the events of one register: indices in analysis.events.
+type chain struct{ first, last, len int32 }
 
 // trusts reports whether the value of a register is believed.
 func (a *analysis) trusts(pcr int) bool {
@@ -60,6 +65,7 @@ func (a *analysis) take(e *Event, closed *uint32) error {
 	bit := uint32(1) << e.PCR
 	a.events = append(a.events, judged{Event: *e, digest: e.Digest(a.judge.bank), closed: *closed&bit != 0})
 	j := &a.events[len(a.events)-1]
+	a.link(j.PCR)
 	a.judge.judge(j)
 	a.check(j)
 	if closes(j) {
@@ -70,6 +76,9 @@ func (a *analysis) take(e *Event, closed *uint32) error {
 
 // unmeasured looks at a record that no register covers: only its form counts.
 func (a *analysis) unmeasured(e *Event) {
+	if !a.room() {
+		return
+	}
 	if e.Index > 0 && isSpecID(e) {
 		a.find(codeSecondSpecID, e.Index, "event %d repeats the Spec ID event; only the first record may be one", e.Index)
 	}
@@ -109,10 +118,10 @@ func (a *analysis) check(j *judged) {
 	if j.is(Separator, separatorError) && j.PCR <= 7 {
 		a.find(codeErrorSeparator, j.Index, "event %d: firmware reports an error while it measured into PCR %d", j.Index, j.PCR)
 	}
-	if !j.Type.Known() {
+	if !j.Type.Known() && a.room() {
 		a.find(codeUnknownType, j.Index, "event %d in PCR %d is of the unknown type %v", j.Index, j.PCR, j.Type)
 	}
-	if j.closed && (j.PCR <= 3 || j.PCR == 6) {
+	if j.closed && (j.PCR <= 3 || j.PCR == 6) && a.room() {
 		a.find(codeAfterSeparator, j.Index, "event %d (%v) was measured into PCR %d after its separator", j.Index, j.Type, j.PCR)
 	}
 }
@@ -128,18 +137,26 @@ func (a *analysis) checkCC(j *judged) {
 	}
 }
 
+// link appends the last event to the chain of its register.
+func (a *analysis) link(pcr uint32) {
+	c, i := &a.chains[pcr], int32(len(a.events)-1) // below MaxEvents
+	if c.len == 0 {
+		c.first = i
+	} else {
+		a.events[c.last].next = i
+	}
+	c.last = i
+	c.len++
+}
+
 // of iterates over the events of a register in the order of their measurement.
 func (a *analysis) of(pcr uint32) iter.Seq2[int, *judged] {
 	return func(yield func(int, *judged) bool) {
-		n := 0
-		for i := range a.events {
-			if a.events[i].PCR != pcr {
-				continue
-			}
+		c := a.chains[pcr]
+		for n, i := 0, c.first; n < int(c.len); n, i = n+1, a.events[i].next {
 			if !yield(n, &a.events[i]) {
 				return
 			}
-			n++
 		}
 	}
 }
@@ -149,6 +166,7 @@ func (a *analysis) conclude() {
 	if a.log.format == FormatCC {
 		return
 	}
+	a.grub = a.readGRUB()
 	a.checkSecureBoot()
 	a.checkAttempts()
 	if a.log.format == FormatWBCL {
@@ -167,11 +185,11 @@ func (a *analysis) checkAttempts() {
 	for i := range a.events {
 		j := &a.events[i]
 		switch {
-		case j.is(EFIAction, actionReturning):
+		case a.room() && j.is(EFIAction, actionReturning):
 			a.find(codeFailedAttempt, j.Index, "event %d: a boot option gave control back to the firmware", j.Index)
 		case j.PCR == 5 && j.is(EFIAction, actionExitDone):
 			done = true
-		case done && isImage(j):
+		case done && isImage(j) && a.room():
 			a.find(codeAfterExit, j.Index, "event %d in PCR %d measures an image after ExitBootServices; it is no boot application", j.Index, j.PCR)
 		}
 	}

@@ -151,7 +151,7 @@ func TestCommandLineIsTheOneThatGRUBMeasured(t *testing.T) {
 		}
 		n++
 		got, _ := b.Claims()["kernelCommandLine"].Value.Text()
-		if unquoted(got) != unquoted(s.KernelCmdline) {
+		if !sameArguments([]byte(got), []byte(s.KernelCmdline)) {
 			t.Errorf("%s: kernelCommandLine = %q, want %q", s.File, got, s.KernelCmdline)
 		}
 	}

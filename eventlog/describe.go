@@ -216,7 +216,7 @@ func imagePath(data []byte) string {
 func (d *describer) ipl(j *judged) words {
 	switch j.PCR {
 	case 8:
-		return grubWords(j)
+		return d.grubWords(j)
 	case 9:
 		return fileWords(j)
 	case 11:
@@ -230,14 +230,17 @@ func (d *describer) ipl(j *judged) words {
 	}
 }
 
-func grubWords(j *judged) words {
+// grubWords describes a text of GRUB. The label before it is not hashed: a text
+// is the command line only as the arguments of a command that loads a kernel.
+func (d *describer) grubWords(j *judged) words {
 	if j.cover != coverPart {
-		return words{kind: KindConfig, name: "boot loader text", detail: asciiText(j.Data)}
+		return words{kind: KindConfig, name: "boot loader text", detail: asciiText(j.Data), proven: j.cover == coverWhole}
 	}
 	text := grubText(j)
-	w := words{kind: KindConfig, name: "GRUB command", detail: printableText(text), proven: true}
-	if bytes.Contains(j.Data[:min(len(j.Data), 24)], []byte("kernel_cmdline")) {
-		w.kind, w.name = KindCommandLine, "kernel command line"
+	w := words{kind: KindConfig, name: "GRUB command", detail: printableText(string(text)), proven: true}
+	labelled := bytes.Contains(j.Data[:min(len(j.Data), 24)], []byte("kernel_cmdline"))
+	if loads := d.a.grub.loads(text); loads || labelled {
+		w.kind, w.name, w.proven = KindCommandLine, "kernel command line", loads
 	}
 	return w
 }
@@ -270,4 +273,22 @@ func (d *describer) sectionWords(j *judged) words {
 		kind = KindConfig
 	}
 	return words{kind: kind, name: "UKI section " + name, proven: proven}
+}
+
+// DescribeUnmeasured says in words what a record that no register covers states,
+// "" for a measured one.
+func DescribeUnmeasured(e Event) string {
+	locality, isLocality := startupLocality(&e)
+	switch {
+	case e.Measured():
+		return ""
+	case isSpecID(&e):
+		return "form of the log: " + asciiText(e.Data)
+	case isLocality:
+		return fmt.Sprintf("TPM was started from locality %d", locality)
+	case e.PCR == NoPCR && isSIPA(e.Data):
+		return "Windows: trust point, not measured"
+	default:
+		return "not measured: " + cut(asciiText(e.Data), 200)
+	}
 }

@@ -82,5 +82,8 @@ func (a *analysis) find(code evidence.Code, event int, format string, args ...an
 	a.findings = append(a.findings, Finding{code, event, fmt.Sprintf(format, args...)})
 }
 
+// room reports whether a finding that refuses nothing would be kept.
+func (a *analysis) room() bool { return len(a.findings) < maxFindings }
+
 // maxFindings bounds the findings of one log; the noisiest honest log has about 40.
 const maxFindings = 256

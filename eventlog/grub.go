@@ -2,7 +2,8 @@ package eventlog
 
 import (
 	"bytes"
-	"strings"
+
+	"github.com/assay-project/assay/evidence"
 )
 
 // grubPrefixes begin the texts that GRUB logs in PCR 8; they are not hashed, so
@@ -35,20 +36,76 @@ func (k *judge) grub(j *judged) {
 }
 
 // grubText returns the text of a proven event of PCR 8.
-func grubText(j *judged) string { return string(bytes.TrimRight(j.covered, "\x00")) }
+func grubText(j *judged) []byte { return bytes.TrimRight(j.covered, "\x00") }
+
+// kernelVerbs begin the commands that load Linux.
+var kernelVerbs = [...]string{"linux ", "linuxefi ", "linux16 "}
 
 // kernelArgs returns the arguments of a GRUB command that loads Linux. The verb
 // is part of what is hashed, which the label kernel_cmdline is not.
-func kernelArgs(command string) (args string, ok bool) {
-	for _, verb := range [...]string{"linux ", "linuxefi ", "linux16 "} {
-		if args, ok = strings.CutPrefix(command, verb); ok {
+func kernelArgs(command []byte) (args []byte, ok bool) {
+	for _, verb := range kernelVerbs {
+		if args, ok = bytes.CutPrefix(command, []byte(verb)); ok {
 			return args, true
 		}
 	}
-	return "", false
+	return nil, false
 }
 
-// unquoted removes what GRUB adds or drops when it joins arguments.
-func unquoted(s string) string {
-	return strings.Join(strings.Fields(strings.NewReplacer(`"`, "", `'`, "", `\`, "").Replace(s)), " ")
+// grubBoot is what PCR 8 says.
+type grubBoot struct {
+	why   evidence.Code // why nothing is known, "" when it is
+	lines [][]byte      // distinct arguments of the commands that load a kernel
 }
+
+// maxKernels bounds the kernels that GRUB is shown to load.
+const maxKernels = 16
+
+// readGRUB reads PCR 8. Only when each of its events is a proven text can none of
+// them be a command in disguise.
+func (a *analysis) readGRUB() (g grubBoot) {
+	if a.chains[8].len == 0 {
+		return grubBoot{why: codeNotMeasured}
+	}
+	for _, j := range a.of(8) {
+		if !j.proven() || j.Type != IPL {
+			return grubBoot{why: codeUnproven}
+		}
+		args, ok := kernelArgs(grubText(j))
+		if !ok || g.loads(args) {
+			continue
+		}
+		if len(g.lines) == maxKernels {
+			return grubBoot{why: codeAmbiguous}
+		}
+		g.lines = append(g.lines, args)
+	}
+	return g
+}
+
+// loads reports whether text is the arguments of a command that loads a kernel.
+func (g *grubBoot) loads(text []byte) bool {
+	for _, line := range g.lines {
+		if sameArguments(line, text) {
+			return true
+		}
+	}
+	return false
+}
+
+// sameArguments compares two command lines without the quotes and backslashes
+// that GRUB adds or drops when it joins arguments.
+func sameArguments(a, b []byte) bool {
+	for {
+		a, b = bytes.TrimLeft(a, quoting), bytes.TrimLeft(b, quoting)
+		if len(a) == 0 || len(b) == 0 {
+			return len(a) == len(b)
+		}
+		if a[0] != b[0] {
+			return false
+		}
+		a, b = a[1:], b[1:]
+	}
+}
+
+const quoting = "\"'\\"

@@ -23,8 +23,9 @@ type judged struct {
 	digest  []byte
 	covered []byte // the preimage of digest, nil when the log does not have it
 	cover   coverage
-	lazy    bool // not judged yet: no claim and no refusal rests on it
-	closed  bool // behind the closing marker of its register
+	lazy    bool  // not judged yet: no claim and no refusal rests on it
+	closed  bool  // behind the closing marker of its register
+	next    int32 // index in analysis.events of the next event of the register, 0 for none
 }
 
 // proven reports whether the preimage of the digest is known.

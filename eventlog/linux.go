@@ -9,18 +9,25 @@ import (
 	"github.com/assay-project/assay/uefi"
 )
 
+// maxListed bounds the digests that a claim lists. No boot comes near it; more
+// are a register that somebody filled.
+const maxListed = 512
+
 // bootImages makes the claims of PCR 4. The register has no closing marker:
 // only the whole list says what ran, so the list is the claim.
 func (c *claimant) bootImages() {
 	var all []string
 	for _, j := range c.of(4) {
-		if isImage(j) {
+		if isImage(j) && len(all) <= maxListed {
 			all = append(all, hex.EncodeToString(j.digest))
 		}
 	}
 	why := evidence.Code("")
-	if len(all) == 0 {
+	switch {
+	case len(all) == 0:
 		why = codeNotMeasured
+	case len(all) > maxListed:
+		why = codeAmbiguous
 	}
 	c.text("bootImages", strings.Join(all, "\n"), why, 4)
 	loader, why := c.onlyBootLoader()
@@ -111,15 +118,14 @@ func (c *claimant) linux() {
 		}
 		return
 	}
-	grub, grubWhy := c.grubCommands()
 	sections, stub := ukiSections(c.inPCR(11))
 	c.sections(sections, stub)
 	c.digests("bootFiles", 9)
 	c.digests("mokState", 14)
 
-	line, why := kernelCommandLine(grub, grubWhy)
+	line, why := c.grubCommandLine()
 	pcr := 8
-	if len(c.inPCR(8)) == 0 {
+	if c.chains[8].len == 0 {
 		line, why = c.stubCommandLine(sections, stub)
 		pcr = 12
 	}
@@ -132,15 +138,9 @@ func (c *claimant) linux() {
 // linuxClaims are those that linux makes and Windows never does.
 var linuxClaims = [...]string{"bootFiles", "initrd", "kernel", "kernelCommandLine", "kernelCommandLine.digest", "kernelDebugFlags", "mokState", "osRelease", "ukiSections"}
 
-// linuxSigns reports whether GRUB loaded a Linux kernel. Then a log makes no claim
-// about Windows, whose events can be appended at run time.
-func (a *analysis) linuxSigns() bool {
-	texts, why := a.grubCommands()
-	return why == codeUnproven || slices.ContainsFunc(texts, func(t string) bool {
-		_, ok := kernelArgs(t)
-		return ok
-	})
-}
+// linuxSigns reports whether GRUB loaded a Linux kernel, or may have. Then a log
+// makes no claim about Windows, whose events can be appended at run time.
+func (a *analysis) linuxSigns() bool { return a.grub.why == codeUnproven || len(a.grub.lines) > 0 }
 
 func (a *analysis) inPCR(pcr uint32) []*judged {
 	var out []*judged
@@ -153,63 +153,48 @@ func (a *analysis) inPCR(pcr uint32) []*judged {
 // digests lists what was measured into a register by others than Windows.
 func (c *claimant) digests(name string, pcr int) {
 	var all []string
-	for _, j := range c.of(uint32(pcr)) {
-		all = append(all, hex.EncodeToString(j.digest))
+	for n, j := range c.of(uint32(pcr)) {
+		if n <= maxListed {
+			all = append(all, hex.EncodeToString(j.digest))
+		}
 	}
 	why := evidence.Code("")
 	switch {
 	case len(all) == 0:
 		why = codeNotMeasured
+	case len(all) > maxListed:
+		why = codeAmbiguous
 	case c.log.format == FormatWBCL && pcr == 14:
 		why = codeAmbiguous // Windows measures its authorities there
 	}
 	c.text(name, strings.Join(all, "\n"), why, 4, pcr)
 }
 
-// grubCommands returns the proven texts of PCR 8.
-func (a *analysis) grubCommands() (texts []string, why evidence.Code) {
-	for _, j := range a.of(8) {
-		if !j.proven() || j.Type != IPL {
-			return nil, codeUnproven
-		}
-		texts = append(texts, grubText(j))
-	}
-	if len(texts) == 0 {
-		return nil, codeNotMeasured
-	}
-	return texts, ""
-}
-
-// kernelCommandLine finds the command line among the texts of PCR 8. The label
-// of a text is not hashed, so a text counts as the command line only beside the
+// grubCommandLine finds the command line among the texts of PCR 8. The label of
+// a text is not hashed, so a text counts as the command line only beside the
 // proven command that loads the kernel with the same arguments; and only when
 // there is but one such command, since another could have been appended later.
-func kernelCommandLine(texts []string, why evidence.Code) (string, evidence.Code) {
-	if why != "" {
-		return "", why
+func (a *analysis) grubCommandLine() (string, evidence.Code) {
+	switch g := &a.grub; {
+	case g.why != "":
+		return "", g.why
+	case len(g.lines) == 0:
+		return "", codeNotMeasured
+	case len(g.lines) > 1:
+		return "", codeAmbiguous
 	}
-	var lines []string
-	for _, t := range texts {
-		if args, ok := kernelArgs(t); ok && !slices.Contains(lines, args) {
-			lines = append(lines, args)
+	for _, j := range a.of(8) {
+		if text := grubText(j); a.grub.loads(text) {
+			return string(text), "" // as handed to the kernel, with its quotes
 		}
 	}
-	line, why := single(lines, "")
-	if why != "" {
-		return "", why
-	}
-	for _, t := range texts {
-		if unquoted(t) == unquoted(line) {
-			return t, "" // as handed to the kernel, with its quotes
-		}
-	}
-	return line, ""
+	return string(a.grub.lines[0]), ""
 }
 
 // stubCommandLine finds the command line among the events of PCR 12. A stub
 // that has a .cmdline section uses that, and the log has only its digest.
 func (c *claimant) stubCommandLine(sections []ukiSection, stub bool) (string, evidence.Code) {
-	if len(c.inPCR(11)) > 0 && !stub {
+	if c.chains[11].len > 0 && !stub {
 		return "", codeUnproven
 	}
 	for _, s := range sections {
@@ -231,9 +216,9 @@ func (c *claimant) stubCommandLine(sections []ukiSection, stub bool) (string, ev
 func (c *claimant) sections(all []ukiSection, ok bool) {
 	none := evidence.Code("")
 	switch {
-	case len(c.inPCR(11)) == 0 && len(c.inPCR(9)) > 0:
+	case c.chains[11].len == 0 && c.chains[9].len > 0:
 		none = codeUnproven // GRUB measures files; which is which it says only in words
-	case len(c.inPCR(11)) == 0:
+	case c.chains[11].len == 0:
 		none = codeNotMeasured
 	case !ok:
 		none = codeUnproven

@@ -2,6 +2,7 @@ package eventlog
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/assay-project/assay/tpm2"
 )
@@ -88,3 +89,7 @@ func reservedAt(a tpm2.Alg, pcr uint32, digest []byte) *reserved {
 	}
 	return nil
 }
+
+// Replayable returns the banks whose hash is implemented here, SHA-256 first and
+// SHA-1 last: the order in which to choose one.
+func Replayable() []tpm2.Alg { return slices.Clone(replayable[:]) }

@@ -70,6 +70,9 @@ type authority struct {
 	variable uefi.VariableData
 }
 
+// maxAuthorities bounds the authorities of a boot; real ones have under ten.
+const maxAuthorities = 64
+
 // spoil records the first reason why PCR 7 is not believed.
 func (s *secureBoot) spoil(code evidence.Code) {
 	if s.bad == "" {
@@ -98,6 +101,9 @@ func (a *analysis) checkSecureBoot() {
 			s.action(j)
 		default:
 			s.spoil(codeUnexpected)
+			if !a.room() {
+				continue
+			}
 			a.find(codeUnexpected, j.Index, "event %d in PCR 7 is of type %v, which has no place there: no claim rests on PCR 7", j.Index, j.Type)
 		}
 	}
@@ -143,6 +149,10 @@ func (a *analysis) variable(s *secureBoot, j *judged) {
 func (a *analysis) authority(s *secureBoot, j *judged) {
 	if j.cover != coverWhole {
 		s.unproven = codeUnproven
+		return
+	}
+	if len(s.authorities) == maxAuthorities {
+		s.unproven = codeAmbiguous
 		return
 	}
 	v, err := uefi.ParseVariableData(j.Data)

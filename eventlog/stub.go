@@ -1,22 +1,25 @@
 package eventlog
 
-import (
-	"bytes"
-
-	"github.com/assay-project/assay/uefi"
-)
+import "bytes"
 
 // section judges an event of systemd-stub in PCR 11: for each section of the
 // image, its name in ASCII with NUL, then its content. Both carry the name in
 // UTF-16 as data.
 func (k *judge) section(j *judged) {
-	name := uefi.Text(j.Data)
-	if len(name) < 2 || name[0] != '.' || len(name) > 8 {
+	var name [maxSection + 1]byte
+	n := 0
+	for ; 2*n+1 < len(j.Data) && n < maxSection && j.Data[2*n] != 0 && j.Data[2*n+1] == 0; n++ {
+		name[n] = j.Data[2*n]
+	}
+	if n < 2 || name[0] != '.' || !k.matches(j, name[:n+1]) {
 		k.whole(j, false)
 		return
 	}
-	k.part(j, append([]byte(name), 0))
+	j.cover, j.covered = coverPart, append([]byte(nil), name[:n+1]...)
 }
+
+// maxSection is the longest name of a PE section.
+const maxSection = 8
 
 // sectionRanks is the order in which the stub measures (systemd, uki.h).
 var sectionRanks = map[string]int{
@@ -34,7 +37,7 @@ type ukiSection struct {
 // ukiSections reads PCR 11 as the stub writes it. ok is false when anything else
 // is in it: then no section is believed.
 func ukiSections(events []*judged) (out []ukiSection, ok bool) {
-	if len(events) == 0 || len(events)%2 != 0 {
+	if len(events) == 0 || len(events)%2 != 0 || len(events) > 2*len(sectionRanks) {
 		return nil, false
 	}
 	last := 0
