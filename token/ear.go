@@ -3,6 +3,7 @@ package token
 import (
 	"errors"
 	"fmt"
+	"net/url"
 
 	"github.com/assay-project/assay/evidence"
 )
@@ -92,7 +93,9 @@ func earClaims(c *claimSet, r *Result, build string) error {
 	appraisal := &claimSet{}
 	appraisal.text("ear_status", status(r.Verdict, v).word())
 	appraisal.any("ear_trustworthiness_vector", v)
-	appraisal.any("ear_appraisal_policy_ids", []string{fmt.Sprintf("%s/%d/sha256:%s", r.Policy.Name, r.Policy.Version, r.Policy.Digest)})
+	// The draft wants URIs here.
+	policy := fmt.Sprintf("policy:%s/%d?sha256=%s", url.PathEscape(r.Policy.Name), r.Policy.Version, r.Policy.Digest)
+	appraisal.texts("ear_appraisal_policy_ids", []string{policy})
 	appraisal.object("ear_verifier_claims", values(r.Claims))
 	submods := &claimSet{}
 	submods.object(r.Type, appraisal)

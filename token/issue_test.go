@@ -154,6 +154,9 @@ func TestEARFollowsTheDraft(t *testing.T) {
 			if appraisal["ear_status"] != tc.status {
 				t.Errorf("ear_status = %v, want %s", appraisal["ear_status"], tc.status)
 			}
+			if diff := cmp.Diff([]any{"policy:default/3?sha256=" + PolicyDigest("text")}, appraisal["ear_appraisal_policy_ids"]); diff != "" {
+				t.Error(diff)
+			}
 			if claims["eat_profile"] != earProfile || claims["eat_nonce"] != nonce || claims["nonce"] != nil {
 				t.Errorf("claims are %v", claims)
 			}

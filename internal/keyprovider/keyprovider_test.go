@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -213,9 +215,11 @@ func TestKeyFileMustBeTheFileItself(t *testing.T) {
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{link, pipe, dir, filepath.Join(dir, "absent")} {
-		if _, err := ReadFile(name, rand.Reader, seal.Secret{}); err == nil {
-			t.Errorf("%s opens", filepath.Base(name))
+	for name, want := range map[string]string{
+		link: "too many levels of symbolic links", pipe: "not a regular file", dir: "not a regular file", filepath.Join(dir, "absent"): "no such file",
+	} {
+		if _, err := ReadFile(name, rand.Reader, seal.Secret{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", filepath.Base(name), err, want)
 		}
 	}
 	for _, name := range []string{"", ".", "..", "../keys", "a/b"} {
@@ -263,6 +267,25 @@ func TestPassphraseIsNeeded(t *testing.T) {
 	clear := keyFile(t, seal.Secret{})
 	if _, err := ReadFile(clear, rand.Reader, secret(passphrase)); err == nil {
 		t.Error("a passphrase for a file in the clear is taken")
+	}
+}
+
+// A file that asks for less work than we would is one that somebody has weakened.
+func TestACheapPassphraseFileIsRefused(t *testing.T) {
+	salt := make([]byte, saltSize)
+	for _, n := range []int{1, iterations - 1, iterations} {
+		key, err := derive(secret(passphrase), salt, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sealed, err := seal.Seal(rand.Reader, key, fileContext, []byte(plainHeader+"\nk1 AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := fmt.Appendf(nil, "%s\n%d %s %s\n", protectedHeader, n, base64.StdEncoding.EncodeToString(salt), base64.StdEncoding.EncodeToString(sealed))
+		if _, err := Parse(text, secret(passphrase)); (err == nil) != (n == iterations) {
+			t.Errorf("%d iterations: %v", n, err)
+		}
 	}
 }
 
