@@ -48,7 +48,7 @@ func (b *boot) Findings() []Finding {
 // and reached by the log. An [Inspected] boot believes its own replay.
 func (b *boot) Confirms(pcr int) bool { return b.a != nil && b.a.trusts(pcr) }
 
-// Late returns the value of each believed register at the end of the log: the
+// Late returns the value of each believed register that the log extends, at its end: the
 // whole boot.
 func (b *boot) Late() map[int][]byte {
 	out := map[int][]byte{}
@@ -56,7 +56,7 @@ func (b *boot) Late() map[int][]byte {
 		return out
 	}
 	for pcr := range maxPCR {
-		if b.a.trusts(pcr) && (pcr <= 7 || b.a.regs.Extended(pcr)) {
+		if b.a.trusts(pcr) && b.a.regs.Extended(pcr) {
 			out[pcr] = slices.Clone(b.a.regs.Value(pcr))
 		}
 	}
