@@ -132,10 +132,24 @@ var oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
 // alternative name without any name that it knows as unhandled and then refuses
 // to verify; here it names nothing that is relied on, so it is taken off the list.
 func parseCertificate(der []byte) (*x509.Certificate, error) {
-	cert, err := x509.ParseCertificate(der)
+	cert, err := x509.ParseCertificate(trimPadding(der))
 	if err != nil {
 		return nil, err
 	}
 	cert.UnhandledCriticalExtensions = slices.DeleteFunc(cert.UnhandledCriticalExtensions, oidSubjectAltName.Equal)
 	return cert, nil
+}
+
+// trimPadding cuts what makers fill an NV index with after the certificate:
+// zeros or ones only. Anything else stays, and is refused as trailing data.
+func trimPadding(der []byte) []byte {
+	var cert asn1.RawValue
+	rest, err := asn1.Unmarshal(der, &cert)
+	if err != nil || len(rest) == 0 || rest[0] != 0 && rest[0] != 0xff {
+		return der
+	}
+	if slices.ContainsFunc(rest, func(b byte) bool { return b != rest[0] }) {
+		return der
+	}
+	return der[:len(der)-len(rest)]
 }

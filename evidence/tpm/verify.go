@@ -183,6 +183,9 @@ var required = []int{0, 1, 2, 3, 4, 5, 6, 7}
 func (c *check) selection() {
 	want := tpm2.SelectPCRs(append(slices.Clone(required), c.expect.PCRs...)...)
 	c.out.all = c.evidence.selections()
+	if slices.ContainsFunc(c.evidence.quotes, func(q quote) bool { return q.attest.Type != tpm2.AttestQuote }) {
+		return // what is no quote selects nothing, and has been refused
+	}
 	bank, err := chooseBank(c.out.all, want, c.expect.Bank)
 	if err != nil {
 		c.fail(err)
