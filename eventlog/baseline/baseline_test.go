@@ -454,6 +454,10 @@ func TestParseRefuses(t *testing.T) {
 		"65 digests":           {one(`"late":["` + strings.Repeat(d+`","`, 64) + d + `"],"events":[]`), "number of digests (65)"},
 		"text too long":        {strings.Replace(good, `"k"`, `"`+strings.Repeat("k", 4097)+`"`, 1), "text of event 0 exceeds"},
 		"nested too deep":      {strings.Repeat("[", 17), "nesting exceeds"},
+		"too many objects":     {`{"a":[` + strings.Repeat("[{},{},{}],", 11000) + `{}]}`, "number of objects exceeds"},
+		"too many values":      {`{"a":[` + strings.Repeat("[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1],", 15500) + `{}]}`, "number of values exceeds"},
+		"too many elements":    {one(`"late":["` + d + `"],"events":[` + strings.Repeat("{},", 16384) + `{}]`), "number of values exceeds"},
+		"too many events":      {file(`{"4":{"late":["` + d + `"],"events":[` + strings.Repeat("{},", 8000) + `{}]},"5":{"late":["` + d + `"],"events":[` + strings.Repeat("{},", 8000) + `{}]},"7":{"late":["` + d + `"],"events":[` + strings.Repeat("{},", 8000) + `{}]}}`), "number of events exceeds"},
 		"too large":            {strings.Repeat(" ", 8<<20+1), "exceeds its limit"},
 		"array":                {"[]", "cannot unmarshal"},
 		"empty":                {"", "EOF"},
@@ -554,5 +558,25 @@ func TestModulesOfWindowsAreNamed(t *testing.T) {
 	want := `in PCR 13 changed: "winload.efi 1dff049236bdd4ed" -> "winload.efi 702979c0ce292ee6"`
 	if !slices.ContainsFunc(c.Differences, func(d baseline.Difference) bool { return strings.HasSuffix(d.Words, want) }) {
 		t.Errorf("no difference says %q: %+v", want, c.Differences)
+	}
+}
+
+// BenchmarkHostileFile reads 1 MiB made to be expensive.
+func BenchmarkHostileFile(b *testing.B) {
+	head := `{"version":1,"bank":"sha256","pcrs":{"4":{"late":["` + strings.Repeat("ab", 32) + `"],"events":[`
+	for name, text := range map[string]string{
+		"objects": head + strings.Repeat("{},", 1<<20/3),
+		"nesting": strings.Repeat("[", 1<<20),
+		"members": `{` + strings.Repeat(`"a":1,`, 1<<20/6),
+		"strings": `{"version":1,"bank":"sha256","pcrs":{"4":{"late":[` + strings.Repeat(`"",`, 1<<20/3) + `""]}}}`,
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := baseline.Parse([]byte(text)); err == nil {
+					b.Fatal("is read")
+				}
+			}
+		})
 	}
 }

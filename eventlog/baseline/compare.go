@@ -73,7 +73,7 @@ func (c *Comparison) Judged() []Difference {
 func (b *Baseline) Compare(boot Boot, p Profile) *Comparison {
 	c := comparer{
 		base: b, boot: boot, profile: p, judgement: p.judgement(b.Windows()),
-		out: &Comparison{Profile: p.Name, Windows: b.Windows(), EarlyPassed: true, LatePassed: true},
+		out: &Comparison{Profile: p.Name, Windows: b.Windows(), EarlyPassed: true, LatePassed: true, Differences: []Difference{}},
 	}
 	switch {
 	case b.bank != boot.Bank() || b.bank.DigestSize() == 0:

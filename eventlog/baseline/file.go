@@ -126,15 +126,16 @@ func parse(data []byte) (*Baseline, error) {
 	if len(f.PCRs) == 0 {
 		return nil, errEmpty
 	}
-	budget := maxEvents
+	events := 0
+	for _, p := range f.PCRs {
+		if events += len(p.Events); events > maxEvents {
+			return nil, fmt.Errorf("number of events %w", errSize)
+		}
+	}
 	for name, p := range f.PCRs {
 		pcr, err := strconv.Atoi(name)
 		if err != nil || strconv.Itoa(pcr) != name || !compared(pcr) {
 			return nil, fmt.Errorf("PCR %q: %w", name, errPCR)
-		}
-		budget -= len(p.Events)
-		if budget < 0 {
-			return nil, fmt.Errorf("number of events %w", errSize)
 		}
 		if out.pcrs[pcr], err = p.register(bank); err != nil {
 			return nil, fmt.Errorf("PCR %d: %w", pcr, err)
@@ -183,8 +184,14 @@ func digests(bank tpm2.Alg, in []string, least int) ([][]byte, error) {
 	return out, nil
 }
 
-// maxDepth bounds nesting; the format uses seven levels.
-const maxDepth = 16
+// Bounds of the JSON itself: nesting, of which the format uses seven levels,
+// objects, tokens, and elements of one array.
+const (
+	maxDepth    = 16
+	maxObjects  = 2 * maxEvents
+	maxTokens   = 32 * maxEvents
+	maxElements = maxEvents
+)
 
 // unique refuses an object with the same member twice, in any case of letters:
 // the decoder would silently take the last.
@@ -208,28 +215,29 @@ func unique(data []byte) error {
 
 // nesting is where a token stands in a JSON value.
 type nesting struct {
-	open []map[string]bool // members seen of each open object; nil for an array
-	key  bool              // the next string is a member's name
+	open            []level
+	key             bool // the next string is a member's name
+	objects, tokens int
+}
+
+type level struct {
+	members  map[string]bool // of an object, those seen; nil for an array
+	elements int
 }
 
 func (n *nesting) take(t json.Token) error {
+	n.tokens++
+	if len(n.open) > 0 {
+		n.open[len(n.open)-1].elements++
+	}
 	switch t := t.(type) {
 	case json.Delim:
-		if t == '}' || t == ']' {
-			n.open = n.open[:len(n.open)-1]
-			break
+		if err := n.delim(t); err != nil {
+			return err
 		}
-		if len(n.open) == maxDepth {
-			return fmt.Errorf("nesting %w", errSize)
-		}
-		var members map[string]bool
-		if t == '{' {
-			members = map[string]bool{}
-		}
-		n.open = append(n.open, members)
 	case string:
 		if n.key {
-			members, name := n.open[len(n.open)-1], strings.ToLower(t)
+			members, name := n.open[len(n.open)-1].members, strings.ToLower(t)
 			if members[name] {
 				return fmt.Errorf("%q: %w", t, errDuplicate)
 			}
@@ -237,6 +245,29 @@ func (n *nesting) take(t json.Token) error {
 			return nil
 		}
 	}
-	n.key = len(n.open) > 0 && n.open[len(n.open)-1] != nil
+	if len(n.open) > 0 && n.open[len(n.open)-1].elements > maxElements || n.tokens > maxTokens {
+		return fmt.Errorf("number of values %w", errSize)
+	}
+	n.key = len(n.open) > 0 && n.open[len(n.open)-1].members != nil
+	return nil
+}
+
+func (n *nesting) delim(t json.Delim) error {
+	if t == '}' || t == ']' {
+		n.open = n.open[:len(n.open)-1]
+		return nil
+	}
+	if len(n.open) == maxDepth {
+		return fmt.Errorf("nesting %w", errSize)
+	}
+	var l level
+	if t == '{' {
+		l.members = map[string]bool{}
+		n.objects++
+	}
+	if n.objects > maxObjects {
+		return fmt.Errorf("number of objects %w", errSize)
+	}
+	n.open = append(n.open, l)
 	return nil
 }

@@ -23,107 +23,154 @@ func ParseASCII(text []byte) (*List, error) {
 	if len(text) > maxList {
 		return nil, &ParseError{Err: ErrSize}
 	}
-	var out []byte
-	size := 0 // of the digests, which is one for a list
+	w := writer{out: make([]byte, 0, len(text)/2)} // hex takes twice the bytes
 	at := 0
 	for i := 0; at < len(text); i++ {
 		line, _, _ := bytes.Cut(text[at:], []byte("\n"))
-		var err error
-		if out, size, err = appendLine(out, string(line), size); err != nil {
+		if err := w.line(string(line)); err != nil {
 			return nil, &ParseError{at, i, err}
 		}
 		at += len(line) + 1
 	}
-	return Parse(out)
+	return Parse(w.out)
 }
 
-func appendLine(out []byte, line string, size int) ([]byte, int, error) {
-	words := strings.Split(line, " ")
+// A writer turns lines into binary entries.
+type writer struct {
+	out      []byte
+	size     int // of the digests, which is one for a list
+	template string
+	fields   []string // of that template
+	words    [3 + maxFields + 1]string
+}
+
+func (w *writer) line(line string) error {
+	words := w.split(line)
 	if len(words) < 5 {
-		return nil, 0, errLine
+		return errLine
 	}
 	pcr, err := strconv.ParseUint(words[0], 10, 8)
-	digest, bad := hex.DecodeString(words[1])
-	if err != nil || bad != nil || len(digest) == 0 || size != 0 && size != len(digest) {
-		return nil, 0, errLine
+	if err != nil || !w.digestSize(len(words[1])) {
+		return errLine
 	}
-	fields, known := fieldsOf(words[2])
-	if !known || len(words[2]) > maxTemplate {
-		return nil, 0, errTemplate
+	if words[2] != w.template {
+		fields, known := fieldsOf(words[2])
+		if !known || len(words[2]) > maxTemplate {
+			return errTemplate
+		}
+		w.template, w.fields = strings.Clone(words[2]), fields
 	}
-	data, err := dataOf(words[2], fields, words[3:])
-	if err != nil {
-		return nil, 0, err
+	w.out = binary.LittleEndian.AppendUint32(w.out, uint32(pcr))
+	if w.out, err = hex.AppendDecode(w.out, []byte(words[1])); err != nil {
+		return errLine
 	}
-	out = binary.LittleEndian.AppendUint32(out, uint32(pcr))
-	out = append(out, digest...)
-	out = appendSized(out, []byte(words[2]))
-	if words[2] == legacyTemplate {
-		return append(out, data...), len(digest), nil
-	}
-	return appendSized(out, data), len(digest), nil
+	w.out = appendSized(w.out, words[2])
+	return w.data(words[3:])
 }
 
-func appendSized(out, b []byte) []byte {
-	out = binary.LittleEndian.AppendUint32(out, uint32(len(b))) // bounded by the line
-	return append(out, b...)
+// split cuts at blanks; what is left over for the last word is no field.
+func (w *writer) split(line string) []string {
+	n := 0
+	for n < len(w.words)-1 {
+		word, rest, found := strings.Cut(line, " ")
+		w.words[n], line = word, rest
+		n++
+		if !found {
+			return w.words[:n]
+		}
+	}
+	w.words[n] = line
+	return w.words[:n+1]
 }
 
-// dataOf rebuilds the fields of an entry from their words. Words of empty fields
+// digestSize accepts the length of a digest in hex, the same for all lines.
+func (w *writer) digestSize(hexLen int) bool {
+	if w.size == 0 {
+		for _, alg := range imaAlgs {
+			if hexLen == 2*alg.DigestSize() {
+				w.size = hexLen
+			}
+		}
+	}
+	return w.size != 0 && hexLen == w.size
+}
+
+// data rebuilds the fields of an entry from their words. Words of empty fields
 // may be missing at the end.
-func dataOf(template string, fields, words []string) ([]byte, error) {
-	if len(words) > len(fields) && strings.Join(words[len(fields):], "") != "" {
-		return nil, errLine
+func (w *writer) data(words []string) error {
+	if len(words) > len(w.fields) && strings.Join(words[len(w.fields):], "") != "" {
+		return errLine
 	}
-	var data []byte
-	for i, f := range fields {
+	start := len(w.out)
+	legacy := w.template == legacyTemplate
+	if !legacy {
+		w.out = append(w.out, 0, 0, 0, 0) // the length, once it is known
+	}
+	for i, f := range w.fields {
 		word := ""
 		if i < len(words) {
 			word = words[i]
 		}
-		v, err := valueOf(f, word)
-		if err != nil {
-			return nil, err
+		if err := w.field(f, word, legacy); err != nil {
+			return err
 		}
-		if template == legacyTemplate {
-			if f == "d" && len(v) != tpm2.AlgSHA1.DigestSize() {
-				return nil, errField
-			}
-			if f == "n" {
-				v = appendSized(nil, []byte(word))
-			}
-			data = append(data, v...)
-			continue
-		}
-		data = appendSized(data, v)
 	}
-	return data, nil
+	if !legacy {
+		binary.LittleEndian.PutUint32(w.out[start:], uint32(len(w.out)-start-4)) // bounded by the line
+	}
+	return nil
 }
 
-func valueOf(field, word string) ([]byte, error) {
+func (w *writer) field(f, word string, legacy bool) error {
+	if legacy && f == "n" {
+		w.out = appendSized(w.out, word)
+		return nil
+	}
+	at := len(w.out)
+	if !legacy {
+		w.out = append(w.out, 0, 0, 0, 0)
+	}
+	var err error
+	if w.out, err = appendField(w.out, f, word); err != nil {
+		return err
+	}
+	n := len(w.out) - at
+	if legacy {
+		if n != tpm2.AlgSHA1.DigestSize() {
+			return errField
+		}
+		return nil
+	}
+	binary.LittleEndian.PutUint32(w.out[at:], uint32(n-4)) // bounded by the line
+	return nil
+}
+
+func appendSized(out []byte, s string) []byte {
+	out = binary.LittleEndian.AppendUint32(out, uint32(len(s))) // bounded by the line
+	return append(out, s...)
+}
+
+func appendField(out []byte, field, word string) ([]byte, error) {
 	switch field {
 	case "n", "n-ng":
-		return append([]byte(word), 0), nil
+		return append(append(out, word...), 0), nil
 	case "d", "sig", "buf", "modsig", "evmsig":
-		return hexOf("", word)
 	case "d-ng", "d-ngv2", "d-modsig":
 		if word == "" {
-			return nil, nil
+			return out, nil
 		}
 		at := strings.LastIndexByte(word, ':')
 		if at < 0 {
 			return nil, errField
 		}
-		return hexOf(word[:at+1]+"\x00", word[at+1:])
+		out = append(append(out, word[:at+1]...), 0)
+		word = word[at+1:]
 	default:
 		return nil, errField
 	}
-}
-
-func hexOf(prefix, word string) ([]byte, error) {
-	b, err := hex.DecodeString(word)
+	out, err := hex.AppendDecode(out, []byte(word))
 	if err != nil {
 		return nil, errField
 	}
-	return append([]byte(prefix), b...), nil
+	return out, nil
 }

@@ -105,7 +105,7 @@ func Parse(data []byte) (*List, error) {
 		return nil, &ParseError{Err: ErrSize}
 	}
 	l := &List{data: data}
-	for _, alg := range [...]tpm2.Alg{tpm2.AlgSHA1, tpm2.AlgSHA256, tpm2.AlgSHA384, tpm2.AlgSHA512} {
+	for _, alg := range imaAlgs {
 		if templateAt(data, 4+alg.DigestSize()) {
 			l.alg = alg
 			break
@@ -127,6 +127,9 @@ func Parse(data []byte) (*List, error) {
 	}
 	return l, nil
 }
+
+// imaAlgs are the hashes that a list can carry.
+var imaAlgs = [...]tpm2.Alg{tpm2.AlgSHA1, tpm2.AlgSHA256, tpm2.AlgSHA384, tpm2.AlgSHA512}
 
 // templateAt reports whether a length and a template's name stand at an offset:
 // a known name, or a list of fields.

@@ -186,7 +186,7 @@ func TestRecordedMachinesConfirmInEachBank(t *testing.T) {
 func entry(pcr uint32, template string, digest []byte, fields ...[]byte) []byte {
 	var data []byte
 	for _, f := range fields {
-		data = appendSized(data, f)
+		data = appendSized(data, string(f))
 	}
 	if digest == nil {
 		sum := sha1.Sum(data)
@@ -194,8 +194,8 @@ func entry(pcr uint32, template string, digest []byte, fields ...[]byte) []byte 
 	}
 	out := binary.LittleEndian.AppendUint32(nil, pcr)
 	out = append(out, digest...)
-	out = appendSized(out, []byte(template))
-	return appendSized(out, data)
+	out = appendSized(out, template)
+	return appendSized(out, string(data))
 }
 
 func digestField(content string) []byte {
@@ -428,6 +428,8 @@ func TestASCIIRefusesWhatItCannotGiveBack(t *testing.T) {
 		"ima-sigv2":              {"10 " + digest + " ima-sigv2 verity:sha256:" + hash + " /init 06", nil},
 		"ima-modsig":             {"10 " + digest + " ima-modsig sha256:" + hash + " /init  sha256:" + hash + " 30", nil},
 		"too few words":          {"10 " + digest + " ima-ng sha256:" + hash, errLine},
+		"digest of no hash":      {"10 00 ima-ng sha256:" + hash + " /init", errLine},
+		"digest not hex at all":  {"10 " + strings.Repeat("x", 40) + " ima-ng sha256:" + hash + " /init", errLine},
 		"register is text":       {"x " + digest + " ima-ng sha256:" + hash + " /init", errLine},
 		"digest is odd":          {"10 0 ima-ng sha256:" + hash + " /init", errLine},
 		"a word too many":        {"10 " + digest + " ima-ng sha256:" + hash + " /init x", errLine},
@@ -522,5 +524,20 @@ func BenchmarkParse(b *testing.B) {
 		if _, err := Parse(data); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkHostileText reads 1 MiB made to be expensive.
+func BenchmarkHostileText(b *testing.B) {
+	for name, text := range map[string]string{
+		"blanks": strings.Repeat(" ", 1<<20),
+		"lines":  strings.Repeat("10 00 n x \n", 1<<20/11),
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = ParseASCII([]byte(text))
+			}
+		})
 	}
 }
