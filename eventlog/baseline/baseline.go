@@ -62,9 +62,10 @@ func (s Shape) sameHardware(o Shape) bool {
 
 // A Baseline is immutable once made; it is safe for concurrent use.
 type Baseline struct {
-	bank  tpm2.Alg
-	shape Shape
-	pcrs  map[int]register
+	bank    tpm2.Alg
+	shape   Shape
+	pcrs    map[int]register
+	windows bool
 }
 
 // A register is what a baseline accepts in one PCR.
@@ -103,6 +104,7 @@ func From(b Boot, shape Shape) *Baseline {
 		}
 		out.pcrs[pcr] = r
 	}
+	out.windows = out.isWindows()
 	return out
 }
 
@@ -125,7 +127,9 @@ func (b *Baseline) PCRs() []int {
 // Windows reports whether the baseline is of a Windows boot: one whose PCRs 12 to
 // 14 end with the separator that Windows puts there. What decides is the
 // baseline, which is trusted, and not the boot that is judged by it.
-func (b *Baseline) Windows() bool {
+func (b *Baseline) Windows() bool { return b.windows }
+
+func (b *Baseline) isWindows() bool {
 	want := digest(b.bank, []byte("WBCL"))
 	for _, pcr := range []int{12, 13} {
 		if !slices.ContainsFunc(b.pcrs[pcr].events, func(e event) bool { return e.accepts(want) }) {

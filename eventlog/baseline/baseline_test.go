@@ -580,3 +580,16 @@ func BenchmarkHostileFile(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkCompare(b *testing.B) {
+	base := baseline.From(confirmed(b, "vmboot/good-shim-grub"), baseline.Shape{})
+	for _, name := range []string{"good-shim-grub", "bad-cmdline"} {
+		boot := confirmed(b, "vmboot/"+name)
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				base.Compare(boot, baseline.Default())
+			}
+		})
+	}
+}

@@ -91,10 +91,17 @@ type comparer struct {
 	boot      Boot
 	profile   Profile
 	judgement judgement
-	sequences map[int][]event
-	early     map[int][]byte
 	late      map[int][]byte
+	events    map[int][]event // made when a value differs, see sequence
 	out       *Comparison
+}
+
+// sequence returns what the boot measured into a register, in order.
+func (c *comparer) sequence(pcr int) []event {
+	if c.events == nil {
+		c.events = sequences(c.boot)
+	}
+	return c.events[pcr]
 }
 
 // fail records that nothing could be compared.
@@ -109,7 +116,7 @@ func (c *comparer) fail(change string) {
 }
 
 func (c *comparer) run() {
-	c.sequences, c.early, c.late = sequences(c.boot), c.boot.Early(), c.boot.Late()
+	c.late = c.boot.Late()
 	judged := c.judgement.pcrs()
 	for pcr := range 24 {
 		if !compared(pcr) {
@@ -136,7 +143,7 @@ func (c *comparer) register(pcr int, base register) {
 	if holds(base.late, value) {
 		return
 	}
-	events := c.sequences[pcr]
+	events := c.sequence(pcr)
 	start, explained := replay(c.base.bank, events, [][]byte{value})
 	baseStart, baseExplained := replay(c.base.bank, base.events, base.late)
 	if !explained || baseExplained && start != baseStart {
@@ -161,7 +168,7 @@ func (c *comparer) value(pcr int, base register, value []byte) {
 		d.Old = &Side{Digest: hex.EncodeToString(base.late[0])}
 	}
 	// Late only when the early part is proven to be the same.
-	if v, ok := c.early[pcr]; ok && holds(base.early, v) || pcr >= 8 {
+	if v, ok := c.boot.Early()[pcr]; ok && holds(base.early, v) || pcr >= 8 {
 		d.Phase = phaseLate
 	}
 	c.add(d, nil, nil)

@@ -141,6 +141,7 @@ func parse(data []byte) (*Baseline, error) {
 			return nil, fmt.Errorf("PCR %d: %w", pcr, err)
 		}
 	}
+	out.windows = out.isWindows()
 	return out, nil
 }
 
