@@ -22,6 +22,7 @@ func newPolicyCmd(env *Env) *cobra.Command {
 		newPolicyCheckCmd(env), newPolicyFmtCmd(env), newPolicyEvalCmd(env),
 		newPolicyExplainCmd(env), newPolicyTestCmd(env), newPolicyLibraryCmd(env),
 	)
+	addAdminCmds(env, cmd, policyAdminCmds()...)
 	return cmd
 }
 

@@ -1,0 +1,22 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/assay-project/assay/internal/httpapi"
+)
+
+func newOpenAPICmd(env *Env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "openapi",
+		Short: "Print the description of the service's API (OpenAPI 3.1)",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			text, err := httpapi.OpenAPI()
+			if err == nil {
+				_, err = env.Stdout.Write(text)
+			}
+			return err
+		},
+	}
+}
