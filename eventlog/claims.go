@@ -71,7 +71,7 @@ func (a *analysis) makeClaims() evidence.Claims {
 func (c *claimant) firmware() {
 	version, why := "", codeNotMeasured
 	for _, j := range c.of(0) {
-		if j.Type != SCRTMVersion || why == "" {
+		if j.Type != SCRTMVersion || why != codeNotMeasured || j.closed {
 			continue
 		}
 		e := *j

@@ -72,7 +72,7 @@ func (a *analysis) onlyBootLoader() (string, evidence.Code) {
 func (c *claimant) partitionTable() {
 	table, why := "", codeNotMeasured
 	for _, j := range c.of(5) {
-		if j.Type != EFIGPTEvent && j.Type != EFIGPTEvent2 || why == "" {
+		if j.Type != EFIGPTEvent && j.Type != EFIGPTEvent2 || why != codeNotMeasured || j.closed {
 			continue
 		}
 		e := *j
@@ -176,6 +176,9 @@ func (c *claimant) digests(name string, pcr int) {
 // there is but one such command, since another could have been appended later.
 func (a *analysis) grubCommandLine() (string, evidence.Code) {
 	switch g := &a.grub; {
+	case len(g.lines) > 0 && a.stubSigns():
+		// Either GRUB or the stub started the kernel; the other's register was free to fill.
+		return "", codeAmbiguous
 	case g.why != "":
 		return "", g.why
 	case len(g.lines) == 0:
@@ -189,6 +192,18 @@ func (a *analysis) grubCommandLine() (string, evidence.Code) {
 		}
 	}
 	return string(a.grub.lines[0]), ""
+}
+
+// stubSigns reports whether systemd-boot or its stub measured anything.
+func (a *analysis) stubSigns() bool {
+	for _, pcr := range [...]uint32{11, 12} {
+		for _, j := range a.of(pcr) {
+			if j.Type == IPL {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // stubCommandLine finds the command line among the events of PCR 12. A stub
@@ -220,6 +235,8 @@ func (c *claimant) sections(all []ukiSection, ok bool) {
 		none = codeUnproven // GRUB measures files; which is which it says only in words
 	case c.chains[11].len == 0:
 		none = codeNotMeasured
+	case len(c.grub.lines) > 0:
+		none = codeAmbiguous // GRUB started the kernel, and PCR 11 was free to fill
 	case !ok:
 		none = codeUnproven
 	}

@@ -223,6 +223,8 @@ func TestCommandLineCannotBeFeignedInPCR8(t *testing.T) {
 			{pcr: 8, typ: IPL, data: "x", hashed: evil[0].hashed, other: true},
 			grubEvent("grub_cmd", "linux /vmlinuz good"), grubEvent("kernel_cmdline", "/vmlinuz good"),
 		}, "eventlog.unproven-data"},
+		"appended to a stub's boot":  {append(sectionEvents(".linux", "k"), evil...), "eventlog.ambiguous"},
+		"appended to systemd-boot's": {append([]made{{pcr: 12, typ: IPL, data: utf16le("good")}}, evil...), "eventlog.ambiguous"},
 		"text lies": {[]made{
 			{pcr: 8, typ: IPL, data: "kernel_cmdline: /vmlinuz good\x00", hashed: "/vmlinuz evil", other: true},
 		}, "refused: eventlog.data-mismatch"},
@@ -255,14 +257,15 @@ func TestSectionsOfAUnifiedKernelImage(t *testing.T) {
 		events []made
 		want   string
 	}{
-		"in order":          {good, hashOf("k")},
-		"one appended":      {slices.Concat(good, sectionEvents(".cmdline", "c")), "eventlog.unproven-data"},
-		"same appended":     {slices.Concat(good, sectionEvents(".initrd", "j")), "eventlog.unproven-data"},
-		"odd number":        {good[:5], "eventlog.unproven-data"},
-		"unknown section":   {slices.Concat(good, sectionEvents(".evil", "j")), "eventlog.unproven-data"},
-		"name not measured": {slices.Concat([]made{{pcr: 11, typ: IPL, data: good[0].data, hashed: "x", other: true}}, good[1:]), "eventlog.unproven-data"},
-		"other type":        {slices.Concat(good, []made{{pcr: 11, typ: CompactHash, data: "x"}, {pcr: 11, typ: CompactHash, data: "x"}}), "eventlog.unproven-data"},
-		"none":              {[]made{{pcr: 4, typ: IPL, data: "x"}}, "eventlog.not-measured"},
+		"in order":           {good, hashOf("k")},
+		"one appended":       {slices.Concat(good, sectionEvents(".cmdline", "c")), "eventlog.unproven-data"},
+		"same appended":      {slices.Concat(good, sectionEvents(".initrd", "j")), "eventlog.unproven-data"},
+		"odd number":         {good[:5], "eventlog.unproven-data"},
+		"unknown section":    {slices.Concat(good, sectionEvents(".evil", "j")), "eventlog.unproven-data"},
+		"name not measured":  {slices.Concat([]made{{pcr: 11, typ: IPL, data: good[0].data, hashed: "x", other: true}}, good[1:]), "eventlog.unproven-data"},
+		"other type":         {slices.Concat(good, []made{{pcr: 11, typ: CompactHash, data: "x"}, {pcr: 11, typ: CompactHash, data: "x"}}), "eventlog.unproven-data"},
+		"none":               {[]made{{pcr: 4, typ: IPL, data: "x"}}, "eventlog.not-measured"},
+		"appended to GRUB's": {append([]made{grubEvent("grub_cmd", "linux /vmlinuz a")}, good...), "eventlog.ambiguous"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := outcomeOf(t, tc.events, "kernel"); got != tc.want {
@@ -299,6 +302,29 @@ func TestCommandLineOfSystemdBoot(t *testing.T) {
 	}
 	if got := outcomeOf(t, []made{line}, "kernelDebug"); got != "true" {
 		t.Errorf("kernelDebug: %s, want true", got)
+	}
+}
+
+func TestOpenRegistersCannotSupplyWhatFirmwareLeftOut(t *testing.T) {
+	table := made{pcr: 5, typ: EFIGPTEvent, data: "table"}
+	version := made{pcr: 0, typ: SCRTMVersion, data: "1"}
+	done := made{pcr: 5, typ: EFIAction, data: actionExitDone}
+	end := made{pcr: 0, typ: Separator, data: separatorZero}
+	for name, tc := range map[string]struct {
+		events []made
+		claim  string
+		want   string
+	}{
+		"table before the end":        {[]made{table, done}, "partitionTable", hashOf("table")},
+		"table after the end":         {[]made{done, table}, "partitionTable", "eventlog.not-measured"},
+		"table that was not hashed":   {[]made{{pcr: 5, typ: EFIGPTEvent, data: "x", hashed: "y", other: true}, table}, "partitionTable", "eventlog.unproven-data"},
+		"version before separator":    {[]made{version, end}, "firmwareVersion", "1"},
+		"version after separator":     {[]made{end, version}, "firmwareVersion", "eventlog.not-measured"},
+		"version that was not hashed": {[]made{{pcr: 0, typ: SCRTMVersion, data: "2", hashed: "y", other: true}, end}, "firmwareVersion", "eventlog.unproven-data"},
+	} {
+		if got := outcomeOf(t, tc.events, tc.claim); got != tc.want {
+			t.Errorf("%s: %s = %s, want %s", name, tc.claim, got, tc.want)
+		}
 	}
 }
 
