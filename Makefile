@@ -17,7 +17,8 @@ help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 demo: build ## build, run the main job on recorded boots, show the result
-	@$(BIN)/assay demo
+	@rm -rf $(BIN)/demo
+	@$(BIN)/assay demo --keep $(BIN)/demo
 
 test: setup ## set up what is missing and run every test that CI runs
 	ASSAY_REQUIRE_POSTGRES=1 $(GO) test -race -shuffle=on -timeout 20m ./...

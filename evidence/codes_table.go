@@ -17,6 +17,15 @@ type CodeInfo struct {
 // renamed or reused.
 func Codes() []CodeInfo { return codes }
 
+// Describe returns the table's line for a code; ok is false when there is none.
+func Describe(code Code) (info CodeInfo, ok bool) {
+	i, ok := slices.BinarySearchFunc(codes, code, func(c CodeInfo, code Code) int { return strings.Compare(string(c.Code), string(code)) })
+	if !ok {
+		return CodeInfo{}, false
+	}
+	return codes[i], true
+}
+
 var codes = slices.SortedFunc(slices.Values(slices.Concat(
 	eventlogCodes,
 	httpapiCodes,

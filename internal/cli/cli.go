@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -116,11 +117,9 @@ func (v *outputValue) Type() string { return "format" }
 
 // Set accepts a known format.
 func (v *outputValue) Set(s string) error {
-	for _, k := range v.known {
-		if s == k {
-			*v.to = outputFormat(s)
-			return nil
-		}
+	if !slices.Contains(v.known, s) {
+		return fmt.Errorf("want one of %v", v.known)
 	}
-	return fmt.Errorf("want one of %v", v.known)
+	*v.to = outputFormat(s)
+	return nil
 }

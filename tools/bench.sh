@@ -1,0 +1,21 @@
+#!/bin/sh
+# Measures the table of docs/benchmarks.md: this project and its peers on the
+# same evidence, one core, in one run.
+set -eu
+count=${COUNT:-3}
+out=$(mktemp)
+trap 'rm -f "$out"' EXIT
+run() { # folder, package, pattern, further flags
+	dir=$1 pkg=$2 pattern=$3
+	shift 3
+	(cd "$dir" && go test -run='^$' -bench="$pattern" -benchmem -count="$count" "$@" "$pkg") | tee -a "$out"
+}
+run . ./eventlog 'ParseReplay|Hostile' -cpu=1
+run . ./evidence/tpm . -cpu=1
+run . ./policy . -cpu=1
+run . ./token . -cpu=1
+run test/peers . . -cpu=1
+run . ./internal/store/... Decide
+run . ./internal/httpapi AttestHTTPS
+echo
+go tool -modfile=tools/go.mod benchstat "$out"
