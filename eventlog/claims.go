@@ -196,8 +196,12 @@ func certificates(d *sigdb.Database) string {
 }
 
 func certificate(der []byte) string {
-	sum := sha256.Sum256(der)
 	subject, _, _ := sigdb.Names(der)
+	return certificateLine(der, subject)
+}
+
+func certificateLine(der []byte, subject string) string {
+	sum := sha256.Sum256(der)
 	return hex.EncodeToString(sum[:]) + " " + subject
 }
 

@@ -86,7 +86,7 @@ func (a *analysis) readGRUB() (g grubBoot) {
 // loads reports whether text is the arguments of a command that loads a kernel.
 func (g *grubBoot) loads(text []byte) bool {
 	for _, line := range g.lines {
-		if sameArguments(line, text) {
+		if bytes.Equal(line, text) || sameArguments(line, text) {
 			return true
 		}
 	}
@@ -96,16 +96,22 @@ func (g *grubBoot) loads(text []byte) bool {
 // sameArguments compares two command lines without the quotes and backslashes
 // that GRUB adds or drops when it joins arguments.
 func sameArguments(a, b []byte) bool {
+	i, j := 0, 0
 	for {
-		a, b = bytes.TrimLeft(a, quoting), bytes.TrimLeft(b, quoting)
-		if len(a) == 0 || len(b) == 0 {
-			return len(a) == len(b)
+		for i < len(a) && quoting(a[i]) {
+			i++
 		}
-		if a[0] != b[0] {
+		for j < len(b) && quoting(b[j]) {
+			j++
+		}
+		if i == len(a) || j == len(b) {
+			return i == len(a) && j == len(b)
+		}
+		if a[i] != b[j] {
 			return false
 		}
-		a, b = a[1:], b[1:]
+		i, j = i+1, j+1
 	}
 }
 
-const quoting = "\"'\\"
+func quoting(c byte) bool { return c == '"' || c == '\'' || c == '\\' }

@@ -49,20 +49,20 @@ func (au *authority) isSBAT() bool { return au.variable.Is(uefi.ShimLock, "SbatL
 
 // certificateOf returns the certificate of an authority: an EFI_SIGNATURE_DATA
 // (owner, then certificate) from the firmware, or the bare certificate from shim.
-func certificateOf(v *uefi.VariableData) (der []byte, ok bool) {
+func certificateOf(v *uefi.VariableData) (der []byte, subject, issuer string, ok bool) {
 	for _, der := range [...][]byte{v.Data, v.Data[min(len(v.Data), 16):]} {
-		if _, _, ok := sigdb.Names(der); ok {
-			return der, true
+		if subject, issuer, ok := sigdb.Names(der); ok {
+			return der, subject, issuer, true
 		}
 	}
-	return nil, false
+	return nil, "", "", false
 }
 
 // line writes an authority as the variable's name, a digest and the subject of
 // its certificate; without a certificate the digest is that of the raw value.
 func (au *authority) line() string {
-	if der, ok := certificateOf(&au.variable); ok {
-		return au.variable.Name() + " " + certificate(der)
+	if der, subject, _, ok := certificateOf(&au.variable); ok {
+		return au.variable.Name() + " " + certificateLine(der, subject)
 	}
 	return fmt.Sprintf("%s %x", au.variable.Name(), sha256.Sum256(au.variable.Data))
 }
@@ -74,12 +74,11 @@ func (d *describer) authorityWords(j *judged) words {
 	}
 	w := words{kind: KindAuthority, name: v.Name(), proven: j.cover == coverWhole}
 	au := authority{variable: v}
-	switch der, ok := certificateOf(&v); {
+	switch der, subject, issuer, ok := certificateOf(&v); {
 	case au.isSBAT():
 		w.detail = printableText(strings.TrimRight(string(v.Data), "\x00\n "))
 		w.name = "SBAT level"
 	case ok:
-		subject, issuer, _ := sigdb.Names(der)
 		w.detail = fmt.Sprintf("%x", sha256.Sum256(der))
 		w.name += " certificate " + subject
 		w.signer = issuer

@@ -108,6 +108,9 @@ const tagBMPString = 0x1E
 
 func directoryString(tag byte, b []byte) string {
 	b = b[:min(len(b), 512)]
+	if tag != tagBMPString && plain(b) {
+		return string(b)
+	}
 	var out strings.Builder
 	for len(b) > 0 {
 		r, n := utf8.DecodeRune(b)
@@ -124,4 +127,14 @@ func directoryString(tag byte, b []byte) string {
 		b = b[n:]
 	}
 	return out.String()
+}
+
+// plain reports whether b is printable ASCII, as nearly all names are.
+func plain(b []byte) bool {
+	for _, c := range b {
+		if c < 0x20 || c > 0x7E {
+			return false
+		}
+	}
+	return true
 }
