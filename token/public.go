@@ -38,9 +38,9 @@ const (
 	maxRSA = 4096
 )
 
-// Limits of a key set; the sets of public issuers hold under ten keys.
+// Limits of a key set; those of public issuers hold under ten keys in 40 KiB.
 const (
-	maxJWKS = 1 << 20
+	maxJWKS = 256 << 10
 	maxKeys = 64
 	maxName = 512 // bytes of a kid or an issuer
 )
@@ -156,12 +156,9 @@ func ParseKeys(issuer string, jwks []byte) (*PublicKeys, error) {
 		return nil, evidence.Refuse("keyset.malformed", "key set: %v", err)
 	}
 	list, _ := top.get("keys")
-	values, err := elements(list)
+	values, err := elements(list, maxKeys)
 	if err != nil {
 		return nil, evidence.Refuse("keyset.malformed", "member \"keys\": %v", err)
-	}
-	if len(values) > maxKeys {
-		return nil, evidence.Refuse("keyset.malformed", "%d keys, more than %d", len(values), maxKeys)
 	}
 	s := &PublicKeys{issuer: issuer, keys: map[string]PublicKey{}}
 	seen := map[string]bool{}
@@ -231,7 +228,7 @@ func forSignatures(jwk object) error {
 	if !ok {
 		return nil
 	}
-	ops, err := elements(raw)
+	ops, err := elements(raw, 16) // RFC 7517 names eight
 	if err != nil {
 		return err
 	}
@@ -252,12 +249,9 @@ func x5c(jwk object) ([][]byte, error) {
 	if !ok {
 		return nil, nil
 	}
-	list, err := elements(raw)
+	list, err := elements(raw, maxChain)
 	if err != nil {
 		return nil, err
-	}
-	if len(list) > maxChain {
-		return nil, fmt.Errorf("%d certificates, more than %d", len(list), maxChain)
 	}
 	out := make([][]byte, 0, len(list))
 	for _, item := range list {

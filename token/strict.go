@@ -76,16 +76,26 @@ func parseObject(data []byte) (object, error) {
 	return out, nil
 }
 
-// elements returns the values of a JSON array that parseObject has checked.
-func elements(raw json.RawMessage) ([]json.RawMessage, error) {
-	var out []json.RawMessage
+// elements returns the values of a JSON array that parseObject has checked; more
+// than limit are an error, and cost no more than limit. They alias raw.
+func elements(raw json.RawMessage, limit int) ([]json.RawMessage, error) {
 	if len(raw) == 0 || raw[0] != '[' {
 		return nil, errors.New("not an array")
 	}
-	if err := json.Unmarshal(raw, &out); err != nil {
-		return nil, err
-	}
-	return out, nil
+	var out []json.RawMessage
+	s := scanner{data: raw}
+	err := s.list('[', ']', func() error {
+		if len(out) == limit {
+			return fmt.Errorf("more than %d elements", limit)
+		}
+		start := s.pos
+		if err := s.value(); err != nil {
+			return err
+		}
+		out = append(out, raw[start:s.pos:s.pos])
+		return nil
+	})
+	return out, err
 }
 
 // unquote returns the text of a JSON string.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	josejson "github.com/go-jose/go-jose/v4/json"
 )
@@ -80,30 +79,6 @@ func TestParseObjectHoldsItsLimits(t *testing.T) {
 	}
 	if _, err := parseObject(append(b.Bytes(), '}')); err == nil {
 		t.Error("an object of too many members is accepted")
-	}
-}
-
-// DESIGN §6: a mebibyte of hostile text costs little.
-func TestHostileTextIsCheap(t *testing.T) {
-	const size = 1 << 20
-	for name, in := range map[string]string{
-		"brackets":   strings.Repeat("[", size),
-		"objects":    `{"a":` + strings.Repeat(`{"a":`, size/5),
-		"members":    `{` + strings.Repeat(`"a":1,`, size/6),
-		"escapes":    `{"` + strings.Repeat(`\u0061`, size/6),
-		"numbers":    `{"a":` + strings.Repeat("1", size),
-		"small ones": `{"a":[` + strings.Repeat(`{},`, size/3),
-	} {
-		start := time.Now()
-		if _, err := parseObject([]byte(in)); err == nil {
-			t.Errorf("%s: accepted", name)
-		}
-		if took := time.Since(start); took > 500*time.Millisecond { // a hundred times what it takes
-			t.Errorf("%s: %v", name, took)
-		}
-		if _, err := ParseKeys(issuerURL, []byte(in)); err == nil {
-			t.Errorf("%s: a key set", name)
-		}
 	}
 }
 

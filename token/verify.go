@@ -200,6 +200,9 @@ func (v *Verifier) checkNonce(t *Verified) error {
 	return nil
 }
 
+// maxTexts bounds the audiences or nonces of one token.
+const maxTexts = 64
+
 // texts returns a claim that is one string or an array of them.
 func (t *Verified) texts(name string) (list []string, ok bool, err error) {
 	raw, ok := t.claims.get(name)
@@ -208,7 +211,7 @@ func (t *Verified) texts(name string) (list []string, ok bool, err error) {
 	}
 	items := []json.RawMessage{raw}
 	if raw[0] == '[' {
-		if items, err = elements(raw); err != nil {
+		if items, err = elements(raw, maxTexts); err != nil {
 			return nil, false, evidence.Refuse("token.claim-malformed", "%q: %v", name, err)
 		}
 	}

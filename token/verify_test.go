@@ -254,6 +254,7 @@ func TestEachCheckRefusesForItsOwnReason(t *testing.T) {
 		"other audience":        {claims(map[string]any{"aud": "https://other.example.org"}), "token.audience-mismatch"},
 		"other audiences":       {claims(map[string]any{"aud": []string{"a", "b"}}), "token.audience-mismatch"},
 		"empty audiences":       {claims(map[string]any{"aud": []string{}}), "token.audience-mismatch"},
+		"too many audiences":    {claims(map[string]any{"aud": make([]string, maxTexts+1)}), "token.claim-malformed"},
 		"audience a number":     {claims(map[string]any{"aud": 1}), "token.claim-malformed"},
 		"audience of numbers":   {claims(map[string]any{"aud": []any{audience, 1}}), "token.claim-malformed"},
 		"no nonce":              {claims(map[string]any{"nonce": nil}), "token.nonce-mismatch"},
