@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/bits"
 	"strings"
 	"sync"
 )
@@ -166,16 +167,12 @@ func (t *txn) exists(ctx context.Context, query string, args ...any) (found bool
 	return found, err
 }
 
-// The numbers of rows that one statement carries. A fixed few, so that each is
-// prepared once.
-func chunk(left int) int {
-	for _, n := range []int{64, 16, 4} {
-		if left >= n {
-			return n
-		}
-	}
-	return 1
-}
+// maxRows is what one statement carries. The numbers of rows are powers of two up
+// to it, so that each statement is prepared once and a group needs few.
+const maxRows = 64
+
+// chunk returns the largest number of rows that is at most left.
+func chunk(left int) int { return min(maxRows, 1<<(bits.Len(uint(left))-1)) }
 
 // A bulk is a statement over several rows or keys at once.
 type bulk struct {
@@ -196,7 +193,11 @@ func (b bulk) text(n int) string {
 
 // texts returns the statements that this bulk ever runs.
 func (b bulk) texts() []string {
-	return []string{b.text(64), b.text(16), b.text(4), b.text(1)}
+	var out []string
+	for n := 1; n <= maxRows; n *= 2 {
+		out = append(out, b.text(n))
+	}
+	return out
 }
 
 // insert runs b for all rows, whose values are in args one row after the other.
@@ -211,14 +212,18 @@ func (t *txn) insert(ctx context.Context, b bulk, args []any) error {
 	return nil
 }
 
-// among runs b for all keys and hands each row to each.
+// among runs b for all keys and hands each row to each. A key is repeated up
+// to the number of a prepared statement, which changes no answer.
 func (t *txn) among(ctx context.Context, b bulk, keys []any, each func(scanner) error) error {
 	for len(keys) > 0 {
-		n := chunk(len(keys))
-		if err := t.query(ctx, b.text(n), keys[:n], each); err != nil {
+		n := min(len(keys), maxRows)
+		page := append(make([]any, 0, maxRows), keys[:n]...)
+		for keys = keys[n:]; n&(n-1) != 0; n++ {
+			page = append(page, page[0])
+		}
+		if err := t.query(ctx, b.text(n), page, each); err != nil {
 			return err
 		}
-		keys = keys[n:]
 	}
 	return nil
 }
