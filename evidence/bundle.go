@@ -55,12 +55,8 @@ func ParseBundle(text []byte) (*Bundle, error) {
 	if len(text) > MaxBundle {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d are read", ErrBundle, len(text), MaxBundle)
 	}
-	top, err := ParseJSON(text)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %v", ErrBundle, err)
-	}
 	b := &Bundle{names: make([]string, 0, 12), values: make([]JSON, 0, 12)}
-	if err := top.Object(b.add); err != nil {
+	if err := walkObject(text, b.add); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrBundle, err)
 	}
 	allowed, known := bundleMembers[b.Type]

@@ -23,6 +23,9 @@ const (
 	maxJSONValues  = 4096 // of the whole text
 )
 
+// strictBase64 refuses bits after the end of the data. It is never changed.
+var strictBase64 = base64.StdEncoding.Strict()
+
 var errJSONLimit = errors.New("too many values or levels")
 
 // Text returns a JSON string.
@@ -62,7 +65,7 @@ func (j JSON) Base64(limit int) ([]byte, error) {
 		return nil, errors.New("line end inside base64")
 	}
 	out := make([]byte, base64.StdEncoding.DecodedLen(len(in)))
-	n, err := base64.StdEncoding.Strict().Decode(out, in)
+	n, err := strictBase64.Decode(out, in)
 	if err != nil {
 		return nil, errors.New("not standard, padded base64")
 	}
@@ -141,6 +144,24 @@ func ParseJSON(in []byte) (JSON, error) {
 		return nil, s.fail(end, "text after the value")
 	}
 	return JSON(in[start:end]), nil
+}
+
+// walkObject checks that in is one JSON object and nothing else, as [ParseJSON]
+// does, and passes its members to member in the same walk.
+func walkObject(in []byte, member func(name string, v JSON) error) error {
+	s := scanner{in: in}
+	start := s.space(0)
+	if s.at(start) != '{' {
+		return s.fail(start, "no JSON object")
+	}
+	end, err := s.object(start, 0, member)
+	if err != nil {
+		return err
+	}
+	if s.space(end) != len(in) {
+		return s.fail(end, "text after the object")
+	}
+	return nil
 }
 
 // A scanner walks JSON text without building anything.

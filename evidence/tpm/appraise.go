@@ -109,7 +109,7 @@ func Appraise(e *Evidence, o Options) *Appraisal {
 	if o.Baseline != nil {
 		a.compare(o, v.boot)
 	} else {
-		a.NotChecked = append(a.NotChecked, "which boot loader, kernel, command line and initrd were booted: no --baseline")
+		a.NotChecked = append(a.NotChecked, "which boot loader, kernel, command line and initrd were booted: no baseline")
 	}
 	if len(a.Reasons) == 0 {
 		a.Verdict = evidence.Trusted

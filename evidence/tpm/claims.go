@@ -33,7 +33,7 @@ func (v *Verified) PolicyClaims(p *policy.Policy) []policy.Claim {
 	if v == nil || v.boot == nil {
 		return nil
 	}
-	proven := v.boot.Claims()
+	proven := v.claims()
 	out := make([]policy.Claim, 0, len(proven)+8)
 	add := func(name string, value policy.Value) {
 		out = append(out, policy.Claim{Type: name, Value: value, Issuer: policy.FromService})

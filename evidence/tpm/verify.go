@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/assay-project/assay/eventlog"
@@ -48,6 +49,7 @@ type Verified struct {
 	all        []quoted
 	counters   Counters
 	boot       *eventlog.Confirmed
+	claims     func() evidence.Claims // of boot, made once
 	ima        *ima.Confirmed
 	notChecked []string
 }
@@ -300,7 +302,7 @@ func (c *check) eventLog() {
 		if err != nil {
 			c.failAbout(err, fmt.Sprintf("event log, bank %s", q.alg.BankName()))
 		} else if q.alg == c.out.bank.alg {
-			c.out.boot = boot
+			c.out.boot, c.out.claims = boot, sync.OnceValue(boot.Claims)
 		}
 	}
 }
@@ -359,7 +361,7 @@ func (v *Verified) Claims() evidence.Claims {
 	if v == nil || v.boot == nil {
 		return evidence.Claims{}
 	}
-	return maps.Clone(v.boot.Claims())
+	return maps.Clone(v.claims())
 }
 
 // Boot is the event log that leads to the quoted registers.
