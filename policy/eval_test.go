@@ -87,6 +87,7 @@ func TestAuthorizationFollowsTheConditions(t *testing.T) {
 		"no one pair passes all":               {`c:[type=="a"] && [type=="b", value==c.value, value>c.value] => permit();`, facts("a", 1, "a", 5, "b", 5), false},
 		"a join under none":                    {`c:[type=="a"] && ![type=="b", value==c.value] => permit();`, facts("a", 1, "a", 2, "b", 1), true},
 		"a claim that was added":               {`=> add(type="x", value=true); [type=="x", issuer=="AttestationPolicy"] => permit();`, nil, true},
+		"no rule reads what it adds":           {`c:[type=="a"] => add(type="a", value=AppendString(c.value, "x")); [type=="a", value=="axx"] => permit();`, facts("a", "a"), false},
 		"rules run in order":                   {`[type=="x"] => permit(); => add(type="x", value=true);`, nil, false},
 		"a set of only one value":              {`c:[type=="a"] && [type=="want", value==ContainsOnlyValue(c.value, true)] => permit();`, facts("a", true, "a", true, "want", true), true},
 		"a set of two values":                  {`c:[type=="a"] => add(type="x", value=ContainsOnlyValue(c.value, true)); [type=="x", value==true] => permit();`, facts("a", true, "a", false), false},
@@ -130,6 +131,7 @@ func TestIssuedClaimsAreThoseOfTheRules(t *testing.T) {
 		"a query that is computed":        {`c:[type=="events"] && n:[type=="q"] => issue(type="p", value=JmesPath(c.value, AppendString("Events[0].", n.value)));`, `p="\"a\""`},
 		"read-only claims are kept back":  {`c:[type=="pcrs"] => issue(claim=c); => issue(type="x", value=1);`, `x=1`},
 		"and what is computed from them":  {`c:[type=="pcrs"] => issue(type="x", value=AppendString(JmesPath(c.value, "a"), "x"));`, ``},
+		"but not its type":                {`c:[type=="pcrs"] => issue(type="x", value=c.type);`, `x="pcrs"`},
 		"even by way of an added claim":   {`c:[type=="pcrs"] => add(type="y", value=JsonToClaimValue(JmesPath(c.value, "a"))); c:[type=="y"] => issue(claim=c);`, ``},
 		"but a comparison may be told":    {`c:[type=="pcrs"] => add(type="y", value=JsonToClaimValue(JmesPath(c.value, "a"))); c:[type=="y"] => issue(type="ok", value=ContainsOnlyValue(c.value, 1));`, `ok=true`},
 		"every pair of a join":            {`a:[type=="n"] && b:[type=="n", value!=a.value] => issue(type="x", value=b.value);`, `x=2 x=1`},
@@ -150,6 +152,10 @@ func TestADeniedAttesterGetsNoClaims(t *testing.T) {
 	p := parse(t, `version=1.0; authorizationrules { => permit(); => deny(); }; issuancerules { => issue(type="x", value=1); };`)
 	r, err := p.Evaluate(nil)
 	if err != nil || r.Permitted() || len(r.Issued()) > 0 {
+		t.Errorf("Evaluate = %v, %s, %v; want a denial without claims", r.Permitted(), words(r), err)
+	}
+	p = parse(t, `version=1.0; authorizationrules { [type=="a"] => permit(); }; issuancerules { => issue(type="x", value=1); };`)
+	if r, err := p.Evaluate(nil); err != nil || r.Permitted() || len(r.Issued()) > 0 {
 		t.Errorf("Evaluate = %v, %s, %v; want a denial without claims", r.Permitted(), words(r), err)
 	}
 }
@@ -314,6 +320,22 @@ func TestPresenceIsNotACheck(t *testing.T) {
 	r, err := p.Evaluate(facts("debug", true))
 	if diff := cmp.Diff([]string{"debug"}, r.NotChecked()); err != nil || diff != "" {
 		t.Errorf("NotChecked, %v (-want +got)\n%s", err, diff)
+	}
+}
+
+func TestAConditionForAnyTypeChecksWhatItTakes(t *testing.T) {
+	p := parse(t, `version=1.0; authorizationrules { [value==true] => permit(); };`)
+	r, err := p.Evaluate(facts("a", false, "b", true))
+	if diff := cmp.Diff([]string{"a"}, r.NotChecked()); err != nil || diff != "" {
+		t.Errorf("NotChecked, %v (-want +got)\n%s", err, diff)
+	}
+}
+
+func TestAReadOnlyClaimSetsNoProperty(t *testing.T) {
+	p := parse(t, `version=1.2; configurationrules { c:[type=="pcrs"] => issueproperty(type="p", value=c.value); }; authorizationrules { [type=="pcrs"] => permit(); };`)
+	r, err := p.Evaluate(facts("pcrs", "{}"))
+	if err != nil || len(r.Properties()) > 0 || len(r.Notes()) != 1 {
+		t.Errorf("Properties, Notes = %v, %q, %v; want none and one", r.Properties(), r.Notes(), err)
 	}
 }
 

@@ -75,6 +75,8 @@ func TestAHostileEvaluationIsStopped(t *testing.T) {
 		"JSON read again":        {`c:[type=="j"] => add(type="x", value=JmesPath(AppendString(c.value, " "), "a")); c:[type=="j"] && [type=="n"] && d:[type=="n"] => add(type="x", value=JmesPath(AppendString(c.value, JmesPath("\" \"", "@")), AppendString("a", JmesPath("{}", "@"))));`, append(facts("j", `{"a":"`+strings.Repeat("x", 200_000)+`"}`), many(100, "n")...)},
 		"a computed long query":  {`c:[type=="q"] => add(type="x", value=JmesPath("{}", c.value));`, facts("q", strings.Repeat("a", 10_000))},
 		"a computed deep query":  {`c:[type=="q"] => add(type="x", value=JmesPath("{}", c.value));`, facts("q", strings.Repeat("[", 4000))},
+		"much JSON":              {`c:[type=="j"] => add(type="x", value=JmesPath(c.value, "b"));`, texts(6, "j", func(i int) string { return `{"a":"` + strings.Repeat("x", 3_500_000+i) + `"}` })},
+		"many large values":      {`[value==false] => deny(); a:[type=="s"] && b:[type=="n"] => add(type=b.value, value=a.value);`, append(facts("s", strings.Repeat("x", 4_000_000)), texts(5, "n", func(i int) string { return fmt.Sprint("t", i) })...)},
 		"a huge claim":           {`[type=="s"] => permit();`, facts("s", strings.Repeat("x", 5<<20))},
 		"more claims than taken": {`[type=="n"] => permit();`, many(5000, "n")},
 	} {
@@ -103,6 +105,15 @@ func numbers(n int) string {
 		fmt.Fprintf(&b, ",%d", i)
 	}
 	return "[" + b.String()[1:] + "]"
+}
+
+// texts makes n claims of one type.
+func texts(n int, claimType string, value func(i int) string) []policy.Claim {
+	var out []policy.Claim
+	for i := range n {
+		out = append(out, facts(claimType, value(i))...)
+	}
+	return out
 }
 
 // strs makes n claims with equal long values.
