@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/assay-project/assay/internal/access"
 	"github.com/assay-project/assay/internal/httpapi"
 )
 
@@ -71,21 +72,30 @@ func (f *remoteFlags) open(env *Env) (*remote, error) {
 		return nil, err
 	}
 	r.token = strings.TrimSpace(string(token))
+	if _, err := access.ParseToken(r.token); err != nil {
+		return nil, fmt.Errorf("%s holds no API token", name)
+	}
+	r.http, err = remoteClient(setting(f.ca, "ASSAY_CA", ""))
+	return r, err
+}
+
+// client speaks TLS with the service alone: it follows no redirection, because the
+// token is for nobody else.
+func remoteClient(ca string) (*http.Client, error) {
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true}
-	if name := setting(f.ca, "ASSAY_CA", ""); name != "" {
-		text, err := os.ReadFile(name)
+	if ca != "" {
+		text, err := os.ReadFile(ca)
 		if err != nil {
 			return nil, err
 		}
 		transport.TLSClientConfig.RootCAs = x509.NewCertPool()
 		if !transport.TLSClientConfig.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("--ca: %s holds no certificate in PEM", name)
+			return nil, fmt.Errorf("--ca: %s holds no certificate in PEM", ca)
 		}
 	}
-	r.http = &http.Client{Transport: transport, Timeout: remoteTimeout, CheckRedirect: func(*http.Request, []*http.Request) error {
-		return http.ErrUseLastResponse // the token is for this service only
-	}}
-	return r, nil
+	return &http.Client{Transport: transport, Timeout: remoteTimeout, CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}}, nil
 }
 
 func portOf(u *url.URL) string {
