@@ -199,6 +199,31 @@ func TestEveryUnknownQueryParameterIsRefused(t *testing.T) {
 	}
 }
 
+// The library passes over parameters that it cannot set, without a word.
+func TestEveryPartOfAPathIsRead(t *testing.T) {
+	text, err := OpenAPI()
+	must(t, err)
+	var api struct {
+		Paths map[string]map[string]struct {
+			Parameters []struct{ In, Name string }
+		}
+	}
+	must(t, json.Unmarshal(text, &api))
+	for path, methods := range api.Paths {
+		for method, o := range methods {
+			named := 0
+			for _, p := range o.Parameters {
+				if p.In == "path" && strings.Contains(path, "{"+p.Name+"}") {
+					named++
+				}
+			}
+			if want := strings.Count(path, "{"); named != want {
+				t.Errorf("%s %s reads %d parts of its path, want %d", method, path, named, want)
+			}
+		}
+	}
+}
+
 func TestAnswersAreHardened(t *testing.T) {
 	f := newFixture(t, nil)
 	for _, path := range []string{"/healthz", "/v1/whoami", "/nowhere", "/v1/principals"} {

@@ -25,7 +25,9 @@ type appraisalsBody struct {
 	Next       string             `json:"next,omitempty" doc:"before of the next page; absent on the last"`
 }
 
-type byID struct {
+// ByID is the last part of a path. Like [ByName] and [ByAKName] it is exported
+// because the library passes over embedded types that are not.
+type ByID struct {
 	ID string `path:"id" maxLength:"128"`
 }
 
@@ -47,7 +49,7 @@ func (a *API) appraisalRoutes() {
 	serve(a, operation{
 		id: "get-appraisal", summary: "Read one decision", tag: "appraisals",
 		route: route{pattern: "GET /v1/appraisals/{id}", needs: access.ReadAppraisals},
-	}, func(ctx context.Context, in *byID) (*reply[attest.Appraisal], error) {
+	}, func(ctx context.Context, in *ByID) (*reply[attest.Appraisal], error) {
 		one, err := a.service.Appraisal(ctx, in.ID)
 		return &reply[attest.Appraisal]{listed(one)}, err
 	})

@@ -18,7 +18,8 @@ type attestersBody struct {
 	Next      string            `json:"next,omitempty" doc:"after of the next page; absent on the last"`
 }
 
-type byAKName struct {
+// ByAKName is the part of a path that names an attestation key.
+type ByAKName struct {
 	AKName string `path:"akName" maxLength:"256" doc:"Name of the attestation key, hex"`
 }
 
@@ -32,7 +33,7 @@ type Registration struct {
 type registerInput struct{ Body Registration }
 
 type baselineInput struct {
-	byAKName
+	ByAKName
 	Body struct {
 		Baseline string `json:"baseline" maxLength:"128" doc:"Name of a reference value; empty for none"`
 	}
@@ -46,7 +47,7 @@ func (a *API) attesterRoutes() {
 	serve(a, operation{
 		id: "get-attester", summary: "Read one attestation key's record", tag: "attesters",
 		route: route{pattern: "GET /v1/attesters/{akName}", needs: access.ReadAttesters},
-	}, func(ctx context.Context, in *byAKName) (*reply[attest.Attester], error) {
+	}, func(ctx context.Context, in *ByAKName) (*reply[attest.Attester], error) {
 		one, err := a.service.Attester(ctx, in.AKName)
 		return &reply[attest.Attester]{one}, err
 	})
@@ -66,7 +67,7 @@ func (a *API) attesterRoutes() {
 	serve(a, operation{
 		id: "remove-attester", summary: "Trust an attestation key no longer", tag: "attesters", status: http.StatusNoContent,
 		route: route{pattern: "DELETE /v1/attesters/{akName}", needs: access.SetAttesters},
-	}, func(ctx context.Context, in *byAKName) (*struct{}, error) {
+	}, func(ctx context.Context, in *ByAKName) (*struct{}, error) {
 		return nil, a.service.RemoveAttester(ctx, actor(ctx), in.AKName)
 	})
 }
@@ -91,7 +92,7 @@ type enrolmentInput struct {
 }
 
 type finishInput struct {
-	byID
+	ByID
 	Body struct {
 		Secret []byte `json:"secret" doc:"What TPM2_ActivateCredential gave back"`
 	}

@@ -14,7 +14,8 @@ type policiesBody struct {
 	Policies []attest.PolicyVersion `json:"policies" doc:"The current version of each, by name" nullable:"false"`
 }
 
-type byName struct {
+// ByName is the part of a path that names a thing.
+type ByName struct {
 	Name string `path:"name" maxLength:"128"`
 }
 
@@ -23,7 +24,7 @@ type historyBody struct {
 }
 
 type policyInput struct {
-	byName
+	ByName
 	IfMatch string `header:"If-Match" doc:"The version that the author has seen, quoted, in place of replaces"`
 	Body    struct {
 		Text         string `json:"text" maxLength:"1048576" doc:"The policy"`
@@ -39,7 +40,7 @@ type policyBody struct {
 }
 
 type rollbackInput struct {
-	byName
+	ByName
 	Body struct {
 		Version int `json:"version" minimum:"1" doc:"The version whose text is to be in force again"`
 	}
@@ -59,7 +60,7 @@ func (a *API) policyRoutes() {
 	serve(a, operation{
 		id: "get-policy", summary: "Read a policy with its history", tag: "policies",
 		route: route{pattern: "GET /v1/policies/{name}", needs: access.ReadPolicies},
-	}, func(ctx context.Context, in *byName) (*reply[historyBody], error) {
+	}, func(ctx context.Context, in *ByName) (*reply[historyBody], error) {
 		all, err := a.service.PolicyHistory(ctx, in.Name)
 		return &reply[historyBody]{historyBody{orEmpty(all)}}, err
 	})

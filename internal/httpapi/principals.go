@@ -121,7 +121,7 @@ func (a *API) credential(p *access.Principal, certificate string) (token string,
 	return "", nil
 }
 
-func (a *API) removePrincipal(ctx context.Context, in *byName) (*struct{}, error) {
+func (a *API) removePrincipal(ctx context.Context, in *ByName) (*struct{}, error) {
 	if in.Name == actor(ctx) {
 		return nil, newProblem(http.StatusConflict, codeConflict, "a principal cannot remove itself: the last administrator would be locked out")
 	}

@@ -42,7 +42,7 @@ func (a *API) anchorRoutes() {
 	serve(a, operation{
 		id: "remove-anchor", summary: "Trust a certificate authority no longer", tag: "anchors", status: http.StatusNoContent,
 		route: route{pattern: "DELETE /v1/anchors/{id}", needs: access.SetAnchors},
-	}, func(ctx context.Context, in *byID) (*struct{}, error) {
+	}, func(ctx context.Context, in *ByID) (*struct{}, error) {
 		return nil, a.service.RemoveAnchor(ctx, actor(ctx), in.ID)
 	})
 }
@@ -61,7 +61,7 @@ type referencesBody struct {
 }
 
 type referenceInput struct {
-	byName
+	ByName
 	IfMatch string `header:"If-Match" doc:"The version that the author has seen, quoted, in place of replaces"`
 	Body    struct {
 		Baseline json.RawMessage `json:"baseline" doc:"docs/formats/baseline.md"`
