@@ -231,6 +231,14 @@ func TestWhatIsNotKnownDoesNotPass(t *testing.T) {
 	unexplained := good
 	unexplained.forced = map[int][]byte{8: bytes.Repeat([]byte{1}, 32)}
 	whole := baseline.From(good, baseline.Shape{})
+	// A baseline made without a log has no events; a register without events is not like it.
+	values := parts(component(4, "boot-loader", "a", false), component(8, "config", "x", true)).Late()
+	for _, pcr := range baseline.Default().Required(whole) {
+		if values[pcr] == nil {
+			values[pcr] = make([]byte, 32)
+		}
+	}
+	logless := baseline.From(baseline.FromValues(tpm2.AlgSHA256, values), baseline.Shape{})
 	for name, tc := range map[string]struct {
 		b      *baseline.Baseline
 		boot   baseline.Boot
@@ -243,6 +251,7 @@ func TestWhatIsNotKnownDoesNotPass(t *testing.T) {
 		"another bank":                     {whole, other, baseline.Default(), baseline.ChangeBank},
 		"profile without registers":        {whole, good, baseline.Profile{}, baseline.ChangeNoJudgement},
 		"baseline of nothing":              {&baseline.Baseline{}, &baseline.Values{}, baseline.Default(), baseline.ChangeBank},
+		"no event where a value was":       {logless, good, baseline.Default(), baseline.ChangeValue},
 		"value that no event leads to":     {whole, unexplained, baseline.Default(), baseline.ChangeValue},
 		"value known, baseline with event": {whole, baseline.FromValues(tpm2.AlgSHA256, unexplained.Late()), baseline.Default(), baseline.ChangeNotQuoted},
 	} {
@@ -258,6 +267,18 @@ func TestWhatIsNotKnownDoesNotPass(t *testing.T) {
 	}
 	if (&baseline.Comparison{}).Passed() {
 		t.Error("the zero Comparison has passed")
+	}
+}
+
+func TestABaselineWithoutALogAcceptsItsValues(t *testing.T) {
+	good := parts(component(4, "boot-loader", "a", false), component(8, "config", "x", true))
+	values := good.Late()
+	for _, pcr := range []int{0, 1, 2, 3, 5, 6, 7, 9, 11, 12, 13, 14} {
+		values[pcr] = make([]byte, 32)
+	}
+	b := baseline.From(baseline.FromValues(tpm2.AlgSHA256, values), baseline.Shape{})
+	if c := b.Compare(good, baseline.Default()); !c.Passed() || len(c.Differences) != 0 {
+		t.Errorf("the boot of the same values: %+v, want no difference", c.Differences)
 	}
 }
 

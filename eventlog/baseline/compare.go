@@ -146,7 +146,9 @@ func (c *comparer) register(pcr int, base register) {
 	events := c.sequence(pcr)
 	start, explained := replay(c.base.bank, events, [][]byte{value})
 	baseStart, baseExplained := replay(c.base.bank, base.events, base.late)
-	if !explained || baseExplained && start != baseStart {
+	// A baseline whose events do not lead to its value, as one made without a log,
+	// has only the value: no sequence of events stands for it, least of all none.
+	if !explained || !baseExplained || start != baseStart {
 		c.value(pcr, base, value)
 		return
 	}
