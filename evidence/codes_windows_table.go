@@ -21,6 +21,12 @@ var windowsCodes = []CodeInfo{
 		Action:  "Look at the events of PCR 12 and 13; unless the boot settings explain it, treat the machine as tampered with.",
 	},
 	{
+		Code:    "windows.register-missing",
+		Meaning: "Windows measures this fact into two registers, and only one of them is proven.",
+		Causes:  []string{"the quote selects PCR 12 without 13, or the reverse", "the register was not extended by Windows"},
+		Action:  "Quote PCR 11 to 14 together.",
+	},
+	{
 		Code:    "windows.tag-malformed",
 		Meaning: "A Windows boot event is no well-formed tree of tags.",
 		Causes:  []string{"software other than Windows made the event", "the event is of a format newer than this program"},

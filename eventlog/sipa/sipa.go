@@ -62,6 +62,7 @@ const maxTotalTags = 1 << 14
 func Appraise(ms []Measured) Result {
 	c := collector{
 		seen:   map[ID][]occurrence{},
+		there:  map[int]bool{},
 		budget: maxTotalTags,
 	}
 	for _, m := range ms {
@@ -79,6 +80,7 @@ func Appraise(ms []Measured) Result {
 // A collector gathers what the events say before any claim is made.
 type collector struct {
 	seen     map[ID][]occurrence
+	there    map[int]bool // registers of which there is any event
 	elam     []occurrence // key names of early-launch anti-malware drivers
 	modules  []Module
 	problems []Problem
@@ -94,6 +96,7 @@ type occurrence struct {
 }
 
 func (c *collector) event(m Measured) {
+	c.there[m.PCR] = true
 	tags, err := parse(m.Data, &c.budget)
 	if err != nil {
 		c.breakBy(m, codeOf(err), err.Error())

@@ -69,8 +69,9 @@ func TestEveryOccurrenceMustAgree(t *testing.T) {
 		"on, later off":               {slices.Concat(pair(debug(on)), pair(debug(off))), "bootDebugging", evidence.Claim{Reason: codeDisagree, PCRs: []int{12, 13}}},
 		"twice in one event":          {pair(debug(off), debug(on)), "bootDebugging", evidence.Claim{Reason: codeDisagree, PCRs: []int{12, 13}}},
 		"registers differ":            {slices.Concat(one(12, debug(on)), one(13, debug(off))), "bootDebugging", evidence.Claim{Reason: codeDisagree, PCRs: []int{12, 13}}},
-		"PCR 12 alone":                {one(12, debug(off)), "bootDebugging", evidence.Claim{Reason: codeDisagree, PCRs: []int{12}}},
-		"PCR 13 alone":                {one(13, debug(off)), "bootDebugging", evidence.Claim{Reason: codeDisagree, PCRs: []int{13}}},
+		"PCR 12 alone":                {one(12, debug(off)), "bootDebugging", evidence.Claim{Reason: codeHalf, PCRs: []int{12}}},
+		"PCR 13 alone":                {one(13, debug(off)), "bootDebugging", evidence.Claim{Reason: codeHalf, PCRs: []int{13}}},
+		"PCR 13 says other things":    {slices.Concat(one(12, debug(off)), one(13, tag(WinPE, off))), "bootDebugging", evidence.Claim{Reason: codeDisagree, PCRs: []int{12}}},
 		"in another register":         {slices.Concat(pair(debug(off)), one(11, debug(off))), "bootDebugging", evidence.Claim{Reason: codeDisagree, PCRs: []int{11, 12, 13}}},
 		"SRTM and DRTM differ":        {slices.Concat(pair(debug(off)), one(19, debug(on)), one(20, debug(on))), "bootDebugging", evidence.Claim{Reason: codeDisagree, PCRs: []int{12, 13, 19, 20}}},
 		"inside a module":             {pair(debug(off), tag(KSRAggregation, debug(on))), "bootDebugging", evidence.Claim{Reason: codeDisagree, PCRs: []int{12, 13}}},
@@ -223,7 +224,7 @@ func TestClaimNamesAreSortedAndAllAppraised(t *testing.T) {
 
 func TestCodesAreExplained(t *testing.T) {
 	for _, code := range []evidence.Code{
-		codeNotMeasured, codeDisagree, codeMalformed, codeNesting, codeTooMany, codeUnexpected,
+		codeNotMeasured, codeDisagree, codeHalf, codeMalformed, codeNesting, codeTooMany, codeUnexpected,
 		codeValue, codeResumed, codeNotValidated, codeChain,
 	} {
 		if !slices.ContainsFunc(evidence.Codes(), func(i evidence.CodeInfo) bool { return i.Code == code }) {
