@@ -26,4 +26,58 @@ var serviceCodes = []CodeInfo{
 		Causes:  []string{"the client mixed up two attestations"},
 		Action:  "Use a challenge only for what it was asked for.",
 	},
+	{
+		Code:    "attester.taken",
+		Meaning: "The machine or the attestation key is enrolled already.",
+		Causes:  []string{"the machine was enrolled before", "somebody enrols another TPM under a machine's name"},
+		Action:  "Remove the old record first, if the machine really got another TPM or key.",
+	},
+	{
+		Code:    "bundle.type-mismatch",
+		Meaning: "The bundle is of another type than its challenge.",
+		Causes:  []string{"the client mixed up two attestations"},
+		Action:  "Ask for a challenge for the type of evidence that is sent.",
+	},
+	{
+		Code:    "enrolment.expired",
+		Meaning: "The enrolment's credential was not answered in time.",
+		Causes:  []string{"the TPM or the client took too long"},
+		Action:  "Begin the enrolment again.",
+	},
+	{
+		Code:    "enrolment.secret-mismatch",
+		Meaning: "The answer is not the secret of the credential.",
+		Causes:  []string{"the attestation key is not in the TPM of that endorsement key", "the client answered another enrolment"},
+		Action:  "Begin again with the keys of one TPM; if that fails too, treat the attester as hostile.",
+	},
+	{
+		Code:    "evidence.type-unknown",
+		Meaning: "This service does not appraise evidence of that type.",
+		Causes:  []string{"the client is newer than the service", "the type is misspelt"},
+		Action:  "Send evidence of a type that the service lists.",
+	},
+	{
+		Code:    "policy.invalid",
+		Meaning: "The text is not a policy.",
+		Causes:  []string{"a mistake in the text"},
+		Action:  "Correct it at the line and column that the message names; assay policy check finds the same.",
+	},
+	{
+		Code:    "policy.unknown",
+		Meaning: "There is no policy of that name.",
+		Causes:  []string{"the name is misspelt", "the policy was never uploaded"},
+		Action:  "Use the name of a policy that exists, or upload it.",
+	},
+	{
+		Code:    "policy.vacuous",
+		Meaning: "The policy would permit attesters without looking at anything.",
+		Causes:  []string{"a permit rule has no condition"},
+		Action:  "Add conditions; if it is meant so, upload it with allowVacuous.",
+	},
+	{
+		Code:    "request.conflict",
+		Meaning: "Something else changed what this request was about to change.",
+		Causes:  []string{"two administrators worked at the same time"},
+		Action:  "Read it again and repeat the change if it is still right.",
+	},
 }
