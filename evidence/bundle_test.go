@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -239,6 +240,23 @@ func BenchmarkParseBundle(b *testing.B) {
 		v, _ := p.Member("eventLog")
 		if _, err := v.Base64(1 << 20); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func TestTheFormatPageNamesEveryTypeAndMember(t *testing.T) {
+	page, err := os.ReadFile("../docs/formats/evidence-bundle.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range evidence.BundleTypes() {
+		for member := range strings.FieldsSeq("quotes pcrs akPublic akCert ekPublic ekCert caCerts eventLog imaLog nonce quote collateral runtimeData report heldData certificates hclReport document") {
+			if _, err := evidence.ParseBundle([]byte(`{"type":"` + kind + `","` + member + `":1}`)); err == nil && !bytes.Contains(page, []byte("`"+member+"`")) {
+				t.Errorf("the page does not name member %s of type %s", member, kind)
+			}
+		}
+		if !bytes.Contains(page, []byte("`"+kind+"`")) {
+			t.Errorf("the page does not name type %s", kind)
 		}
 	}
 }
