@@ -13,6 +13,7 @@ type analysis struct {
 	log      *Log
 	regs     Registers
 	judge    judge
+	reserved *reservedRow
 	events   []judged // the measured ones
 	chains   [maxPCR]chain
 	trusted  uint32 // bit set of registers whose value is believed
@@ -40,7 +41,7 @@ func (l *Log) analyse(bank tpm2.Alg) (*analysis, error) {
 		return nil, err
 	}
 	a := &analysis{
-		log: l, regs: regs, judge: judge{bank, regs.size},
+		log: l, regs: regs, judge: judge{bank, regs.size}, reserved: reservedDigests[bank],
 		events: make([]judged, 0, l.count), // Parse has seen that many
 	}
 	var closed uint32
@@ -108,7 +109,7 @@ func (a *analysis) check(j *judged) {
 		a.checkCC(j)
 		return
 	}
-	if r := reservedAt(a.judge.bank, j.PCR, j.digest); r != nil && (j.Type != r.typ || string(j.Data) != r.content) {
+	if r := a.reserved.at(j.PCR, j.digest); r != nil && (j.Type != r.typ || string(j.Data) != r.content) {
 		a.find(codeReservedDigest, j.Index, "event %d in PCR %d measured %q and says it is %v", j.Index, j.PCR, r.content, j.Type)
 		return
 	}

@@ -80,21 +80,15 @@ func (b *boot) Early() map[int][]byte {
 	return out
 }
 
-// valueAt replays one register up to the event with index last.
+// valueAt replays a register below 8 up to the event with index last.
 func (a *analysis) valueAt(pcr uint32, last int) []byte {
-	r, err := a.log.newRegisters(a.judge.bank)
-	if err != nil {
-		return nil // unreachable: the analysis made such registers
-	}
-	for e := range a.log.All() {
-		if e.Index > last {
+	r := Registers{alg: a.regs.alg, size: a.regs.size}
+	r.values[0][r.size-1] = a.regs.start
+	for _, j := range a.of(pcr) {
+		if j.Index > last {
 			break
 		}
-		if e.Type == NoAction {
-			r.setLocality(&e)
-		} else if e.PCR == pcr {
-			_ = r.measure(&e) // has a digest: the analysis measured it
-		}
+		r.extend(pcr, j.digest)
 	}
 	return slices.Clone(r.Value(int(pcr)))
 }

@@ -55,11 +55,14 @@ var reservedContents = [...]reserved{
 	{actionNoDMA, EFIAction, 1 << 7},
 }
 
-// reservedDigests are the digests of reservedContents, by bank.
-var reservedDigests = func() map[tpm2.Alg]*[len(reservedContents)][tpm2.MaxDigest]byte {
-	out := map[tpm2.Alg]*[len(reservedContents)][tpm2.MaxDigest]byte{}
+// reservedRow is the digests of reservedContents in one bank.
+type reservedRow [len(reservedContents)][tpm2.MaxDigest]byte
+
+// reservedDigests are the rows of all banks.
+var reservedDigests = func() map[tpm2.Alg]*reservedRow {
+	out := map[tpm2.Alg]*reservedRow{}
 	for _, a := range replayable {
-		row := new([len(reservedContents)][tpm2.MaxDigest]byte)
+		row := new(reservedRow)
 		for i, r := range reservedContents {
 			sum(a, row[i][:], []byte(r.content))
 		}
@@ -75,15 +78,10 @@ var replayable = [...]tpm2.Alg{
 	tpm2.AlgSHA3x256, tpm2.AlgSHA3x384, tpm2.AlgSHA3x512, tpm2.AlgSHA1,
 }
 
-// reservedAt returns the reserved text whose digest an event of pcr has, or nil.
-func reservedAt(a tpm2.Alg, pcr uint32, digest []byte) *reserved {
-	row := reservedDigests[a]
-	if row == nil {
-		return nil
-	}
+// at returns the reserved text whose digest an event of pcr has, or nil.
+func (row *reservedRow) at(pcr uint32, digest []byte) *reserved {
 	for i := range row {
-		r := &reservedContents[i]
-		if r.pcrs&(1<<pcr) != 0 && bytes.Equal(row[i][:len(digest)], digest) {
+		if r := &reservedContents[i]; r.pcrs&(1<<pcr) != 0 && bytes.Equal(row[i][:len(digest)], digest) {
 			return r
 		}
 	}

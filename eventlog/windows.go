@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/assay-project/assay/eventlog/sipa"
+	"github.com/assay-project/assay/evidence"
 )
 
 // wbclMarker is the data of the separator that Windows puts into PCR 12, 13 and
@@ -20,8 +21,7 @@ func isSIPA(data []byte) bool {
 }
 
 // tagged returns the events of Windows that count: proven, and before the WBCL
-// separator of their own register. ok is false when a register that Windows
-// extends holds an event of another kind, which could be one of these in disguise.
+// separator of their own register.
 func (a *analysis) tagged() []sipa.Measured {
 	var out []sipa.Measured
 	for i := range a.events {
@@ -33,4 +33,47 @@ func (a *analysis) tagged() []sipa.Measured {
 		}
 	}
 	return out
+}
+
+// windowsClaims takes over what the events of Windows say.
+func (c *claimant) windowsClaims() {
+	if c.log.format != FormatWBCL {
+		return
+	}
+	broken := c.windowsBroken()
+	for name, claim := range c.windows.Claims {
+		switch {
+		case c.weak:
+			c.claims.Unknown(name, codeWeakBank, 12, 13, 14)
+		case broken != "":
+			c.claims.Unknown(name, broken, 12, 13, 14)
+		default:
+			c.claims[name] = claim
+		}
+	}
+}
+
+// windowsBroken says why no event of Windows may be believed, "" when they may:
+// a register without its end could have been continued by anybody, and an event
+// of another type could be one of Windows in disguise.
+func (a *analysis) windowsBroken() evidence.Code {
+	if a.linuxSigns() {
+		return codeAmbiguous
+	}
+	for _, pcr := range [...]uint32{12, 13, 14} {
+		if !a.trusts(int(pcr)) {
+			return codeNotQuoted
+		}
+		ended := false
+		for _, j := range a.of(pcr) {
+			if !j.closed && !closes(j) && (j.Type != EventTag || j.cover != coverWhole) {
+				return codeUnexpected
+			}
+			ended = ended || closes(j)
+		}
+		if !ended {
+			return codeNoSeparator
+		}
+	}
+	return ""
 }
