@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -152,9 +153,7 @@ func (f fake) Early() map[int][]byte { return f.replay(false) }
 
 func (f fake) Late() map[int][]byte {
 	out := f.replay(true)
-	for pcr, v := range f.forced {
-		out[pcr] = v
-	}
+	maps.Copy(out, f.forced)
 	return out
 }
 
@@ -356,12 +355,15 @@ func TestReportsKeepTheirOrder(t *testing.T) {
 	}{
 		"Linux": {
 			"qemu-shim-grub-sb",
-			[]string{"PCR_0", "PCR_4", "PCR_5", "PCR_7"}, []string{"PCR_0", "PCR_4", "PCR_7"},
-			[]string{"PCR_0", "PCR_4", "PCR_5", "PCR_7"}, []string{"PCR_0", "PCR_4", "PCR_7"},
+			[]string{"PCR_0", "PCR_4", "PCR_5", "PCR_7"},
+			[]string{"PCR_0", "PCR_4", "PCR_7"},
+			[]string{"PCR_0", "PCR_4", "PCR_5", "PCR_7"},
+			[]string{"PCR_0", "PCR_4", "PCR_7"},
 		},
 		"Windows": {
 			"win-dell-r340-sb-on-a",
-			[]string{"PCR_0", "PCR_4", "PCR_5", "PCR_7"}, []string{"PCR_0", "PCR_4", "PCR_7"},
+			[]string{"PCR_0", "PCR_4", "PCR_5", "PCR_7"},
+			[]string{"PCR_0", "PCR_4", "PCR_7"},
 			[]string{"PCR_0", "PCR_4", "PCR_5", "PCR_7", "PCR_11", "PCR_12", "PCR_13", "PCR_14"},
 			[]string{"PCR_0", "PCR_4", "PCR_7", "PCR_11", "PCR_13", "PCR_14"},
 		},

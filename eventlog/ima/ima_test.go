@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -334,9 +335,7 @@ func TestBootAggregateTiesTheListToTheBoot(t *testing.T) {
 	}
 	good := digestField(string(ten))
 	other := map[int][]byte{}
-	for pcr, v := range values {
-		other[pcr] = v
-	}
+	maps.Copy(other, values)
 	other[4] = bytes.Repeat([]byte{9}, 32)
 	fewer := map[int][]byte{0: values[0]}
 	for name, tc := range map[string]struct {
