@@ -137,7 +137,7 @@ func (r *recordedChallenges) Open(_ context.Context, challenge string, _ attest.
 type demo struct {
 	env        *Env
 	challenges *recordedChallenges
-	client     *apiClient
+	client     *remote
 	where      string
 	kept       bool
 	close      func() error

@@ -1,28 +1,15 @@
 package cli
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
-
-	"github.com/assay-project/assay/internal/access"
-	"github.com/assay-project/assay/internal/attest"
-	"github.com/assay-project/assay/internal/audit"
-	"github.com/assay-project/assay/internal/httpapi"
-	"github.com/assay-project/assay/internal/keyprovider"
-	"github.com/assay-project/assay/internal/seal"
-	"github.com/assay-project/assay/internal/store"
-	"github.com/assay-project/assay/internal/store/sqlite"
 )
 
 // startDemo runs the service on a free loopback port. With keep, its data stays
@@ -101,107 +88,34 @@ func (d *demo) export() error {
 	})
 }
 
+// serve runs the same service as assay serve, but for its challenges.
 func (d *demo) serve(ctx context.Context, open *closers) error {
-	db, err := sqlite.Open(ctx, d.where, store.Config{})
+	ctx, stop := context.WithCancel(ctx)
+	quiet := *d.env
+	quiet.Stdout, quiet.Stderr = io.Discard, io.Discard
+	ready, done := make(chan string, 1), make(chan error, 1)
+	o := &serveOptions{
+		wiring: wiring{Data: d.where, Challenges: d.challenges}, listen: "127.0.0.1:0", tlsMode: tlsOff,
+		logFormat: "text", logLevel: "error", ready: func(url string) { ready <- url },
+	}
+	go func() { done <- serve(ctx, &quiet, o) }()
+	open.add(func() error { stop(); return <-done })
+	select {
+	case url := <-ready:
+		return d.connect(url, open)
+	case err := <-done:
+		done <- nil // for the closer
+		return err
+	}
+}
+
+func (d *demo) connect(url string, open *closers) error {
+	text, err := os.ReadFile(filepath.Join(d.where, tokenFile))
 	if err != nil {
 		return err
 	}
-	open.add(db.Close)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	url := "http://" + listener.Addr().String()
-	handler, err := d.handler(ctx, db, url)
-	if err != nil {
-		return errors.Join(err, listener.Close())
-	}
-	server := httpapi.NewServer(handler, httpapi.Timeouts{}, nil, nil)
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(listener) }()
 	transport := &http.Transport{}
-	d.client.http = &http.Client{Transport: transport, Timeout: time.Minute}
-	open.add(func() error {
-		transport.CloseIdleConnections()
-		err := server.Shutdown(context.WithoutCancel(ctx))
-		if stopped := <-done; !errors.Is(stopped, http.ErrServerClosed) {
-			err = errors.Join(err, stopped)
-		}
-		return err
-	})
+	open.add(func() error { transport.CloseIdleConnections(); return nil })
+	d.client = &remote{url: url, token: strings.TrimSpace(string(text)), http: &http.Client{Transport: transport, Timeout: remoteTimeout}}
 	return nil
-}
-
-func (d *demo) handler(ctx context.Context, db *store.Store, url string) (http.Handler, error) {
-	keyFile := filepath.Join(d.where, "kek")
-	if err := keyprovider.CreateFile(keyFile, d.env.Rand, seal.Secret{}); err != nil {
-		return nil, err
-	}
-	provider, err := keyprovider.ReadFile(keyFile, d.env.Rand, seal.Secret{})
-	if err != nil {
-		return nil, err
-	}
-	keys, err := attest.NewKeys(attest.KeysConfig{Issuer: url, Provider: provider, Now: d.env.Now, Rand: d.env.Rand})
-	if err != nil {
-		return nil, err
-	}
-	service, err := attest.New(ctx, attest.Config{
-		Store: db, Kinds: []attest.Kind{attest.TPM{}}, Keys: keys, Challenges: d.challenges, Now: d.env.Now, Rand: d.env.Rand,
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := service.MaintainKeys(ctx); err != nil {
-		return nil, err
-	}
-	apiToken, hash, tail, err := access.NewToken(d.env.Rand)
-	if err != nil {
-		return nil, err
-	}
-	operator := access.Principal{Name: "operator", Roles: []access.Role{access.Admin}, TokenHash: hash, TokenTail: tail, Added: d.env.Now(), AddedBy: "demo"}
-	if err := db.AddPrincipal(ctx, operator, audit.Entry{Time: d.env.Now(), Actor: "demo", Action: "principal.add", Subject: operator.Name, Outcome: "done"}); err != nil {
-		return nil, err
-	}
-	d.client = &apiClient{url: url, token: apiToken}
-	return httpapi.New(httpapi.Config{Service: service, Principals: db, Audit: db, Now: d.env.Now, Rand: d.env.Rand})
-}
-
-// An apiClient calls the HTTP API of one service.
-type apiClient struct {
-	url   string
-	token string
-	http  *http.Client
-}
-
-// maxAPIAnswer bounds what is read of an answer.
-const maxAPIAnswer = 16 << 20
-
-// call sends in as JSON and reads the answer into out, unless it is nil.
-func (c *apiClient) call(ctx context.Context, method, path string, in, out any) error {
-	body, err := json.Marshal(in)
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, method, c.url+path, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Authorization", "Bearer "+c.token)
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAPIAnswer))
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, answer)
-	}
-	if out == nil {
-		return nil
-	}
-	return json.Unmarshal(answer, out)
 }
