@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -74,50 +75,63 @@ func (r *claimReader) listed(i int, v any) error {
 	return r.claim(claimType, rest)
 }
 
-// claim reads the members of one claim. The claims of an appraisal's result have
-// reason and pcrs, which say nothing to a policy.
+// claim reads the members of one claim.
 func (r *claimReader) claim(claimType string, o object) error {
-	c := Claim{Type: claimType, Issuer: FromService, ReadOnly: claimType == "pcrs"}
 	if claimType == "" {
-		return fmt.Errorf("a claim has an empty type")
+		return errors.New("a claim has an empty type")
 	}
-	known, valueType := false, ""
-	for _, m := range o {
-		ok := true
-		switch m.name {
-		case "value":
-			known = true
-			if m.value == nil {
-				continue
-			}
-			var err error
-			if c.Value, err = claimValue(m.value); err != nil {
-				return fmt.Errorf("claim %q: %w", claimType, err)
-			}
-		case "valueType":
-			valueType, ok = m.value.(string)
-		case "issuer":
-			c.Issuer, ok = m.value.(string)
-			ok = ok && c.Issuer != "" && c.Issuer != FromPolicy
-		case "readOnly":
-			c.ReadOnly, ok = m.value.(bool)
-		case "reason", "pcrs":
-		default:
-			return fmt.Errorf("claim %q has the unknown member %q", claimType, m.name)
-		}
-		if !ok {
-			return fmt.Errorf("claim %q has a wrong %s", claimType, m.name)
+	m := claimMembers{Claim: Claim{Type: claimType, Issuer: FromService, ReadOnly: claimType == "pcrs"}}
+	for _, member := range o {
+		if err := m.set(member); err != nil {
+			return fmt.Errorf("claim %q: %w", claimType, err)
 		}
 	}
-	if !known {
+	if !m.known {
 		return fmt.Errorf("claim %q has no value", claimType)
 	}
-	if c.Value.kind == None {
+	if m.Value.kind == None {
 		return nil
 	}
-	if valueType != "" && valueType != c.Value.kind.String() {
-		return fmt.Errorf("claim %q has the value type %s, but its value is %s", claimType, valueType, c.Value.kind)
+	if m.valueType != "" && m.valueType != m.Value.kind.String() {
+		return fmt.Errorf("claim %q has the value type %s, but its value is %s", claimType, m.valueType, m.Value.kind)
 	}
-	r.out = append(r.out, c)
+	r.out = append(r.out, m.Claim)
+	return nil
+}
+
+// claimMembers is a claim whose members are being read.
+type claimMembers struct {
+	Claim
+	known     bool // there is a value, which may be null
+	valueType string
+}
+
+// set takes one member. The claims of an appraisal's result have reason and pcrs,
+// which say nothing to a policy.
+func (c *claimMembers) set(m member) error {
+	ok := true
+	switch m.name {
+	case "value":
+		c.known = true
+		if m.value == nil {
+			return nil
+		}
+		var err error
+		c.Value, err = claimValue(m.value)
+		return err
+	case "valueType":
+		c.valueType, ok = m.value.(string)
+	case "issuer":
+		c.Issuer, ok = m.value.(string)
+		ok = ok && c.Issuer != "" && c.Issuer != FromPolicy
+	case "readOnly":
+		c.ReadOnly, ok = m.value.(bool)
+	case "reason", "pcrs":
+	default:
+		return fmt.Errorf("unknown member %q", m.name)
+	}
+	if !ok {
+		return fmt.Errorf("wrong %s", m.name)
+	}
 	return nil
 }

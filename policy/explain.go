@@ -1,5 +1,7 @@
 package policy
 
+import "slices"
+
 // A RuleTrace says what one rule did.
 type RuleTrace struct {
 	Section string `json:"section"`
@@ -63,10 +65,8 @@ func (t *RuleTrace) read(c *Claim, about bool) {
 	if !about || len(t.Read) == enough {
 		return
 	}
-	for i := range t.Read {
-		if t.Read[i] == *c {
-			return
-		}
+	if slices.Contains(t.Read, *c) {
+		return
 	}
 	t.Read = append(t.Read, *c)
 }

@@ -1,6 +1,9 @@
 package policy
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // asQuery returns the query that an expression stands for: a literal one, or one
 // that AppendString computes, with 0 for what is not known before it runs. It is
@@ -59,24 +62,42 @@ func (l *linter) queries(e *expr) {
 }
 
 func (l *linter) queryNode(at Pos, n *node) {
-	if n.kind == nodePipe && n.kids[0].isList() && n.kids[1].comparesCurrentWithNull() || n.kind == nodeCompare && (n.kids[0].isNull() && n.kids[1].isList() || n.kids[1].isNull() && n.kids[0].isList()) {
+	if n.comparesListWithNull() {
 		l.warn(at, "query-null-compare", "compare the length: | length(@) > `0`", "a filter or projection gives a list, which is never null, so the comparison always has the same result")
 	}
 	if n.kind != nodeCompare {
 		return
 	}
 	for i := range n.kids {
-		this, other := &n.kids[i], &n.kids[1-i]
-		if this.kind == nodeField && (this.name == "true" || this.name == "false" || this.name == "null") {
-			l.warn(at, "query-bare-literal", "write `"+this.name+"` between backticks", "%s without backticks is the name of a member, not a value", this.name)
-		}
-		_, text := this.value.(string)
-		if this.kind == nodeLiteral && text && other.isNumber() {
-			l.warn(at, "query-number-as-string", "write the number between backticks, as in `13`", "a number is compared with the string %q and is never equal to it", this.value)
-		}
-		if this.kind == nodeLiteral && text && n.op > opNotEqual {
-			l.warn(at, "query-string-order", "compare numbers", "%s has no meaning for strings", n.op)
-		}
+		l.operand(at, n.op, &n.kids[i], &n.kids[1-i])
+	}
+}
+
+// operand judges one side of a comparison with the other.
+func (l *linter) operand(at Pos, op operator, this, other *node) {
+	if this.kind == nodeField && slices.Contains([]string{"true", "false", "null"}, this.name) {
+		l.warn(at, "query-bare-literal", "write `"+this.name+"` between backticks", "%s without backticks is the name of a member, not a value", this.name)
+	}
+	if _, text := this.value.(string); !text || this.kind != nodeLiteral {
+		return
+	}
+	if other.isNumber() {
+		l.warn(at, "query-number-as-string", "write the number between backticks, as in `13`", "a number is compared with the string %q and is never equal to it", this.value)
+	}
+	if op > opNotEqual {
+		l.warn(at, "query-string-order", "compare numbers", "%s has no meaning for strings", op)
+	}
+}
+
+// comparesListWithNull finds list | @ != null, and list != null.
+func (n *node) comparesListWithNull() bool {
+	switch n.kind {
+	case nodePipe:
+		return n.kids[0].isList() && n.kids[1].comparesCurrentWithNull()
+	case nodeCompare:
+		return n.kids[0].isNull() && n.kids[1].isList() || n.kids[1].isNull() && n.kids[0].isList()
+	default:
+		return false
 	}
 }
 

@@ -228,24 +228,34 @@ func (p *parser) condition() (condition, error) {
 	if t := p.take(); !t.is("[") {
 		return c, unexpected(t, `a condition in brackets, or "=>" and an action`, ruleExample)
 	}
+	if err := p.tests(&c); err != nil {
+		return c, err
+	}
+	end := p.take() // the bracket at which tests stopped
+	c.src = p.src[first.off : end.off+1]
+	return c, nil
+}
+
+// tests reads up to the closing bracket, which it leaves.
+func (p *parser) tests(c *condition) error {
 	for {
 		if len(c.tests) == maxTests {
-			return c, &SyntaxError{Pos: p.peek().pos, Message: fmt.Sprintf("the condition has more than %d tests", maxTests), err: ErrLimit}
+			return &SyntaxError{Pos: p.peek().pos, Message: fmt.Sprintf("the condition has more than %d tests", maxTests), err: ErrLimit}
 		}
 		t, err := p.test()
 		if err != nil {
-			return c, err
+			return err
 		}
 		c.tests = append(c.tests, t)
 		c.checks = c.checks || c.negated || t.prop == propValue
 		if c.key == anyType && t.prop == propType && t.op == opEqual && t.rhs.kind == exprLiteral {
 			c.key, c.named = p.keyOf(t.rhs.lit.text), len(c.tests)-1
 		}
-		if end := p.take(); end.is("]") {
-			c.src = p.src[first.off : end.off+1]
-			return c, nil
-		} else if !end.is(",") {
-			return c, unexpected(end, `"," and another test, or "]"`, `[type=="secureBoot", value==true]`)
+		if p.peek().is("]") {
+			return nil
+		}
+		if end := p.take(); !end.is(",") {
+			return unexpected(end, `"," and another test, or "]"`, `[type=="secureBoot", value==true]`)
 		}
 	}
 }

@@ -118,30 +118,43 @@ func (p *parser) assign(a *action, prop property) error {
 	literal := e.kind == exprLiteral && e.lit.kind == String
 	switch prop {
 	case propType:
-		if e.kind == exprLiteral && !literal {
-			return &SyntaxError{Pos: e.pos, Message: "the type of a claim is " + e.lit.String(), Expected: "a string", Example: literalExample}
-		}
-		// The service's own claims are what a relying party checks first.
-		if literal && a.verb == verbIssue && Reserved(e.lit.text) {
-			return &SyntaxError{Pos: e.pos, Message: fmt.Sprintf("the claim %s is set by the service only", e.lit)}
-		}
 		a.typ = e
+		return a.checkType()
 	case propValue:
 		a.value = e
 	case propValueType:
-		for _, t := range []Type{Boolean, Integer, String} {
-			if literal && e.lit.text == t.String() {
-				a.valueType = t
-				return nil
-			}
-		}
-		return &SyntaxError{Pos: e.pos, Message: "the value type is unknown", Expected: `"Boolean", "Integer" or "String"`, Example: `add(type="a", value=1, valueType="Integer")`}
+		return a.setValueType(&e)
 	case propIssuer:
 		if !literal || e.lit.text != FromPolicy {
 			return &SyntaxError{Pos: e.pos, Message: "a rule cannot speak for another issuer", Expected: `no issuer, or "` + FromPolicy + `"`, Example: literalExample}
 		}
 	}
 	return nil
+}
+
+func (a *action) checkType() error {
+	e := &a.typ
+	if e.kind != exprLiteral {
+		return nil
+	}
+	if e.lit.kind != String {
+		return &SyntaxError{Pos: e.pos, Message: "the type of a claim is " + e.lit.String(), Expected: "a string", Example: literalExample}
+	}
+	// The service's own claims are what a relying party checks first.
+	if a.verb == verbIssue && Reserved(e.lit.text) {
+		return &SyntaxError{Pos: e.pos, Message: fmt.Sprintf("the claim %s is set by the service only", e.lit)}
+	}
+	return nil
+}
+
+func (a *action) setValueType(e *expr) error {
+	for _, t := range []Type{Boolean, Integer, String} {
+		if e.kind == exprLiteral && e.lit == StringValue(t.String()) {
+			a.valueType = t
+			return nil
+		}
+	}
+	return &SyntaxError{Pos: e.pos, Message: "the value type is unknown", Expected: `"Boolean", "Integer" or "String"`, Example: `add(type="a", value=1, valueType="Integer")`}
 }
 
 const exprExample = `value==true, value>=3, value=="text", value==c.value`

@@ -13,8 +13,6 @@ type meter struct {
 	bytes int // left
 }
 
-func newMeter() *meter { return &meter{maxQuerySteps, maxQueryBytes} }
-
 // spend takes n steps and the given bytes.
 func (m *meter) spend(n, bytes int) error {
 	m.steps -= n
@@ -325,41 +323,52 @@ func (m *meter) equal(a, b any) (bool, error) {
 	switch a := a.(type) {
 	case []any:
 		list, ok := b.([]any)
-		if !ok || len(a) != len(list) {
+		if !ok {
 			return false, nil
 		}
-		for i := range a {
-			if same, err := m.equal(a[i], list[i]); !same || err != nil {
-				return false, err
-			}
-		}
-		return true, nil
+		return m.equalLists(a, list)
 	case object:
 		o, ok := b.(object)
-		if !ok || len(a) != len(o) {
+		if !ok {
 			return false, nil
 		}
-		for i := range a {
-			if a[i].name != o[i].name {
-				return false, nil
-			}
-			if same, err := m.equal(a[i].value, o[i].value); !same || err != nil {
-				return false, err
-			}
-		}
-		return true, nil
+		return m.equalObjects(a, o)
 	case int64, float64:
 		order, ok := orderNumbers(a, b)
 		return ok && order == 0, nil
 	case string:
-		s, ok := b.(string)
-		return ok && a == s, m.spend(len(a)/64, 0)
-	case bool:
-		t, ok := b.(bool)
-		return ok && a == t, nil
+		return a == b, m.spend(len(a)/64, 0)
 	default:
-		return a == nil && b == nil, nil
+		return a == b, nil // booleans and null; b may be anything comparable
 	}
+}
+
+func (m *meter) equalLists(a, b []any) (bool, error) {
+	if len(a) != len(b) {
+		return false, nil
+	}
+	for i := range a {
+		if same, err := m.equal(a[i], b[i]); !same || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// equalObjects compares members in their order, which is that of the names.
+func (m *meter) equalObjects(a, b object) (bool, error) {
+	if len(a) != len(b) {
+		return false, nil
+	}
+	for i := range a {
+		if a[i].name != b[i].name {
+			return false, nil
+		}
+		if same, err := m.equal(a[i].value, b[i].value); !same || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // run evaluates q over the JSON text data and returns the JSON text of the result.

@@ -231,13 +231,21 @@ func (a *analysis) vacuous() (*rule, bool) {
 			permits = append(permits, r)
 		}
 	}
+	if open == nil {
+		open = complementary(permits)
+	}
+	return open, open != nil
+}
+
+// complementary finds a rule that fires exactly when another one does not.
+func complementary(permits []*rule) *rule {
 	for _, with := range permits {
 		for _, without := range permits {
 			yes, no := &with.conds[0], &without.conds[0]
-			if open == nil && !yes.negated && no.negated && yes.follows(no) {
-				open = with
+			if !yes.negated && no.negated && yes.follows(no) {
+				return with
 			}
 		}
 	}
-	return open, open != nil
+	return nil
 }

@@ -67,7 +67,7 @@ func TestPolicyCommandsKeepTheirContract(t *testing.T) {
 		"eval good.policy --claims on.json":             {0, "permitted by line 3: [type==\"secureBoot\", value==true] => permit();\nissued secureBoot = true\nissued level = 3\nissued who = \"a<b\"\nnot checked: vbs\n", ""},
 		"eval good.policy --claims off.json":            {1, "denied: no permit rule fired\n", ""},
 		"eval good.policy --claims debug.json":          {1, "denied by line 4: ", ""},
-		"eval good.policy --claims bad.json":            {2, "", `bad.json: parse claims: claim "secureBoot" has the unknown member "vaule"`},
+		"eval good.policy --claims bad.json":            {2, "", `bad.json: parse claims: claim "secureBoot": unknown member "vaule"`},
 		"eval good.policy":                              {2, "", "--claims"},
 		"eval syntax.policy --claims on.json":           {2, "", "syntax.policy:3:8: "},
 		"eval syntax.policy --claims on.json --lenient": {1, "denied", ""},
