@@ -99,7 +99,7 @@ func Appraise(e *Evidence, o Options) *Appraisal {
 	}
 	a := &Appraisal{Result: evidence.NewResult(evidence.TypeTPM, nil), Verified: v}
 	a.Evidence = v.summary()
-	a.Claims = v.Claims()
+	a.Claims = v.Facts()
 	a.NotChecked = append(a.NotChecked, v.notChecked...)
 	if o.Policy == nil {
 		a.judgeStrictly()

@@ -87,14 +87,13 @@ func (p *parser) quotes() {
 }
 
 func (p *parser) quote(name string, v evidence.JSON) error {
-	var q quote
-	var sig []byte
+	var q Quote
 	err := v.Object(func(member string, v evidence.JSON) (err error) {
 		switch member {
 		case "attest":
-			q.raw, err = v.Base64(tpm2.MaxAttest)
+			q.Attest, err = v.Base64(tpm2.MaxAttest)
 		case "signature":
-			sig, err = v.Base64(maxSignature)
+			q.Signature, err = v.Base64(maxSignature)
 		default:
 			return fmt.Errorf("unknown member %.40q", member)
 		}
@@ -103,21 +102,27 @@ func (p *parser) quote(name string, v evidence.JSON) error {
 		}
 		return nil
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		p.add(name, q)
 	}
-	if q.attest, err = tpm2.ParseAttest(q.raw); err != nil {
+	return err
+}
+
+// add decodes the structures of a quote.
+func (p *parser) add(name string, in Quote) {
+	q := quote{raw: in.Attest}
+	var err error
+	if q.attest, err = tpm2.ParseAttest(in.Attest); err != nil {
 		code := codeQuoteMalformed
 		if errors.Is(err, tpm2.ErrMagic) {
 			code = codeMagic
 		}
 		p.refuse(code, name, "%v", err)
 	}
-	if q.sig, err = tpm2.ParseSignature(sig); err != nil {
+	if q.sig, err = tpm2.ParseSignature(in.Signature); err != nil {
 		p.refuse(codeQuoteMalformed, name, "%v", err)
 	}
 	p.out.quotes = append(p.out.quotes, q)
-	return nil
 }
 
 func (p *parser) pcrs() {

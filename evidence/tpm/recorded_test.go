@@ -308,8 +308,8 @@ func TestVerifiedSaysWhatWasProven(t *testing.T) {
 	if got := v.PCRs(tpm2.AlgSHA384); got != nil {
 		t.Errorf("PCRs of a bank that was not quoted = %x", got)
 	}
-	v.Claims()["secureBoot"] = evidence.Claim{}
-	if !v.Claims()["secureBoot"].Value.IsTrue() {
+	v.Facts()["secureBoot"] = evidence.Claim{}
+	if !v.Facts()["secureBoot"].Value.IsTrue() {
 		t.Error("a caller changed the claims")
 	}
 	byName := map[string]string{}
@@ -336,7 +336,7 @@ func TestVerifiedSaysWhatWasProven(t *testing.T) {
 		t.Error("aikPubHash is missing")
 	}
 	var none *tpm.Verified
-	if len(none.Claims()) != 0 || none.PolicyClaims(nil) != nil || len(new(tpm.Verified).Claims()) != 0 {
+	if len(none.Facts()) != 0 || none.PolicyClaims(nil) != nil || len(new(tpm.Verified).Facts()) != 0 {
 		t.Error("nothing verified has claims")
 	}
 }

@@ -356,8 +356,9 @@ func (c *check) imaList() {
 	c.out.ima = confirmed
 }
 
-// Claims are what the evidence proves about the boot; the caller may change the copy.
-func (v *Verified) Claims() evidence.Claims {
+// Facts are what the evidence proves about the boot, each with the registers that
+// prove it; the caller may change the copy.
+func (v *Verified) Facts() evidence.Claims {
 	if v == nil || v.boot == nil {
 		return evidence.Claims{}
 	}
