@@ -1,0 +1,192 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/assay-project/assay/evidence/evidencetest"
+	"github.com/assay-project/assay/internal/access"
+	"github.com/assay-project/assay/internal/attest"
+)
+
+// recordedChallenges lets recorded evidence answer: the nonce is that of the
+// recording, the id new each time. Only a benchmark may do this.
+type recordedChallenges struct {
+	nonce []byte
+	until time.Time
+}
+
+func (r recordedChallenges) Issue(context.Context, attest.Purpose) (attest.Challenge, error) {
+	return attest.Challenge{Challenge: "recorded", Nonce: r.nonce, Expires: r.until}, nil
+}
+
+func (r recordedChallenges) Open(context.Context, string, attest.Purpose) (attest.Opened, error) {
+	id := make([]byte, 16)
+	_, err := rand.Read(id)
+	return attest.Opened{ID: id, Nonce: r.nonce, Expires: r.until}, err
+}
+
+// A load is what the client process of the benchmark is told.
+type load struct {
+	URL, Token string
+	CA         []byte
+	Body       []byte
+	Requests   int
+	Clients    int
+}
+
+const loadEnv = "ASSAY_TEST_LOAD"
+
+// childMain is the client process of BenchmarkAttestHTTPS; it reports whether
+// this process is one. In a process of its own it does not count as the server's
+// work.
+func childMain() bool {
+	if os.Getenv(loadEnv) == "" {
+		return false
+	}
+	var l load
+	if err := json.NewDecoder(os.Stdin).Decode(&l); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	if err := l.run(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	return true
+}
+
+// run sends the requests over TLS connections that are kept.
+func (l load) run() error {
+	pool := x509.NewCertPool()
+	cert, err := x509.ParseCertificate(l.CA)
+	if err != nil {
+		return err
+	}
+	pool.AddCert(cert)
+	client := &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}, MaxIdleConnsPerHost: l.Clients,
+	}}
+	var left atomic.Int64
+	left.Store(int64(l.Requests))
+	errs := make(chan error, l.Clients)
+	var wg sync.WaitGroup
+	for range l.Clients {
+		wg.Go(func() {
+			for left.Add(-1) >= 0 {
+				if err := l.one(client); err != nil {
+					errs <- err
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	select {
+	case err := <-errs:
+		return err
+	default:
+		return nil
+	}
+}
+
+func (l load) one(client *http.Client) error {
+	req, err := http.NewRequest("POST", l.URL+"/v1/attest", bytes.NewReader(l.Body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+l.Token)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != 200 || !bytes.Contains(text, []byte(`"verdict":"trusted"`)) {
+		return fmt.Errorf("%s: %.300s", resp.Status, text)
+	}
+	return nil
+}
+
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	must(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkAttestHTTPS is a whole appraisal as a client sees it: TLS, a quote with
+// its event log, the policy, an ES256 token, and the decision durable in SQLite
+// (synchronous=FULL, grouped commits) before the answer. appraisals/core-s counts
+// the CPU time of the serving process alone.
+func BenchmarkAttestHTTPS(b *testing.B) {
+	for _, scenario := range []string{"good-uki", "good-shim-grub"} {
+		b.Run(scenario, func(b *testing.B) { benchmarkAttest(b, scenario) })
+	}
+}
+
+func benchmarkAttest(b *testing.B, scenario string) {
+	parts := evidencetest.Recorded(b, scenario, "rsa")
+	f := newFixture(b, func(c *Config) {
+		from, err := seed()
+		must(b, err)
+		keys, err := attest.NewKeys(attest.KeysConfig{Issuer: "https://assay.test", Provider: from.provider, Now: c.Now, Rand: rand.Reader})
+		must(b, err)
+		c.Service, err = attest.New(b.Context(), attest.Config{
+			Store: c.Principals.(*countingStore), Kinds: []attest.Kind{attest.TPM{}}, Keys: keys, Now: c.Now, Rand: rand.Reader,
+			Challenges: recordedChallenges{parts.Nonce, noon().Add(time.Hour)},
+		})
+		must(b, err)
+		c.Limits = Limits{Rate: 1e9, Burst: 1e9}
+	})
+	if got := f.as(access.Operator, "POST", "/v1/attesters", map[string]any{"machine": "m", "akPublic": parts.AKPublic}); got.status != 201 {
+		b.Fatalf("%s", got.body)
+	}
+	parts.Nonce = nil // a hint, which a client does not send
+	l := load{URL: f.server.URL, Token: f.tokens[access.Attester], CA: f.server.Certificate().Raw, Clients: 16}
+	l.Body = fmt.Appendf(nil, `{"challenge":%q,"evidence":%s}`, base64.RawURLEncoding.EncodeToString(make([]byte, 73)), parts.JSON(b))
+	l.Requests = 64
+	runLoad(b, l) // connections, caches
+	l.Requests = b.N
+	cpu := cpuTime(b)
+	b.ResetTimer()
+	runLoad(b, l)
+	b.StopTimer()
+	used := cpuTime(b) - cpu
+	b.ReportMetric(float64(b.N)/used.Seconds(), "appraisals/core-s")
+	b.ReportMetric(float64(used.Microseconds())/float64(b.N), "cpu-µs/op")
+	b.ReportMetric(float64(len(l.Body)), "body-bytes")
+}
+
+func runLoad(b *testing.B, l load) {
+	b.Helper()
+	text, err := json.Marshal(l)
+	must(b, err)
+	cmd := exec.CommandContext(b.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), loadEnv+"="+strconv.Itoa(l.Requests))
+	cmd.Stdin = bytes.NewReader(text)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		b.Fatalf("client: %v\n%s", err, out)
+	}
+}

@@ -1,3 +1,0 @@
-package httpapi
-
-func childMain() bool { return false }
