@@ -226,7 +226,7 @@ func (s *Store) commitOnce(group []*pending) ([]error, error) {
 	ctx, cancel := s.commitContext()
 	defer cancel()
 	var errs []error
-	err := s.write.transact(ctx, nil, func(t *txn) error {
+	err := s.write.transact(ctx, serialised(), func(t *txn) error {
 		st, err := t.lock(ctx)
 		if err != nil {
 			return err

@@ -66,7 +66,7 @@ func migrate(ctx context.Context, db *sql.DB, d Dialect, files fs.FS) error {
 	if err != nil {
 		return err
 	}
-	tx, err := db.BeginTx(ctx, nil)
+	tx, err := db.BeginTx(ctx, serialised())
 	if err != nil {
 		return fmt.Errorf("begin migration: %w", err)
 	}

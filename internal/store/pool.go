@@ -82,6 +82,10 @@ func (p *pool) snapshot(ctx context.Context, fn func(*txn) error) error {
 	return p.transact(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}, fn)
 }
 
+// serialised is how writes run: each statement sees what was committed when the
+// state lock was won, whatever the server's default is. SQLite knows one way only.
+func serialised() *sql.TxOptions { return &sql.TxOptions{Isolation: sql.LevelReadCommitted} }
+
 // transact runs fn in a transaction and commits it when fn returns nil.
 func (p *pool) transact(ctx context.Context, opts *sql.TxOptions, fn func(*txn) error) error {
 	tx, err := p.db.BeginTx(ctx, opts)

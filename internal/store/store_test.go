@@ -428,3 +428,30 @@ func TestDialects(t *testing.T) {
 		t.Errorf("schema: %q", got)
 	}
 }
+
+func TestAGroupKnowsWhatItAccepted(t *testing.T) {
+	attester := func(d attest.Decision, revision uint64, clock uint64) attest.Decision {
+		d.Attester = &attest.Attester{AKName: "ak", Revision: revision, Last: &attest.Counters{Clock: clock}}
+		return d
+	}
+	b := newBatch(state{generation: 1}, nil)
+	b.attesters["ak"] = &revision{number: 4}
+	b.accept(&pending{decision: attester(decision(1, ""), 4, 10)})
+	sameChallenge, sameID := decision(2, ""), decision(1, "")
+	sameChallenge.Challenge, sameID.Challenge = decision(1, "").Challenge, nil
+	for what, tc := range map[string]struct {
+		d    attest.Decision
+		want error
+	}{
+		"another":            {decision(2, ""), nil},
+		"same challenge":     {sameChallenge, attest.ErrChallengeUsed},
+		"same appraisal":     {sameID, attest.ErrExists},
+		"revision before":    {attester(decision(3, ""), 4, 11), attest.ErrStale},
+		"revision now":       {attester(decision(3, ""), 5, 11), nil},
+		"revision not there": {attester(decision(3, ""), 6, 11), attest.ErrStale},
+	} {
+		if err := b.judge(&pending{decision: tc.d}); !errors.Is(err, tc.want) {
+			t.Errorf("%s: %v, want %v", what, err, tc.want)
+		}
+	}
+}

@@ -32,7 +32,7 @@ func (s *Store) changeIn(ctx context.Context, e *audit.Entry, g effect, fn func(
 	if s.closed {
 		return ErrClosed
 	}
-	return s.write.transact(ctx, nil, func(t *txn) error {
+	return s.write.transact(ctx, serialised(), func(t *txn) error {
 		st, err := t.lock(ctx)
 		if err != nil {
 			return err
