@@ -128,11 +128,12 @@ func (k *judge) variable(j *judged) {
 	}
 }
 
-// authority judges what verified an image. Early shims left the last byte of the
-// certificate out of the digest (their length of the structure was one short).
+// authority judges what verified an image. Early shims left the last byte of what
+// they logged out of the digest (their length of the structure was one short),
+// for their own variables and for db alike: GCE's COS 85 has such a log.
 func (k *judge) authority(j *judged) {
 	k.whole(j, true)
-	if n := len(j.Data); j.cover == coverLie && n > 1 && bytes.HasPrefix(j.Data, uefi.ShimLock[:]) {
+	if n := len(j.Data); j.cover == coverLie && n > 1 {
 		k.part(j, j.Data[:n-1])
 	}
 }
