@@ -2,9 +2,12 @@ package peers
 
 import (
 	"crypto"
+	"encoding/hex"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -14,6 +17,9 @@ import (
 	"github.com/google/go-tpm-tools/server"
 	legacy "github.com/google/go-tpm/legacy/tpm2"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/evidence/tpm"
 )
 
 // cosNonce is the qualifying data of the recorded quotes.
@@ -48,8 +54,71 @@ func recorded(b *testing.B) (raw []byte, att *pb.Attestation, quote *tpmpb.Quote
 
 func BenchmarkVerifyQuoteAndLog(b *testing.B) {
 	raw, att, quote := recorded(b)
+	b.Run("assay", func(b *testing.B) { benchAssay(b, bundleOf(b, att, quote)) })
+	b.Run("assay-parsed", func(b *testing.B) { benchAssayParsed(b, bundleOf(b, att, quote)) })
 	b.Run("go-attestation", func(b *testing.B) { benchGoAttestation(b, att, quote) })
 	b.Run("go-tpm-tools", func(b *testing.B) { benchGoTPMTools(b, raw) })
+}
+
+// bundleOf is the recorded evidence as a bundle.
+func bundleOf(b *testing.B, att *pb.Attestation, quote *tpmpb.Quote) []byte {
+	b.Helper()
+	pcrs := map[string]string{}
+	for i, v := range quote.GetPcrs().GetPcrs() {
+		pcrs[strconv.Itoa(int(i))] = hex.EncodeToString(v)
+	}
+	text, err := json.Marshal(map[string]any{
+		"type": "tpm", "quotes": []map[string][]byte{{"attest": quote.GetQuote(), "signature": quote.GetRawSig()}},
+		"pcrs": map[string]any{"sha256": pcrs}, "akPublic": att.GetAkPub(), "eventLog": att.GetEventLog(),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return text
+}
+
+func expectation(b *testing.B, bundle []byte) tpm.Options {
+	b.Helper()
+	var members struct {
+		AKPublic []byte `json:"akPublic"`
+	}
+	if err := json.Unmarshal(bundle, &members); err != nil {
+		b.Fatal(err)
+	}
+	key, err := tpm.ParseKey(members.AKPublic)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return tpm.Options{Expect: tpm.Expect{Nonce: cosNonce, Keys: []*tpm.Key{key}}}
+}
+
+// benchAssay is the whole appraisal from the text of the bundle: JSON, quote,
+// log, claims, the strict default.
+func benchAssay(b *testing.B, bundle []byte) {
+	o := expectation(b, bundle)
+	for b.Loop() {
+		if a := tpm.AppraiseBundle(bundle, o); a.Verdict != evidence.Trusted {
+			b.Fatalf("%v", a.Reasons)
+		}
+	}
+}
+
+// benchAssayParsed is the same from evidence in memory, as the peers get it.
+func benchAssayParsed(b *testing.B, bundle []byte) {
+	o := expectation(b, bundle)
+	parsed, err := evidence.ParseBundle(bundle)
+	if err != nil {
+		b.Fatal(err)
+	}
+	e, err := tpm.Parse(parsed)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if a := tpm.Appraise(e, o); a.Verdict != evidence.Trusted {
+			b.Fatalf("%v", a.Reasons)
+		}
+	}
 }
 
 func benchGoAttestation(b *testing.B, att *pb.Attestation, quote *tpmpb.Quote) {
