@@ -38,9 +38,6 @@ func ParseClaims(text string) ([]Claim, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse claims: %w", err)
 	}
-	if len(r.out) > maxClaims {
-		return nil, fmt.Errorf("parse claims: %d claims, more than %d: %w", len(r.out), maxClaims, ErrLimit)
-	}
 	return r.out, nil
 }
 
@@ -94,6 +91,9 @@ func (r *claimReader) claim(claimType string, o object) error {
 	}
 	if m.valueType != "" && m.valueType != m.Value.kind.String() {
 		return fmt.Errorf("claim %q has the value type %s, but its value is %s", claimType, m.valueType, m.Value.kind)
+	}
+	if len(r.out) == maxClaims {
+		return fmt.Errorf("more than %d claims: %w", maxClaims, ErrLimit)
 	}
 	r.out = append(r.out, m.Claim)
 	return nil

@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -46,6 +47,14 @@ func TestClaimsThatAreNoneAreRefused(t *testing.T) {
 	} {
 		if got, err := policy.ParseClaims(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("ParseClaims(%s) = %v, %v; want an error with %q", text, got, err, want)
+		}
+	}
+}
+
+func TestMoreClaimsThanTheLimitAreRefused(t *testing.T) {
+	for n, want := range map[int]error{4096: nil, 4097: policy.ErrLimit} {
+		if _, err := policy.ParseClaims(`{"a":` + numbers(n) + `}`); !errors.Is(err, want) {
+			t.Errorf("ParseClaims(%d claims) = %v, want %v", n, err, want)
 		}
 	}
 }

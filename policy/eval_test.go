@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -396,4 +397,19 @@ func TestTwentyRulesTakeFewAllocations(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { _, _ = p.Evaluate(claims) }); n > 16 {
 		t.Errorf("Evaluate allocates %v times, want at most 16", n)
 	}
+}
+
+func TestAPolicyMayBeUsedConcurrently(t *testing.T) {
+	p := parse(t, azure(t)["doc.policy-version-1-2.rule.02.rules"])
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			r, err := p.Evaluate(facts("events", `{"Events":[]}`))
+			if err != nil || words(r) != "codeIntegrityEnabled=false" {
+				t.Errorf("Evaluate = %s, %v", words(r), err)
+			}
+			p.Lint(nil)
+		})
+	}
+	wg.Wait()
 }

@@ -14,7 +14,7 @@ const (
 	tokString
 	tokInt
 	tokVersion // 1.2
-	tokPunct   // one of the signs in punctuation
+	tokPunct   // a sign
 )
 
 // A token is a piece of the text; text aliases the source.
@@ -54,12 +54,6 @@ type comment struct {
 	spaced bool // an empty line stands before it
 }
 
-// punctuation is tried in order, so longer signs come first.
-var punctuation = [...]string{
-	"=>", "==", "!=", "<=", ">=", "&&",
-	"=", "<", ">", "!", "{", "}", "[", "]", "(", ")", ",", ";", ":", ".",
-}
-
 // A lexer cuts text into tokens.
 type lexer struct {
 	src      string
@@ -75,12 +69,12 @@ type lexer struct {
 
 // lex returns the tokens of src, ended by one tokEOF, and its comments.
 func lex(src string) ([]token, []comment, error) {
-	l := &lexer{src: src, line: 1, newlines: 1}
+	l := &lexer{src: src, line: 1, newlines: 1, tokens: make([]token, 0, min(len(src)/8+8, maxTokens+1))}
 	for {
 		l.skipSpace()
 		start := l.off
-		if len(l.tokens) > maxTokens {
-			return nil, nil, &SyntaxError{Pos: l.pos(), Message: fmt.Sprintf("the policy has more than %d words and signs", maxTokens), err: ErrLimit}
+		if len(l.tokens)+len(l.comments) > maxTokens {
+			return nil, nil, &SyntaxError{Pos: l.pos(), Message: fmt.Sprintf("the policy has more than %d words, signs and comments", maxTokens), err: ErrLimit}
 		}
 		tok := token{off: start, pos: l.pos(), spaced: l.newlines > 1 && len(l.tokens)+len(l.comments) > 0}
 		switch {
@@ -182,14 +176,28 @@ func (l *lexer) str(at Pos) error {
 	return &SyntaxError{Pos: at, Message: "the string does not end", Expected: `a closing "`, Example: `value=="text"`}
 }
 
+// sign reads one of => == != <= >= && = < > ! { } [ ] ( ) , ; : and the dot.
 func (l *lexer) sign() bool {
-	for _, p := range punctuation {
-		if strings.HasPrefix(l.src[l.off:], p) {
-			l.off += len(p)
-			return true
-		}
+	second := byte(0)
+	if l.off+1 < len(l.src) {
+		second = l.src[l.off+1]
 	}
-	return false
+	switch c := l.src[l.off]; c {
+	case '=', '!', '<', '>':
+		if second == '=' || c == '=' && second == '>' {
+			l.off++
+		}
+	case '&':
+		if second != '&' {
+			return false
+		}
+		l.off++
+	case '{', '}', '[', ']', '(', ')', ',', ';', ':', '.':
+	default:
+		return false
+	}
+	l.off++
+	return true
 }
 
 func (l *lexer) foreign(at Pos) error {

@@ -5,7 +5,7 @@ package policy
 // stall a service: what exceeds one is refused, never cut.
 const (
 	maxSource     = 256 << 10 // bytes of policy text
-	maxTokens     = 40_000    // words and signs
+	maxTokens     = 30_000    // words, signs and comments
 	maxRules      = 1000      // in all sections together
 	maxConditions = 32        // in one rule
 	maxTests      = 16        // in one condition
@@ -19,6 +19,7 @@ const (
 	maxSteps      = 1 << 18   // claims compared and functions called in one evaluation
 
 	maxQuery       = 8 << 10  // bytes of one JMESPath query
+	maxQueryText   = 64 << 10 // bytes of all different queries in a policy
 	maxQueryDepth  = 512      // levels of its tree
 	maxQuerySteps  = 4 << 20  // nodes visited by all queries of one evaluation
 	maxQueryBytes  = 16 << 20 // JSON read and made by all queries of one evaluation

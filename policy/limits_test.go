@@ -26,6 +26,7 @@ func TestTextBeyondALimitIsRefused(t *testing.T) {
 		"nesting":    in(`=> add(type="a", value=` + strings.Repeat("NegateBool(", 17) + "true" + strings.Repeat(")", 17) + `);`),
 		"string":     in(`[type=="` + strings.Repeat("a", 65<<10) + `"] => permit();`),
 		"query":      in(`=> add(type="a", value=JmesPath("{}", "` + strings.Repeat("a", 9<<10) + `"));`),
+		"queries":    in(distinctQueries(10)),
 		"brackets":   in(`=> add(type="a", value=JmesPath("{}", "` + strings.Repeat("(", 600) + "a" + strings.Repeat(")", 600) + `"));`),
 		"signs":      in(`=> add(type="a", value=JmesPath("{}", "` + strings.Repeat("!", 600) + `a"));`),
 		"dots":       in(`=> add(type="a", value=JmesPath("{}", "a` + strings.Repeat(".a", 600) + `"));`),
@@ -34,6 +35,15 @@ func TestTextBeyondALimitIsRefused(t *testing.T) {
 			t.Errorf("%s: Parse = %v, want ErrLimit", name, err)
 		}
 	}
+}
+
+// distinctQueries makes n rules with a long query each.
+func distinctQueries(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `=> add(type="a", value=JmesPath("{}", "a%d%s"));`, i, strings.Repeat("a", 8000))
+	}
+	return b.String()
 }
 
 // many makes n claims of one type with distinct values.

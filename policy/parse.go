@@ -40,6 +40,9 @@ type parser struct {
 	warnings []Warning
 	conds    []condition // of the rule that is being read
 	depth    int         // of calls
+	// queries are the compiled literal queries by their text.
+	queries    map[string]*query
+	queryBytes int
 }
 
 // Parse compiles the text of a policy. Its error is a [*SyntaxError], or wraps
@@ -48,7 +51,7 @@ func Parse(src string, mode Mode) (*Policy, error) {
 	if len(src) > maxSource {
 		return nil, fmt.Errorf("parse policy: %d bytes, more than %d: %w", len(src), maxSource, ErrLimit)
 	}
-	p := &parser{src: src, mode: mode, keys: map[string]int32{}}
+	p := &parser{src: src, mode: mode, keys: map[string]int32{}, queries: map[string]*query{}}
 	if mode == Lenient {
 		if rest, found := strings.CutPrefix(src, "\uFEFF"); found {
 			p.src = rest

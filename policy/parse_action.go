@@ -233,11 +233,11 @@ func (p *parser) call(name token, e *expr) error {
 	if err := p.sign(")", info.example); err != nil {
 		return err
 	}
-	return e.checkCall()
+	return p.checkCall(e)
 }
 
 // checkCall refuses arguments that can only fail when the rule runs.
-func (e *expr) checkCall() error {
+func (p *parser) checkCall(e *expr) error {
 	for i := range e.args {
 		arg := &e.args[i]
 		want := e.fn.wants(i)
@@ -248,12 +248,27 @@ func (e *expr) checkCall() error {
 	if e.fn != fnJmesPath || e.args[1].kind != exprLiteral {
 		return nil
 	}
-	q, err := compileQuery(e.args[1].lit.text)
+	q, err := p.compile(e.args[1].lit.text)
 	if err != nil {
 		return &SyntaxError{Pos: e.args[1].pos, Message: err.Error(), Expected: "a JMESPath query", Example: functions[fnJmesPath].example, err: err}
 	}
 	e.query = q
 	return nil
+}
+
+// compile compiles each query text once, and bounds what all cost together.
+func (p *parser) compile(text string) (*query, error) {
+	if q, known := p.queries[text]; known {
+		return q, nil
+	}
+	if p.queryBytes += len(text); p.queryBytes > maxQueryText {
+		return nil, fmt.Errorf("all queries together have more than %d bytes: %w", maxQueryText, ErrLimit)
+	}
+	q, err := compileQuery(text)
+	if err == nil {
+		p.queries[text] = q
+	}
+	return q, err
 }
 
 // wants is the type that argument i has to have, None when several will do.
