@@ -164,7 +164,8 @@ func (a *Appraisal) compare(o Options, boot baseline.Boot) {
 }
 
 func (a *Appraisal) judgeByPolicy(p *policy.Policy) {
-	r, err := p.Evaluate(a.Verified.PolicyClaims(p))
+	claims := a.Verified.PolicyClaims(p)
+	r, err := p.Evaluate(claims)
 	if err != nil {
 		a.refuse(evidence.Refuse(codePolicyFailed, "the policy could not be evaluated: %v", err).About("policy"))
 		return
@@ -179,7 +180,7 @@ func (a *Appraisal) judgeByPolicy(p *policy.Policy) {
 	}
 	by := r.DecidedBy()
 	if by.Line == 0 {
-		a.refuse(evidence.Refuse(codePolicyDenied, "no permit rule of the policy applies").About("policy"))
+		a.refuse(evidence.Refuse(codePolicyDenied, "%s", denial(p, claims)).About("policy"))
 		return
 	}
 	a.refuse(evidence.Refuse(codePolicyDenied, "%s", fmt.Sprintf("the rule at line %d denies: %s", by.Line, by.Rule)).About("policy"))

@@ -71,7 +71,7 @@ func (c *prepared) policyNamed(name string) (*policy.Policy, PolicyVersion, bool
 		return p, c.Policies[name], true
 	}
 	if name == DefaultPolicy {
-		return c.builtin, builtinPolicy(), true
+		return c.builtin, c.builtinVersion, true
 	}
 	return nil, PolicyVersion{}, false
 }

@@ -2,8 +2,6 @@ package attest
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/assay-project/assay/policy"
+	"github.com/assay-project/assay/token"
 )
 
 // DefaultPolicy is the name that a request gets which names no policy.
@@ -60,9 +59,8 @@ func (s *Service) PutPolicy(ctx context.Context, actor string, c PolicyChange) (
 
 // putRevision stores text that has been checked as the revision after c.Replaces.
 func (s *Service) putRevision(ctx context.Context, actor, action string, c PolicyChange) (PolicyVersion, error) {
-	digest := sha256.Sum256([]byte(c.Text))
 	v := PolicyVersion{
-		Name: c.Name, Version: c.Replaces + 1, Text: c.Text, Digest: hex.EncodeToString(digest[:]),
+		Name: c.Name, Version: c.Replaces + 1, Text: c.Text, Digest: token.PolicyDigest(c.Text),
 		Author: actor, Time: s.now().UTC(), Comment: c.Comment,
 	}
 	e := s.entry(actor, action, c.Name, "done")
@@ -111,7 +109,7 @@ func (s *Service) Policies(ctx context.Context) ([]PolicyVersion, error) {
 		byName = map[string]PolicyVersion{}
 	}
 	if _, ok := byName[DefaultPolicy]; !ok {
-		byName[DefaultPolicy] = builtinPolicy()
+		byName[DefaultPolicy] = s.configuration().builtinVersion
 	}
 	var out []PolicyVersion
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
@@ -124,7 +122,7 @@ func (s *Service) Policies(ctx context.Context) ([]PolicyVersion, error) {
 func (s *Service) PolicyHistory(ctx context.Context, name string) ([]PolicyVersion, error) {
 	h, err := s.store.PolicyHistory(ctx, name)
 	if errors.Is(err, ErrNotFound) && name == DefaultPolicy {
-		return []PolicyVersion{builtinPolicy()}, nil
+		return []PolicyVersion{s.configuration().builtinVersion}, nil
 	}
 	return h, err
 }

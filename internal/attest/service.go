@@ -48,6 +48,7 @@ type prepared struct {
 	Configuration
 	policies         map[string]*policy.Policy
 	builtin          *policy.Policy
+	builtinVersion   PolicyVersion
 	baselines        map[string]*baseline.Baseline
 	akRoots, ekRoots *x509.CertPool
 }
@@ -61,8 +62,8 @@ func (p *prepared) baseline(name string) (*baseline.Baseline, bool) {
 func prepare(c Configuration) (*prepared, error) {
 	p := &prepared{Configuration: c, policies: map[string]*policy.Policy{}, baselines: map[string]*baseline.Baseline{}}
 	var err error
-	if p.builtin, err = policy.Parse(builtinText, policy.Strict); err != nil {
-		return nil, fmt.Errorf("built-in policy: %w", err)
+	if p.builtin, p.builtinVersion, err = builtinPolicy(); err != nil {
+		return nil, err
 	}
 	for name, v := range c.Policies {
 		if p.policies[name], err = policy.Parse(v.Text, policy.Lenient); err != nil {

@@ -351,6 +351,7 @@ func TestA15APassHidesNoRefusal(t *testing.T) {
 	f := newFixture(t, true)
 	good := read(t, "good.json")
 	refused := f.attest(good) // not registered yet
+	f.clock.advance(time.Second)
 	f.register("web-1", good, "")
 	trusted := f.attest(good)
 	list, err := f.Appraisals(context.Background(), attest.AppraisalFilter{Attester: trusted.Attester})
