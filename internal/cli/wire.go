@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/assay-project/assay/internal/access"
 	"github.com/assay-project/assay/internal/attest"
 	"github.com/assay-project/assay/internal/httpapi"
 	"github.com/assay-project/assay/internal/keyprovider"
@@ -80,8 +81,12 @@ func (w *wired) serve(ctx context.Context, env *Env, c wiring) error {
 	if err := w.Service.MaintainKeys(ctx); err != nil {
 		return fmt.Errorf("make keys: %w", err)
 	}
+	var principals access.Store = w.Store
+	if c.Database == "" { // SQLite in a locked folder: nobody else writes
+		principals = httpapi.CachePrincipals(w.Store)
+	}
 	w.API, err = httpapi.New(httpapi.Config{
-		Service: w.Service, Principals: w.Store, Audit: w.Store, Now: env.Now, Rand: env.Rand, Log: c.Log,
+		Service: w.Service, Principals: principals, Audit: w.Store, Now: env.Now, Rand: env.Rand, Log: c.Log,
 		OpenAttestation: c.OpenAttestation, Limits: c.Limits, Metrics: w.Metrics,
 	})
 	return err

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -158,7 +159,9 @@ func benchmarkAttest(b *testing.B, scenario string) {
 		})
 		must(b, err)
 		c.Limits = Limits{Rate: 1e9, Burst: 1e9}
+		c.Principals = CachePrincipals(c.Principals) // as assay serve does with SQLite
 	})
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as assay serve does
 	if got := f.as(access.Operator, "POST", "/v1/attesters", map[string]any{"machine": "m", "akPublic": parts.AKPublic}); got.status != 201 {
 		b.Fatalf("%s", got.body)
 	}
