@@ -340,3 +340,30 @@ func TestVerifiedSaysWhatWasProven(t *testing.T) {
 		t.Error("nothing verified has claims")
 	}
 }
+
+func TestBaselinesAreComparedInTheirBank(t *testing.T) {
+	p := evidencetest.Recorded(t, "good-uki", "ecc", "sha256", "sha384")
+	o := registered(t, p)
+	o.Baseline = baselineOf(t, evidencetest.Recorded(t, "good-uki", "ecc", "sha384"))
+	if a := trusts(t, p.JSON(t), o); a.Evidence.Bank != "sha384" {
+		t.Errorf("bank = %s, want sha384", a.Evidence.Bank)
+	}
+	only := evidencetest.Recorded(t, "good-uki", "ecc", "sha256")
+	refuses(t, only.JSON(t), o, "quote.pcr-selection")
+	o.Bank = tpm2.AlgSHA256
+	refuses(t, p.JSON(t), o, "baseline.bank")
+	// A profile that judges PCR 8 needs it quoted.
+	m := evidencetest.NewTPM(t, evidencetest.P256, evidencetest.Recorded(t, "good-uki", "ecc"))
+	o = trusting(t, m)
+	o.Baseline = baselineOf(t, evidencetest.Recorded(t, "good-uki", "ecc"))
+	few := m.Bundle(nonce, m.Sign(m.Attest(nonce, sha256PCRs(0, 1, 2, 3, 4, 5, 6, 7))))
+	few.IMALog = nil
+	refuses(t, few.JSON(t), o, "baseline.not-quoted")
+	// A baseline without PCR 8 cannot judge it.
+	e, err := tpm.BaselineOf(parse(t, few), baseline.Shape{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Baseline = e
+	refuses(t, m.Bundle(nonce).JSON(t), o, "baseline.incomplete")
+}

@@ -302,7 +302,7 @@ func TestWeakKeysAreRefused(t *testing.T) {
 	for name, change := range map[string]func() tpm2.Public{
 		"RSA-1024": func() tpm2.Public {
 			p := good
-			p.Parameters.RSA.KeyBits, p.Unique.RSA = 1024, p.Unique.RSA[:128]
+			p.Parameters.RSA.KeyBits, p.Unique.RSA = 1024, append(bytes.Clone(p.Unique.RSA[:127]), 1) // odd, so that only its size is wrong
 			return p
 		},
 		"exponent 3":                  func() tpm2.Public { p := good; p.Parameters.RSA.Exponent = 3; return p },
