@@ -37,7 +37,7 @@ lint: ## formatting, vet, fix, staticcheck, import order, generated documents
 	@out=$$($(GO) fix -diff ./... 2>&1); test -z "$$out" || { echo "go fix would change:"; echo "$$out"; exit 1; }
 	$(TOOL) staticcheck ./...
 	$(GO) test -count=1 ./internal/arch
-	@$(GO) mod tidy -diff
+	$(GO) mod verify
 
 bench: ## measure the table of docs/benchmarks.md, peers beside us
 	sh tools/bench.sh
