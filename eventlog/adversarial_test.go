@@ -3,6 +3,7 @@ package eventlog
 import (
 	"encoding/hex"
 	"errors"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -130,5 +131,25 @@ func TestImageAfterExitBootServicesIsNoBootApplication(t *testing.T) {
 	}
 	if hex.EncodeToString(b.Early()[4]) != hex.EncodeToString(good.Early()[4]) {
 		t.Error("early value of PCR 4 differs")
+	}
+}
+
+// TestHostileLogsCostLittleMemory holds the bound of DESIGN §6; the time is held
+// by BenchmarkHostile.
+func TestHostileLogsCostLittleMemory(t *testing.T) {
+	for name, data := range hostileLogs() {
+		if len(data) > MaxSize {
+			t.Fatalf("%s has %d bytes: it would not even be parsed", name, len(data))
+		}
+		if _, err := Parse(data); err != nil {
+			t.Errorf("%s is refused at once: %v", name, err)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		analyseAll(data)
+		runtime.ReadMemStats(&after)
+		if used := after.TotalAlloc - before.TotalAlloc; used > 8*uint64(len(data)) {
+			t.Errorf("%s: %d bytes of input cost %d bytes of memory, more than 8 times as much", name, len(data), used)
+		}
 	}
 }

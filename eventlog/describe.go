@@ -86,7 +86,7 @@ func (d *describer) byType(j *judged) words {
 	case PlatformConfigFlags, EFIHandoffTables, EFIHandoffTables2, TableOfDevices, NonhostConfig, CompactHash:
 		return words{kind: KindConfig, name: configName(j), proven: whole}
 	default:
-		return words{kind: KindOther, detail: asciiText(j.Data), proven: whole}
+		return words{kind: KindOther, name: j.Type.String() + label(j.Data), proven: whole}
 	}
 }
 

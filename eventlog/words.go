@@ -105,13 +105,13 @@ func firmwareName(j *judged) string {
 		if len(data) == 16 {
 			return blobName(data)
 		}
-		return "firmware" + inBrackets(asciiText(data))
+		return "firmware" + label(data)
 	case CPUMicrocode:
 		return "processor microcode"
 	case EFIHCRTMEvent:
 		return "root of trust for measurement in hardware"
 	case SCRTMContents:
-		return "root of trust for measurement" + inBrackets(asciiText(data))
+		return "root of trust for measurement" + label(data)
 	}
 	return "firmware"
 }
@@ -127,16 +127,25 @@ func at(b []byte, i int) byte {
 	return 0
 }
 
+// label writes data in brackets when it is text, and nothing when it is not.
+func label(data []byte) string {
+	text := asciiText(data)
+	if strings.ContainsRune(text, unicode.ReplacementChar) {
+		return ""
+	}
+	return inBrackets(text)
+}
+
 func configName(j *judged) string {
 	switch j.Type {
 	case EFIHandoffTables, EFIHandoffTables2:
 		return "tables handed to the boot loader"
 	case PlatformConfigFlags:
-		return "platform configuration" + inBrackets(asciiText(j.Data))
+		return "platform configuration" + label(j.Data)
 	case CompactHash:
-		return "measured code" + inBrackets(asciiText(j.Data))
+		return "measured code" + label(j.Data)
 	default:
-		return "configuration" + inBrackets(asciiText(j.Data))
+		return "configuration" + label(j.Data)
 	}
 }
 
