@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -327,5 +328,32 @@ func TestEveryTestdataFolderSaysWhereItsFilesComeFrom(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// namedTest finds what SECURITY.md names in its table of threats.
+var namedTest = regexp.MustCompile("`(Test[A-Za-z0-9]+)`")
+
+func TestTheThreatModelNamesTestsThatExist(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "SECURITY.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := map[string]bool{}
+	for _, f := range goFiles(t) {
+		for _, d := range f.ast.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && f.test && fn.Recv == nil {
+				have[fn.Name.Name] = true
+			}
+		}
+	}
+	named := namedTest.FindAllStringSubmatch(string(text), -1)
+	if len(named) < 18 {
+		t.Errorf("SECURITY.md names %d tests, want one a row at least", len(named))
+	}
+	for _, m := range named {
+		if !have[m[1]] {
+			t.Errorf("SECURITY.md names %s, and there is no such test", m[1])
+		}
 	}
 }
