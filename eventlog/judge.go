@@ -74,22 +74,33 @@ func (k *judge) part(j *judged, covered []byte) bool {
 // and up, what boot loaders do).
 func (k *judge) judge(j *judged) {
 	switch {
-	case j.Type == Separator && (pcrs0to7|pcrs12to14)&(1<<j.PCR) != 0:
-		k.whole(j, true)
-	case j.Type == EFIAction, j.Type == Action:
+	case j.Type == Separator && (pcrs0to7|pcrs12to14)&(1<<j.PCR) != 0, j.Type == EFIAction, j.Type == Action:
 		k.whole(j, true)
 	case j.PCR == 7 && j.Type == EFIVariableDriverConfig:
 		k.variable(j)
 	case j.PCR == 7 && j.Type == EFIVariableAuthority:
 		k.authority(j)
-	case j.PCR == 8 && j.Type == IPL:
-		k.grub(j)
-	case j.PCR == 11 && j.Type == IPL:
-		k.section(j)
-	case j.PCR == 12 && j.Type == IPL:
-		k.whole(j, false)
-	case j.Type == EventTag && j.PCR >= 11 && j.PCR <= 14, j.Type == EventTag && j.PCR >= 19:
+	case j.Type == IPL:
+		k.ipl(j)
+	case j.Type == EventTag && tagRegisters&(1<<j.PCR) != 0:
 		k.whole(j, isSIPA(j.Data))
+	default:
+		j.lazy = true
+	}
+}
+
+// tagRegisters are those that Windows measures tagged events into.
+const tagRegisters = pcrs12to14 | 1<<11 | 0xF<<19
+
+// ipl judges what boot loaders measure.
+func (k *judge) ipl(j *judged) {
+	switch j.PCR {
+	case 8:
+		k.grub(j)
+	case 11:
+		k.section(j)
+	case 12:
+		k.whole(j, false)
 	default:
 		j.lazy = true
 	}
