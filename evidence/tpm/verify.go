@@ -354,6 +354,9 @@ func (c *check) imaList() {
 		return
 	}
 	c.out.ima = confirmed
+	if confirmed.Mode() == ima.ModePadded {
+		c.note("the IMA list beyond the strength of SHA-1: this kernel extends other banks with padded SHA-1 digests")
+	}
 }
 
 // Facts are what the evidence proves about the boot, each with the registers that
