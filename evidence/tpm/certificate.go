@@ -58,12 +58,14 @@ type certificateProfile struct {
 var (
 	// EK Credential Profile, 3.2.16: tcg-kp-EKCertificate.
 	ekProfile = certificateProfile{
-		"endorsement key", "ekCert", asn1.ObjectIdentifier{2, 23, 133, 8, 1},
+		"endorsement key", "ekCert",
+		asn1.ObjectIdentifier{2, 23, 133, 8, 1},
 		codeEKCert, codeEKCertForeign, codeEKCertTime, codeEKCertUsage, codeEKKey,
 	}
 	// TCG Credential Profiles for TPM 1.2, 3.5.6, kept by TPM 2.0 practice: tcg-kp-AIKCertificate.
 	akProfile = certificateProfile{
-		"attestation key", "akCert", asn1.ObjectIdentifier{2, 23, 133, 8, 3},
+		"attestation key", "akCert",
+		asn1.ObjectIdentifier{2, 23, 133, 8, 3},
 		codeAKCert, codeAKCertForeign, codeAKCertTime, codeAKCertUsage, codeAKKey,
 	}
 )

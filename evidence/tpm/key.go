@@ -5,11 +5,10 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
-
-	"crypto/x509"
 
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/tpm2"

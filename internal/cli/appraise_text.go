@@ -78,7 +78,10 @@ func (p *printer) summary(s *evidence.Summary) {
 	}
 	p.line("\nEvidence of type %s", s.Type)
 	for _, row := range [][2]string{
-		{"signature", s.Signature}, {"signed by", s.Attester}, {"trusted because", s.Proof}, {"PCR bank", s.Bank},
+		{"signature", s.Signature},
+		{"signed by", s.Attester},
+		{"trusted because", s.Proof},
+		{"PCR bank", s.Bank},
 		{"signed PCRs", strings.Trim(strings.Join(strings.Fields(fmt.Sprint(s.PCRs)), ", "), "[]")},
 	} {
 		if row[1] != "" {
