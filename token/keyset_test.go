@@ -44,8 +44,17 @@ func TestRotationOverlaps(t *testing.T) {
 		signs     string
 		published string
 	}{
-		{-1, "", "b a"}, {0, "a", "b a"}, {19.99, "a", "b a"}, {20, "b", "b a"}, {24, "b", "b a"},
-		{32.99, "b", "b a"}, {33, "b", "b"}, {43.99, "b", "b"}, {44, "", "b"}, {52.99, "", "b"}, {53, "", ""},
+		{-1, "", "b a"},
+		{0, "a", "b a"},
+		{19.99, "a", "b a"},
+		{20, "b", "b a"},
+		{24, "b", "b a"},
+		{32.99, "b", "b a"},
+		{33, "b", "b"},
+		{43.99, "b", "b"},
+		{44, "", "b"},
+		{52.99, "", "b"},
+		{53, "", ""},
 	} {
 		at := noon.Add(time.Duration(tc.hour * float64(time.Hour)))
 		key, err := set.Signing(ES256, at)
