@@ -52,7 +52,7 @@ func (w *wired) Close() error { return errors.Join(w.Store.Close(), w.Keys.Close
 // wire puts the service together. It is the one place that knows all parts.
 func wire(ctx context.Context, env *Env, c wiring) (_ *wired, err error) {
 	w := &wired{Metrics: httpapi.NewMetrics()}
-	if w.Store, err = openStore(ctx, c.Data, c.Database); err != nil {
+	if w.Store, err = openStore(ctx, c.Data, c.Database, store.Config{Committed: w.Metrics.ObserveGroup}); err != nil {
 		return nil, err
 	}
 	if w.Keys, err = c.Keys.open(env, c.Data); err != nil {
@@ -92,14 +92,14 @@ func (w *wired) serve(ctx context.Context, env *Env, c wiring) error {
 	return err
 }
 
-func openStore(ctx context.Context, dir, database string) (*store.Store, error) {
+func openStore(ctx context.Context, dir, database string, cfg store.Config) (*store.Store, error) {
 	if database == "" {
-		return sqlite.Open(ctx, dir, store.Config{})
+		return sqlite.Open(ctx, dir, cfg)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	return postgres.Open(ctx, database, store.Config{})
+	return postgres.Open(ctx, database, cfg)
 }
 
 // certifier makes the certificates that Azure's clients read token keys from.

@@ -178,12 +178,12 @@ func buildService(kind attest.Kind, s attest.Store, p keyprovider.Provider, now 
 }
 
 // seededStore opens a store of its own that holds the keys of seed.
-func seededStore(t testing.TB, dir string) (*store.Store, keyprovider.Provider) {
+func seededStore(t testing.TB, dir string, cfg store.Config) (*store.Store, keyprovider.Provider) {
 	t.Helper()
 	from, err := seed()
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(dir, sqlite.FileName), from.database, 0o600))
-	s, err := sqlite.Open(t.Context(), dir, store.Config{})
+	s, err := sqlite.Open(t.Context(), dir, cfg)
 	must(t, err)
 	return s, from.provider
 }
@@ -191,9 +191,10 @@ func seededStore(t testing.TB, dir string) (*store.Store, keyprovider.Provider) 
 // newFixture starts a service; change may alter its configuration.
 func newFixture(t testing.TB, change func(*Config)) *fixture {
 	t.Helper()
-	opened, provider := seededStore(t, t.TempDir())
+	metrics := NewMetrics()
+	opened, provider := seededStore(t, t.TempDir(), store.Config{Committed: metrics.ObserveGroup})
 	f := &fixture{
-		t: t, kind: &fakeKind{}, store: &countingStore{Store: opened}, metrics: NewMetrics(), tokens: map[access.Role]string{},
+		t: t, kind: &fakeKind{}, store: &countingStore{Store: opened}, metrics: metrics, tokens: map[access.Role]string{},
 		log: &lockedBuffer{}, clock: &clock{at: noon()},
 	}
 	var err error

@@ -138,6 +138,9 @@ func (s *Store) commitGroups() {
 			continue
 		}
 		errs := s.commit(group)
+		if s.cfg.Committed != nil {
+			s.cfg.Committed(len(group))
+		}
 		for i, p := range group {
 			if errs[i] == nil {
 				s.remember(p.evidence)

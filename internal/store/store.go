@@ -41,6 +41,9 @@ type Config struct {
 	QueueBytes int64         // evidence that may wait with them; 0 means 256 MiB
 	Group      int           // decisions committed together at most; 0 means 128
 	Timeout    time.Duration // of one group's commit; 0 means none
+	// Committed, when not nil, is told the size of each group that was dealt with;
+	// it must not block.
+	Committed func(decisions int)
 }
 
 // groupBytes ends a group whose new evidence is this large: what waits behind
