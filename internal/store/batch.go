@@ -22,8 +22,10 @@ var (
 	putEvidence   = bulk{"INSERT INTO evidence (digest, size, recipe) VALUES", 3, " ON CONFLICT (digest) DO NOTHING"}
 	putParts      = bulk{"INSERT INTO evidence_part (digest, body) VALUES", 2, " ON CONFLICT (digest) DO NOTHING"}
 	putAudit      = bulk{"INSERT INTO audit (seq, made, actor, action, subject, outcome, detail, prev, hash) VALUES", 9, ""}
-	putCounters   = bulk{"INSERT INTO attester_state (ak_name, revision, seen, clock, reset_count, restart_count, safe) VALUES", 7,
-		" ON CONFLICT (ak_name) DO UPDATE SET revision = excluded.revision, seen = excluded.seen, clock = excluded.clock, reset_count = excluded.reset_count, restart_count = excluded.restart_count, safe = excluded.safe"}
+	putCounters   = bulk{
+		"INSERT INTO attester_state (ak_name, revision, seen, clock, reset_count, restart_count, safe) VALUES", 7,
+		" ON CONFLICT (ak_name) DO UPDATE SET revision = excluded.revision, seen = excluded.seen, clock = excluded.clock, reset_count = excluded.reset_count, restart_count = excluded.restart_count, safe = excluded.safe",
+	}
 )
 
 // hotStatements are those that a group of decisions runs.
@@ -194,8 +196,12 @@ func (b *batch) store(ctx context.Context, t *txn) error {
 		into bulk
 		args []any
 	}{
-		{putChallenges, challenges}, {putParts, parts}, {putEvidence, bundles},
-		{putAppraisals, appraisals}, {putCounters, counters}, {putAudit, b.audit},
+		{putChallenges, challenges},
+		{putParts, parts},
+		{putEvidence, bundles},
+		{putAppraisals, appraisals},
+		{putCounters, counters},
+		{putAudit, b.audit},
 	} {
 		if err := t.insert(ctx, rows.into, rows.args); err != nil {
 			return fmt.Errorf("%.30s: %w", rows.into.head, err)
