@@ -213,7 +213,7 @@ func TestSecretIsNeverShown(t *testing.T) {
 		priv inner
 	}
 	values := []any{s, &s, []Secret{s}, map[string]Secret{"k": s}, inner{s}, outer{s, &s, inner{s}}, &outer{s, &s, inner{s}}}
-	for _, verb := range strings.Fields("%v %+v %#v %s %q %x %X %d %o %b %c %U %t %p %e %g %10s %-20v %-x %#x") {
+	for verb := range strings.FieldsSeq("%v %+v %#v %s %q %x %X %d %o %b %c %U %t %p %e %g %10s %-20v %-x %#x") {
 		for _, v := range values {
 			got := fmt.Sprintf(verb, v)
 			for _, form := range []string{hidden, hex.EncodeToString([]byte(hidden)), base64.StdEncoding.EncodeToString([]byte(hidden)), "104 117 110", "68 75 6e", "0x68, 0x75"} {
