@@ -220,8 +220,10 @@ func TestA9UnsignedEvidenceCostsLittle(t *testing.T) {
 				t.Errorf("%s: the logs were read: %v", name, a.NotChecked)
 			}
 		}
-		// Ten times what it takes here: decoding base64 and one signature.
-		if best > 50*time.Millisecond {
+		// It takes 5 ms: decoding base64 and one signature. The limit is so wide because
+		// test machines are shared and the race detector slows all this tenfold; the
+		// verifier that fell for this took 4.7 s for 20 KB.
+		if best > time.Second {
 			t.Errorf("%s: %d bytes take %v", name, len(text), best)
 		}
 	}
