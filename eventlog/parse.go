@@ -27,7 +27,7 @@ var (
 	// ErrTruncated is a record that goes on beyond the end of the log.
 	ErrTruncated = errors.New("record ends beyond the log")
 	// ErrSpecID is a Spec ID event that declares no usable set of banks.
-	ErrSpecID = errors.New("Spec ID event is malformed")
+	ErrSpecID = errors.New("event of the Spec ID is malformed")
 	// ErrDigests is a record whose digests are not those of the declared banks.
 	ErrDigests = errors.New("digests do not fit the declared banks")
 	// ErrRegister is a register that no TPM has.

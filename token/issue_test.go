@@ -291,7 +291,7 @@ func TestTokensVerifyWithNothingButAJOSELibrary(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range []Profile{ProfileAssay, ProfileAzure, ProfileEAR} {
-		jws, err := jose.ParseSigned(mustIssue(t, i, p, goodResult()).Raw, []jose.SignatureAlgorithm{jose.ES256, jose.RS256})
+		jws, err := jose.ParseSignedCompact(mustIssue(t, i, p, goodResult()).Raw, []jose.SignatureAlgorithm{jose.ES256, jose.RS256})
 		if err != nil {
 			t.Fatal(err)
 		}

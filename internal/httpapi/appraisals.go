@@ -9,9 +9,6 @@ import (
 	"github.com/assay-project/assay/internal/attest"
 )
 
-// page is the largest number of things in one answer.
-const page = 1000
-
 type appraisalsInput struct {
 	Attester string `query:"attester" maxLength:"256" doc:"Name of the attestation key, hex"`
 	Machine  string `query:"machine" maxLength:"128"`
