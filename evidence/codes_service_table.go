@@ -3,6 +3,12 @@ package evidence
 // serviceCodes are those of the service itself: challenges, enrolment, limits.
 var serviceCodes = []CodeInfo{
 	{
+		Code:    "ak.removed",
+		Meaning: "An administrator removed this attestation key; nothing that it signs is trusted, whoever certifies it.",
+		Causes:  []string{"the machine was taken out of the fleet", "the record was removed by mistake"},
+		Action:  "Find out why the key was removed; then register or enrol it again.",
+	},
+	{
 		Code:    "challenge.malformed",
 		Meaning: "The challenge is not one that this service made.",
 		Causes:  []string{"it was cut or altered on the way", "it was issued by another service or before its key was replaced"},

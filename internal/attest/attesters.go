@@ -24,11 +24,36 @@ func (s *Service) RegisterAttester(ctx context.Context, actor string, r Registra
 		return Attester{}, err
 	}
 	a.Proof = tpm.ProofRegistered
-	err = s.store.AddAttester(ctx, a, s.entry(actor, "attester.register", a.AKName, "done"))
-	if errors.Is(err, ErrExists) {
+	e := s.entry(actor, "attester.register", a.AKName, "done")
+	return s.admit(ctx, a, e, s.store.AddAttester(ctx, a, e))
+}
+
+// admit turns the outcome of adding a into an answer. A key that was removed is
+// admitted again, under the counters that it had: a TPM that was set back
+// meanwhile still shows.
+func (s *Service) admit(ctx context.Context, a Attester, e auditEntry, err error) (Attester, error) {
+	if !errors.Is(err, ErrExists) {
+		return a, err
+	}
+	old, err := s.store.Attester(ctx, a.AKName)
+	if errors.Is(err, ErrNotFound) || err == nil && !old.Removed {
 		return Attester{}, taken(a)
 	}
-	return a, err
+	if err != nil {
+		return Attester{}, err
+	}
+	a.Revision, a.Last = old.Revision, old.Last
+	err = s.store.SetAttester(ctx, a, e)
+	s.attesters.drop(a.AKName)
+	switch {
+	case errors.Is(err, ErrExists):
+		return Attester{}, taken(a)
+	case errors.Is(err, ErrStale):
+		return Attester{}, &ConflictError{Code: "request.conflict", Detail: "the attester's record has just changed: try again"}
+	case err != nil:
+		return Attester{}, err
+	}
+	return s.store.Attester(ctx, a.AKName)
 }
 
 // newAttester checks what every attester must be.
@@ -111,6 +136,7 @@ func (s *Service) editAttester(ctx context.Context, akName, action, actor string
 			return err
 		}
 		err = s.store.SetAttester(ctx, a, s.entry(actor, action, akName, "done"))
+		s.attesters.drop(akName)
 		if !errors.Is(err, ErrStale) {
 			return err
 		}

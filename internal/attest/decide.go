@@ -119,7 +119,7 @@ func (s *Service) attempt(ctx context.Context, actor string, r Request, opened O
 	}
 	outcome, err := s.kinds[r.Type].Appraise(ctx, r.Bundle, Inputs{
 		Now: s.now(), Nonce: opened.Nonce, Policy: rule, AKRoots: conf.akRoots, EKRoots: conf.ekRoots,
-		Baseline: conf.baseline, Attester: s.store.Attester,
+		Baseline: conf.baseline, Attester: s.attesters.get,
 	})
 	if err != nil {
 		return Result{}, fmt.Errorf("appraise %s evidence: %w", r.Type, err)
@@ -128,15 +128,30 @@ func (s *Service) attempt(ctx context.Context, actor string, r Request, opened O
 	if err != nil {
 		return Result{}, err
 	}
-	if err := s.store.Decide(ctx, Decision{
+	if err := s.keep(ctx, Decision{
 		Appraisal: result.Appraisal, Bundle: r.Bundle, Challenge: opened.ID, Expires: opened.Expires,
 		Generation: conf.Generation, Attester: outcome.Attester, Audit: s.decisionEntry(actor, result.Appraisal),
-	}); err != nil {
+	}, outcome.before); err != nil {
 		return Result{}, err
 	}
 	s.log.InfoContext(ctx, "appraised evidence", slog.String("appraisal", result.ID), slog.String("type", r.Type),
 		slog.String("verdict", result.Verdict.String()), slog.String("attester", result.Attester))
 	return result, nil
+}
+
+// keep stores a decision and remembers the record that it leaves; before are the
+// counters that the record had.
+func (s *Service) keep(ctx context.Context, d Decision, before *Counters) error {
+	err := s.store.Decide(ctx, d)
+	if d.Attester == nil {
+		return err
+	}
+	if err != nil {
+		s.attesters.drop(d.Attester.AKName)
+		return err
+	}
+	s.attesters.decided(before, *d.Attester)
+	return nil
 }
 
 // conclude turns an outcome into the record of it, with a token when trusted.

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -120,9 +119,6 @@ func (s *Service) FinishEnrolment(ctx context.Context, actor, id string, secret 
 		return Attester{}, err
 	}
 	a.EKPublic, a.Proof = e.EKPublic, tpm.ProofActivation
-	err = s.store.FinishEnrolment(ctx, id, a, s.entry(actor, "attester.enrol", a.AKName, "done"))
-	if errors.Is(err, ErrExists) {
-		return Attester{}, taken(a)
-	}
-	return a, err
+	entry := s.entry(actor, "attester.enrol", a.AKName, "done")
+	return s.admit(ctx, a, entry, s.store.FinishEnrolment(ctx, id, a, entry))
 }

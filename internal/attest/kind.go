@@ -41,4 +41,6 @@ type Outcome struct {
 	// Attester is the enrolled key that signed, with Last as this evidence leaves
 	// it; nil when the evidence is not proven to be of an enrolled key.
 	Attester *Attester
+	// before are the counters that the key's record had.
+	before *Counters
 }

@@ -44,8 +44,12 @@ func (k TPM) Appraise(ctx context.Context, bundle []byte, in Inputs) (Outcome, e
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return Outcome{}, fmt.Errorf("look up attestation key: %w", err)
 	}
-	if err != nil || known.Removed {
+	if err != nil {
 		return outcomeOf(tpm.Appraise(parsed, options)), nil
+	}
+	if known.Removed {
+		// Not even a certificate of a trusted CA brings a removed key back.
+		return outcomeOf(tpm.Refused(evidence.Refuse("ak.removed", "an administrator removed this attestation key").About("akPublic"))), nil
 	}
 	if err := trust(&options, known); err != nil {
 		return Outcome{}, err
@@ -63,6 +67,7 @@ func (k TPM) Appraise(ctx context.Context, bundle []byte, in Inputs) (Outcome, e
 		out.NotChecked = append(out.NotChecked, "boot against a baseline: none is set for this machine")
 	}
 	if v := appraisal.Verified; v != nil {
+		out.before = known.Last
 		known.Last = latest(known.Last, v.Counters())
 		out.Attester = &known
 	}

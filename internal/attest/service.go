@@ -40,6 +40,7 @@ type Service struct {
 	rand       io.Reader
 	log        *slog.Logger
 	conf       atomic.Pointer[prepared]
+	attesters  *attesterCache
 }
 
 // prepared is a configuration with its policies compiled, its baselines parsed
@@ -108,7 +109,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	}
 	s := &Service{
 		store: c.Store, kinds: map[string]Kind{}, keys: c.Keys, challenges: c.Challenges,
-		now: c.Now, rand: c.Rand, log: c.Log,
+		now: c.Now, rand: c.Rand, log: c.Log, attesters: newAttesterCache(c.Store),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

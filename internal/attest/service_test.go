@@ -341,8 +341,30 @@ func TestA6KnownMachineIsNotTakenOverFromAnotherTPM(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.register("web-1", read(t, "foreign-key.json"), "")
-	if r := f.attest(read(t, "good.json")); r.Verdict != evidence.Refused || !slices.Contains(codes(r), "ak.untrusted") {
-		t.Errorf("the removed key is %v for %v, want refused for ak.untrusted", r.Verdict, codes(r))
+	if r := f.attest(read(t, "good.json")); r.Verdict != evidence.Refused || !slices.Contains(codes(r), "ak.removed") {
+		t.Errorf("the removed key is %v for %v, want refused for ak.removed", r.Verdict, codes(r))
+	}
+}
+
+func TestARemovedKeyComesBackWithItsCounters(t *testing.T) {
+	f := newFixture(t, true)
+	ctx, good := context.Background(), read(t, "good.json")
+	first := f.register("web-1", good, "")
+	if r := f.attest(good); r.Verdict != evidence.Trusted {
+		t.Fatalf("Attest = %v for %v", r.Verdict, codes(r))
+	}
+	if err := f.RemoveAttester(ctx, "tester", first.AKName); err != nil {
+		t.Fatal(err)
+	}
+	if r := f.attest(good); r.Verdict != evidence.Refused {
+		t.Fatal("a key that was removed is trusted: the record was remembered")
+	}
+	again := f.register("web-1", good, "")
+	if again.Removed || again.Last == nil || again.Revision <= first.Revision {
+		t.Errorf("registered again: %+v, want a live record with the counters it had", again)
+	}
+	if r := f.attest(good); r.Verdict != evidence.Trusted {
+		t.Errorf("Attest = %v for %v, want trusted again", r.Verdict, codes(r))
 	}
 }
 
