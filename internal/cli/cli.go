@@ -18,6 +18,7 @@ import (
 
 // Env is what a command may touch of its process.
 type Env struct {
+	Program string // as it was called; for hints that can be pasted
 	Stdin  io.Reader
 	Stdout io.Writer // results only
 	Stderr io.Writer // everything else

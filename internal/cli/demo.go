@@ -316,6 +316,13 @@ func (d *demo) wrap(heading, text string) {
 	d.printf("   %-10s %s\n", heading, line)
 }
 
+func (d *demo) program() string {
+	if d.env.Program == "" {
+		return "assay"
+	}
+	return d.env.Program
+}
+
 func (d *demo) lookAround(outcomes []demoOutcome) {
 	good := 0
 	for _, o := range outcomes {
@@ -325,18 +332,18 @@ func (d *demo) lookAround(outcomes []demoOutcome) {
 	}
 	d.printf("\n%d of %d decisions were as they must be. ", good, len(outcomes))
 	if !d.kept {
-		d.printf("To look around in the data: assay demo --keep DIR\n")
+		d.printf("To look around in the data: %s demo --keep DIR\n", d.program())
 		return
 	}
 	d.printf("Look around:\n")
 	for _, line := range [][2]string{
-		{"assay eventlog %[1]s/evidence/good.log", "the boot in words: what each register proves"},
-		{"assay eventlog diff %[1]s/evidence/good.log %[1]s/evidence/command-line.log", "what was tampered with"},
-		{"assay appraise %[1]s/evidence/good.json --trust-ak %[1]s/evidence/good.ak", "the appraisal without a service"},
-		{"assay audit verify --data %[1]s", "the chain of decisions, proven whole"},
-		{"assay serve --data %[1]s", "the service again, on this data"},
+		{"eventlog %[1]s/evidence/good.log", "the boot in words: what each register proves"},
+		{"eventlog diff %[1]s/evidence/good.log %[1]s/evidence/command-line.log", "what was tampered with"},
+		{"appraise %[1]s/evidence/good.json --trust-ak %[1]s/evidence/good.ak", "the appraisal without a service"},
+		{"audit verify --data %[1]s", "the chain of decisions, proven whole"},
+		{"serve --data %[1]s", "the service again, on this data"},
 	} {
-		d.printf("  "+line[0]+"\n      %[2]s\n", d.where, line[1])
+		d.printf("  %[3]s "+line[0]+"\n      %[2]s\n", d.where, line[1], d.program())
 	}
 	d.printf("  docs/reasons.md\n      every reason code, its causes and what to do\n")
 }
