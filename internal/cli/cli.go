@@ -19,12 +19,12 @@ import (
 // Env is what a command may touch of its process.
 type Env struct {
 	Program string // as it was called; for hints that can be pasted
-	Stdin  io.Reader
-	Stdout io.Writer // results only
-	Stderr io.Writer // everything else
-	Getenv func(string) string
-	Now    func() time.Time
-	Rand   io.Reader
+	Stdin   io.Reader
+	Stdout  io.Writer // results only
+	Stderr  io.Writer // everything else
+	Getenv  func(string) string
+	Now     func() time.Time
+	Rand    io.Reader
 }
 
 // The exit statuses that docs/cli.md fixes.
