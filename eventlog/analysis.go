@@ -18,6 +18,7 @@ type analysis struct {
 	chains   [maxPCR]chain
 	trusted  uint32 // bit set of registers whose value is believed
 	weak     bool   // the bank supports no claim
+	shown    bool   // to a person; nothing is proven
 	findings []Finding
 	refused  bool
 	windows  sipa.Result
@@ -215,6 +216,7 @@ func (l *Log) Inspect(a tpm2.Alg) (*Inspected, error) {
 		an.trusted = 1<<maxPCR - 1
 	}
 	an.weak = a == tpm2.AlgSHA1
+	an.shown = true
 	an.conclude()
 	an.compareBanks()
 	return &Inspected{boot{an}}, nil

@@ -24,7 +24,7 @@ Made from package eventlog (` + "`go test ./eventlog -update`" + `); do not edit
 A claim is one statement about a boot. Its value is true, false or a text, and then ` + "`pcrs`" + ` names the registers whose quoted values prove it; or it is unknown (` + "`null`" + `),
 and then ` + "`reason`" + ` says why. Unknown is never true and never false.
 
-Reasons that every claim shares: ` + "`eventlog.pcr-not-quoted`" + ` (a register of the third column is not in the quote), ` + "`eventlog.weak-bank`" + ` (only SHA-1 was quoted),
+Reasons that every claim shares: ` + "`eventlog.pcr-not-quoted`" + ` (a register of the fourth column is not in the quote; of Windows also PCR 8, 9, 11 and 14, which tell that nothing else was started), ` + "`eventlog.weak-bank`" + ` (only SHA-1 was quoted),
 ` + "`eventlog.not-measured`" + ` (no event that counts states it). All are in [reasons.md](reasons.md).
 
 What PCR 8 to 14 say was measured by the programs in PCR 4, and is as true as these are honest: judge ` + "`bootLoader`, `bootImages` or `secureBootAuthorities`" + ` as well,

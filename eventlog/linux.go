@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"bytes"
 	"encoding/hex"
 	"slices"
 	"strings"
@@ -22,8 +23,9 @@ func (c *claimant) bootImages() {
 			all = append(all, hex.EncodeToString(j.digest))
 		}
 	}
-	why := evidence.Code("")
+	why := c.strangeInPCR4()
 	switch {
+	case why != "":
 	case len(all) == 0:
 		why = codeNotMeasured
 	case len(all) > maxListed:
@@ -35,10 +37,31 @@ func (c *claimant) bootImages() {
 	c.partitionTable()
 }
 
+// strangeInPCR4 says why the images of PCR 4 are not known, "" when they are.
+// The type of an event is not hashed, so that anything but an image, a separator
+// or the text of an action can be an image that is to be overlooked.
+func (a *analysis) strangeInPCR4() evidence.Code {
+	for _, j := range a.of(4) {
+		if !isImage(j) && !j.is(Separator, separatorZero) && !j.is(Separator, separatorOnes) && !isAction(j) {
+			return codeUnexpected
+		}
+	}
+	return ""
+}
+
+// isAction reports whether j is proven to be an action in words. No image and no
+// variable is printable from end to end.
+func isAction(j *judged) bool {
+	return j.Type == EFIAction && j.cover == coverWhole && !bytes.ContainsFunc(j.Data, func(r rune) bool { return r < ' ' || r > '~' })
+}
+
 // onlyBootLoader returns the digest of the boot loader when PCR 4 leaves no
 // doubt which image it is. Since anybody can append a failed attempt and another
 // image, or an image after a directly loaded kernel, those leave doubt.
 func (a *analysis) onlyBootLoader() (string, evidence.Code) {
+	if why := a.strangeInPCR4(); why != "" {
+		return "", why
+	}
 	before, separated := 0, false
 	for _, j := range a.of(4) {
 		switch {
@@ -124,23 +147,45 @@ func (c *claimant) linux() {
 	c.digests("mokState", 14)
 
 	line, why := c.grubCommandLine()
-	pcr := 8
 	if c.chains[8].len == 0 {
 		line, why = c.stubCommandLine(sections, stub)
-		pcr = 12
 	}
-	c.text("kernelCommandLine", line, why, 4, pcr)
+	// Whoever did not start the kernel left its registers for anybody to fill: what
+	// one register says holds only beside proof of what is in the others.
+	pcrs := []int{4, 8, 11, 12}
+	c.text("kernelCommandLine", line, why, pcrs...)
 	debug, flags := debugFlags(line)
-	c.truth("kernelDebug", debug, why, 4, pcr)
-	c.text("kernelDebugFlags", strings.Join(flags, " "), why, 4, pcr)
+	c.truth("kernelDebug", debug, why, pcrs...)
+	c.text("kernelDebugFlags", strings.Join(flags, " "), why, pcrs...)
 }
 
 // linuxClaims are those that linux makes and Windows never does.
 var linuxClaims = [...]string{"bootFiles", "initrd", "kernel", "kernelCommandLine", "kernelCommandLine.digest", "kernelDebugFlags", "mokState", "osRelease", "ukiSections"}
 
-// linuxSigns reports whether GRUB loaded a Linux kernel, or may have. Then a log
-// makes no claim about Windows, whose events can be appended at run time.
-func (a *analysis) linuxSigns() bool { return a.grub.why == codeUnproven || len(a.grub.lines) > 0 }
+// linuxSigns reports whether something started a Linux kernel, or may have. Then a
+// log makes no claim about Windows, whose events can be appended at run time.
+// Windows leaves PCR 8 and 9 alone; the kernel's own EFI stub uses PCR 9. A
+// person who only looks at a log is shown what Windows says beside a unified
+// kernel image, too.
+func (a *analysis) linuxSigns() bool {
+	return a.grubStarts() || !a.shown && (a.chains[9].len > 0 || a.hasUKI())
+}
+
+// grubStarts reports whether GRUB loaded a kernel, or may have.
+func (a *analysis) grubStarts() bool {
+	return len(a.grub.lines) > 0 || a.grub.why != "" && a.grub.why != codeNotMeasured
+}
+
+// hasUKI reports whether PCR 11 has the digest that systemd-stub begins with,
+// whatever the log calls it.
+func (a *analysis) hasUKI() bool {
+	for _, j := range a.of(11) {
+		if a.judge.matches(j, stubSections[".linux"].hashed) {
+			return true
+		}
+	}
+	return false
+}
 
 func (a *analysis) inPCR(pcr uint32) []*judged {
 	var out []*judged
@@ -194,17 +239,9 @@ func (a *analysis) grubCommandLine() (string, evidence.Code) {
 	return string(a.grub.lines[0]), ""
 }
 
-// stubSigns reports whether systemd-boot or its stub measured anything.
-func (a *analysis) stubSigns() bool {
-	for _, pcr := range [...]uint32{11, 12} {
-		for _, j := range a.of(pcr) {
-			if j.Type == IPL {
-				return true
-			}
-		}
-	}
-	return false
-}
+// stubSigns reports whether systemd-boot or its stub may have measured anything:
+// the type of an event, which no digest covers, does not tell.
+func (a *analysis) stubSigns() bool { return a.chains[11].len > 0 || a.chains[12].len > 0 }
 
 // stubCommandLine finds the command line among the events of PCR 12. A stub
 // that has a .cmdline section uses that, and the log has only its digest.
@@ -235,8 +272,8 @@ func (c *claimant) sections(all []ukiSection, ok bool) {
 		none = codeUnproven // GRUB measures files; which is which it says only in words
 	case c.chains[11].len == 0:
 		none = codeNotMeasured
-	case len(c.grub.lines) > 0:
-		none = codeAmbiguous // GRUB started the kernel, and PCR 11 was free to fill
+	case c.grubStarts():
+		none = codeAmbiguous // GRUB started the kernel, or may have, and PCR 11 was free to fill
 	case !ok:
 		none = codeUnproven
 	}
@@ -246,13 +283,13 @@ func (c *claimant) sections(all []ukiSection, ok bool) {
 		byName[s.name] = hex.EncodeToString(s.digest)
 		lines = append(lines, s.name+" "+byName[s.name])
 	}
-	c.text("ukiSections", strings.Join(lines, "\n"), none, 4, 11)
+	c.text("ukiSections", strings.Join(lines, "\n"), none, 4, 8, 11)
 	for name, section := range map[string]string{"kernel": ".linux", "initrd": ".initrd", "kernelCommandLine.digest": ".cmdline", "osRelease": ".osrel"} {
 		why := none
 		if _, found := byName[section]; why == "" && !found {
 			why = codeNotMeasured
 		}
-		c.text(name, byName[section], why, 4, 11)
+		c.text(name, byName[section], why, 4, 8, 11)
 	}
 }
 

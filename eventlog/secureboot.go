@@ -98,6 +98,9 @@ func (a *analysis) checkSecureBoot() {
 		case EFIVariableAuthority:
 			a.authority(s, j)
 		case EFIAction:
+			if !isAction(j) {
+				s.spoil(codeUnexpected)
+			}
 			s.action(j)
 		default:
 			s.spoil(codeUnexpected)
@@ -135,6 +138,10 @@ func (a *analysis) variable(s *secureBoot, j *judged) {
 	}
 	i, known := slotOf(&v)
 	switch {
+	case !known && s.separators > 0:
+		// Old shims measured their lists under this type. What came after the
+		// separator is one list, whatever the types say, so that nothing hides.
+		a.authority(s, j)
 	case !known:
 	case s.separators > 0:
 		s.spoil(codeLateVariable)

@@ -57,6 +57,12 @@ func (c *claimant) windowsClaims() {
 // a register without its end could have been continued by anybody, and an event
 // of another type could be one of Windows in disguise.
 func (a *analysis) windowsBroken() evidence.Code {
+	// Without these nobody knows that no other system was started.
+	for _, pcr := range [...]int{8, 9, 11} {
+		if !a.trusts(pcr) {
+			return codeNotQuoted
+		}
+	}
 	if a.linuxSigns() {
 		return codeAmbiguous
 	}
