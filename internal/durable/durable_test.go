@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -268,9 +269,7 @@ func (f *faulty) syncDir(string) error {
 func (f *faulty) afterCrash(see func(content string)) {
 	for subset := range 1 << len(f.pending) {
 		names := map[string]string{}
-		for n, inode := range f.onDisk {
-			names[n] = inode
-		}
+		maps.Copy(names, f.onDisk)
 		for i, c := range f.pending {
 			if subset&(1<<i) != 0 {
 				apply(names, c)
