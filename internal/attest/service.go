@@ -174,8 +174,15 @@ func (s *Service) Ready(ctx context.Context) error {
 	return s.keys.ready(s.now())
 }
 
-// Prune drops what has expired from the store.
-func (s *Service) Prune(ctx context.Context) error { return s.store.Prune(ctx, s.now()) }
+// pruneMargin is how long a used challenge is remembered after it expired. It
+// covers what keeps it alive elsewhere: another process whose clock is behind, a
+// clock that is set back, an attestation that began in time and is still running.
+const pruneMargin = 15 * time.Minute
+
+// Prune drops what expired long enough ago from the store.
+func (s *Service) Prune(ctx context.Context) error {
+	return s.store.Prune(ctx, s.now().Add(-pruneMargin))
+}
 
 // entry begins an audit entry of now.
 func (s *Service) entry(actor, action, subject, outcome string) audit.Entry {

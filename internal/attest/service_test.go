@@ -88,6 +88,15 @@ type fixture struct {
 // newFixture is a service over a real store; with replay, recorded evidence counts as fresh.
 func newFixture(t testing.TB, replay bool) *fixture {
 	t.Helper()
+	if replay {
+		return newFixtureWith(t, &recorded{nonce: read(t, "nonce.bin")})
+	}
+	return newFixtureWith(t, nil)
+}
+
+// newFixtureWith is a service over a real store; nil means its own challenges.
+func newFixtureWith(t testing.TB, challenges attest.Challenges) *fixture {
+	t.Helper()
 	ctx, dir := context.Background(), t.TempDir()
 	s, err := sqlite.Open(ctx, dir, store.Config{})
 	if err != nil {
@@ -107,10 +116,7 @@ func newFixture(t testing.TB, replay bool) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := attest.Config{Store: s, Kinds: []attest.Kind{attest.TPM{}}, Keys: keys, Now: c.Now, Rand: rand.Reader}
-	if replay {
-		cfg.Challenges = &recorded{nonce: read(t, "nonce.bin")}
-	}
+	cfg := attest.Config{Store: s, Kinds: []attest.Kind{attest.TPM{}}, Keys: keys, Challenges: challenges, Now: c.Now, Rand: rand.Reader}
 	service, err := attest.New(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)
