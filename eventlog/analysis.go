@@ -22,6 +22,7 @@ type analysis struct {
 	findings []Finding
 	refused  bool
 	windows  sipa.Result
+	cache    *Cache // nil for none
 
 	grub       grubBoot
 	secureBoot secureBoot

@@ -15,17 +15,28 @@ import (
 type claimant struct {
 	*analysis
 	claims evidence.Claims
+	pcrs   []int // backs the registers of all claims, so that they are one allocation
+}
+
+// set records a claim. Its registers are its own, without room to append.
+func (c *claimant) set(name string, claim evidence.Claim, pcrs []int) {
+	first := len(c.pcrs)
+	c.pcrs = append(c.pcrs, pcrs...)
+	if len(pcrs) > 0 {
+		claim.PCRs = c.pcrs[first:len(c.pcrs):len(c.pcrs)]
+	}
+	c.claims[name] = claim
 }
 
 // ready reports whether the registers support a claim; otherwise it records why not.
 func (c *claimant) ready(name string, pcrs ...int) bool {
 	if c.weak {
-		c.claims.Unknown(name, codeWeakBank, pcrs...)
+		c.set(name, evidence.Claim{Reason: codeWeakBank}, pcrs)
 		return false
 	}
 	for _, pcr := range pcrs {
 		if !c.trusts(pcr) {
-			c.claims.Unknown(name, codeNotQuoted, pcrs...)
+			c.set(name, evidence.Claim{Reason: codeNotQuoted}, pcrs)
 			return false
 		}
 	}
@@ -37,9 +48,9 @@ func (c *claimant) text(name, value string, why evidence.Code, pcrs ...int) {
 	switch {
 	case !c.ready(name, pcrs...):
 	case why != "":
-		c.claims.Unknown(name, why, pcrs...)
+		c.set(name, evidence.Claim{Reason: why}, pcrs)
 	default:
-		c.claims.Set(name, evidence.Text(value), pcrs...)
+		c.set(name, evidence.Claim{Value: evidence.Text(value)}, pcrs)
 	}
 }
 
@@ -48,15 +59,15 @@ func (c *claimant) truth(name string, value bool, why evidence.Code, pcrs ...int
 	switch {
 	case !c.ready(name, pcrs...):
 	case why != "":
-		c.claims.Unknown(name, why, pcrs...)
+		c.set(name, evidence.Claim{Reason: why}, pcrs)
 	default:
-		c.claims.Set(name, evidence.Bool(value), pcrs...)
+		c.set(name, evidence.Claim{Value: evidence.Bool(value)}, pcrs)
 	}
 }
 
 // makeClaims makes all claims of the table in claims_table.go.
 func (a *analysis) makeClaims() evidence.Claims {
-	c := &claimant{a, make(evidence.Claims, 64)}
+	c := &claimant{a, make(evidence.Claims, len(claimNames)+len(a.windows.Claims)), make([]int, 0, 3*len(claimNames))}
 	if a.log.format == FormatCC {
 		return c.claims // what its registers mean is for the evidence of such machines to say
 	}
@@ -161,7 +172,8 @@ func (c *claimant) database(name string, i slot) {
 		if d, err := sigdb.Parse(c.secureBoot.data[i]); err != nil {
 			content = codeSignatureList
 		} else {
-			certs, hashes = certificates(d), strconv.Itoa(d.Count().Digests)
+			certs = c.derive(c.secureBoot.events[i], useCertificates, func() string { return certificates(d) })
+			hashes = strconv.Itoa(d.Count().Digests)
 		}
 	}
 	c.text(name+".digest", digest, why, 7)
@@ -217,7 +229,7 @@ func (c *claimant) authorityClaims() {
 			sbat = append(sbat, strings.TrimRight(string(au.variable.Data), "\x00\n "))
 			continue
 		}
-		if line := au.line(); !slices.Contains(lines, line) {
+		if line := c.derive(au.event, useAuthority, au.line); !slices.Contains(lines, line) {
 			lines = append(lines, line)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // Confirmed is a log that leads to the registers that a quote signed. Only
-// [Log.Confirm] makes one.
+// [Log.Confirm] and [Cache.Confirm] make one.
 type Confirmed struct{ boot }
 
 // Confirm analyses the log against PCR values that a verified quote signed:
@@ -22,6 +22,12 @@ type Confirmed struct{ boot }
 // them. Claims that rest on a register outside quoted are unknown, and so are
 // all claims of a SHA-1 bank.
 func (l *Log) Confirm(a tpm2.Alg, quoted map[int][]byte) (*Confirmed, error) {
+	return (*Cache)(nil).Confirm(l, a, quoted)
+}
+
+// Confirm is [Log.Confirm] for a verifier of many logs: the result's claims take
+// from the cache what other logs have measured alike. All checks are the same.
+func (c *Cache) Confirm(l *Log, a tpm2.Alg, quoted map[int][]byte) (*Confirmed, error) {
 	if l.format == FormatCC {
 		return nil, evidence.Refuse(codeNoTPMLog, "log is that of a confidential machine's own registers, not of a TPM")
 	}
@@ -32,6 +38,7 @@ func (l *Log) Confirm(a tpm2.Alg, quoted map[int][]byte) (*Confirmed, error) {
 	if err != nil {
 		return nil, evidence.Refuse(codeBank, "%v", err)
 	}
+	an.cache = c
 	an.weak = a == tpm2.AlgSHA1
 	errs := an.compare(quoted)
 	an.conclude()
