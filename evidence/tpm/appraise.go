@@ -28,6 +28,7 @@ type Options struct {
 // An Appraisal is the outcome of [Appraise]: the result as everyone sees it, and
 // what only the caller needs.
 type Appraisal struct {
+	// The Result's claims are those that Verified holds, not a copy: do not change them.
 	evidence.Result
 	// Verified is nil unless the evidence was verified, whatever the verdict.
 	Verified *Verified
@@ -99,7 +100,7 @@ func Appraise(e *Evidence, o Options) *Appraisal {
 	}
 	a := &Appraisal{Result: evidence.NewResult(evidence.TypeTPM, nil), Verified: v}
 	a.Evidence = v.summary()
-	a.Claims = v.Facts()
+	a.Claims = v.claims()
 	a.NotChecked = append(a.NotChecked, v.notChecked...)
 	if o.Policy == nil {
 		a.judgeStrictly()

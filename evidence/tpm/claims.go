@@ -38,7 +38,10 @@ func (v *Verified) PolicyClaims(p *policy.Policy) []policy.Claim {
 	add := func(name string, value policy.Value) {
 		out = append(out, policy.Claim{Type: name, Value: value, Issuer: policy.FromService})
 	}
-	for _, name := range slices.Sorted(maps.Keys(proven)) {
+	// The order decides that of what a policy issues.
+	names := slices.AppendSeq(make([]string, 0, len(proven)), maps.Keys(proven))
+	slices.Sort(names)
+	for _, name := range names {
 		if value, ok := policyValue(proven[name].Value); ok {
 			add(name, value)
 		}

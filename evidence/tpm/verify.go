@@ -38,6 +38,9 @@ type Expect struct {
 	PCRs []int
 	// Bank, when not 0, is the bank in which all is to be proven.
 	Bank tpm2.Alg
+	// Cache, for a verifier of many machines, spares what their claims have in
+	// common; nil for none. No check depends on it.
+	Cache *eventlog.Cache
 }
 
 // Verified is evidence that passed every check of [Verify]. Only Verify makes
@@ -298,7 +301,7 @@ func (c *check) eventLog() {
 			c.note("bank %s: it is quoted, but the event log has no digests of it", q.alg.BankName())
 			continue
 		}
-		boot, err := log.Confirm(q.alg, c.evidence.values(q))
+		boot, err := c.expect.Cache.Confirm(log, q.alg, c.evidence.values(q))
 		if err != nil {
 			c.failAbout(err, fmt.Sprintf("event log, bank %s", q.alg.BankName()))
 		} else if q.alg == c.out.bank.alg {
