@@ -91,40 +91,72 @@ func (c *claimSet) marshal() ([]byte, error) {
 
 // appendText appends s as a JSON string.
 func appendText(out []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < 0x20 || c >= 0x7F || c == '"' || c == '\\' {
+	start := len(out)
+	out = append(append(out, '"'), s...)
+	if n := plain(out[start+1:]); n < len(s) {
+		return appendEscaped(out[:start+1+n], s, n)
+	}
+	return append(out, '"')
+}
+
+// appendEscaped goes on with s[n:] where appendText found the first byte that
+// may need an escape. Lists have line ends; all else is rare.
+func appendEscaped(out []byte, s string, n int) []byte {
+	start, text := len(out)-n-1, []byte(s)
+	for n < len(text) {
+		switch c := text[n]; {
+		case c == '\n':
+			out = append(out, '\\', 'n')
+		case c == '"' || c == '\\':
+			out = append(out, '\\', c)
+		case c < 0x20 || c >= 0x80:
 			quoted, err := json.Marshal(s)
 			if err != nil {
 				panic("unreachable: a string always marshals")
 			}
-			return append(out, quoted...)
+			return append(out[:start], quoted...)
+		default:
+			out = append(out, c)
 		}
+		n++
+		run := plain(text[n:])
+		out = append(out, text[n:n+run]...)
+		n += run
 	}
-	out = append(out, '"')
-	out = append(out, s...)
 	return append(out, '"')
 }
 
-// values returns an object with the value of each claim: true, false, a text, or
-// null for what could not be proven.
-func values(claims evidence.Claims) *claimSet {
-	out := &claimSet{members: make([]member, 0, len(claims))}
+// values returns an object with the value of each claim, sorted by name: true,
+// false, a text, or null for what could not be proven.
+func values(claims evidence.Claims) json.RawMessage {
+	names := make([]string, 0, len(claims))
+	size := 2
 	for name, claim := range claims {
-		// Names are the keys of a map, so raw's search for a second is not needed.
-		out.members = append(out.members, member{name, value(claim.Value)})
+		names = append(names, name)
+		text, _ := claim.Value.Text()
+		size += len(name) + len(text) + len(text)/64 + 10
 	}
-	return out
+	slices.Sort(names)
+	out := append(make([]byte, 0, size), '{')
+	for i, name := range names {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(appendText(out, name), ':')
+		out = appendValue(out, claims[name].Value)
+	}
+	return append(out, '}')
 }
 
-func value(v evidence.Value) json.RawMessage {
+func appendValue(out []byte, v evidence.Value) []byte {
 	switch text, isText := v.Text(); {
 	case isText:
-		return appendText(nil, text)
+		return appendText(out, text)
 	case v.IsTrue():
-		return json.RawMessage("true")
+		return append(out, "true"...)
 	case v.IsFalse():
-		return json.RawMessage("false")
+		return append(out, "false"...)
 	default:
-		return json.RawMessage("null")
+		return append(out, "null"...)
 	}
 }

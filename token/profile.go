@@ -196,7 +196,7 @@ func assayClaims(c *claimSet, r *Result) error {
 	c.optional("machine", r.Machine)
 	c.optional("appraisal", r.Appraisal)
 	c.optional("baseline", r.Baseline)
-	c.object("claims", values(r.Claims))
+	c.raw("claims", values(r.Claims))
 	if len(r.NotChecked) > 0 {
 		c.texts("notChecked", r.NotChecked)
 	}

@@ -91,8 +91,7 @@ func algOf(key crypto.PublicKey) (Alg, error) {
 // verify checks the signature of a compact JWS whose parts were checked before.
 func (k PublicKey) verify(p *parts) error {
 	if k.own != nil {
-		digest := sha256.Sum256([]byte(p.input))
-		if !k.own.verify(digest[:], p.signature) {
+		if !k.own.verify(digestOf(p.input), p.signature) {
 			return errors.New("signature is not by the issuer's own key")
 		}
 		return nil
@@ -109,6 +108,18 @@ func (k PublicKey) verify(p *parts) error {
 		return errors.New("signed payload is not the one read")
 	}
 	return nil
+}
+
+// digestOf hashes a text without a copy of it.
+func digestOf(s string) []byte {
+	h := sha256.New()
+	buf := make([]byte, 512)
+	for len(s) > 0 {
+		n := copy(buf, s)
+		h.Write(buf[:n])
+		s = s[n:]
+	}
+	return h.Sum(nil)
 }
 
 // PublicKeys are the keys of one issuer, as it published them. The zero value

@@ -2,6 +2,7 @@ package token
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -235,7 +236,7 @@ func (s *scanner) text() ([]byte, error) {
 	if err := s.take('"'); err != nil {
 		return nil, err
 	}
-	for s.pos < len(s.data) {
+	for s.pos += plain(s.data[s.pos:]); s.pos < len(s.data); s.pos += plain(s.data[s.pos:]) {
 		switch c := s.data[s.pos]; {
 		case c == '"':
 			s.pos++
@@ -251,6 +252,30 @@ func (s *scanner) text() ([]byte, error) {
 		}
 	}
 	return nil, s.errorf("string without end")
+}
+
+// plain returns how many bytes b begins with that mean themselves in a JSON
+// string, or fewer: it stops at a quote, a backslash, a control character and
+// at what is not ASCII. It looks at eight bytes at a time, as strings are most
+// of a token.
+func plain(b []byte) int {
+	const each, high = 0x0101010101010101, 0x8080808080808080
+	n := 0
+	for ; len(b)-n >= 8; n += 8 {
+		x := binary.LittleEndian.Uint64(b[n:])
+		quote, backslash := x^('"'*each), x^('\\'*each)
+		// The highest bit of a byte of y-c*each, where y has it clear, says that one
+		// of y is below c: none is when no byte of the word has it.
+		if (x|(x-0x20*each)|(quote-each)&^quote|(backslash-each)&^backslash)&high != 0 {
+			break
+		}
+	}
+	for ; n < len(b); n++ {
+		if c := b[n]; c < 0x20 || c >= 0x80 || c == '"' || c == '\\' {
+			break
+		}
+	}
+	return n
 }
 
 func (s *scanner) escape() error {
@@ -317,10 +342,30 @@ func (s *scanner) digits() (n int) {
 }
 
 // names are those of one object so far: in the scanner's list from first on, and
-// in a set once they are many.
+// in a set once they are many and not in order.
 type names struct {
-	first int
-	set   map[string]bool
+	first    int
+	unsorted bool
+	set      map[string]bool
+}
+
+// has reports whether name is one of have, which are the names so far.
+func (n *names) has(have [][]byte, name []byte) bool {
+	// What comes after the last of ascending names is none of them.
+	if !n.unsorted && (len(have) == 0 || bytes.Compare(have[len(have)-1], name) < 0) {
+		return false
+	}
+	n.unsorted = true
+	if n.set == nil && len(have) > 32 {
+		n.set = make(map[string]bool, 2*len(have))
+		for _, h := range have {
+			n.set[string(h)] = true
+		}
+	}
+	if n.set != nil {
+		return n.set[string(name)]
+	}
+	return slices.ContainsFunc(have, func(h []byte) bool { return bytes.Equal(h, name) })
 }
 
 // add takes a quoted name, and returns it decoded unless the object has it already.
@@ -334,21 +379,15 @@ func (s *scanner) add(n *names, quoted []byte) ([]byte, error) {
 		name = []byte(decoded)
 	}
 	have := s.names[n.first:]
-	if n.set[string(name)] || n.set == nil && slices.ContainsFunc(have, func(h []byte) bool { return bytes.Equal(h, name) }) {
+	if n.has(have, name) {
 		return nil, &duplicateError{string(name)}
 	}
 	if len(have) == maxMembers {
 		return nil, fmt.Errorf("more than %d members in an object", maxMembers)
 	}
 	s.names = append(s.names, name)
-	switch {
-	case n.set != nil:
+	if n.set != nil {
 		n.set[string(name)] = true
-	case len(have) == 32:
-		n.set = make(map[string]bool, 128)
-		for _, h := range s.names[n.first:] {
-			n.set[string(h)] = true
-		}
 	}
 	return name, nil
 }
