@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/assay-project/assay/eventlog"
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/evidence/tpm"
 	"github.com/assay-project/assay/tpm2"
@@ -19,6 +20,8 @@ type TPM struct {
 	// the wrong order, because they overtook each other; 0 means 5 minutes, the
 	// life of a challenge.
 	ClockWindow time.Duration
+	// Cache keeps what the boots of many machines have in common; nil for none.
+	Cache *eventlog.Cache
 }
 
 // Type is "tpm".
@@ -39,6 +42,7 @@ func (k TPM) Appraise(ctx context.Context, bundle []byte, in Inputs) (Outcome, e
 	}
 	options := tpm.Options{Policy: in.Policy, Expect: tpm.Expect{
 		Nonce: in.Nonce, AKRoots: in.AKRoots, EKRoots: in.EKRoots, At: in.Now, ClockWindow: orDefault(k.ClockWindow, 5*time.Minute),
+		Cache: k.Cache,
 	}}
 	known, err := in.Attester(ctx, hex.EncodeToString(parsed.AKName()))
 	if err != nil && !errors.Is(err, ErrNotFound) {

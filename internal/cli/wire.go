@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/assay-project/assay/eventlog"
 	"github.com/assay-project/assay/internal/access"
 	"github.com/assay-project/assay/internal/attest"
 	"github.com/assay-project/assay/internal/httpapi"
@@ -72,7 +73,7 @@ func (w *wired) serve(ctx context.Context, env *Env, c wiring) error {
 		return err
 	}
 	w.Service, err = attest.New(ctx, attest.Config{
-		Store: w.Store, Kinds: []attest.Kind{attest.TPM{}}, Keys: keys, Challenges: c.Challenges,
+		Store: w.Store, Kinds: []attest.Kind{attest.TPM{Cache: new(eventlog.Cache)}}, Keys: keys, Challenges: c.Challenges,
 		Now: env.Now, Rand: env.Rand, Log: c.Log,
 	})
 	if err != nil {
