@@ -51,6 +51,17 @@ type bank struct {
 // (Part 1, 16). To look up what is known of that key; it proves nothing.
 func (e *Evidence) AKName() []byte { return e.akName }
 
+// SameKey reports whether the evidence says to be signed by the key of p, whatever
+// attributes either names: only a Name covers those, and a certificate does not.
+func (e *Evidence) SameKey(p *tpm2.Public) bool {
+	a, err := e.ak.Key()
+	if err != nil {
+		return false
+	}
+	b, err := p.Key()
+	return err == nil && sameKey(a, b)
+}
+
 // value returns the value that the attester tells for a PCR, nil for none.
 func (e *Evidence) value(alg tpm2.Alg, pcr int) []byte {
 	for i := range e.banks {

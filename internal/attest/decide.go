@@ -119,7 +119,7 @@ func (s *Service) attempt(ctx context.Context, actor string, r Request, opened O
 	}
 	outcome, err := s.kinds[r.Type].Appraise(ctx, r.Bundle, Inputs{
 		Now: s.now(), Nonce: opened.Nonce, Policy: rule, AKRoots: conf.akRoots, EKRoots: conf.ekRoots,
-		Baseline: conf.baseline, Attester: s.attesters.get,
+		Baseline: conf.baseline, Attester: s.attesters.get, Attesters: s.store.Attesters,
 	})
 	if err != nil {
 		return Result{}, fmt.Errorf("appraise %s evidence: %w", r.Type, err)

@@ -32,6 +32,8 @@ type Inputs struct {
 	Baseline func(name string) (b *baseline.Baseline, ok bool)
 	// Attester finds an enrolled key by the hex of its TPM Name: [ErrNotFound] for none.
 	Attester func(ctx context.Context, akName string) (Attester, error)
+	// Attesters lists enrolled keys, removed ones included, by name above after.
+	Attesters func(ctx context.Context, after string, limit int) ([]Attester, error)
 }
 
 // An Outcome is an appraisal before it is kept.

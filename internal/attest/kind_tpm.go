@@ -49,7 +49,7 @@ func (k TPM) Appraise(ctx context.Context, bundle []byte, in Inputs) (Outcome, e
 		return Outcome{}, fmt.Errorf("look up attestation key: %w", err)
 	}
 	if err != nil {
-		return outcomeOf(tpm.Appraise(parsed, options)), nil
+		return unenrolled(ctx, parsed, options, in)
 	}
 	if known.Removed {
 		// Not even a certificate of a trusted CA brings a removed key back.

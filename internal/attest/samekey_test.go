@@ -1,0 +1,72 @@
+package attest_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/pem"
+	"math/big"
+	"slices"
+	"testing"
+
+	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/evidence/evidencetest"
+	"github.com/assay-project/assay/internal/attest"
+	"github.com/assay-project/assay/tpm2"
+)
+
+// certify makes a CA, names it to the service, and has it certify a TPM's key.
+func (f *fixture) certify(m *evidencetest.TPM) []byte {
+	f.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	now := f.clock.Now()
+	issue := func(template, parent *x509.Certificate, public any) []byte {
+		template.NotBefore, template.NotAfter, template.SerialNumber = now.AddDate(-1, 0, 0), now.AddDate(1, 0, 0), big.NewInt(1)
+		der, err := x509.CreateCertificate(rand.Reader, template, parent, public, key)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		return der
+	}
+	ca := &x509.Certificate{Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	anchor := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: issue(ca, ca, &key.PublicKey)})
+	if _, err := f.AddAnchors(context.Background(), "tester", attest.AnchorAKCA, anchor); err != nil {
+		f.t.Fatal(err)
+	}
+	leaf := &x509.Certificate{Subject: pkix.Name{CommonName: "AK"}, UnknownExtKeyUsage: []asn1.ObjectIdentifier{{2, 23, 133, 8, 3}}}
+	return issue(leaf, ca, m.Key.Public())
+}
+
+func TestKeyDoesNotEscapeItsRecordUnderAnotherName(t *testing.T) {
+	f := newFixture(t, true)
+	m := evidencetest.NewTPM(t, evidencetest.P256, evidencetest.Recorded(t, "good-uki", "ecc", "sha256"))
+	cert := f.certify(m)
+	bundle := func(public tpm2.Public) []byte {
+		p := m.Bundle(read(t, "nonce.bin"))
+		p.AKPublic, p.AKCert = evidencetest.Encode(t, &public), cert
+		return p.JSON(t)
+	}
+	renamed := m.Public
+	renamed.AuthPolicy = []byte("any policy of thirty-two bytes..")
+
+	if r := f.attest(bundle(renamed)); r.Verdict != evidence.Trusted {
+		t.Fatalf("a certified key without a record: %v for %v, want trust", r.Verdict, codes(r))
+	}
+	a := f.register("web-1", bundle(m.Public), "")
+	if r := f.attest(bundle(renamed)); !slices.Equal(codes(r), []evidence.Code{"ak.untrusted"}) {
+		t.Errorf("an enrolled key under another Name: %v for %v, want ak.untrusted", r.Verdict, codes(r))
+	}
+	if err := f.RemoveAttester(context.Background(), "tester", a.AKName); err != nil {
+		t.Fatal(err)
+	}
+	if r := f.attest(bundle(renamed)); !slices.Equal(codes(r), []evidence.Code{"ak.removed"}) {
+		t.Errorf("a removed key under another Name: %v for %v, want ak.removed", r.Verdict, codes(r))
+	}
+}
