@@ -24,6 +24,7 @@ type Verifier struct {
 	key    crypto.PublicKey
 	scheme Alg // AlgNull when the key leaves it to its user
 	hash   Alg
+	rsa    *rsaVerifier // nil when crypto/rsa verifies RSASSA, too
 }
 
 // NewVerifier converts the key of p once, for any number of signatures. Errors wrap [ErrKey].
@@ -38,6 +39,9 @@ func NewVerifier(p *Public) (*Verifier, error) {
 		v.scheme, v.hash = p.Parameters.RSA.Scheme.Scheme, p.Parameters.RSA.Scheme.HashAlg
 	case AlgECC:
 		v.scheme, v.hash = p.Parameters.ECC.Scheme.Scheme, p.Parameters.ECC.Scheme.HashAlg
+	}
+	if key, ok := key.(*rsa.PublicKey); ok {
+		v.rsa = newRSAVerifier(key)
 	}
 	return v, nil
 }
@@ -75,7 +79,11 @@ func (v *Verifier) verifyDigest(h crypto.Hash, digest []byte, s *Signature) erro
 	case *rsa.PublicKey:
 		switch s.SigAlg {
 		case AlgRSASSA:
-			ok = rsa.VerifyPKCS1v15(key, h, digest, s.RSA) == nil
+			if v.rsa != nil {
+				ok = v.rsa.verify(h, digest, s.RSA)
+			} else {
+				ok = rsa.VerifyPKCS1v15(key, h, digest, s.RSA) == nil
+			}
 		case AlgRSAPSS:
 			// Part 1, B.7: the salt is as long as the block allows, or, in FIPS
 			// mode, as long as the digest; both occur.
