@@ -1,0 +1,66 @@
+package cli
+
+import (
+	"crypto/rand"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"assay": func() {
+			os.Exit(Main(&Env{
+				Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Now: time.Now, Rand: rand.Reader,
+			}, os.Args[1:]))
+		},
+	})
+}
+
+// The scripts hold the command lines, outputs and exit statuses of docs/cli.md.
+// "status N CMD" runs a command that must end with that status.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			return fs.WalkDir(demoFiles, "demodata", func(name string, d fs.DirEntry, err error) error {
+				if err != nil || d.IsDir() {
+					return err
+				}
+				b, err := demoFiles.ReadFile(name)
+				if err != nil {
+					return err
+				}
+				return os.WriteFile(filepath.Join(e.WorkDir, filepath.Base(name)), b, 0o600)
+			})
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": status},
+	})
+}
+
+// status runs a command and compares its exit status.
+func status(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: status N COMMAND…")
+	}
+	got := "0"
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		got = "?"
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			got = strconv.Itoa(exit.ExitCode())
+		}
+	}
+	if got != args[0] {
+		ts.Fatalf("%v ends with status %s, want %s", args[1:], got, args[0])
+	}
+}
