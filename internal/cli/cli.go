@@ -86,7 +86,31 @@ func newRoot(env *Env) *cobra.Command {
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
 	root.AddCommand(commands(env)...)
+	for _, group := range root.Commands() {
+		refuseUnknown(group)
+	}
 	return root
+}
+
+// refuseUnknown has a group refuse a subcommand that it does not have. On its own
+// the library prints the help and ends with 0, which means "yes".
+func refuseUnknown(group *cobra.Command) {
+	if !group.HasSubCommands() {
+		return
+	}
+	for _, c := range group.Commands() {
+		refuseUnknown(c)
+	}
+	if group.Runnable() {
+		return
+	}
+	group.Args = cobra.ArbitraryArgs
+	group.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+		}
+		return cmd.Help()
+	}
 }
 
 // printJSON writes v as the one JSON value on standard output.
