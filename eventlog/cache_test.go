@@ -3,6 +3,8 @@ package eventlog
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -58,6 +60,23 @@ func TestCachedClaimsAreThoseOfNoCache(t *testing.T) {
 	if n < 50 || len(cache.newer) == 0 {
 		t.Errorf("%d logs compared, %d texts kept", n, len(cache.newer))
 	}
+}
+
+func TestSortedNamesAreAllNamesInOrder(t *testing.T) {
+	confirmedLogs(t, func(name string, l *Log, bank tpm2.Alg, quoted map[int][]byte) {
+		c, err := l.Confirm(bank, quoted)
+		if err != nil {
+			return
+		}
+		claims := c.Claims()
+		claims["another"] = evidence.Claim{}
+		for range 2 { // with a name that is in no table, then without
+			if d := cmp.Diff(slices.Sorted(maps.Keys(claims)), SortedNames(claims)); d != "" {
+				t.Errorf("%s: names (-want +got):\n%s", name, d)
+			}
+			delete(claims, "another")
+		}
+	})
 }
 
 // certificateList is a signature list with one certificate.

@@ -3,6 +3,7 @@ package eventlog
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -181,6 +182,22 @@ func (c *claimant) database(name string, i slot) {
 	if i == slotDB || i == slotDBX {
 		c.text(name+".hashes", hashes, content, 7)
 	}
+}
+
+// SortedNames returns the names of claims in order. Those of a Linux boot are all
+// in a table that is in order, so that nothing is left to sort.
+func SortedNames(claims evidence.Claims) []string {
+	out := make([]string, 0, len(claims))
+	for i := range claimNames {
+		if _, ok := claims[claimNames[i].Name]; ok {
+			out = append(out, claimNames[i].Name)
+		}
+	}
+	if len(out) < len(claims) {
+		out = slices.AppendSeq(out[:0], maps.Keys(claims))
+	}
+	slices.Sort(out) // one look at what is in order
+	return out
 }
 
 // maxCertificates bounds the certificates that a claim lists.

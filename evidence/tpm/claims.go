@@ -7,10 +7,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
+	"github.com/assay-project/assay/eventlog"
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/policy"
 	"github.com/assay-project/assay/tpm2"
@@ -39,9 +38,7 @@ func (v *Verified) PolicyClaims(p *policy.Policy) []policy.Claim {
 		out = append(out, policy.Claim{Type: name, Value: value, Issuer: policy.FromService})
 	}
 	// The order decides that of what a policy issues.
-	names := slices.AppendSeq(make([]string, 0, len(proven)), maps.Keys(proven))
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range eventlog.SortedNames(proven) {
 		if value, ok := policyValue(proven[name].Value); ok {
 			add(name, value)
 		}
