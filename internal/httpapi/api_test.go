@@ -140,6 +140,7 @@ func TestEveryBodyIsStrict(t *testing.T) {
 			"no JSON":        {"}{", "request.malformed", 400},
 			"cut":            {`{"a":`, "request.malformed", 400},
 			"member twice":   {`{"a":1,"a":2}`, "request.malformed", 400},
+			"in other case":  {`{"type":"tpm","TYPE":"sgx"}`, "request.malformed", 400},
 			"text after":     {`{} {}`, "request.malformed", 400},
 			"array":          {`[]`, "", 0},
 			"unknown member": {`{"surprise":1}`, "", 0},
@@ -441,7 +442,7 @@ func certificate(t *testing.T) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "client"}, NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "client"}, NotBefore: noon().Add(-time.Hour), NotAfter: noon().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	must(t, err)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}

@@ -13,6 +13,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/assay-project/assay/internal/access"
@@ -76,7 +77,7 @@ func (a *API) guard(rt route, next http.Handler) http.Handler {
 		harden(w.Header())
 		var leave leavers
 		defer leave.run()
-		admitted, err := a.admit(rt, r, &leave)
+		admitted, err := a.admit(rt, r, out, &leave)
 		if err != nil {
 			a.problem(r.Context(), err).write(out)
 			return
@@ -112,8 +113,10 @@ func (l *leavers) run() {
 }
 
 // admit goes from the cheap to the dear: nothing of the body is read for who may
-// not send it, and nothing of it is understood before there is room to.
-func (a *API) admit(rt route, r *http.Request, leave *leavers) (*http.Request, error) {
+// not send it, and nothing of it is understood before there is room to. The turn
+// at the gate ends when the answer begins, so that who reads slowly holds nothing
+// but its own place.
+func (a *API) admit(rt route, r *http.Request, out *recorder, leave *leavers) (*http.Request, error) {
 	c := &call{}
 	if !rt.unlimited {
 		var err error
@@ -133,7 +136,8 @@ func (a *API) admit(rt route, r *http.Request, leave *leavers) (*http.Request, e
 			a.metrics.limited.WithLabelValues("gate").Inc()
 			return nil, overloaded()
 		}
-		leave.add(a.gate.leave)
+		out.begin = sync.OnceFunc(a.gate.leave)
+		leave.add(out.begin)
 	}
 	r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
 	r.Body = io.NopCloser(bytes.NewReader(c.body))
@@ -181,7 +185,12 @@ func (a *API) authenticate(r *http.Request) (access.Principal, error) {
 		return access.Tokens(r.Context(), a.principals.PrincipalByToken, token, a.now())
 	}
 	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
-		return access.Certificates(r.Context(), a.principals.PrincipalByCertificate, r.TLS.PeerCertificates[0].Raw, a.now())
+		cert, now := r.TLS.PeerCertificates[0], a.now()
+		// The handshake does not look: it was told to ask for a certificate, not to verify one.
+		if now.Before(cert.NotBefore) || now.After(cert.NotAfter) {
+			return access.Principal{}, access.ErrUnauthenticated
+		}
+		return access.Certificates(r.Context(), a.principals.PrincipalByCertificate, cert.Raw, now)
 	}
 	return access.Principal{}, errNoCredential
 }
@@ -248,7 +257,7 @@ func clip(s string, n int) string {
 	return s
 }
 
-// firstRead is what a body gets before its bytes are there; it grows with them.
+// firstRead is what a body gets before its bytes are there.
 const firstRead = 64 << 10
 
 // readBody reads all of the body before the request takes a turn, so that a slow
@@ -263,27 +272,54 @@ func (a *API) readBody(rt route, r *http.Request, leave *leavers) ([]byte, error
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return nil, newProblem(http.StatusUnsupportedMediaType, codeMediaType, "the body must be sent as Content-Type: application/json")
 	}
-	size := r.ContentLength
-	if size < 0 {
-		size = rt.body
-	}
-	if !a.bodies.take(size) {
-		a.metrics.limited.WithLabelValues("memory").Inc()
-		return nil, overloaded()
-	}
-	leave.add(func() { a.bodies.give(size) })
-	// One byte more than expected shows the end without growing.
-	buf := bytes.NewBuffer(make([]byte, 0, min(size, firstRead)+bytes.MinRead))
-	n, err := buf.ReadFrom(io.LimitReader(r.Body, rt.body+1))
+	buf, err := a.receive(r, rt.body, leave)
+	var problem *Problem
 	switch {
-	case n > rt.body:
-		return nil, tooLarge(rt.body)
+	case errors.As(err, &problem):
+		return nil, problem
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, newProblem(http.StatusRequestTimeout, codeTimeout, "the body did not arrive in time")
 	case err != nil:
 		return nil, newProblem(http.StatusBadRequest, codeMalformed, "the body ended before its length")
 	}
-	return buf.Bytes(), nil
+	return buf, nil
+}
+
+// receive reads a body of at most limit bytes. Memory is taken for what has come
+// and as much again, not for what was announced: who announces a large body and
+// sends nothing must not keep others out.
+func (a *API) receive(r *http.Request, limit int64, leave *leavers) ([]byte, error) {
+	size := r.ContentLength
+	if size < 0 {
+		size = limit
+	}
+	var held int64
+	leave.add(func() { a.bodies.give(held) })
+	var buf bytes.Buffer
+	for more := min(size, firstRead); ; more = min(size-held, held) {
+		if !a.bodies.take(more) {
+			a.metrics.limited.WithLabelValues("memory").Inc()
+			return nil, overloaded()
+		}
+		held += more
+		buf.Grow(int(more) + bytes.MinRead)
+		_, err := io.CopyN(&buf, r.Body, held-int64(buf.Len()))
+		switch {
+		case errors.Is(err, io.EOF):
+			return buf.Bytes(), nil
+		case err != nil:
+			return nil, err
+		case held < size:
+			continue
+		}
+		// One byte more shows the end.
+		if n, err := io.CopyN(&buf, r.Body, 1); n > 0 {
+			return nil, tooLarge(limit)
+		} else if !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		return buf.Bytes(), nil
+	}
 }
 
 func tooLarge(limit int64) *Problem {
@@ -311,20 +347,28 @@ func (a *API) panicked(out *recorder, r *http.Request, v any) {
 type recorder struct {
 	http.ResponseWriter
 	status int
+	begin  func() // called when the answer begins; nil for none
+}
+
+// note keeps the status of an answer that begins.
+func (r *recorder) note(status int) {
+	if r.status != 0 {
+		return
+	}
+	r.status = status
+	if r.begin != nil {
+		r.begin()
+	}
 }
 
 // WriteHeader notes the status that is sent.
 func (r *recorder) WriteHeader(status int) {
-	if r.status == 0 {
-		r.status = status
-	}
+	r.note(status)
 	r.ResponseWriter.WriteHeader(status)
 }
 
 // Write sends bytes, and the status 200 first when none was sent.
 func (r *recorder) Write(b []byte) (int, error) {
-	if r.status == 0 {
-		r.status = http.StatusOK
-	}
+	r.note(http.StatusOK)
 	return r.ResponseWriter.Write(b)
 }

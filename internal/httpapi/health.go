@@ -67,15 +67,25 @@ func (a *API) getHealth(ctx context.Context, _ *struct{}) (*reply[healthBody], e
 // ready asks the service, at most twice a second. The answer does not depend on
 // whether the one who asked first still waits.
 func (a *API) ready(ctx context.Context) error {
-	a.health.mu.Lock()
-	defer a.health.mu.Unlock()
-	if now := a.now(); a.health.at.IsZero() || now.Sub(a.health.at) >= healthFor {
+	return a.health.answer(a.now, func() error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healthWait)
 		defer cancel()
-		a.health.last, a.health.at = a.service.Ready(ctx), now
-		if a.health.last != nil {
-			a.log.ErrorContext(ctx, "service is not ready", slog.Any("error", a.health.last))
+		err := a.service.Ready(ctx)
+		if err != nil {
+			a.log.ErrorContext(ctx, "service is not ready", slog.Any("error", err))
 		}
+		return err
+	})
+}
+
+// answer asks, unless the last answer still holds. An answer holds from when it
+// came: those who waited for a slow one share it.
+func (h *health) answer(now func() time.Time, ask func() error) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.at.IsZero() || now().Sub(h.at) >= healthFor {
+		h.last = ask()
+		h.at = now()
 	}
-	return a.health.last
+	return h.last
 }

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
+	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -50,10 +53,11 @@ func checkValue(d *json.Decoder, depth int) error {
 				return badJSON(err)
 			}
 			text, _ := name.(string) // the decoder lets nothing else be a name
-			if seen[text] {
+			folded := fold(text)
+			if seen[folded] {
 				return fmt.Errorf("member %q comes twice", clip(text, 64))
 			}
-			seen[text] = true
+			seen[folded] = true
 		}
 		if err := checkValue(d, depth+1); err != nil {
 			return err
@@ -63,6 +67,19 @@ func checkValue(d *json.Decoder, depth int) error {
 		return badJSON(err)
 	}
 	return nil
+}
+
+// fold gives names that encoding/json takes for one another the same spelling.
+func fold(name string) string {
+	return strings.Map(func(r rune) rune {
+		for {
+			next := unicode.SimpleFold(r)
+			if next <= r {
+				return next
+			}
+			r = next
+		}
+	}, name)
 }
 
 func badJSON(err error) error {
@@ -99,10 +116,8 @@ func members(data []byte, each func(name string, value []byte) error) error {
 		if n == len(seen) {
 			return malformed("the object has more than %d members", len(seen))
 		}
-		for _, before := range seen[:n] {
-			if before == name {
-				return malformed("member %q comes twice", name)
-			}
+		if slices.Contains(seen[:n], name) {
+			return malformed("member %q comes twice", name)
 		}
 		seen[n] = name
 		value, err := s.value()
