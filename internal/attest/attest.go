@@ -178,7 +178,8 @@ type Store interface {
 }
 
 // Administration is the part of a [Store] that administrators' requests change.
-// Each write raises the generation, but for those of attesters and enrolments.
+// Each write raises the generation, but for those of enrolments and of attesters
+// that are not removed.
 type Administration interface {
 	// PutPolicy appends a revision: Version must be one above the newest, else ErrStale.
 	PutPolicy(context.Context, PolicyVersion, audit.Entry) error

@@ -85,12 +85,18 @@ func (t *txn) machineFree(ctx context.Context, a attest.Attester) error {
 
 // SetAttester replaces the record when its Revision is still the stored one, else
 // ErrStale; the stored revision is then one higher. Of a key that is not there it
-// says ErrNotFound, and ErrExists when the machine's name is taken.
+// says ErrNotFound, and ErrExists when the machine's name is taken. A removal raises
+// the generation: a decision about the same key under another Name, or by its
+// certificate, must not be kept that was made before.
 func (s *Store) SetAttester(ctx context.Context, a attest.Attester, e audit.Entry) error {
 	if err := checkAttester(a); err != nil {
 		return fmt.Errorf("set attester: %w", err)
 	}
-	return s.change(ctx, fmt.Sprintf("set attester %q", a.AKName), &e, keeps, func(t *txn) error {
+	moves := keeps
+	if a.Removed {
+		moves = raises
+	}
+	return s.change(ctx, fmt.Sprintf("set attester %q", a.AKName), &e, moves, func(t *txn) error {
 		var stored *revision
 		err := t.among(ctx, revisions, []any{a.AKName}, func(row scanner) (err error) {
 			stored, err = scanRevision(row, new(string))

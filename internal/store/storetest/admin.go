@@ -144,6 +144,15 @@ func configurationIsOneGeneration(t *testing.T, open Opener) {
 	if g, err := s.Generation(t.Context()); err != nil || g != 41 {
 		t.Errorf("attesters, enrolments or decisions moved the generation to %d, %v", g, err)
 	}
+	removed, err := s.Attester(t.Context(), Attester(1).AKName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	removed.Removed = true
+	must(t, s.SetAttester(t.Context(), removed, Entry("attester.remove", "")))
+	if g, err := s.Generation(t.Context()); err != nil || g != 42 {
+		t.Errorf("the removal of an attester left the generation at %d, %v, want 42", g, err)
+	}
 }
 
 func attestersAreUnique(t *testing.T, open Opener) {
