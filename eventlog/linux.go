@@ -308,7 +308,7 @@ var inits = [...]string{"/sbin/init", "/usr/sbin/init", "/lib/systemd/systemd", 
 // debugFlags returns the arguments of a command line that a strict policy
 // refuses; debug is set when one of them opens the machine to a debugger or shell.
 func debugFlags(line string) (debug bool, flags []string) {
-	for _, arg := range strings.Fields(line) {
+	for arg := range strings.FieldsSeq(line) {
 		arg = strings.Trim(arg, `"'`)
 		name, value, _ := strings.Cut(arg, "=")
 		switch {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
 	"net/http"
 	"strconv"
@@ -230,9 +231,7 @@ func humaCode(status int) evidence.Code {
 
 // write sends p on a connection that nothing was sent on yet.
 func (p *Problem) write(w http.ResponseWriter) {
-	for name, values := range p.GetHeaders() {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), p.GetHeaders())
 	body, err := json.Marshal(p)
 	if err != nil {
 		panic("unreachable: problem does not marshal: " + err.Error())
