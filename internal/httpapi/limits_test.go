@@ -175,7 +175,7 @@ func TestOverloadLosesNothing(t *testing.T) {
 	for i := range challenges {
 		challenges[i] = f.challenge()
 	}
-	turns := make(chan struct{}, n)
+	turns := make(chan struct{}, 4*n) // room for every one that is sent below
 	f.kind.hold = func(context.Context) { <-turns }
 	answers := make([]answer, n)
 	var wg sync.WaitGroup
