@@ -9,6 +9,12 @@ var serviceCodes = []CodeInfo{
 		Action:  "Find out why the key was removed; then register or enrol it again.",
 	},
 	{
+		Code:    "bundle.unreadable",
+		Meaning: "The file with the evidence cannot be read, or is longer than any bundle.",
+		Causes:  []string{"the name is wrong", "this user may not read it"},
+		Action:  "Look at the message and at the file.",
+	},
+	{
 		Code:    "challenge.malformed",
 		Meaning: "The challenge is not one that this service made.",
 		Causes:  []string{"it was cut or altered on the way", "it was issued by another service or before its key was replaced"},

@@ -78,7 +78,7 @@ func appraise(env *Env, f *appraiseFlags, fresh bool, name string) (*tpm.Apprais
 	}
 	text, err := readBounded(env, name, evidence.MaxBundle)
 	if err != nil {
-		return nil, err
+		return tpm.Unusable("", evidence.Refuse("bundle.unreadable", "%v", err)), nil
 	}
 	if b, err := evidence.ParseBundle(text); err == nil {
 		// A CA named for the attestation key's certificate need not be that of

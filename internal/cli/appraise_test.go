@@ -119,7 +119,6 @@ func TestAppraiseSaysWhatIsWrongWithTheCommandLine(t *testing.T) {
 	for name, args := range map[string][]string{
 		"no bundle":          {},
 		"two bundles":        {bundle, bundle},
-		"no such file":       {bundle + "x"},
 		"nonce is not hex":   {bundle, "--nonce", "xyz"},
 		"nonce is empty":     {bundle, "--nonce", ""},
 		"time in other form": {bundle, "--at", "noon"},

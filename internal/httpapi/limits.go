@@ -17,7 +17,7 @@ type Limits struct {
 	Burst         int           // of a principal; 0 means 2,000
 	StrangerRate  float64       // requests a second of an address; 0 means 20
 	StrangerBurst int           // of an address; 0 means 40
-	PerCaller     int           // requests of a principal at once; 0 means 256
+	PerCaller     int           // requests of a principal at once; 0 means a quarter of InFlight
 	PerStranger   int           // requests of an address at once; 0 means 16
 	Callers       int           // callers remembered; 0 means 16,384
 	InFlight      int           // requests carried out at once; 0 means 256
@@ -29,8 +29,9 @@ type Limits struct {
 func (l Limits) withDefaults() Limits {
 	l.Rate, l.Burst = or(l.Rate, 1000), or(l.Burst, 2000)
 	l.StrangerRate, l.StrangerBurst = or(l.StrangerRate, 20), or(l.StrangerBurst, 40)
-	l.PerCaller, l.PerStranger = or(l.PerCaller, 256), or(l.PerStranger, 16)
 	l.Callers, l.InFlight, l.Queue = or(l.Callers, 16384), or(l.InFlight, 256), or(l.Queue, 512)
+	// One principal alone must not be able to take every turn.
+	l.PerCaller, l.PerStranger = or(l.PerCaller, max(l.InFlight/4, 1)), or(l.PerStranger, 16)
 	l.Wait, l.BodyMemory = or(l.Wait, 2*time.Second), or(l.BodyMemory, 256<<20)
 	return l
 }

@@ -169,7 +169,7 @@ func TestBodyMemoryIsBounded(t *testing.T) {
 
 // Overload is told, never a lost write: what got 200 is there, what got 429 is not.
 func TestOverloadLosesNothing(t *testing.T) {
-	f := newFixture(t, func(c *Config) { c.Limits = Limits{InFlight: 2, Queue: 2, Wait: 20 * time.Millisecond} })
+	f := newFixture(t, func(c *Config) { c.Limits = Limits{InFlight: 2, PerCaller: 256, Queue: 2, Wait: 20 * time.Millisecond} })
 	const n = 60
 	challenges := make([]string, n)
 	for i := range challenges {

@@ -74,8 +74,15 @@ func parse(url string) (*pgx.ConnConfig, error) {
 	if conf.RuntimeParams["application_name"] == "" {
 		conf.RuntimeParams["application_name"] = "assay"
 	}
+	// A service that freezes inside a transaction holds the one row that all writes
+	// pass: the server ends it, so that the others go on.
+	if conf.RuntimeParams[idleTimeout] == "" {
+		conf.RuntimeParams[idleTimeout] = "10s"
+	}
 	return conf, nil
 }
+
+const idleTimeout = "idle_in_transaction_session_timeout"
 
 func connect(conf *pgx.ConnConfig, conns int) *sql.DB {
 	db := stdlib.OpenDB(*conf)
