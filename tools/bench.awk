@@ -14,19 +14,19 @@ function row(what, ns, floor,    rate) {
 	rate = 1e9 / ns
 	printf "%-58s %10.0f/s %8s/s  %s\n", what, rate, floor, rate >= floor ? "met" : "NOT MET"
 }
-function ns(name) { return best["Benchmark" name, "ns/op"] }
+function took(name) { return best["Benchmark" name, "ns/op"] }
 END {
 	printf "%-58s %12s %10s\n", "WORK (fastest repetition)", "MEASURED", "FLOOR"
-	row("quote + 24 KB log verified", ns("VerifyQuoteAndLog/assay-verify"), 12000)
-	row("... and all claims, key databases cached", ns("VerifyQuoteAndLog/assay-fleet"), 12000)
-	row("... appraised by 20 rules, ES256 token", ns("AppraiseIssue/fleet"), 6000)
+	row("quote + 24 KB log verified", took("VerifyQuoteAndLog/assay-verify"), 12000)
+	row("... and all claims, key databases cached", took("VerifyQuoteAndLog/assay-fleet"), 12000)
+	row("... appraised by 20 rules, ES256 token", took("AppraiseIssue/fleet"), 6000)
 	for (key in most) {
 		split(key, part, SUBSEP)
 		if (part[2] == "appraisals/core-s")
 			printf "%-58s %8.0f/core-s %4s/core-s  %s\n", "over HTTPS, durable: " substr(part[1], 10), most[key], 3000, most[key] >= 3000 ? "met" : "NOT MET"
 	}
-	if (ns("ParseReplay") != "")
-		printf "%-58s %10.1f us %7s us  %s\n", "parse + replay of a 45 KB log", ns("ParseReplay") / 1000, 30, ns("ParseReplay") <= 30000 ? "met" : "NOT MET"
+	if (took("ParseReplay") != "")
+		printf "%-58s %10.1f us %7s us  %s\n", "parse + replay of a 45 KB log", took("ParseReplay") / 1000, 30, took("ParseReplay") <= 30000 ? "met" : "NOT MET"
 	for (key in most) {
 		split(key, part, SUBSEP)
 		if (part[1] ~ /HostileConfirm/ && part[2] == "cpu-ms/op" && best[key] > worst) { worst = best[key]; shape = part[1] }
@@ -35,8 +35,8 @@ END {
 		printf "%-58s %10.1f ms %7s ms  %s\n", "1 MiB of hostile log, worst (" substr(shape, 25) ")", worst, 5, worst < 5 ? "met" : "NOT MET"
 	peers = split("go-attestation go-tpm-tools", peer, " ")
 	for (i = 1; i <= peers; i++) {
-		them = ns("VerifyQuoteAndLog/" peer[i])
-		if (them != "" && ns("VerifyQuoteAndLog/assay-verify") != "")
-			printf "%-58s %9.1f x  (%.1f x with all claims)\n", peer[i] " takes, of quote and log", them / ns("VerifyQuoteAndLog/assay-verify"), them / ns("VerifyQuoteAndLog/assay-fleet")
+		them = took("VerifyQuoteAndLog/" peer[i])
+		if (them != "" && took("VerifyQuoteAndLog/assay-verify") != "")
+			printf "%-58s %9.1f x  (%.1f x with all claims)\n", peer[i] " takes, of quote and log", them / took("VerifyQuoteAndLog/assay-verify"), them / took("VerifyQuoteAndLog/assay-fleet")
 	}
 }
