@@ -1,40 +1,20 @@
 package eventlog
 
 import (
-	"archive/zip"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"io"
 	"path"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
+	"github.com/assay-project/assay/internal/sampletest"
 	"github.com/assay-project/assay/tpm2"
 )
 
 // readSamples opens testdata/logs.zip once; testdata/README.md says what is in it.
-var readSamples = sync.OnceValues(func() (map[string][]byte, error) {
-	z, err := zip.OpenReader("testdata/logs.zip")
-	if err != nil {
-		return nil, err
-	}
-	defer z.Close()
-	out := map[string][]byte{}
-	for _, f := range z.File {
-		r, err := f.Open()
-		if err != nil {
-			return nil, err
-		}
-		if out[f.Name], err = io.ReadAll(r); err != nil {
-			return nil, err
-		}
-		r.Close()
-	}
-	return out, nil
-})
+var readSamples = sampletest.Files("testdata/logs.zip")
 
 func samples(t testing.TB) map[string][]byte {
 	t.Helper()

@@ -1,41 +1,21 @@
 package baseline_test
 
 import (
-	"archive/zip"
 	"encoding/hex"
 	"encoding/json"
-	"io"
 	"slices"
 	"strconv"
-	"sync"
 	"testing"
 
 	"github.com/assay-project/assay/eventlog"
 	"github.com/assay-project/assay/eventlog/baseline"
+	"github.com/assay-project/assay/internal/sampletest"
 	"github.com/assay-project/assay/tpm2"
 )
 
 // The samples are those of package eventlog; ../testdata/README.md says where
 // each comes from.
-var readSamples = sync.OnceValues(func() (map[string][]byte, error) {
-	z, err := zip.OpenReader("../testdata/logs.zip")
-	if err != nil {
-		return nil, err
-	}
-	defer z.Close()
-	out := map[string][]byte{}
-	for _, f := range z.File {
-		r, err := f.Open()
-		if err != nil {
-			return nil, err
-		}
-		if out[f.Name], err = io.ReadAll(r); err != nil {
-			return nil, err
-		}
-		r.Close()
-	}
-	return out, nil
-})
+var readSamples = sampletest.Files("../testdata/logs.zip")
 
 func sample(t testing.TB, name string) []byte {
 	t.Helper()

@@ -1,7 +1,6 @@
 package ima
 
 import (
-	"archive/zip"
 	"bytes"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -9,39 +8,20 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"io"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/sampletest"
 	"github.com/assay-project/assay/tpm2"
 )
 
-var readLists = sync.OnceValues(func() (map[string][]byte, error) {
-	z, err := zip.OpenReader("testdata/lists.zip")
-	if err != nil {
-		return nil, err
-	}
-	defer z.Close()
-	out := map[string][]byte{}
-	for _, f := range z.File {
-		r, err := f.Open()
-		if err != nil {
-			return nil, err
-		}
-		if out[f.Name], err = io.ReadAll(r); err != nil {
-			return nil, err
-		}
-		r.Close()
-	}
-	return out, nil
-})
+var readLists = sampletest.Files("testdata/lists.zip")
 
 func file(t testing.TB, name string) []byte {
 	t.Helper()

@@ -1,17 +1,17 @@
 package evidencetest
 
 import (
-	"archive/zip"
 	"bytes"
 	_ "embed" // the recorded files
 	"encoding/json"
 	"encoding/pem"
-	"io"
 	"path"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/assay-project/assay/internal/sampletest"
 )
 
 //go:embed testdata/vmboot.zip
@@ -23,23 +23,7 @@ var quotes []byte
 //go:embed testdata/trustee-tpm_evidence.json
 var trustee []byte
 
-var files = sync.OnceValues(func() (map[string][]byte, error) {
-	z, err := zip.NewReader(bytes.NewReader(archive), int64(len(archive)))
-	if err != nil {
-		return nil, err
-	}
-	out := map[string][]byte{}
-	for _, f := range z.File {
-		r, err := f.Open()
-		if err != nil {
-			return nil, err
-		}
-		if out[f.Name], err = io.ReadAll(r); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
-})
+var files = sync.OnceValues(func() (map[string][]byte, error) { return sampletest.Unpack(archive) })
 
 // File returns a recorded file by its name in the archive, such as
 // "good-uki/nonce.bin"; nil when there is none.
