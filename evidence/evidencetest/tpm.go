@@ -7,8 +7,6 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/hex"
-	"maps"
-	"slices"
 	"strconv"
 	"testing"
 
@@ -172,11 +170,3 @@ func (t *TPM) Bundle(nonce []byte, quotes ...Quote) Parts {
 	p.Quotes, p.AKPublic, p.EKPublic, p.EKCert, p.Nonce = quotes, Encode(t.tb, &t.Public), nil, nil, nonce
 	return p
 }
-
-// SetPCR changes a value of the TPM's state, so that quotes and values agree on it.
-func (t *TPM) SetPCR(bank tpm2.Alg, pcr int, value []byte) {
-	t.Boot.PCRs[bank.BankName()][strconv.Itoa(pcr)] = hex.EncodeToString(value)
-}
-
-// Banks lists the banks of the recorded boot, sorted.
-func (t *TPM) Banks() []string { return slices.Sorted(maps.Keys(t.Boot.PCRs)) }

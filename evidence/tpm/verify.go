@@ -357,6 +357,7 @@ func (c *check) imaList() {
 		return
 	}
 	c.out.ima = confirmed
+	c.note("what the IMA list says of files, and its boot_aggregate: the list is proven, and not judged")
 	if confirmed.Mode() == ima.ModePadded {
 		c.note("the IMA list beyond the strength of SHA-1: this kernel extends other banks with padded SHA-1 digests")
 	}
