@@ -34,13 +34,23 @@ var (
 	ErrReserved = errors.New("reserved field is not zero")
 )
 
+// ErrOverrun is a structure that needs more bytes than the length before it
+// gives. It is an [ErrShort], too.
+var ErrOverrun = fmt.Errorf("structure is longer than the length before it: %w", ErrShort)
+
 // An Error says at which byte of the input decoding stopped, and why.
 type Error struct {
 	Offset int   // bytes from the start of the input
+	Part   int   // number of the part, from 1, when the layout numbers them with [Codec.Part]
 	Err    error // one of the kinds above, or what a Wire method gave to [Codec.Fail]
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("at byte %d: %v", e.Offset, e.Err) }
+func (e *Error) Error() string {
+	if e.Part != 0 {
+		return fmt.Sprintf("part %d, at byte %d: %v", e.Part, e.Offset, e.Err)
+	}
+	return fmt.Sprintf("at byte %d: %v", e.Offset, e.Err)
+}
 
 // Unwrap gives the kind of failure.
 func (e *Error) Unwrap() error { return e.Err }
@@ -59,8 +69,11 @@ type Codec struct {
 	buf      []byte
 	off      int // next byte to read; unused when encoding
 	base     int // offset of buf in the outermost input, for errors
+	part     int // see Part
+	context  any // see Context
 	order    byteOrder
 	decoding bool
+	inner    bool // buf ends where a length of the outer structure says
 	err      error
 }
 
@@ -77,6 +90,15 @@ func DecodeLE(in []byte, v Layout) error { return decode(in, v, binary.LittleEnd
 
 func decode(in []byte, v Layout, order byteOrder) error {
 	c := Codec{buf: in, decoding: true, order: order}
+	v.Wire(&c)
+	c.finish()
+	return c.err
+}
+
+// DecodeIn is [Decode] with a context that the layouts may ask for, such as
+// what a device supports of all that its standard defines.
+func DecodeIn(context any, in []byte, v Layout) error {
+	c := Codec{buf: in, decoding: true, order: binary.BigEndian, context: context}
 	v.Wire(&c)
 	c.finish()
 	return c.err
@@ -125,6 +147,14 @@ func (c *Codec) Decoding() bool { return c.decoding }
 // Err returns the first failure, or nil.
 func (c *Codec) Err() error { return c.err }
 
+// Context returns what was given to [DecodeIn], else nil.
+func (c *Codec) Context() any { return c.context }
+
+// Part says that what follows is part n, from 1, of the structure: the parameter
+// of a command, say. It only tells [Error] where a failure lies. What follows
+// the last part of the outermost structure belongs to no part.
+func (c *Codec) Part(n int) { c.part = n }
+
 // Remaining returns how many bytes of the input are left; 0 when encoding.
 func (c *Codec) Remaining() int {
 	if !c.decoding {
@@ -143,7 +173,7 @@ func (c *Codec) Fail(err error) {
 	if !c.decoding {
 		at = len(c.buf)
 	}
-	c.err = &Error{Offset: c.base + at, Err: err}
+	c.err = &Error{Offset: c.base + at, Part: c.part, Err: err}
 }
 
 // Check fails c with err unless ok; for ranges and selectors.
@@ -153,7 +183,13 @@ func (c *Codec) Check(ok bool, err error) {
 	}
 }
 
+// finish ends the outermost structure: what is left belongs to no part of it.
 func (c *Codec) finish() {
+	c.part = 0
+	c.finishInner()
+}
+
+func (c *Codec) finishInner() {
 	if c.err == nil && c.off != len(c.buf) {
 		c.Fail(ErrTrailing)
 	}
@@ -165,12 +201,20 @@ func (c *Codec) take(n int) []byte {
 		return nil
 	}
 	if n > len(c.buf)-c.off {
-		c.Fail(ErrShort)
+		c.Fail(c.short())
 		return nil
 	}
 	b := c.buf[c.off : c.off+n : c.off+n]
 	c.off += n
 	return b
+}
+
+// short is the kind of failure when the bytes run out.
+func (c *Codec) short() error {
+	if c.inner {
+		return ErrOverrun
+	}
+	return ErrShort
 }
 
 // U8 lays out one byte.
@@ -341,9 +385,9 @@ func (c *Codec) Inner16(v Layout, limit int) {
 	if c.err != nil {
 		return
 	}
-	inner := Codec{buf: in, base: start, decoding: true, order: c.order}
+	inner := Codec{buf: in, base: start, part: c.part, context: c.context, order: c.order, decoding: true, inner: true}
 	v.Wire(&inner)
-	inner.finish()
+	inner.finishInner()
 	c.err = inner.err
 }
 

@@ -206,3 +206,78 @@ func FuzzOuter(f *testing.F) {
 		}
 	})
 }
+
+// A parted structure numbers its parts, as a command numbers its parameters.
+type parted struct {
+	A uint16
+	B pair
+	C uint8
+}
+
+func (p *parted) Wire(c *wire.Codec) {
+	c.Part(1)
+	wire.U16(c, &p.A)
+	c.Part(2)
+	c.Inner16(&p.B, 64)
+	c.Part(3)
+	wire.U8(c, &p.C)
+}
+
+func TestAFailureNamesItsPart(t *testing.T) {
+	good := []byte{0, 1, 0, 5, 0, 1, 0, 1, 9, 7}
+	for name, tc := range map[string]struct {
+		in   []byte
+		want error
+		part int
+	}{
+		"first":             {good[:1], wire.ErrShort, 1},
+		"second":            {good[:5], wire.ErrShort, 2},
+		"inside the second": {[]byte{0, 1, 0, 4, 0xff, 0xff, 0, 0, 7}, wire.ErrSelector, 2},
+		"overrun of second": {[]byte{0, 1, 0, 4, 0, 1, 0, 1, 9, 7}, wire.ErrOverrun, 2},
+		"rest of second":    {[]byte{0, 1, 0, 5, 0, 1, 0, 0, 9, 7}, wire.ErrTrailing, 2},
+		"third":             {good[:9], wire.ErrShort, 3},
+		"after the last":    {append(bytes.Clone(good), 0), wire.ErrTrailing, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := wire.Decode(tc.in, new(parted))
+			var at *wire.Error
+			if !errors.Is(err, tc.want) || !errors.As(err, &at) || at.Part != tc.part {
+				t.Errorf("Decode(%x) = %v, want %v of part %d", tc.in, err, tc.want, tc.part)
+			}
+		})
+	}
+	if err := wire.Decode(good[:9], new(parted)); errors.Is(err, wire.ErrOverrun) {
+		t.Errorf("the end of the input is called an overrun: %v", err)
+	}
+	if err := wire.Decode(good, new(parted)); err != nil {
+		t.Error(err)
+	}
+}
+
+// A choosy structure takes what its context offers.
+type choosy struct{ V uint8 }
+
+func (v *choosy) Wire(c *wire.Codec) {
+	wire.U8(c, &v.V)
+	limit, ok := c.Context().(uint8)
+	c.Check(!ok || v.V <= limit, wire.ErrRange)
+}
+
+type choosyInside struct{ V choosy }
+
+func (v *choosyInside) Wire(c *wire.Codec) { c.Inner16(&v.V, 1) }
+
+func TestTheContextReachesInnerStructures(t *testing.T) {
+	in := []byte{0, 1, 9}
+	if err := wire.DecodeIn(uint8(8), in, new(choosyInside)); !errors.Is(err, wire.ErrRange) {
+		t.Errorf("DecodeIn(8) = %v, want ErrRange", err)
+	}
+	for name, err := range map[string]error{
+		"DecodeIn(9)": wire.DecodeIn(uint8(9), in, new(choosyInside)),
+		"Decode":      wire.Decode(in, new(choosyInside)),
+	} {
+		if err != nil {
+			t.Errorf("%s = %v", name, err)
+		}
+	}
+}
