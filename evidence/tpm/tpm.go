@@ -15,6 +15,8 @@
 package tpm
 
 import (
+	"crypto"
+
 	"github.com/assay-project/assay/tpm2"
 )
 
@@ -51,16 +53,10 @@ type bank struct {
 // (Part 1, 16). To look up what is known of that key; it proves nothing.
 func (e *Evidence) AKName() []byte { return e.akName }
 
-// SameKey reports whether the evidence says to be signed by the key of p, whatever
-// attributes either names: only a Name covers those, and a certificate does not.
-func (e *Evidence) SameKey(p *tpm2.Public) bool {
-	a, err := e.ak.Key()
-	if err != nil {
-		return false
-	}
-	b, err := p.Key()
-	return err == nil && sameKey(a, b)
-}
+// AK returns the public key that the evidence says to be signed by, without its
+// attributes: only a Name covers those, and a certificate does not. To look up what
+// is known of that key; it proves nothing.
+func (e *Evidence) AK() (crypto.PublicKey, error) { return e.ak.Key() }
 
 // value returns the value that the attester tells for a PCR, nil for none.
 func (e *Evidence) value(alg tpm2.Alg, pcr int) []byte {

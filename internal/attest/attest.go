@@ -59,7 +59,10 @@ type Decision struct {
 	// Attester, when not nil, is the attestation key whose counters move; its
 	// Revision must still be the stored one.
 	Attester *Attester
-	Audit    audit.Entry
+	// Unrecorded, when not nil, is the [KeyDigest] of a key that the decision rests on
+	// having no record, under any Name; with one it is ErrStale.
+	Unrecorded []byte
+	Audit      audit.Entry
 }
 
 // An Attester is an attestation key that was enrolled or registered.
@@ -191,13 +194,16 @@ type Administration interface {
 	RemoveAnchor(ctx context.Context, id string, e audit.Entry) error
 	PutSigningKey(context.Context, SigningKey, audit.Entry) error
 
-	// AddAttester answers ErrExists when the key, or a live attester's machine name, is taken.
+	// AddAttester answers ErrExists when the key, under this or another Name, or a live
+	// attester's machine name, is taken.
 	AddAttester(context.Context, Attester, audit.Entry) error
 	// SetAttester replaces the record when its Revision is still the stored one, else ErrStale.
 	SetAttester(context.Context, Attester, audit.Entry) error
 	Attester(ctx context.Context, akName string) (Attester, error)
 	// Attesters lists by AKName, above after, at most limit (0 means 100).
 	Attesters(ctx context.Context, after string, limit int) ([]Attester, error)
+	// AttestersByKey returns the records of a key by its [KeyDigest], removed ones included.
+	AttestersByKey(ctx context.Context, digest []byte) ([]Attester, error)
 
 	PutEnrolment(context.Context, Enrolment) error
 	// FinishEnrolment removes the enrolment and adds its attester, in one step.

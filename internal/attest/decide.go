@@ -119,7 +119,7 @@ func (s *Service) attempt(ctx context.Context, actor string, r Request, opened O
 	}
 	outcome, err := s.kinds[r.Type].Appraise(ctx, r.Bundle, Inputs{
 		Now: s.now(), Nonce: opened.Nonce, Policy: rule, AKRoots: conf.akRoots, EKRoots: conf.ekRoots,
-		Baseline: conf.baseline, Attester: s.attesters.get, Attesters: s.store.Attesters,
+		Baseline: conf.baseline, Attester: s.attesters.get, SameKey: s.store.AttestersByKey,
 	})
 	if err != nil {
 		return Result{}, fmt.Errorf("appraise %s evidence: %w", r.Type, err)
@@ -130,7 +130,7 @@ func (s *Service) attempt(ctx context.Context, actor string, r Request, opened O
 	}
 	if err := s.keep(ctx, Decision{
 		Appraisal: result.Appraisal, Bundle: r.Bundle, Challenge: opened.ID, Expires: opened.Expires,
-		Generation: conf.Generation, Attester: outcome.Attester, Audit: s.decisionEntry(actor, result.Appraisal),
+		Generation: conf.Generation, Attester: outcome.Attester, Unrecorded: outcome.Unrecorded, Audit: s.decisionEntry(actor, result.Appraisal),
 	}, outcome.before); err != nil {
 		return Result{}, err
 	}

@@ -32,8 +32,9 @@ type Inputs struct {
 	Baseline func(name string) (b *baseline.Baseline, ok bool)
 	// Attester finds an enrolled key by the hex of its TPM Name: [ErrNotFound] for none.
 	Attester func(ctx context.Context, akName string) (Attester, error)
-	// Attesters lists enrolled keys, removed ones included, by name above after.
-	Attesters func(ctx context.Context, after string, limit int) ([]Attester, error)
+	// SameKey finds the records of a key by its [KeyDigest], under whatever Name,
+	// removed ones included.
+	SameKey func(ctx context.Context, digest []byte) ([]Attester, error)
 }
 
 // An Outcome is an appraisal before it is kept.
@@ -43,6 +44,8 @@ type Outcome struct {
 	// Attester is the enrolled key that signed, with Last as this evidence leaves
 	// it; nil when the evidence is not proven to be of an enrolled key.
 	Attester *Attester
+	// Unrecorded is the [KeyDigest] of a key that was trusted for having no record.
+	Unrecorded []byte
 	// before are the counters that the key's record had.
 	before *Counters
 }

@@ -70,3 +70,33 @@ func TestKeyDoesNotEscapeItsRecordUnderAnotherName(t *testing.T) {
 		t.Errorf("a removed key under another Name: %v for %v, want ak.removed", r.Verdict, codes(r))
 	}
 }
+
+func TestKeyDigestIsOfTheKeyAlone(t *testing.T) {
+	rsaKey := evidencetest.NewTPM(t, evidencetest.RSA2048, evidencetest.Recorded(t, "good-uki", "rsa", "sha256")).Public
+	p256 := evidencetest.NewTPM(t, evidencetest.P256, evidencetest.Recorded(t, "good-uki", "ecc", "sha256")).Public
+	digest := func(p tpm2.Public, change func(*tpm2.Public)) string {
+		change(&p)
+		return string(attest.KeyDigest(evidencetest.Encode(t, &p)))
+	}
+	same := func(*tpm2.Public) {}
+	for name, tc := range map[string]struct {
+		of     tpm2.Public
+		change func(*tpm2.Public)
+	}{
+		"policy":       {p256, func(p *tpm2.Public) { p.AuthPolicy = []byte("any policy of thirty-two bytes..") }},
+		"attributes":   {p256, func(p *tpm2.Public) { p.Attributes ^= tpm2.AttrNoDA }},
+		"Name's hash":  {p256, func(p *tpm2.Public) { p.NameAlg = tpm2.AlgSHA384 }},
+		"exponent":     {rsaKey, func(p *tpm2.Public) { p.Parameters.RSA.Exponent = 65537 - p.Parameters.RSA.Exponent }},
+		"nothing else": {rsaKey, same},
+	} {
+		if digest(tc.of, same) != digest(tc.of, tc.change) {
+			t.Errorf("another %s gives another digest", name)
+		}
+	}
+	if digest(p256, same) == digest(rsaKey, same) {
+		t.Error("two keys have one digest")
+	}
+	if x, y := attest.KeyDigest([]byte("a")), attest.KeyDigest([]byte("b")); string(x) == string(y) {
+		t.Error("two public areas without a key have one digest")
+	}
+}

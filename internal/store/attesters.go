@@ -43,8 +43,8 @@ func checkAttester(a attest.Attester) error {
 }
 
 // AddAttester adds a key with revision 1, whatever a.Revision is. It answers
-// ErrExists when the key, or a live attester's machine name, is taken; a key that
-// was removed is taken, and comes back by SetAttester.
+// ErrExists when the key, under this or another Name, or a live attester's machine
+// name, is taken; a key that was removed is taken, and comes back by SetAttester.
 func (s *Store) AddAttester(ctx context.Context, a attest.Attester, e audit.Entry) error {
 	if err := checkAttester(a); err != nil {
 		return fmt.Errorf("add attester: %w", err)
@@ -60,13 +60,17 @@ func (t *txn) addAttester(ctx context.Context, a attest.Attester) error {
 	if err := t.free(ctx, "SELECT 1 FROM attester WHERE ak_name = ?", a.AKName); err != nil {
 		return err
 	}
+	digest := attest.KeyDigest(a.AKPublic)
+	if err := t.free(ctx, keyRecorded, digest, a.AKName); err != nil {
+		return fmt.Errorf("under another Name: %w", err)
+	}
 	if err := t.machineFree(ctx, a); err != nil {
 		return err
 	}
-	const query = `INSERT INTO attester (ak_name, machine, ak_public, ek_public, proof, baseline, added, added_by, removed)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	const query = `INSERT INTO attester (ak_name, machine, ak_public, ek_public, proof, baseline, added, added_by, removed, key_digest)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 	_, err := t.exec(ctx, query, a.AKName, a.Machine, octets(a.AKPublic), octets(a.EKPublic), a.Proof, a.Baseline,
-		moment(a.Added), a.AddedBy, flag(a.Removed))
+		moment(a.Added), a.AddedBy, flag(a.Removed), digest)
 	if err != nil {
 		return err
 	}
@@ -114,9 +118,9 @@ func (s *Store) SetAttester(ctx context.Context, a attest.Attester, e audit.Entr
 			return err
 		}
 		const query = `UPDATE attester SET machine = ?, ak_public = ?, ek_public = ?, proof = ?, baseline = ?,
-			added = ?, added_by = ?, removed = ? WHERE ak_name = ?`
+			added = ?, added_by = ?, removed = ?, key_digest = ? WHERE ak_name = ?`
 		_, err = t.exec(ctx, query, a.Machine, octets(a.AKPublic), octets(a.EKPublic), a.Proof, a.Baseline,
-			moment(a.Added), a.AddedBy, flag(a.Removed), a.AKName)
+			moment(a.Added), a.AddedBy, flag(a.Removed), attest.KeyDigest(a.AKPublic), a.AKName)
 		if err != nil {
 			return err
 		}

@@ -31,7 +31,7 @@ var (
 // hotStatements are those that a group of decisions runs.
 func hotStatements() []string {
 	out := []string{lockState, setState}
-	for _, b := range []bulk{challengesUsed, appraisalsHeld, revisions, putChallenges, putAppraisals, putEvidence, putParts, putAudit, putCounters} {
+	for _, b := range []bulk{challengesUsed, appraisalsHeld, revisions, keysRecorded, putChallenges, putAppraisals, putEvidence, putParts, putAudit, putCounters} {
 		out = append(out, b.texts()...)
 	}
 	return out
@@ -55,13 +55,14 @@ type batch struct {
 	challenges map[string]bool // used, before or in this group
 	ids        map[string]bool // appraisals that exist
 	attesters  map[string]*revision
-	audit      []any // rows, in order
+	keys       map[string]bool // of Decision.Unrecorded that have a record
+	audit      []any           // rows, in order
 }
 
 func newBatch(st state, group []*pending) *batch {
 	return &batch{
 		state: st, group: group, errs: make([]error, len(group)),
-		challenges: map[string]bool{}, ids: map[string]bool{}, attesters: map[string]*revision{},
+		challenges: map[string]bool{}, ids: map[string]bool{}, attesters: map[string]*revision{}, keys: map[string]bool{},
 	}
 }
 
@@ -118,7 +119,7 @@ func (b *batch) premises(ctx context.Context, t *txn) error {
 	if err != nil {
 		return fmt.Errorf("read attesters: %w", err)
 	}
-	return nil
+	return b.recorded(ctx, t)
 }
 
 func (b *batch) judge(p *pending) error {
@@ -130,6 +131,8 @@ func (b *batch) judge(p *pending) error {
 		return attest.ErrStale
 	case b.ids[d.Appraisal.ID]:
 		return attest.ErrExists
+	case d.Unrecorded != nil && b.keys[string(d.Unrecorded)]:
+		return attest.ErrStale // the key was enrolled meanwhile
 	}
 	if d.Attester == nil {
 		return nil

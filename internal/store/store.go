@@ -106,6 +106,9 @@ func New(ctx context.Context, dbs Databases, cfg Config) (*Store, error) {
 		return nil, errors.Join(err, s.closeDatabases())
 	}
 	go s.commitGroups()
+	if err := s.digestKeys(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	return s, nil
 }
 

@@ -57,9 +57,13 @@ func (s *Store) changeIn(ctx context.Context, e *audit.Entry, g effect, fn func(
 // pruneRows are deleted in one transaction, so that decisions get their turn.
 const pruneRows = 1000
 
-// Prune drops used challenges and enrolments that expired before before. It
-// leaves no audit entry: a challenge that has expired is refused without it.
+// Prune drops used challenges and enrolments that expired before before, and gives
+// rows of older programs what they lack. It leaves no audit entry: a challenge that
+// has expired is refused without it.
 func (s *Store) Prune(ctx context.Context, before time.Time) error {
+	if err := s.digestKeys(ctx); err != nil {
+		return err
+	}
 	for _, query := range []string{
 		"DELETE FROM challenge WHERE id IN (SELECT id FROM challenge WHERE expires < ? LIMIT ?)",
 		"DELETE FROM enrolment WHERE id IN (SELECT id FROM enrolment WHERE expires < ? LIMIT ?)",

@@ -139,7 +139,7 @@ func sampled(t *testing.T, s storetest.Store) {
 }
 
 func TestDatabasesOfEverySchemaOpen(t *testing.T) {
-	const newest = 1
+	const newest = 2
 	if *update {
 		dir := t.TempDir()
 		s := opener(dir)(t)
@@ -171,6 +171,10 @@ func TestDatabasesOfEverySchemaOpen(t *testing.T) {
 			if a, err := s.Attester(t.Context(), storetest.Attester(1).AKName); err != nil || a.Machine != "web-1" {
 				t.Errorf("attester: %+v, %v", a, err)
 			}
+			key := attest.KeyDigest(sampleKey(version))
+			if a, err := s.AttestersByKey(t.Context(), key); err != nil || len(a) != 1 || a[0].Machine != "web-1" {
+				t.Errorf("attester by its key: %+v, %v", a, err)
+			}
 			if c, err := s.Configuration(t.Context()); err != nil || c.Generation != 2 || c.Policies["default"].Text != "version=1.2;" {
 				t.Errorf("configuration: %+v, %v", c, err)
 			}
@@ -181,6 +185,14 @@ func TestDatabasesOfEverySchemaOpen(t *testing.T) {
 			}
 		})
 	}
+}
+
+// sampleKey is what the attester of testdata/schema-N.db has for a key.
+func sampleKey(version int) []byte {
+	if version == 1 {
+		return []byte{0, 1, 1}
+	}
+	return storetest.Attester(1).AKPublic
 }
 
 func copyFile(t *testing.T, from, to string) {

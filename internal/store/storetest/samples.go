@@ -83,7 +83,7 @@ func Entry(action, subject string) audit.Entry {
 // Attester makes the n-th attestation key.
 func Attester(n int) attest.Attester {
 	return attest.Attester{
-		AKName: fmt.Sprintf("000b%060d", n), Machine: fmt.Sprintf("web-%d", n), AKPublic: []byte{0, 1, byte(n)},
+		AKName: fmt.Sprintf("000b%060d", n), Machine: fmt.Sprintf("web-%d", n), AKPublic: fmt.Appendf(nil, "key %d", n),
 		EKPublic: []byte{2, 3}, Proof: "registered", Baseline: "web", Added: Noon(), AddedBy: "operator",
 	}
 }

@@ -50,6 +50,8 @@ func Run(t *testing.T, fresh func(testing.TB) Opener) {
 		"SigningKeysAreReplacedByID":         signingKeysAreReplacedByID,
 		"ConfigurationIsOneGeneration":       configurationIsOneGeneration,
 		"AttestersAreUniqueByKeyAndMachine":  attestersAreUnique,
+		"AttestersAreFoundByKey":             attestersAreFoundByKey,
+		"DecisionRestsOnNoRecordOfItsKey":    decisionRestsOnNoRecord,
 		"AttestersChangeByRevision":          attestersChangeByRevision,
 		"AttestersPageByName":                attestersPageByName,
 		"EnrolmentEndsInOneStep":             enrolmentEndsInOneStep,
