@@ -61,6 +61,9 @@ const (
 	AlgCBC       Alg = 0x0042
 	AlgCFB       Alg = 0x0043
 	AlgECB       Alg = 0x0044
+	AlgMLKEM     Alg = 0x00A0 // of version 1.85, as the next two
+	AlgMLDSA     Alg = 0x00A1
+	AlgHashMLDSA Alg = 0x00A2
 )
 
 // hashes gives what this package knows of each hash algorithm.

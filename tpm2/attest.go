@@ -34,6 +34,8 @@ func (t AttestType) valid() bool {
 	return t >= AttestNV && t <= AttestCreation || t == AttestNVDigest
 }
 
+func (AttestType) refusal() RC { return RCSelector }
+
 func (t AttestType) String() string {
 	switch t {
 	case AttestNV:

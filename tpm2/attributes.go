@@ -60,3 +60,39 @@ func (a *ObjectAttributes) Wire(c *wire.Codec) {
 	wire.U32(c, a)
 	c.Check(*a&attrReserved == 0, wire.ErrReserved)
 }
+
+// CommandAttributes is a TPMA_CC: what a command takes and changes (Part 2, 8.9).
+type CommandAttributes uint32
+
+// The bits of a TPMA_CC.
+const (
+	CommandNV        CommandAttributes = 1 << 22 // may write NV
+	CommandExtensive CommandAttributes = 1 << 23 // may flush any number of loaded contexts
+	CommandFlushed   CommandAttributes = 1 << 24 // flushes the context of a handle it was given
+	CommandRHandle   CommandAttributes = 1 << 28 // its response has a handle
+	CommandVendor    CommandAttributes = 1 << 29
+
+	commandCHandlesShift = 25
+)
+
+// Code returns the command code without its vendor bit.
+func (a CommandAttributes) Code() CC { return CC(a & 0xffff) }
+
+// CHandles returns the number of handles in the handle area of the command.
+func (a CommandAttributes) CHandles() int { return int(a >> commandCHandlesShift & 7) }
+
+// Has reports whether all bits of want are set.
+func (a CommandAttributes) Has(want CommandAttributes) bool { return a&want == want }
+
+// NewCommandAttributes returns the TPMA_CC of a command with this code, number
+// of handles (0 to 7) and bits.
+func NewCommandAttributes(code CC, handles int, bits CommandAttributes) CommandAttributes {
+	a := CommandAttributes(code&0xffff) | bits | CommandAttributes(handles&7)<<commandCHandlesShift
+	if code&CCVendor != 0 {
+		a |= CommandVendor
+	}
+	return a
+}
+
+// Wire lays out a TPMA_CC.
+func (a *CommandAttributes) Wire(c *wire.Codec) { wire.U32(c, a) }

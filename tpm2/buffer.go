@@ -12,15 +12,21 @@ const (
 	MaxRSAKeyBytes = 512
 	// MaxECCKeyBytes is a coordinate of P-521 (11.2.5.1).
 	MaxECCKeyBytes = 66
-	// MaxEncryptedSecret is the larger of an RSA block and a point (11.4.33).
-	MaxEncryptedSecret = MaxRSAKeyBytes
+	// MaxMLKEMPublic and MaxMLKEMCiphertext are those of ML-KEM-1024 (FIPS 203, table 3).
+	MaxMLKEMPublic     = 1568
+	MaxMLKEMCiphertext = 1568
+	// MaxMLDSAPublic and MaxMLDSASignature are those of ML-DSA-87 (FIPS 204, table 2).
+	MaxMLDSAPublic    = 2592
+	MaxMLDSASignature = 4627
+	// MaxEncryptedSecret is the largest of an RSA block, a point and an ML-KEM ciphertext (11.4.33).
+	MaxEncryptedSecret = MaxMLKEMCiphertext
 	// MaxIDObject is two digests with their sizes (12.4.3).
 	MaxIDObject = 2 * (2 + MaxDigest)
 	// MaxNVBuffer bounds what one NV_Certify tells (10.4.9).
 	MaxNVBuffer = 2048
-	// MaxPublic bounds an encoded TPMT_PUBLIC: an RSA-4096 key with a policy
-	// takes 602 bytes.
-	MaxPublic = 1024
+	// MaxPublic bounds an encoded TPMT_PUBLIC: an ML-DSA-87 key with a policy
+	// takes 2,674 bytes.
+	MaxPublic = 2816
 	// MaxAttest bounds an encoded TPMS_ATTEST: the largest carries an NV buffer.
 	MaxAttest = MaxNVBuffer + 512
 )

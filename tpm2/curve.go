@@ -31,6 +31,8 @@ func (c ECCCurve) valid() bool {
 	return false
 }
 
+func (ECCCurve) refusal() RC { return RCCurve }
+
 func (c ECCCurve) String() string {
 	switch c {
 	case CurveNISTP192:

@@ -7,13 +7,17 @@ import (
 	"github.com/assay-project/assay/wire"
 )
 
+// classicPublic is enough for an encoded TPMT_PUBLIC that is not post-quantum:
+// an RSA-4096 key with a policy takes 602 bytes.
+const classicPublic = 1024
+
 // Name returns the Name of the object: its hash algorithm and the digest of its
 // public area (Part 1, 16). Without a Name algorithm it is empty.
 func (p *Public) Name() ([]byte, error) {
 	if p.NameAlg == AlgNull {
 		return nil, nil
 	}
-	b, err := wire.Append(make([]byte, 0, MaxPublic), p)
+	b, err := wire.Append(make([]byte, 0, classicPublic), p)
 	if err != nil {
 		return nil, fmt.Errorf("encode TPMT_PUBLIC: %w", err)
 	}

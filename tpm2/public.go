@@ -9,7 +9,7 @@ import (
 // Public is a TPMT_PUBLIC: the public area of an object (Part 2, 12.2.4).
 // Type says which members of Parameters and Unique are meant.
 type Public struct {
-	Type       Alg // AlgRSA, AlgECC, AlgKeyedHash or AlgSymCipher
+	Type       Alg // a TPMI_ALG_PUBLIC
 	NameAlg    Alg // hash of the object's Name; AlgNull for an object without one
 	Attributes ObjectAttributes
 	AuthPolicy []byte
@@ -23,6 +23,38 @@ type PublicParms struct {
 	ECC       ECCParms
 	KeyedHash KeyedHashScheme // all of a TPMS_KEYEDHASH_PARMS
 	SymCipher SymDefObject    // all of a TPMS_SYMCIPHER_PARMS
+	MLKEM     MLKEMParms
+	MLDSA     MLDSAParms // of AlgMLDSA and AlgHashMLDSA
+}
+
+// wire lays out the member that t selects.
+func (p *PublicParms) wire(c *wire.Codec, t Alg) {
+	switch t {
+	case AlgRSA:
+		p.RSA.Wire(c)
+	case AlgECC:
+		p.ECC.Wire(c)
+	case AlgKeyedHash:
+		p.KeyedHash.Wire(c)
+	case AlgSymCipher:
+		p.SymCipher.wireNamed(c)
+	case AlgMLKEM:
+		p.MLKEM.Wire(c)
+	case AlgMLDSA, AlgHashMLDSA:
+		p.MLDSA.wire(c, t)
+	}
+}
+
+// PublicParmsOf is a TPMT_PUBLIC_PARMS (Part 2, 12.2.3.8): a type and its parameters.
+type PublicParmsOf struct {
+	Type       Alg
+	Parameters PublicParms
+}
+
+// Wire lays out a TPMT_PUBLIC_PARMS.
+func (p *PublicParmsOf) Wire(c *wire.Codec) {
+	selector(c, (*algPublic)(&p.Type))
+	p.Parameters.wire(c, p.Type)
 }
 
 // PublicID is a TPMU_PUBLIC_ID (Part 2, 12.2.3.2).
@@ -30,6 +62,24 @@ type PublicID struct {
 	RSA    []byte   // the modulus
 	ECC    ECCPoint // the public point
 	Digest []byte   // of a keyed hash or symmetric object: binds the secret part
+	MLKEM  []byte   // the encapsulation key
+	MLDSA  []byte   // the public key, of AlgMLDSA and AlgHashMLDSA
+}
+
+// wire lays out the member that t selects.
+func (u *PublicID) wire(c *wire.Codec, t Alg) {
+	switch t {
+	case AlgRSA:
+		c.Sized16(&u.RSA, MaxRSAKeyBytes)
+	case AlgECC:
+		u.ECC.Wire(c)
+	case AlgKeyedHash, AlgSymCipher:
+		c.Sized16(&u.Digest, MaxDigest)
+	case AlgMLKEM:
+		c.Sized16(&u.MLKEM, MaxMLKEMPublic)
+	case AlgMLDSA, AlgHashMLDSA:
+		c.Sized16(&u.MLDSA, MaxMLDSAPublic)
+	}
 }
 
 // Wire lays out a TPMT_PUBLIC.
@@ -40,22 +90,8 @@ func (p *Public) Wire(c *wire.Codec) {
 	c.Sized16(&p.AuthPolicy, MaxDigest)
 	// Part 2, 12.2.4: authPolicy is empty or as long as a digest of nameAlg.
 	c.Check(len(p.AuthPolicy) == 0 || len(p.AuthPolicy) == p.NameAlg.DigestSize(), wire.ErrSize)
-	switch p.Type {
-	case AlgRSA:
-		p.Parameters.RSA.Wire(c)
-		c.Sized16(&p.Unique.RSA, MaxRSAKeyBytes)
-	case AlgECC:
-		p.Parameters.ECC.Wire(c)
-		p.Unique.ECC.Wire(c)
-	case AlgKeyedHash:
-		p.Parameters.KeyedHash.Wire(c)
-		c.Sized16(&p.Unique.Digest, MaxDigest)
-	case AlgSymCipher:
-		p.Parameters.SymCipher.Wire(c)
-		// Part 2, 12.2.3.5: a symmetric cipher object names its algorithm.
-		c.Check(p.Parameters.SymCipher.Algorithm != AlgNull, wire.ErrSelector)
-		c.Sized16(&p.Unique.Digest, MaxDigest)
-	}
+	p.Parameters.wire(c, p.Type)
+	p.Unique.wire(c, p.Type)
 }
 
 // SymDefObject is a TPMT_SYM_DEF_OBJECT (Part 2, 11.1.7); AlgNull ends it early.
@@ -67,13 +103,30 @@ type SymDefObject struct {
 
 // Wire lays out a TPMT_SYM_DEF_OBJECT.
 func (s *SymDefObject) Wire(c *wire.Codec) {
-	selector(c, (*algSymObject)(&s.Algorithm))
-	if s.Algorithm == AlgNull {
-		return
+	selector(c, (*algSymObjectOrNull)(&s.Algorithm))
+	if s.Algorithm != AlgNull {
+		s.wireRest(c)
 	}
+}
+
+// wireNamed lays out a TPMT_SYM_DEF_OBJECT that names its algorithm: that of a
+// symmetric cipher object (Part 2, 12.2.3.3).
+func (s *SymDefObject) wireNamed(c *wire.Codec) {
+	selector(c, (*algSymObject)(&s.Algorithm))
+	s.wireRest(c)
+}
+
+func (s *SymDefObject) wireRest(c *wire.Codec) {
 	wire.U16(c, &s.KeyBits)
-	c.Check(c.Err() != nil || s.keyBitsValid(), wire.ErrRange)
+	if c.Err() == nil && !(s.keyBitsValid() && keyBitsOffered(c, s.Algorithm, s.KeyBits)) {
+		c.Fail(refusal{RCValue, wire.ErrRange})
+	}
 	selector(c, (*algSymMode)(&s.Mode))
+}
+
+func keyBitsOffered(c *wire.Codec, a Alg, bits uint16) bool {
+	o, ok := c.Context().(Offer)
+	return !ok || o.OffersKeyBits(a, bits)
 }
 
 // keyBitsValid says which sizes TPMU_SYM_KEY_BITS allows (Part 2, 11.1.3).
@@ -187,6 +240,35 @@ func (s *KeyedHashScheme) Wire(c *wire.Codec) {
 	if s.Scheme == AlgXOR {
 		selector(c, (*algKDF)(&s.KDF))
 	}
+}
+
+// MLKEMParms is a TPMS_MLKEM_PARMS (version 1.85, Part 2, 12.2.3.9).
+type MLKEMParms struct {
+	Symmetric    SymDefObject // of a restricted decryption key; AlgNull otherwise
+	ParameterSet MLKEMSet
+}
+
+// Wire lays out a TPMS_MLKEM_PARMS.
+func (p *MLKEMParms) Wire(c *wire.Codec) {
+	p.Symmetric.Wire(c)
+	selector(c, &p.ParameterSet)
+}
+
+// MLDSAParms is a TPMS_MLDSA_PARMS or a TPMS_HASH_MLDSA_PARMS (version 1.85,
+// Part 2, 12.2.3.7, 12.2.3.8); the type of the key says which.
+type MLDSAParms struct {
+	ParameterSet    MLDSASet
+	AllowExternalMu bool // of AlgMLDSA: the caller may hash the message himself
+	HashAlg         Alg  // of AlgHashMLDSA
+}
+
+func (p *MLDSAParms) wire(c *wire.Codec, t Alg) {
+	selector(c, &p.ParameterSet)
+	if t == AlgHashMLDSA {
+		selector(c, (*algHash)(&p.HashAlg))
+		return
+	}
+	c.Bool(&p.AllowExternalMu)
 }
 
 // ECCPoint is a TPMS_ECC_POINT (Part 2, 11.2.5.2).

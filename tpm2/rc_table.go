@@ -76,6 +76,10 @@ const (
 	RCECCPoint     = rcFormat1 + 0x027
 	RCFWLimited    = rcFormat1 + 0x028
 	RCSVNLimited   = rcFormat1 + 0x029
+	RCParms        = rcFormat1 + 0x02a
+	RCExtMu        = rcFormat1 + 0x02b // TPM_RC_EXT_MU, of version 1.85, as the next two
+	RCOneShot      = rcFormat1 + 0x02c // TPM_RC_ONE_SHOT_SIGNATURE
+	RCSignContext  = rcFormat1 + 0x02d // TPM_RC_SIGN_CONTEXT_KEY
 
 	rcWarn           = rcVersion | rcWarning
 	RCContextGap     = rcWarn + 0x001
@@ -255,6 +259,14 @@ func (r RC) name() string {
 		return "TPM_RC_FW_LIMITED"
 	case RCSVNLimited:
 		return "TPM_RC_SVN_LIMITED"
+	case RCParms:
+		return "TPM_RC_PARMS"
+	case RCExtMu:
+		return "TPM_RC_EXT_MU"
+	case RCOneShot:
+		return "TPM_RC_ONE_SHOT_SIGNATURE"
+	case RCSignContext:
+		return "TPM_RC_SIGN_CONTEXT_KEY"
 	case RCContextGap:
 		return "TPM_RC_CONTEXT_GAP"
 	case RCObjectMemory:

@@ -14,21 +14,26 @@ type Signature struct {
 	RSA    []byte // RSASSA and RSAPSS
 	R, S   []byte // ECDSA, ECDAA, SM2 and EC Schnorr
 	HMAC   []byte // HMAC: the digest of a TPMT_HA
+	MLDSA  []byte // ML-DSA, which has no Hash, and HashML-DSA (version 1.85)
 }
 
 // Wire lays out a TPMT_SIGNATURE.
 func (s *Signature) Wire(c *wire.Codec) {
-	selector(c, (*algSigScheme)(&s.SigAlg))
+	selector(c, (*algSigSchemeOrNull)(&s.SigAlg))
 	if s.SigAlg == AlgNull || c.Err() != nil {
 		return
 	}
-	selector(c, (*algHash)(&s.Hash))
+	if s.SigAlg != AlgMLDSA {
+		selector(c, (*algHash)(&s.Hash))
+	}
 	switch s.SigAlg {
 	case AlgRSASSA, AlgRSAPSS:
 		c.Sized16(&s.RSA, MaxRSAKeyBytes)
 	case AlgECDSA, AlgECDAA, AlgSM2, AlgECSchnorr:
 		c.Sized16(&s.R, MaxECCKeyBytes)
 		c.Sized16(&s.S, MaxECCKeyBytes)
+	case AlgMLDSA, AlgHashMLDSA:
+		c.Sized16(&s.MLDSA, MaxMLDSASignature)
 	case AlgHMAC:
 		c.Raw(&s.HMAC, s.Hash.DigestSize())
 	}

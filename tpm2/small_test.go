@@ -47,7 +47,7 @@ func TestResponseCodesSayTheirPart(t *testing.T) {
 func TestResponseCodeNamesAgreeWithGoTPM(t *testing.T) {
 	letters := strings.NewReplacer("_", "", "TPM", "", "RC", "")
 	// These are newer than go-tpm, or no errors to it.
-	unknown := []tpm2.RC{tpm2.RCSuccess, tpm2.RCBadTag, tpm2.RCFWLimited, tpm2.RCSVNLimited, tpm2.RCReadOnly}
+	unknown := []tpm2.RC{tpm2.RCSuccess, tpm2.RCBadTag, tpm2.RCFWLimited, tpm2.RCSVNLimited, tpm2.RCReadOnly, tpm2.RCParms, tpm2.RCExtMu, tpm2.RCOneShot, tpm2.RCSignContext}
 	n := 0
 	for rc := range tpm2.RC(0x1000) {
 		name := rc.String()
