@@ -49,7 +49,7 @@ func newAppraiseCmd(env *Env) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		a, err := appraise(env, &f, cmd.Flags().Changed("nonce"), args[0])
 		if err != nil {
-			return err
+			return unusable(newUnusableResult(), err)
 		}
 		if err := printAppraisal(env, *format, &a.Result); err != nil {
 			return err
@@ -64,6 +64,19 @@ func newAppraiseCmd(env *Env) *cobra.Command {
 		}
 	}
 	return cmd
+}
+
+// unusableResult is what -o json prints when the command line or a file that it
+// names cannot be used, so that nothing was appraised.
+type unusableResult struct {
+	evidence.Result
+	outcome
+}
+
+func newUnusableResult() *unusableResult {
+	r := &unusableResult{Result: evidence.NewResult("", nil)}
+	r.Verdict = evidence.Unusable
+	return r
 }
 
 // appraise reads all that the flags name, then the bundle, and judges it. An

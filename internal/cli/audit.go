@@ -56,6 +56,13 @@ type auditReport struct {
 	Break *auditBreak `json:"break,omitempty"`
 }
 
+// unknownChain is what -o json prints of a chain that could not be read: whether
+// it is whole is null.
+type unknownChain struct {
+	Whole *bool `json:"whole"`
+	outcome
+}
+
 type auditBreak struct {
 	Seq uint64 `json:"seq"`
 	Why string `json:"why"`
@@ -78,11 +85,11 @@ that this command prints, and give it with --head the next time.`,
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		heads, err := parseHeads(noted)
 		if err != nil {
-			return err
+			return unusable(new(unknownChain), err)
 		}
 		report, err := verifyAudit(cmd.Context(), env, from, heads)
 		if err != nil {
-			return err
+			return unusable(new(unknownChain), err)
 		}
 		if *format == "json" {
 			err = printJSON(env, report)

@@ -35,10 +35,12 @@ const (
 )
 
 // An exitError ends the program with a status. Err is printed unless it is nil,
-// as when the result on standard output says it all.
+// as when the result on standard output says it all. Result is what -o json
+// prints when there is nothing on standard output yet; nil for an error alone.
 type exitError struct {
 	status int
 	err    error
+	result faulty
 }
 
 func (e *exitError) Error() string {
@@ -54,12 +56,14 @@ func (e *exitError) Unwrap() error { return e.err }
 func refused() error { return &exitError{status: exitRefused} }
 
 // refusedBy ends with status 1 and prints err.
-func refusedBy(err error) error { return &exitError{exitRefused, err} }
+func refusedBy(err error) error { return &exitError{status: exitRefused, err: err} }
 
 // Main runs the command line args (without the program's name) and returns the
 // exit status. Every error that is not an exitError is unusable input.
 func Main(env *Env, args []string) int {
-	root := newRoot(env)
+	inner, out := *env, &counter{to: env.Stdout}
+	inner.Stdout = out
+	root := newRoot(&inner)
 	root.SetArgs(args)
 	err := root.Execute()
 	if err == nil {
@@ -67,10 +71,15 @@ func Main(env *Env, args []string) int {
 	}
 	var exit *exitError
 	if !errors.As(err, &exit) {
-		exit = &exitError{exitUnusable, err}
+		exit = &exitError{status: exitUnusable, err: err}
 	}
 	if exit.err != nil {
 		fmt.Fprintf(env.Stderr, "assay: %v\n", exit.err)
+	}
+	if out.n == 0 && wantsJSON(args) {
+		if err := printFault(env, exit); err != nil {
+			fmt.Fprintf(env.Stderr, "assay: %v\n", err)
+		}
 	}
 	return exit.status
 }
@@ -86,9 +95,8 @@ func newRoot(env *Env) *cobra.Command {
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
 	root.AddCommand(commands(env)...)
-	for _, group := range root.Commands() {
-		refuseUnknown(group)
-	}
+	root.SetHelpCommand(newHelpCmd())
+	refuseUnknown(root)
 	return root
 }
 
@@ -107,7 +115,7 @@ func refuseUnknown(group *cobra.Command) {
 	group.Args = cobra.ArbitraryArgs
 	group.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 {
-			return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+			return unknownCommand(cmd, args[0])
 		}
 		return cmd.Help()
 	}

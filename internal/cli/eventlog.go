@@ -20,7 +20,7 @@ const maxInput = 64 << 20
 
 // logReport is the JSON of assay eventlog.
 type logReport struct {
-	Format string     `json:"format"`
+	Format *string    `json:"format"` // nil when the input is no log
 	Banks  []string   `json:"banks"`
 	Bank   string     `json:"bank"` // that claims and findings rest on
 	Events []logEvent `json:"events"`
@@ -29,6 +29,7 @@ type logReport struct {
 	Early    map[string]string            `json:"early,omitempty"` // at the hand-over to the boot loader
 	Claims   evidence.Claims              `json:"claims"`
 	Findings []eventlog.Finding           `json:"findings"`
+	outcome
 }
 
 // logEvent is one event in words.
@@ -75,14 +76,14 @@ Exit status: 0 read, 1 read but inconsistent, 2 not a log.`,
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		data, err := readInput(env, args[0])
 		if err != nil {
-			return err
+			return unusable(newLogReport(), err)
 		}
 		if base.write {
 			return base.print(env, data, *bank)
 		}
 		r, err := reportLog(data, *bank)
 		if err != nil {
-			return fmt.Errorf("read %q: %w", args[0], err)
+			return unusable(newLogReport(), fmt.Errorf("read %q: %w", args[0], err))
 		}
 		if *format == "json" {
 			err = printJSON(env, r)
@@ -121,6 +122,14 @@ func readInput(env *Env, name string) ([]byte, error) {
 		return nil, fmt.Errorf("read %q: more than %d bytes", name, maxInput)
 	}
 	return data, nil
+}
+
+// newLogReport is the report of what is no log: every member is there and empty.
+func newLogReport() *logReport {
+	return &logReport{
+		Banks: []string{}, Events: []logEvent{}, PCRs: map[string]map[string]string{},
+		Claims: evidence.Claims{}, Findings: []eventlog.Finding{},
+	}
 }
 
 // reportLog tells the kinds of log apart and analyses one.
@@ -162,13 +171,10 @@ func inspect(l *eventlog.Log, bank string) (*eventlog.Inspected, error) {
 }
 
 func reportBoot(l *eventlog.Log, b *eventlog.Inspected) *logReport {
-	r := &logReport{
-		Format: l.Format().String(), Bank: b.Bank().BankName(), Claims: b.Claims(), Findings: b.Findings(),
-		PCRs: map[string]map[string]string{}, Early: hexValues(b.Early()), Banks: []string{},
-	}
-	if r.Findings == nil {
-		r.Findings = []eventlog.Finding{}
-	}
+	r := newLogReport()
+	r.Format = new(l.Format().String())
+	r.Bank, r.Claims, r.Early = b.Bank().BankName(), b.Claims(), hexValues(b.Early())
+	r.Findings = append(r.Findings, b.Findings()...)
 	for _, a := range l.Banks() {
 		r.Banks = append(r.Banks, a.BankName())
 		if regs, err := l.Replay(a); err == nil {

@@ -24,6 +24,14 @@ type diffReport struct {
 	LateReport  baseline.Report `json:"lateBootReport"`
 }
 
+// emptyDiff is what -o json prints of what cannot be compared: nothing passed.
+type emptyDiff struct {
+	EarlyPassed bool                  `json:"earlyPassed"`
+	LatePassed  bool                  `json:"latePassed"`
+	Differences []baseline.Difference `json:"differences"`
+	outcome
+}
+
 func newEventlogDiffCmd(env *Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "diff A B",
@@ -46,7 +54,7 @@ Exit status: 0 nothing that the profile judges differs, 1 something does, 2 unus
 		}
 		base, boot, err := readDiff(env, args[0], args[1], *bank)
 		if err != nil {
-			return err
+			return unusable(&emptyDiff{Differences: []baseline.Difference{}}, err)
 		}
 		r := diffReport{Bank: base.Bank().BankName(), Comparison: base.Compare(boot, p)}
 		r.EarlyReport, r.LateReport = base.Reports(boot, r.Comparison)

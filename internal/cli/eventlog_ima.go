@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"strconv"
 
-	"github.com/assay-project/assay/eventlog"
 	"github.com/assay-project/assay/eventlog/ima"
-	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/tpm2"
 )
 
@@ -34,10 +32,8 @@ func reportIMA(data []byte, bank string) (*logReport, error) {
 	if bank == "" {
 		bank = tpm2.AlgSHA256.BankName()
 	}
-	r := &logReport{
-		Format: "ima", Bank: bank, Banks: []string{l.Alg().BankName()}, PCRs: map[string]map[string]string{},
-		Claims: evidence.Claims{}, Findings: []eventlog.Finding{},
-	}
+	r := newLogReport()
+	r.Format, r.Bank, r.Banks = new("ima"), bank, []string{l.Alg().BankName()}
 	for _, a := range imaBanks {
 		value, _ := l.Replay(a)
 		r.PCRs[a.BankName()] = map[string]string{strconv.Itoa(ima.PCR): hex.EncodeToString(value)}

@@ -23,7 +23,7 @@ var logFormats = map[string]string{
 
 // printLog writes a log for people.
 func printLog(w io.Writer, r *logReport) error {
-	fmt.Fprintf(w, "%s, %d events, banks %s; judged by %s\n\n", logFormats[r.Format], len(r.Events), strings.Join(r.Banks, " "), r.Bank)
+	fmt.Fprintf(w, "%s, %d events, banks %s; judged by %s\n\n", logFormats[*r.Format], len(r.Events), strings.Join(r.Banks, " "), r.Bank)
 	printEvents(w, r)
 	printRegisters(w, r)
 	printClaims(w, r)

@@ -23,3 +23,33 @@ func TestUnknownSubcommandIsNotAYes(t *testing.T) {
 		}
 	}
 }
+
+// "help" of what there is not must not end with 0 either.
+func TestHelpKnowsOnlyCommandsThatThereAre(t *testing.T) {
+	for line, want := range map[string]struct {
+		status int
+		says   string
+	}{
+		"help":                  {exitOK, "Available Commands"},
+		"help policy":           {exitOK, "check       Find errors"},
+		"help policy check":     {exitOK, "FILE:LINE:COL"},
+		"help help":             {exitOK, "which flags"},
+		"help nonsense":         {exitUnusable, `unknown command "nonsense" for "assay"; "assay --help" lists the commands`},
+		"help polcy":            {exitUnusable, `did you mean "policy"?`},
+		"help policy chekc":     {exitUnusable, `unknown command "chekc" for "assay policy"; did you mean "check"?`},
+		"help version x":        {exitUnusable, `unknown command "x" for "assay version"`},
+		"policy chekc x.policy": {exitUnusable, `did you mean "check"?`},
+		"polcy check":           {exitUnusable, `did you mean "policy"?`},
+	} {
+		var out, errs bytes.Buffer
+		env := &Env{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, Getenv: func(string) string { return "" }}
+		got := Main(env, strings.Fields(line))
+		said := &out
+		if want.status != exitOK {
+			said = &errs
+		}
+		if got != want.status || !strings.Contains(said.String(), want.says) || want.status != exitOK && out.Len() > 0 {
+			t.Errorf("assay %s: status %d, output %q, errors %q, want %d and %q", line, got, &out, &errs, want.status, want.says)
+		}
+	}
+}

@@ -15,6 +15,7 @@ type policyTests struct {
 	Passed int              `json:"passed"`
 	Failed int              `json:"failed"`
 	Cases  []policyTestCase `json:"cases"`
+	outcome
 }
 
 type policyTestCase struct {
@@ -36,7 +37,7 @@ func newPolicyTestCmd(env *Env) *cobra.Command {
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		out, err := runPolicyTests(env, args[0])
 		if err != nil {
-			return err
+			return unusable(&policyTests{Cases: []policyTestCase{}}, err)
 		}
 		if *format == "json" {
 			err = printJSON(env, out)

@@ -17,6 +17,7 @@ type policyReport struct {
 	Hash     string          `json:"hash,omitempty"` // x-ms-policy-hash of the text
 	Errors   []policyProblem `json:"errors"`
 	Warnings []policyProblem `json:"warnings"`
+	outcome
 }
 
 // policyProblem is one error or warning at its place; Line 0 is the whole file.
@@ -51,7 +52,7 @@ func newPolicyCheckCmd(env *Env) *cobra.Command {
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		data, err := readInput(env, args[0])
 		if err != nil {
-			return err
+			return unusable(newPolicyReport(args[0]), err)
 		}
 		r := checkPolicy(args[0], string(data), parseMode(*lenient), *vacuous)
 		if err := printPolicyReport(env, r, *format == "json"); err != nil {
@@ -65,8 +66,12 @@ func newPolicyCheckCmd(env *Env) *cobra.Command {
 	return cmd
 }
 
+func newPolicyReport(file string) *policyReport {
+	return &policyReport{File: file, Errors: []policyProblem{}, Warnings: []policyProblem{}}
+}
+
 func checkPolicy(file, text string, mode policy.Mode, allowVacuous bool) *policyReport {
-	r := &policyReport{File: file, Errors: []policyProblem{}, Warnings: []policyProblem{}}
+	r := newPolicyReport(file)
 	p, err := policy.Parse(text, mode)
 	if err != nil {
 		r.Errors = append(r.Errors, syntaxProblem(err))

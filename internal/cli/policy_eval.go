@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -19,6 +20,12 @@ type policyResult struct {
 	NotChecked []string          `json:"notChecked"`
 	Properties []policy.Property `json:"properties,omitempty"`
 	Notes      []string          `json:"notes,omitempty"`
+	outcome
+}
+
+// noPolicyResult is the result of what could not be evaluated: nothing is permitted.
+func noPolicyResult() *policyResult {
+	return &policyResult{Claims: []policyClaim{}, NotChecked: []string{}}
 }
 
 type policyClaim struct {
@@ -52,19 +59,19 @@ func policyInputCmd(env *Env, use, short, long string, run func(in policyInput, 
 	format := addOutputFlag(cmd, "text", "json")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		if *claimsFile == "" {
-			return fmt.Errorf("name a file with --claims")
+			return unusable(noPolicyResult(), errors.New("name a file with --claims"))
 		}
 		in := policyInput{file: args[0]}
 		var err error
 		if in.policy, err = parsePolicyFile(env, args[0], *lenient); err != nil {
-			return err
+			return unusable(noPolicyResult(), err)
 		}
 		text, err := readInput(env, *claimsFile)
 		if err != nil {
-			return err
+			return unusable(noPolicyResult(), err)
 		}
 		if in.claims, err = policy.ParseClaims(string(text)); err != nil {
-			return fmt.Errorf("%s: %w", *claimsFile, err)
+			return unusable(noPolicyResult(), fmt.Errorf("%s: %w", *claimsFile, err))
 		}
 		return run(in, *format == "json")
 	}
@@ -79,7 +86,7 @@ func newPolicyEvalCmd(env *Env) *cobra.Command {
 		func(in policyInput, asJSON bool) error {
 			r, err := in.policy.Evaluate(in.claims)
 			if err != nil {
-				return placedRule(in.file, err)
+				return unusable(noPolicyResult(), placedRule(in.file, err))
 			}
 			out := newPolicyResult(r)
 			if asJSON {
@@ -131,7 +138,6 @@ func (r *policyResult) print(w io.Writer) error {
 // policyExplanation is the JSON of assay policy explain.
 type policyExplanation struct {
 	*policyResult
-	Error string             `json:"error,omitempty"`
 	Rules []policy.RuleTrace `json:"rules"`
 }
 
@@ -145,7 +151,7 @@ func newPolicyExplainCmd(env *Env) *cobra.Command {
 				out.Rules = []policy.RuleTrace{}
 			}
 			if x.Err != nil {
-				out.Error = x.Err.Error()
+				out.Error = faultOf(x.Err)
 			}
 			var err error
 			if asJSON {
@@ -181,7 +187,7 @@ func (x policyExplanation) print(w io.Writer) error {
 			fmt.Fprintf(&b, "    made %s = %s\n", c.Type, shortened(c.Value.String()))
 		}
 	}
-	if _, err := io.WriteString(w, b.String()); err != nil || x.Error != "" {
+	if _, err := io.WriteString(w, b.String()); err != nil || x.Error != nil {
 		return err
 	}
 	return x.policyResult.print(w)

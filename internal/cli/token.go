@@ -57,6 +57,7 @@ type tokenResult struct {
 	Expires    *time.Time                 `json:"expires,omitempty"`
 	Claims     map[string]json.RawMessage `json:"claims"`
 	NotChecked []string                   `json:"notChecked"`
+	outcome
 }
 
 func newTokenVerifyCmd(env *Env) *cobra.Command {
@@ -80,16 +81,22 @@ func newTokenVerifyCmd(env *Env) *cobra.Command {
 	format := addOutputFlag(cmd, "text", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		raw, err := readToken(env, args[0])
-		if err != nil {
-			return err
+		var result *tokenResult
+		if err == nil {
+			result, err = verifyToken(cmd.Context(), env, &opts, raw)
 		}
-		result, err := verifyToken(cmd.Context(), env, &opts, raw)
 		if err != nil {
-			return err
+			empty := newTokenResult(opts.issuer)
+			empty.Verdict = evidence.Unusable
+			return unusable(empty, err)
 		}
 		return printToken(env, *format, result)
 	}
 	return cmd
+}
+
+func newTokenResult(issuer string) *tokenResult {
+	return &tokenResult{Issuer: issuer, Reasons: []evidence.Reason{}, Claims: map[string]json.RawMessage{}, NotChecked: []string{}}
 }
 
 // readToken returns the token without the line end that pipes and editors add.
@@ -125,7 +132,7 @@ func verifyToken(ctx context.Context, env *Env, opts *tokenOptions, raw string) 
 	if err != nil {
 		return nil, err
 	}
-	result := &tokenResult{Issuer: opts.issuer, Reasons: []evidence.Reason{}, Claims: map[string]json.RawMessage{}, NotChecked: []string{}}
+	result := newTokenResult(opts.issuer)
 	got, err := v.Verify(ctx, raw, env.Now())
 	if reasons := evidence.Reasons(err); reasons != nil {
 		result.Reasons = reasons
