@@ -6,15 +6,18 @@ import (
 	"github.com/assay-project/assay/tpm2"
 )
 
-// A Cache keeps the texts that claims give of key databases and authorities:
-// a fleet has a few of them, and each boot measures them again. It is bounded, safe
-// for concurrent use, and ready to use as its zero value; a nil *Cache keeps nothing.
+// A Cache keeps the logs that quotes confirmed, with what they proved (kept.go), and
+// the texts that claims give of key databases and authorities: a fleet has a few of
+// them, and each boot measures them again. It is bounded, safe for concurrent use,
+// and ready to use as its zero value; a nil *Cache keeps nothing.
 //
 // It cannot be poisoned: a text is a function of an event's data alone, and is kept under
 // the digest of that data, which was computed from it, in a bank whose hash has
 // no known collisions. It decides nothing; every digest is computed anew for
-// every log.
+// every log that is not, byte for byte, one that was confirmed before.
 type Cache struct {
+	logs logs
+
 	mu sync.Mutex
 	// Two generations bound the cache without an order to keep: when the newer one
 	// is full it becomes the older one, and what that held is forgotten.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"sync"
 
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/tpm2"
@@ -11,7 +12,10 @@ import (
 
 // Confirmed is a log that leads to the registers that a quote signed. Only
 // [Log.Confirm] and [Cache.Confirm] make one.
-type Confirmed struct{ boot }
+type Confirmed struct {
+	boot
+	shared func() evidence.Claims
+}
 
 // Confirm analyses the log against PCR values that a verified quote signed:
 // quoted maps each PCR of the signed selection to its value in bank a. Every
@@ -26,8 +30,25 @@ func (l *Log) Confirm(a tpm2.Alg, quoted map[int][]byte) (*Confirmed, error) {
 }
 
 // Confirm is [Log.Confirm] for a verifier of many logs: the result's claims take
-// from the cache what other logs have measured alike. All checks are the same.
+// from the cache what other logs have measured alike, and a log of [Cache.Parse]
+// that was confirmed before against the very same registers has the same result.
 func (c *Cache) Confirm(l *Log, a tpm2.Alg, quoted map[int][]byte) (*Confirmed, error) {
+	var buf [maxPCR * (2 + tpm2.MaxDigest)]byte
+	text, whole := appendQuoted(buf[:0], quoted)
+	if c == nil || !whole {
+		return c.confirm(l, a, quoted)
+	}
+	if known := l.known(a, text); known != nil {
+		return known, nil
+	}
+	confirmed, err := c.confirm(l, a, quoted)
+	if err == nil {
+		c.remember(l, a, text, confirmed)
+	}
+	return confirmed, err
+}
+
+func (c *Cache) confirm(l *Log, a tpm2.Alg, quoted map[int][]byte) (*Confirmed, error) {
 	if l.format == FormatCC {
 		return nil, evidence.Refuse(codeNoTPMLog, "log is that of a confidential machine's own registers, not of a TPM")
 	}
@@ -50,7 +71,7 @@ func (c *Cache) Confirm(l *Log, a tpm2.Alg, quoted map[int][]byte) (*Confirmed, 
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	return &Confirmed{boot{an}}, nil
+	return &Confirmed{boot{an}, sync.OnceValue(an.makeClaims)}, nil
 }
 
 // compare sets which registers are believed.

@@ -65,6 +65,8 @@ type Log struct {
 	nAlgs  int
 	agile  bool
 	format Format
+	// results are what was confirmed of the log; nil unless a Cache parsed it.
+	results *results
 }
 
 // bank is one algorithm of a Spec ID event.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/assay-project/assay/eventlog"
@@ -52,7 +51,6 @@ type Verified struct {
 	all        []quoted
 	counters   Counters
 	boot       *eventlog.Confirmed
-	claims     func() evidence.Claims // of boot, made once
 	ima        *ima.Confirmed
 	notChecked []string
 }
@@ -291,7 +289,7 @@ func (c *check) eventLog() {
 		c.fail(evidence.Refuse(codeLogAbsent, "the quote is genuine, but there is no event log that says what was booted").About("eventLog"))
 		return
 	}
-	log, err := eventlog.Parse(c.evidence.log)
+	log, err := c.expect.Cache.Parse(c.evidence.log)
 	if err != nil {
 		c.fail(evidence.Refuse(codeLogMalformed, "the event log cannot be read: %v", err).About("eventLog"))
 		return
@@ -305,7 +303,7 @@ func (c *check) eventLog() {
 		if err != nil {
 			c.failAbout(err, fmt.Sprintf("event log, bank %s", q.alg.BankName()))
 		} else if q.alg == c.out.bank.alg {
-			c.out.boot, c.out.claims = boot, sync.OnceValue(boot.Claims)
+			c.out.boot = boot
 		}
 	}
 }
@@ -371,6 +369,9 @@ func (v *Verified) Facts() evidence.Claims {
 	}
 	return maps.Clone(v.claims())
 }
+
+// claims are those of the boot, which nobody may change.
+func (v *Verified) claims() evidence.Claims { return v.boot.SharedClaims() }
 
 // Boot is the event log that leads to the quoted registers.
 func (v *Verified) Boot() *eventlog.Confirmed { return v.boot }
