@@ -37,11 +37,7 @@ func benchmarkIssue(b *testing.B, p Profile, signer crypto.Signer, check bool) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		payload, err := i.payload(p, s, &r)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if _, err := i.sign(key, p, payload); err != nil {
+		if _, err := i.compose(key, p, s, &r); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -60,24 +60,25 @@ func (c *claimSet) any(name string, value any) {
 
 // object adds an object with the members of inner.
 func (c *claimSet) object(name string, inner *claimSet) {
-	raw, err := inner.marshal()
+	raw, err := inner.marshal(nil)
 	if err != nil && c.err == nil {
 		c.err = fmt.Errorf("claim %q: %w", name, err)
 	}
 	c.raw(name, raw)
 }
 
-// marshal writes the members sorted by name, so that equal claims are equal bytes.
-func (c *claimSet) marshal() ([]byte, error) {
+// marshal appends an object of the members sorted by name, so that equal claims are
+// equal bytes.
+func (c *claimSet) marshal(out []byte) ([]byte, error) {
 	if c.err != nil {
-		return nil, c.err
+		return out, c.err
 	}
 	slices.SortFunc(c.members, func(a, b member) int { return strings.Compare(a.name, b.name) })
 	size := 2
 	for _, m := range c.members {
 		size += len(m.name) + len(m.raw) + 8
 	}
-	out := append(make([]byte, 0, size), '{')
+	out = append(slices.Grow(out, size), '{')
 	for i, m := range c.members {
 		if i > 0 {
 			out = append(out, ',')
@@ -126,9 +127,9 @@ func appendEscaped(out []byte, s string, n int) []byte {
 	return append(out, '"')
 }
 
-// values returns an object with the value of each claim, sorted by name: true,
+// appendValues appends an object with the value of each claim, sorted by name: true,
 // false, a text, or null for what could not be proven.
-func values(claims evidence.Claims) json.RawMessage {
+func appendValues(out []byte, claims evidence.Claims) []byte {
 	names := make([]string, 0, len(claims))
 	size := 2
 	for name, claim := range claims {
@@ -137,7 +138,7 @@ func values(claims evidence.Claims) json.RawMessage {
 		size += len(name) + len(text) + len(text)/64 + 10
 	}
 	slices.Sort(names)
-	out := append(make([]byte, 0, size), '{')
+	out = append(slices.Grow(out, size), '{')
 	for i, name := range names {
 		if i > 0 {
 			out = append(out, ',')

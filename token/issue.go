@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -42,7 +43,11 @@ type Issuer struct {
 	cfg     IssuerConfig
 	keys    *KeySet
 	headers map[headerID]string // encoded, with the dot after it
+	buffers *sync.Pool          // of *buffers
 }
+
+// buffers are what a token is made in.
+type buffers struct{ claims, payload, raw []byte }
 
 // headerID names a header: all tokens of one key and profile have the same.
 type headerID struct {
@@ -81,7 +86,7 @@ func NewIssuer(cfg IssuerConfig, keys *KeySet) (*Issuer, error) {
 	if keys.retention < cfg.Lifetime {
 		return nil, fmt.Errorf("keys stay published for %s, shorter than the %s that tokens live", keys.retention, cfg.Lifetime)
 	}
-	i := &Issuer{cfg: cfg, keys: keys, headers: map[headerID]string{}}
+	i := &Issuer{cfg: cfg, keys: keys, headers: map[headerID]string{}, buffers: &sync.Pool{New: func() any { return new(buffers) }}}
 	for _, k := range keys.keys {
 		for _, p := range []Profile{ProfileAssay, ProfileAzure, ProfileEAR} {
 			if p.alg() != k.Alg() {
@@ -162,18 +167,28 @@ func (i *Issuer) Issue(now time.Time, p Profile, r Result) (Token, error) {
 	if err != nil {
 		return Token{}, err
 	}
-	payload, err := i.payload(p, s, &r)
+	raw, err := i.compose(key, p, s, &r)
 	if err != nil {
-		return Token{}, fmt.Errorf("shape %s token: %w", p, err)
-	}
-	raw, err := i.sign(key, p, payload)
-	if err != nil {
-		return Token{}, fmt.Errorf("sign token: %w", err)
+		return Token{}, err
 	}
 	if err := i.check(raw, key, s.issued, p, &r); err != nil {
 		return Token{}, fmt.Errorf("own token does not verify: %w", err)
 	}
 	return Token{Raw: raw, ID: s.id, KeyID: key.ID(), Alg: key.Alg(), Issued: s.issued, Expires: s.expires}, nil
+}
+
+// compose shapes and signs.
+func (i *Issuer) compose(key *Key, p Profile, s stamps, r *Result) (string, error) {
+	b, _ := i.buffers.Get().(*buffers)
+	defer i.buffers.Put(b)
+	if err := i.payload(b, p, s, r); err != nil {
+		return "", fmt.Errorf("shape %s token: %w", p, err)
+	}
+	raw, err := i.sign(b, key, p)
+	if err != nil {
+		return "", fmt.Errorf("sign token: %w", err)
+	}
+	return raw, nil
 }
 
 func (i *Issuer) stamp(now time.Time) (stamps, error) {
@@ -185,13 +200,15 @@ func (i *Issuer) stamp(now time.Time) (stamps, error) {
 	return stamps{hex.EncodeToString(id), issued, issued.Add(-i.cfg.Backdate), issued.Add(i.cfg.Lifetime)}, nil
 }
 
-func (i *Issuer) payload(p Profile, s stamps, r *Result) ([]byte, error) {
+// payload writes the claims to b.payload.
+func (i *Issuer) payload(b *buffers, p Profile, s stamps, r *Result) error {
 	c := &claimSet{members: make([]member, 0, 24)}
 	c.registered(i.cfg.URL, s, r.Audience)
 	var err error
 	switch p {
 	case ProfileAssay:
-		err = assayClaims(c, r)
+		b.claims = appendValues(b.claims[:0], r.Claims)
+		err = assayClaims(c, b.claims, r)
 	case ProfileAzure:
 		err = azureClaims(c, r)
 	case ProfileEAR:
@@ -199,26 +216,26 @@ func (i *Issuer) payload(p Profile, s stamps, r *Result) ([]byte, error) {
 	default:
 		err = errors.New("no such profile")
 	}
-	if err != nil {
-		return nil, err
+	if err == nil {
+		b.payload, err = c.marshal(b.payload[:0])
 	}
-	return c.marshal()
+	return err
 }
 
 // sign makes a compact JWS (RFC 7515, 7.1). Its header is the same for all tokens
 // of a key and profile, so nothing of it is made anew; check reads what came out.
-func (i *Issuer) sign(key *Key, p Profile, payload []byte) (string, error) {
+func (i *Issuer) sign(b *buffers, key *Key, p Profile) (string, error) {
 	header, ok := i.headers[headerID{key.ID(), p}]
 	if !ok {
 		return "", fmt.Errorf("key %q does not sign %s tokens", key.ID(), p)
 	}
-	raw := make([]byte, 0, len(header)+encoding.EncodedLen(len(payload))+1+encoding.EncodedLen(maxRSA/8))
-	raw = encoding.AppendEncode(append(raw, header...), payload)
-	sig, err := key.sign(raw)
+	b.raw = encoding.AppendEncode(append(b.raw[:0], header...), b.payload)
+	sig, err := key.sign(b.raw)
 	if err != nil {
 		return "", err
 	}
-	return string(encoding.AppendEncode(append(raw, '.'), sig)), nil
+	b.raw = encoding.AppendEncode(append(b.raw, '.'), sig)
+	return string(b.raw), nil
 }
 
 // check is a relying party that expects exactly this token.

@@ -420,12 +420,12 @@ func TestClaimsAreValidJSONWhateverTheyHold(t *testing.T) {
 	hostile := "\"\\\x00\x1f\u2028\xff</script>\x7f\U0001F600"
 	c.text(hostile, hostile)
 	c.number("n", -5)
-	out, err := c.marshal()
+	out, err := c.marshal(nil)
 	if err != nil || !json.Valid(out) || bytes.ContainsRune(out, 0) {
 		t.Errorf("marshal = %s, %v", out, err)
 	}
 	c.text("n", "again")
-	if _, err := c.marshal(); err == nil {
+	if _, err := c.marshal(nil); err == nil {
 		t.Error("a claim set twice is written")
 	}
 }
