@@ -156,7 +156,7 @@ func TestRecordedMachinesConfirmInEachBank(t *testing.T) {
 			if c.Len() != l.Len() || c.End() != len(file(t, "vmboot/"+name+"/ima.bin")) || c.Mode() != mode || c.Bank() != a {
 				t.Errorf("%s: Confirm(%s): %d entries, %d bytes, %s; want all, %s", name, bank, c.Len(), c.End(), c.Mode(), mode)
 			}
-			if err := c.CheckBootAggregate(tpm2.AlgSHA256, values); err != nil {
+			if err := c.CheckBootAggregate(func(tpm2.Alg) map[int][]byte { return values }); err != nil {
 				t.Errorf("%s: CheckBootAggregate = %v", name, err)
 			}
 		}
@@ -299,44 +299,71 @@ func mustEntry(t testing.TB, b []byte) Entry {
 
 func TestBootAggregateTiesTheListToTheBoot(t *testing.T) {
 	values := map[int][]byte{}
-	var ten, eight []byte
+	var joined, sha1Joined []byte
 	sha1Values := map[int][]byte{}
 	for pcr := range 10 {
 		values[pcr] = bytes.Repeat([]byte{byte(pcr)}, 32)
 		sha1Values[pcr] = bytes.Repeat([]byte{byte(pcr)}, 20)
-		ten = append(ten, values[pcr]...)
-		if pcr < 8 {
-			eight = append(eight, sha1Values[pcr]...)
-		}
+		joined = append(joined, values[pcr]...)
+		sha1Joined = append(sha1Joined, sha1Values[pcr]...)
 	}
-	sum8 := sha1.Sum(eight)
+	bySHA1 := func(registers int) []byte {
+		sum := sha1.Sum(sha1Joined[:20*registers])
+		return append([]byte("sha1:\x00"), sum[:]...)
+	}
+	bySHA256 := func(registers int) []byte { return digestField(string(joined[:32*registers])) }
 	aggregate := func(field []byte, n string) *Confirmed {
 		return confirm(t, mustParse(t, entry(PCR, "ima-ng", nil, field, name(n))), tpm2.AlgSHA256)
 	}
-	good := digestField(string(ten))
-	other := map[int][]byte{}
-	maps.Copy(other, values)
-	other[4] = bytes.Repeat([]byte{9}, 32)
-	fewer := map[int][]byte{0: values[0]}
+	good := bySHA256(10)
+	changed := func(pcr int) map[int][]byte {
+		other := maps.Clone(values)
+		other[pcr] = bytes.Repeat([]byte{0xEE}, 32)
+		return other
+	}
+	without := func(pcr int) map[int][]byte {
+		fewer := maps.Clone(values)
+		delete(fewer, pcr)
+		return fewer
+	}
 	for name, tc := range map[string]struct {
 		c      *Confirmed
 		bank   tpm2.Alg
 		values map[int][]byte
 		want   evidence.Code
 	}{
-		"SHA-256 over ten":    {aggregate(good, bootAggregate), tpm2.AlgSHA256, values, ""},
-		"SHA-1 over eight":    {aggregate(append([]byte("sha1:\x00"), sum8[:]...), bootAggregate), tpm2.AlgSHA1, sha1Values, ""},
-		"another boot":        {aggregate(good, bootAggregate), tpm2.AlgSHA256, other, codeAggregate},
-		"PCR not quoted":      {aggregate(good, bootAggregate), tpm2.AlgSHA256, fewer, codeUnchecked},
-		"another bank":        {aggregate(good, bootAggregate), tpm2.AlgSHA1, sha1Values, codeUnchecked},
-		"no TPM at the time":  {aggregate(append([]byte("sha256:\x00"), make([]byte, 32)...), bootAggregate), tpm2.AlgSHA256, values, codeNoAggregate},
-		"another first entry": {aggregate(good, "/boot_aggregate"), tpm2.AlgSHA256, values, codeNoAggregate},
-		"unreadable":          {aggregate([]byte("?"), bootAggregate), tpm2.AlgSHA256, values, codeNoAggregate},
-		"nothing confirmed":   {&Confirmed{}, tpm2.AlgSHA256, values, codeNoAggregate},
-		"a violation":         {confirm(t, mustParse(t, violation()), tpm2.AlgSHA256), tpm2.AlgSHA256, values, codeNoAggregate},
+		"SHA-256 over ten":                  {aggregate(good, bootAggregate), tpm2.AlgSHA256, values, ""},
+		"SHA-256 over eight":                {aggregate(bySHA256(8), bootAggregate), tpm2.AlgSHA256, values, ""},
+		"SHA-1 over eight":                  {aggregate(bySHA1(8), bootAggregate), tpm2.AlgSHA1, sha1Values, ""},
+		"SHA-1 over ten":                    {aggregate(bySHA1(10), bootAggregate), tpm2.AlgSHA1, sha1Values, ""},
+		"over eight, PCR 9 not quoted":      {aggregate(bySHA256(8), bootAggregate), tpm2.AlgSHA256, without(9), ""},
+		"over eight, PCR 9 extended since":  {aggregate(bySHA256(8), bootAggregate), tpm2.AlgSHA256, changed(9), ""},
+		"over nine":                         {aggregate(bySHA256(9), bootAggregate), tpm2.AlgSHA256, values, codeAggregate},
+		"over seven":                        {aggregate(bySHA256(7), bootAggregate), tpm2.AlgSHA256, values, codeAggregate},
+		"SHA-1, another boot":               {aggregate(bySHA1(7), bootAggregate), tpm2.AlgSHA1, sha1Values, codeAggregate},
+		"PCR 0 extended since":              {aggregate(good, bootAggregate), tpm2.AlgSHA256, changed(0), codeAggregate},
+		"PCR 4 extended since":              {aggregate(good, bootAggregate), tpm2.AlgSHA256, changed(4), codeAggregate},
+		"PCR 9 extended since":              {aggregate(good, bootAggregate), tpm2.AlgSHA256, changed(9), codeAggregate},
+		"PCR 7 not quoted":                  {aggregate(good, bootAggregate), tpm2.AlgSHA256, without(7), codeUnchecked},
+		"PCR 9 not quoted":                  {aggregate(good, bootAggregate), tpm2.AlgSHA256, without(9), codeUnchecked},
+		"nothing quoted":                    {aggregate(good, bootAggregate), tpm2.AlgSHA256, nil, codeUnchecked},
+		"another bank":                      {aggregate(good, bootAggregate), tpm2.AlgSHA1, sha1Values, codeUnchecked},
+		"values of another size":            {aggregate(good, bootAggregate), tpm2.AlgSHA256, sha1Values, codeUnchecked},
+		"a hash that is not known":          {aggregate(append([]byte("wp512:\x00"), make([]byte, 63)...), "x"), tpm2.AlgSHA256, values, codeNoAggregate},
+		"boot_aggregate by an unknown hash": {aggregate(append([]byte("wp512:\x00"), good...), bootAggregate), tpm2.AlgSHA256, values, codeUnchecked},
+		"no TPM at the time":                {aggregate(append([]byte("sha256:\x00"), make([]byte, 32)...), bootAggregate), tpm2.AlgSHA256, values, codeNoAggregate},
+		"another first entry":               {aggregate(good, "/boot_aggregate"), tpm2.AlgSHA256, values, codeNoAggregate},
+		"unreadable":                        {aggregate([]byte("?"), bootAggregate), tpm2.AlgSHA256, values, codeNoAggregate},
+		"nothing confirmed":                 {&Confirmed{}, tpm2.AlgSHA256, values, codeNoAggregate},
+		"a violation":                       {confirm(t, mustParse(t, violation()), tpm2.AlgSHA256), tpm2.AlgSHA256, values, codeNoAggregate},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := tc.c.CheckBootAggregate(tc.bank, tc.values)
+			err := tc.c.CheckBootAggregate(func(a tpm2.Alg) map[int][]byte {
+				if a != tc.bank {
+					return nil
+				}
+				return tc.values
+			})
 			reasons := evidence.Reasons(err)
 			if tc.want == "" && err != nil || tc.want != "" && (len(reasons) != 1 || reasons[0].Code != tc.want) {
 				t.Errorf("CheckBootAggregate = %v, want %q", err, tc.want)

@@ -6,7 +6,6 @@ import (
 	"iter"
 	"strings"
 
-	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/tpm2"
 )
 
@@ -137,50 +136,4 @@ func isModule(path string) bool {
 		}
 	}
 	return false
-}
-
-const bootAggregate = "boot_aggregate"
-
-// CheckBootAggregate compares the first entry, a digest over PCRs 0 to 9 (0 to 7
-// with SHA-1) at the time when IMA began, with their quoted values: it ties the
-// list to this boot. Bank is the bank of values. An aggregate of another bank
-// cannot be checked, and one of zeros says that IMA found no TPM.
-func (c *Confirmed) CheckBootAggregate(bank tpm2.Alg, values map[int][]byte) error {
-	for i, e := range c.entries() {
-		if i != 0 {
-			break
-		}
-		f, err := e.Fields()
-		if err != nil || f.Name != bootAggregate || e.Violation() {
-			break
-		}
-		return compareAggregate(f, bank, values)
-	}
-	return evidence.Refuse(codeNoAggregate, "list does not begin with boot_aggregate").About("IMA list")
-}
-
-func compareAggregate(f Fields, bank tpm2.Alg, values map[int][]byte) error {
-	if allZero(f.Digest) {
-		return evidence.Refuse(codeNoAggregate, "boot_aggregate is zero: IMA began without a TPM").About("IMA list")
-	}
-	h, ok := bank.Hash()
-	if f.Alg != bank || !ok {
-		return evidence.Refuse(codeUnchecked, "boot_aggregate is over bank %s, values are of bank %s", f.HashName, bank.BankName()).About("IMA list")
-	}
-	last := 9 // ima_calc_boot_aggregate_tfm: PCR 8 and 9 too, but not with SHA-1
-	if bank == tpm2.AlgSHA1 {
-		last = 7
-	}
-	sum := h.New()
-	for pcr := range last + 1 {
-		v := values[pcr]
-		if len(v) != bank.DigestSize() {
-			return evidence.Refuse(codeUnchecked, "PCR %d is needed for boot_aggregate and was not quoted", pcr).About("IMA list")
-		}
-		sum.Write(v)
-	}
-	if !bytes.Equal(sum.Sum(nil), f.Digest) {
-		return evidence.Refuse(codeAggregate, "boot_aggregate is not the digest of PCR 0 to %d", last).About("IMA list")
-	}
-	return nil
 }

@@ -44,6 +44,8 @@ const (
 	codeLogMalformed evidence.Code = "eventlog.malformed"
 	codeIMAMalformed evidence.Code = "ima.malformed"
 
+	codeBootAggregate evidence.Code = "ima.boot-aggregate-mismatch"
+
 	codeSecureBootOff      evidence.Code = "secureboot.off"
 	codeSecureBootUnknown  evidence.Code = "secureboot.unknown"
 	codeBaseline           evidence.Code = "baseline.mismatch"

@@ -355,9 +355,30 @@ func (c *check) imaList() {
 		return
 	}
 	c.out.ima = confirmed
-	c.note("what the IMA list says of files, and its boot_aggregate: the list is proven, and not judged")
+	c.note("what the IMA list says of files: the list is proven, and not judged")
+	c.bootAggregate(confirmed)
 	if confirmed.Mode() == ima.ModePadded {
 		c.note("the IMA list beyond the strength of SHA-1: this kernel extends other banks with padded SHA-1 digests")
+	}
+}
+
+// bootAggregate compares what the IMA list says of the boot with the quoted boot
+// registers. What cannot be compared is no sign of anything: it is only noted.
+func (c *check) bootAggregate(l *ima.Confirmed) {
+	err := l.CheckBootAggregate(func(bank tpm2.Alg) map[int][]byte {
+		for _, q := range c.out.all {
+			if q.alg == bank {
+				return c.evidence.values(q)
+			}
+		}
+		return nil
+	})
+	for _, r := range evidence.Reasons(err) {
+		if r.Code == codeBootAggregate {
+			c.failAbout(err, "imaLog")
+			return
+		}
+		c.note("the IMA list's boot_aggregate: %s", r.Message)
 	}
 }
 
