@@ -87,6 +87,12 @@ var httpapiCodes = []CodeInfo{
 		Action:  "Wait as long as Retry-After says, and send fewer at once.",
 	},
 	{
+		Code:    "limit.memory",
+		Meaning: "The caller's requests under way hold as much memory as one caller may.",
+		Causes:  []string{"a client sends many large requests at once", "many machines share one credential or one address"},
+		Action:  "Wait as long as Retry-After says, and send fewer at once; give machines principals of their own.",
+	},
+	{
 		Code:    "service.overloaded",
 		Meaning: "The service has more work than it can do now; nothing was changed.",
 		Causes:  []string{"all machines attest at once, as after a power failure", "the disk is slow"},

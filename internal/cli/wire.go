@@ -86,7 +86,7 @@ func (w *wired) serve(ctx context.Context, env *Env, c wiring) error {
 	if c.Database == "" { // SQLite in a locked folder: nobody else writes
 		principals = httpapi.CachePrincipals(w.Store)
 	}
-	w.API, err = httpapi.New(httpapi.Config{
+	w.API, err = httpapi.New(ctx, httpapi.Config{
 		Service: w.Service, Principals: principals, Audit: w.Store, Now: env.Now, Rand: env.Rand, Log: c.Log,
 		OpenAttestation: c.OpenAttestation, Limits: c.Limits, Metrics: w.Metrics,
 	})

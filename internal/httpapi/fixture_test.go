@@ -68,7 +68,17 @@ func (k *fakeKind) Appraise(ctx context.Context, bundle []byte, in attest.Inputs
 // countingStore counts the calls that reach the store.
 type countingStore struct {
 	*store.Store
-	calls atomic.Int64
+	calls   atomic.Int64
+	lookUps atomic.Int64
+	onRead  func(access.Digest) // when set, called before a principal is looked up
+}
+
+func (c *countingStore) PrincipalByToken(ctx context.Context, d access.Digest) (access.Principal, error) {
+	c.lookUps.Add(1)
+	if c.onRead != nil {
+		c.onRead(d)
+	}
+	return c.Store.PrincipalByToken(ctx, d)
 }
 
 func (c *countingStore) Decide(ctx context.Context, d attest.Decision) error {
@@ -210,7 +220,7 @@ func newFixture(t testing.TB, change func(*Config)) *fixture {
 	if change != nil {
 		change(&c)
 	}
-	h, err := New(c)
+	h, err := New(t.Context(), c)
 	must(t, err)
 	f.serve(h)
 	t.Cleanup(func() {

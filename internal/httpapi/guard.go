@@ -8,11 +8,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"mime"
 	"net/http"
-	"os"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"time"
 
@@ -123,13 +120,14 @@ func (a *API) admit(rt route, r *http.Request, out *recorder, leave *leavers) (*
 		if c.who, err = a.identify(rt, r); err != nil {
 			return nil, err
 		}
-		if err := a.limit(c.who, r, leave); err != nil {
+		place, err := a.limit(c.who, r, leave)
+		if err != nil {
 			return nil, err
 		}
 		if err := a.authorize(rt, r, c.who); err != nil {
 			return nil, err
 		}
-		if c.body, err = a.readBody(rt, r, leave); err != nil {
+		if c.body, err = a.readBody(rt, r, place, leave); err != nil {
 			return nil, err
 		}
 		if !a.gate.enter(r.Context()) {
@@ -144,75 +142,24 @@ func (a *API) admit(rt route, r *http.Request, out *recorder, leave *leavers) (*
 	return r, nil
 }
 
-// identify finds the principal of a request; the zero one where none is needed.
-func (a *API) identify(rt route, r *http.Request) (access.Principal, error) {
-	if rt.public {
-		return access.Principal{}, nil
-	}
-	who, err := a.authenticate(r)
-	if errors.Is(err, errNoCredential) {
-		if rt.strangers && a.open {
-			return access.Principal{}, nil
-		}
-		err = noCredential()
-	}
-	if problem := knownProblem(err); problem != nil && problem.Status == http.StatusUnauthorized {
-		// Failures count against the address, so that guessing has a price, and
-		// never against good credentials from the same address.
-		if wait := a.callers.spend(strangerKey(r.RemoteAddr), false, a.now()); wait > 0 {
-			return access.Principal{}, a.tooFast(wait)
-		}
-	}
-	return who, err
-}
-
-// errNoCredential is a request that shows none.
-var errNoCredential = errors.New("no credential")
-
-func noCredential() *Problem {
-	return newProblem(http.StatusUnauthorized, codeNoCredential, "send an API token as Authorization: Bearer, or a client certificate")
-}
-
-// authenticate reads the credential: an API token, else a client certificate. A
-// bad token is not made good by a certificate.
-func (a *API) authenticate(r *http.Request) (access.Principal, error) {
-	if values := r.Header.Values("Authorization"); len(values) > 0 {
-		// RFC 9110, 11.1: the scheme's name has no case.
-		scheme, token, _ := strings.Cut(values[0], " ")
-		if len(values) > 1 || !strings.EqualFold(scheme, "Bearer") {
-			return access.Principal{}, access.ErrUnauthenticated
-		}
-		return access.Tokens(r.Context(), a.principals.PrincipalByToken, token, a.now())
-	}
-	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
-		cert, now := r.TLS.PeerCertificates[0], a.now()
-		// The handshake does not look: it was told to ask for a certificate, not to verify one.
-		if now.Before(cert.NotBefore) || now.After(cert.NotAfter) {
-			return access.Principal{}, access.ErrUnauthenticated
-		}
-		return access.Certificates(r.Context(), a.principals.PrincipalByCertificate, cert.Raw, now)
-	}
-	return access.Principal{}, errNoCredential
-}
-
-// limit takes the request off its caller's limits.
-func (a *API) limit(who access.Principal, r *http.Request, leave *leavers) error {
+// limit takes the request off its caller's limits and gives it a place.
+func (a *API) limit(who access.Principal, r *http.Request, leave *leavers) (*place, error) {
 	key, known := "principal:"+who.Name, true
 	if who.Name == "" {
 		key, known = strangerKey(r.RemoteAddr), false
 	}
 	if wait := a.callers.spend(key, known, a.now()); wait > 0 {
-		return a.tooFast(wait)
+		return nil, a.tooFast(wait)
 	}
-	done, ok := a.callers.enter(key, known)
+	place, ok := a.callers.enter(key, known)
 	if !ok {
 		a.metrics.limited.WithLabelValues("concurrency").Inc()
 		p := newProblem(http.StatusTooManyRequests, codeConcurrency, "this caller has too many requests under way at once")
 		p.retryAfter = time.Second
-		return p
+		return nil, p
 	}
-	leave.add(done)
-	return nil
+	leave.add(place.leave)
+	return place, nil
 }
 
 func (a *API) tooFast(wait time.Duration) *Problem {
@@ -255,75 +202,6 @@ func clip(s string, n int) string {
 		return s[:n]
 	}
 	return s
-}
-
-// firstRead is what a body gets before its bytes are there.
-const firstRead = 64 << 10
-
-// readBody reads all of the body before the request takes a turn, so that a slow
-// sender holds nothing but its own place.
-func (a *API) readBody(rt route, r *http.Request, leave *leavers) ([]byte, error) {
-	if rt.body == 0 || r.Body == nil || r.ContentLength == 0 {
-		return nil, nil
-	}
-	if r.ContentLength > rt.body {
-		return nil, tooLarge(rt.body)
-	}
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return nil, newProblem(http.StatusUnsupportedMediaType, codeMediaType, "the body must be sent as Content-Type: application/json")
-	}
-	buf, err := a.receive(r, rt.body, leave)
-	var problem *Problem
-	switch {
-	case errors.As(err, &problem):
-		return nil, problem
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, newProblem(http.StatusRequestTimeout, codeTimeout, "the body did not arrive in time")
-	case err != nil:
-		return nil, newProblem(http.StatusBadRequest, codeMalformed, "the body ended before its length")
-	}
-	return buf, nil
-}
-
-// receive reads a body of at most limit bytes. Memory is taken for what has come
-// and as much again, not for what was announced: who announces a large body and
-// sends nothing must not keep others out.
-func (a *API) receive(r *http.Request, limit int64, leave *leavers) ([]byte, error) {
-	size := r.ContentLength
-	if size < 0 {
-		size = limit
-	}
-	var held int64
-	leave.add(func() { a.bodies.give(held) })
-	var buf bytes.Buffer
-	for more := min(size, firstRead); ; more = min(size-held, held) {
-		if !a.bodies.take(more) {
-			a.metrics.limited.WithLabelValues("memory").Inc()
-			return nil, overloaded()
-		}
-		held += more
-		buf.Grow(int(more) + bytes.MinRead)
-		_, err := io.CopyN(&buf, r.Body, held-int64(buf.Len()))
-		switch {
-		case errors.Is(err, io.EOF):
-			return buf.Bytes(), nil
-		case err != nil:
-			return nil, err
-		case held < size:
-			continue
-		}
-		// One byte more shows the end.
-		if n, err := io.CopyN(&buf, r.Body, 1); n > 0 {
-			return nil, tooLarge(limit)
-		} else if !errors.Is(err, io.EOF) {
-			return nil, err
-		}
-		return buf.Bytes(), nil
-	}
-}
-
-func tooLarge(limit int64) *Problem {
-	return newProblem(http.StatusRequestEntityTooLarge, codeTooLarge, fmt.Sprintf("the body may have %d bytes at most", limit))
 }
 
 // panicked ends a request that met a bug of ours; the server goes on.

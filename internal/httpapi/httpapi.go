@@ -11,6 +11,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -54,6 +55,8 @@ type API struct {
 	open       bool
 	limits     Limits
 	callers    *callers
+	known      *knownCredentials
+	newcomers  *gate
 	gate       *gate
 	bodies     *budget
 	metrics    *Metrics
@@ -67,7 +70,7 @@ type API struct {
 }
 
 // New makes the handler of the whole API.
-func New(c Config) (http.Handler, error) {
+func New(ctx context.Context, c Config) (http.Handler, error) {
 	if c.Service == nil || c.Principals == nil || c.Audit == nil || c.Now == nil || c.Rand == nil {
 		return nil, errors.New("make API: Service, Principals, Audit, Now and Rand are required")
 	}
@@ -75,6 +78,11 @@ func New(c Config) (http.Handler, error) {
 	if err := a.routes(); err != nil {
 		return nil, err
 	}
+	principals, err := c.Principals.Principals(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("make API: %w", err)
+	}
+	a.known.learn(principals)
 	return a.mux, nil
 }
 
@@ -83,6 +91,7 @@ func newAPI(c Config) *API {
 	a := &API{
 		service: c.Service, principals: c.Principals, audit: c.Audit, now: c.Now, rand: c.Rand, log: c.Log,
 		open: c.OpenAttestation, limits: limits, callers: newCallers(limits), gate: newGate(limits),
+		known: newKnownCredentials(), newcomers: newcomersGate(limits),
 		bodies: &budget{left: limits.BodyMemory}, metrics: c.Metrics, origins: http.NewCrossOriginProtection(),
 		mux: http.NewServeMux(), methods: map[string][]string{},
 	}

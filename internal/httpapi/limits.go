@@ -24,6 +24,9 @@ type Limits struct {
 	Queue         int           // requests that wait for their turn; 0 means 512
 	Wait          time.Duration // for that turn at most; 0 means 2 seconds
 	BodyMemory    int64         // bytes of request bodies held at once; 0 means 256 MiB
+	CallerMemory  int64         // of them by a principal; 0 means a quarter
+	AddressMemory int64         // of them by an address; 0 means a sixteenth
+	Newcomers     int           // credentials not seen before looked up at once; 0 means 4
 }
 
 func (l Limits) withDefaults() Limits {
@@ -32,7 +35,11 @@ func (l Limits) withDefaults() Limits {
 	l.Callers, l.InFlight, l.Queue = or(l.Callers, 16384), or(l.InFlight, 256), or(l.Queue, 512)
 	// One principal alone must not be able to take every turn.
 	l.PerCaller, l.PerStranger = or(l.PerCaller, max(l.InFlight/4, 1)), or(l.PerStranger, 16)
-	l.Wait, l.BodyMemory = or(l.Wait, 2*time.Second), or(l.BodyMemory, 256<<20)
+	l.Wait, l.BodyMemory, l.Newcomers = or(l.Wait, 2*time.Second), or(l.BodyMemory, 256<<20), or(l.Newcomers, 4)
+	// One caller alone must not be able to take all memory, and must have room for a
+	// request of the largest size.
+	largest := min(l.BodyMemory, maxEvidence)
+	l.CallerMemory, l.AddressMemory = or(l.CallerMemory, max(l.BodyMemory/4, largest)), or(l.AddressMemory, max(l.BodyMemory/16, largest))
 	return l
 }
 
@@ -50,6 +57,8 @@ type caller struct {
 	denials  *rate.Limiter // audit entries that its denied requests may make
 	inFlight int
 	most     int
+	held     int64 // bytes of bodies
+	mostHeld int64
 	place    *list.Element
 }
 
@@ -81,10 +90,10 @@ func (c *callers) find(key string, known bool) *caller {
 		c.used.MoveToFront(one.place)
 		return one
 	}
-	one := &caller{key: key, most: c.limits.PerStranger, denials: rate.NewLimiter(denialRate, denialBurst)}
+	one := &caller{key: key, most: c.limits.PerStranger, mostHeld: c.limits.AddressMemory, denials: rate.NewLimiter(denialRate, denialBurst)}
 	one.rate = rate.NewLimiter(rate.Limit(c.limits.StrangerRate), c.limits.StrangerBurst)
 	if known {
-		one.rate, one.most = rate.NewLimiter(rate.Limit(c.limits.Rate), c.limits.Burst), c.limits.PerCaller
+		one.rate, one.most, one.mostHeld = rate.NewLimiter(rate.Limit(c.limits.Rate), c.limits.Burst), c.limits.PerCaller, c.limits.CallerMemory
 	}
 	c.byKey[key], one.place = one, c.used.PushFront(one)
 	c.forget()
@@ -116,8 +125,23 @@ func (c *callers) spend(key string, known bool, now time.Time) (wait time.Durati
 	return wait
 }
 
+// refund gives back what spend took off an address's rate.
+func (c *callers) refund(key string, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.find(key, false).rate.AllowN(now, -1) // a bucket is never fuller than its burst
+}
+
+// A place is one request's share of its caller's limits. A caller with a request
+// under way is not forgotten.
+type place struct {
+	all      *callers
+	caller   *caller
+	mostHeld int64
+}
+
 // enter counts a request under way, or reports that the caller has too many.
-func (c *callers) enter(key string, known bool) (leave func(), ok bool) {
+func (c *callers) enter(key string, known bool) (p *place, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	one := c.find(key, known)
@@ -125,11 +149,31 @@ func (c *callers) enter(key string, known bool) (leave func(), ok bool) {
 		return nil, false
 	}
 	one.inFlight++
-	return func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		one.inFlight--
-	}, true
+	return &place{c, one, one.mostHeld}, true
+}
+
+func (p *place) leave() {
+	p.all.mu.Lock()
+	defer p.all.mu.Unlock()
+	p.caller.inFlight--
+}
+
+// take takes n bytes off the caller's share of the memory, or reports that there
+// are not as many.
+func (p *place) take(n int64) bool {
+	p.all.mu.Lock()
+	defer p.all.mu.Unlock()
+	if p.caller.held+n > p.mostHeld {
+		return false
+	}
+	p.caller.held += n
+	return true
+}
+
+func (p *place) give(n int64) {
+	p.all.mu.Lock()
+	defer p.all.mu.Unlock()
+	p.caller.held -= n
 }
 
 // mayRecord reports whether one more denial of this caller goes to the audit chain.
@@ -158,6 +202,14 @@ func strangerKey(remote string) string {
 type gate struct {
 	slots, queue chan struct{}
 	wait         time.Duration
+}
+
+// newcomersWait is how many credentials not seen before wait for each that is looked up.
+const newcomersWait = 16
+
+// newcomersGate is what look-ups of credentials not seen before pass.
+func newcomersGate(l Limits) *gate {
+	return newGate(Limits{InFlight: l.Newcomers, Queue: newcomersWait * l.Newcomers, Wait: l.Wait})
 }
 
 func newGate(l Limits) *gate {

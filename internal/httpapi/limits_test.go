@@ -73,7 +73,7 @@ func TestDenialsCannotFillTheAuditChain(t *testing.T) {
 
 func TestCallersRememberedAreBounded(t *testing.T) {
 	c := newCallers(Limits{Callers: 10}.withDefaults())
-	leave, ok := c.enter("busy", true)
+	place, ok := c.enter("busy", true)
 	if !ok {
 		t.Fatal("first request of a caller is refused")
 	}
@@ -86,7 +86,7 @@ func TestCallersRememberedAreBounded(t *testing.T) {
 	if c.byKey["busy"] == nil {
 		t.Error("a caller with a request under way was forgotten")
 	}
-	leave()
+	place.leave()
 }
 
 func TestAddressesThatAreOneStranger(t *testing.T) {
@@ -157,7 +157,7 @@ func TestGateLetsWaitOnlySoManySoLong(t *testing.T) {
 
 func TestBodyMemoryIsBounded(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.Limits = Limits{BodyMemory: 100} })
-	if got := f.as(access.Attester, "POST", "/v1/challenges", `{"type":"`+strings.Repeat("a", 100)+`"}`); got.status != 429 || got.code() != "service.overloaded" || got.header.Get("Retry-After") == "" {
+	if got := f.as(access.Attester, "POST", "/v1/challenges", `{"type":"`+strings.Repeat("a", 100)+`"}`); got.status != 413 || got.code() != "request.too-large" {
 		t.Errorf("body beyond the memory: %d %s", got.status, got.body)
 	}
 	for range 5 { // what was taken is given back
@@ -229,7 +229,7 @@ func TestFullStoreIsOverload(t *testing.T) {
 	must(t, err)
 	service, err := buildService(f.kind, fullStore{f.store}, from.provider, f.clock.now)
 	must(t, err)
-	h, err := New(Config{Service: service, Principals: f.store, Audit: f.store, Now: f.clock.now, Rand: strings.NewReader("")})
+	h, err := New(t.Context(), Config{Service: service, Principals: f.store, Audit: f.store, Now: f.clock.now, Rand: strings.NewReader("")})
 	must(t, err)
 	req := httptest.NewRequestWithContext(t.Context(), "POST", "/v1/attest", strings.NewReader(`{"challenge":"`+f.challenge()+`","evidence":`+goodBundle+`}`))
 	req.Header.Set("Authorization", "Bearer "+f.tokens[access.Attester])

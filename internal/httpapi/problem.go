@@ -83,6 +83,7 @@ const (
 	codeConflict          evidence.Code = "request.conflict"
 	codeRate              evidence.Code = "limit.rate"
 	codeConcurrency       evidence.Code = "limit.concurrency"
+	codeMemory            evidence.Code = "limit.memory"
 	codeOverloaded        evidence.Code = "service.overloaded"
 	codeUnavailable       evidence.Code = "service.unavailable"
 	codeInternal          evidence.Code = "service.internal"

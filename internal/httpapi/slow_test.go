@@ -76,15 +76,16 @@ func TestAnnouncedBodiesKeepNobodyOut(t *testing.T) {
 func TestBodiesOfEverySizeArriveWhole(t *testing.T) {
 	for _, n := range []int{1, firstRead - 1, firstRead, firstRead + 1, 2*firstRead - 1, 2 * firstRead, 2*firstRead + 1, 5 * firstRead} {
 		for _, length := range []int64{int64(n), -1} {
-			a := &API{bodies: &budget{left: 1 << 20}, metrics: NewMetrics()}
+			a := &API{bodies: &budget{left: 1 << 20}, metrics: NewMetrics(), callers: newCallers(Limits{}.withDefaults())}
+			place, _ := a.callers.enter("a", true)
 			var leave leavers
 			in := strings.Repeat("x", n)
-			got, err := a.receive(&http.Request{Body: io.NopCloser(strings.NewReader(in)), ContentLength: length}, int64(5*firstRead), &leave)
+			got, err := a.receive(&http.Request{Body: io.NopCloser(strings.NewReader(in)), ContentLength: length}, int64(5*firstRead), place, &leave)
 			if err != nil || string(got) != in {
 				t.Errorf("%d bytes, announced %d: %d bytes, %v", n, length, len(got), err)
 			}
-			if leave.run(); a.bodies.left != 1<<20 {
-				t.Errorf("%d bytes, announced %d: %d of the memory left", n, length, a.bodies.left)
+			if leave.run(); a.bodies.left != 1<<20 || place.caller.held != 0 {
+				t.Errorf("%d bytes, announced %d: %d of the memory left, %d held", n, length, a.bodies.left, place.caller.held)
 			}
 		}
 	}
