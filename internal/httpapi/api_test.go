@@ -416,10 +416,10 @@ func TestPrincipalsThatAreRefused(t *testing.T) {
 		"taken name":      {f.tokens[access.Admin], map[string]any{"name": "viewer", "roles": []string{"viewer"}}, 409},
 		"no such role":    {f.tokens[access.Admin], map[string]any{"name": "x", "roles": []string{"root"}}, 422},
 		"no such grant":   {f.tokens[access.Admin], map[string]any{"name": "x", "permissions": []string{"everything"}}, 422},
-		"reserved name":   {f.tokens[access.Admin], map[string]any{"name": "service"}, 422},
-		"line end":        {f.tokens[access.Admin], map[string]any{"name": "a\nb"}, 422},
-		"in the past":     {f.tokens[access.Admin], map[string]any{"name": "x", "expires": past}, 422},
-		"no certificate":  {f.tokens[access.Admin], map[string]any{"name": "x", "certificate": "x"}, 422},
+		"reserved name":   {f.tokens[access.Admin], map[string]any{"name": "service", "roles": []string{"viewer"}}, 422},
+		"line end":        {f.tokens[access.Admin], map[string]any{"name": "a\nb", "roles": []string{"viewer"}}, 422},
+		"in the past":     {f.tokens[access.Admin], map[string]any{"name": "x", "roles": []string{"viewer"}, "expires": past}, 422},
+		"no certificate":  {f.tokens[access.Admin], map[string]any{"name": "x", "roles": []string{"viewer"}, "certificate": "x"}, 422},
 		"more than giver": {giver, map[string]any{"name": "x", "roles": []string{"admin"}}, 403},
 	} {
 		if got := f.do(tc.token, "POST", "/v1/principals", tc.body); got.status != tc.status {

@@ -25,7 +25,7 @@ type principalInput struct {
 		Roles       []access.Role       `json:"roles,omitempty" maxItems:"16" nullable:"false" doc:"attester, viewer, operator, security-admin, auditor, admin"`
 		Permissions []access.Permission `json:"permissions,omitempty" maxItems:"64" nullable:"false" doc:"Granted one by one, beside the roles"`
 		Certificate string              `json:"certificate,omitempty" maxLength:"65536" doc:"Client certificate, PEM, in place of an API token"`
-		Expires     *time.Time          `json:"expires,omitempty" doc:"When the credential ends; never when absent"`
+		Expires     *time.Time          `json:"expires,omitempty" doc:"When the credential ends; never when absent, and never after that of who adds the principal"`
 	}
 }
 
@@ -60,10 +60,17 @@ func (a *API) addPrincipal(ctx context.Context, in *principalInput) (*reply[newP
 		Name: in.Body.Name, Roles: orEmpty(in.Body.Roles), Permissions: in.Body.Permissions,
 		Added: a.now().UTC(), AddedBy: actor(ctx),
 	}
+	if len(p.Roles) == 0 && len(p.Permissions) == 0 {
+		return nil, missingMember("roles", "a principal needs a role or a permission")
+	}
 	if in.Body.Expires != nil {
 		if p.Expires = in.Body.Expires.UTC(); p.Expired(a.now()) {
 			return nil, invalidField("expires", "is in the past")
 		}
+	}
+	// Nobody outlives his own end through somebody that he lets in.
+	if end := callOf(ctx).who.Expires; !end.IsZero() && (p.Expires.IsZero() || p.Expires.After(end)) {
+		p.Expires = end
 	}
 	if err := a.mayGrant(ctx, p); err != nil {
 		return nil, err
@@ -76,7 +83,7 @@ func (a *API) addPrincipal(ctx context.Context, in *principalInput) (*reply[newP
 		return nil, newProblem(http.StatusUnprocessableEntity, codeInvalid, err.Error())
 	}
 	e := a.entry(ctx, "principal.add", p.Name)
-	e.Detail, _ = json.Marshal(map[string]any{"roles": p.Roles, "permissions": p.Permissions, "tokenTail": p.TokenTail, "expires": in.Body.Expires})
+	e.Detail, _ = json.Marshal(map[string]any{"roles": p.Roles, "permissions": p.Permissions, "tokenTail": p.TokenTail, "expires": endOf(p)})
 	if err := a.principals.AddPrincipal(ctx, p, e); err != nil {
 		return nil, err
 	}
@@ -96,6 +103,20 @@ func (a *API) mayGrant(ctx context.Context, p access.Principal) error {
 		}
 	}
 	return nil
+}
+
+// endOf is when p's credential ends; nil for never.
+func endOf(p access.Principal) *time.Time {
+	if p.Expires.IsZero() {
+		return nil
+	}
+	return &p.Expires
+}
+
+func missingMember(field, detail string) *Problem {
+	p := malformed("%s", detail)
+	p.Errors = []FieldError{{field, detail}}
+	return p
 }
 
 func invalidField(field, detail string) *Problem {

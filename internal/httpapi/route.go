@@ -224,10 +224,13 @@ func marshal(w io.Writer, v any) error {
 	return nil
 }
 
-// unmarshalStrict reads a body: one JSON value, no member twice. Which members
-// there may be is for the schema to say.
+// unmarshalStrict reads a body: one JSON value, no member twice, each name as it
+// is spelled. Which members there must be is for the schema to say.
 func unmarshalStrict(data []byte, v any) error {
 	if err := checkJSON(data); err != nil {
+		return err
+	}
+	if err := exactNames(data, reflect.TypeOf(v)); err != nil {
 		return err
 	}
 	err := json.Unmarshal(data, v)
