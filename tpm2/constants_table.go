@@ -282,7 +282,7 @@ type Tag uint16
 
 // The values of TPM_ST; those that [AttestType] lists are left out.
 const (
-	TagRspCommand      Tag = 0x00c4 // of the answer to what is no TPM 2.0 command
+	TagResponseCommand Tag = 0x00c4 // of the answer to what is no TPM 2.0 command
 	TagNull            Tag = 0x8000
 	TagNoSessions      Tag = 0x8001
 	TagSessions        Tag = 0x8002

@@ -93,11 +93,14 @@ type HandleLimits struct {
 	PCRs       uint32 // IMPLEMENTATION_PCR
 	Sessions   uint32 // MAX_ACTIVE_SESSIONS, for each kind of session
 	Transients uint32 // MAX_LOADED_OBJECTS
+
+	FirmwareLimited bool // there are hierarchies limited by firmware or security version
+	ExternalNV      bool // there are NV indices of TPM_HT_EXTERNAL_NV and TPM_HT_PERMANENT_NV
 }
 
 // AllHandles returns the widest limits: each handle of the kind.
 func AllHandles() HandleLimits {
-	return HandleLimits{PCRs: NumPCR, Sessions: 1 << 24, Transients: 1 << 24}
+	return HandleLimits{PCRs: NumPCR, Sessions: 1 << 24, Transients: 1 << 24, FirmwareLimited: true, ExternalNV: true}
 }
 
 // IsPCR reports whether h is a PCR of a TPM with these limits.
@@ -136,30 +139,35 @@ const (
 	SavedSTClearObject  Handle = 0x80000002
 )
 
-// IsHierarchy reports whether h is a TPMI_RH_HIERARCHY or TPM_RH_NULL (Part 2,
-// 9.13), those limited by firmware included.
-func (h Handle) IsHierarchy() bool {
+// IsHierarchy reports whether h is a TPMI_RH_HIERARCHY or TPM_RH_NULL (Part 2, 9.13).
+func (l HandleLimits) IsHierarchy(h Handle) bool {
 	switch h {
-	case HandleOwner, HandleEndorsement, HandlePlatform, HandleNull,
-		HandleFWOwner, HandleFWEndorsement, HandleFWPlatform, HandleFWNull:
+	case HandleOwner, HandleEndorsement, HandlePlatform, HandleNull:
 		return true
+	case HandleFWOwner, HandleFWEndorsement, HandleFWPlatform, HandleFWNull:
+		return l.FirmwareLimited
 	}
-	return h >= HandleSVNOwner && h <= HandleSVNNull|0xffff
+	return l.FirmwareLimited && h >= HandleSVNOwner && h <= HandleSVNNull|0xffff
 }
 
-// IsNVIndex reports whether h is in the range of NV indices.
+// IsNVIndex reports whether h is in the range of ordinary NV indices.
 func (h Handle) IsNVIndex() bool { return h.Kind() == KindNVIndex }
 
-// IsExternalNV reports whether h is in the range of external NV indices.
-func (h Handle) IsExternalNV() bool { return h.Kind() == KindExternalNV }
-
-// IsAnyNV reports whether h is an NV index of any of the three ranges (TPMI_RH_NV_INDEX; Part 2, 9.25).
-func (h Handle) IsAnyNV() bool {
-	return h.IsNVIndex() || h.IsExternalNV() || h.Kind() == KindPermanentNV
+// IsExternalNV reports whether h is an external NV index of such a TPM.
+func (l HandleLimits) IsExternalNV(h Handle) bool {
+	return l.ExternalNV && h.Kind() == KindExternalNV
 }
 
-// hierarchy is TPMI_RH_HIERARCHY+ as a field.
-type hierarchy Handle
+// IsAnyNV reports whether h is a TPMI_RH_NV_INDEX of such a TPM, in any of the
+// three ranges (Part 2, 9.25).
+func (l HandleLimits) IsAnyNV(h Handle) bool {
+	return h.IsNVIndex() || l.ExternalNV && (h.Kind() == KindExternalNV || h.Kind() == KindPermanentNV)
+}
 
-func (h hierarchy) valid() bool { return Handle(h).IsHierarchy() }
-func (hierarchy) refusal() RC   { return RCValue }
+// wireHierarchy lays out a TPMI_RH_HIERARCHY+.
+func wireHierarchy(c *wire.Codec, h *Handle) {
+	h.Wire(c)
+	if c.Err() == nil && !limits(c).IsHierarchy(*h) {
+		c.Fail(refusal{RCValue, wire.ErrRange})
+	}
+}

@@ -62,7 +62,7 @@ func offered[T ~uint16](c *wire.Codec, v T) bool {
 	case rsaKeyBits:
 		return o.OffersKeyBits(AlgRSA, uint16(v))
 	case AttestType, MLKEMSet, MLDSASet:
-		return true
+		return true // not algorithms
 	}
 	return Alg(v) == AlgNull || o.OffersAlg(Alg(v))
 }
@@ -109,7 +109,7 @@ func rcOfKind(err error) RC {
 		return r.rc
 	}
 	switch {
-	case errors.Is(err, wire.ErrOverrun), errors.Is(err, wire.ErrTrailing), errors.Is(err, wire.ErrSize):
+	case errors.Is(err, wire.ErrOverrun), errors.Is(err, wire.ErrOverlong), errors.Is(err, wire.ErrTrailing), errors.Is(err, wire.ErrSize):
 		// Part 2, 10.4.1: a structure that does not fill its TPM2B is TPM_RC_SIZE.
 		return RCSize
 	case errors.Is(err, wire.ErrShort):

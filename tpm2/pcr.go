@@ -47,20 +47,25 @@ func (s PCRSelect) All() iter.Seq[int] {
 	}
 }
 
+// Wire lays out a TPMS_PCR_SELECT. A PC Client TPM has 24 PCRs, so the bitmap
+// has three bytes (Part 2, 10.6.1; PTP, 4.6.2).
+func (s *PCRSelect) Wire(c *wire.Codec) {
+	size := uint8(pcrSelectSize)
+	wire.U8(c, &size)
+	c.Check(size == pcrSelectSize, wire.ErrRange)
+	c.Bytes(s[:])
+}
+
 // PCRSelection is a TPMS_PCR_SELECTION: a bank and PCRs of it (Part 2, 10.6.2).
 type PCRSelection struct {
 	Hash   Alg
 	Select PCRSelect
 }
 
-// Wire lays out a TPMS_PCR_SELECTION. A PC Client TPM has 24 PCRs, so the
-// bitmap has three bytes (Part 2, 10.6.2; PTP, 4.6.2).
+// Wire lays out a TPMS_PCR_SELECTION.
 func (s *PCRSelection) Wire(c *wire.Codec) {
 	selector(c, (*algHash)(&s.Hash))
-	size := uint8(pcrSelectSize)
-	wire.U8(c, &size)
-	c.Check(size == pcrSelectSize, wire.ErrRange)
-	c.Bytes(s.Select[:])
+	s.Select.Wire(c)
 }
 
 // PCRSelections is a TPML_PCR_SELECTION (Part 2, 10.9.7).
@@ -68,5 +73,21 @@ type PCRSelections []PCRSelection
 
 // Wire lays out a TPML_PCR_SELECTION.
 func (l *PCRSelections) Wire(c *wire.Codec) {
-	wire.List32(c, (*[]PCRSelection)(l), MaxPCRSelections)
+	wire.List32(c, (*[]PCRSelection)(l), maxBanks(c))
+}
+
+// maxBanks is HASH_COUNT: lists by hash have one element for each that there is
+// (Part 2, 10.9.6, 10.9.7).
+func maxBanks(c *wire.Codec) int {
+	o, ok := c.Context().(Offer)
+	if !ok {
+		return MaxPCRSelections
+	}
+	n := 0
+	for _, a := range [...]Alg{AlgSHA1, AlgSHA256, AlgSHA384, AlgSHA512, AlgSM3, AlgSHA3x256, AlgSHA3x384, AlgSHA3x512} {
+		if o.OffersAlg(a) {
+			n++
+		}
+	}
+	return n
 }

@@ -84,14 +84,23 @@ func (u *PublicID) wire(c *wire.Codec, t Alg) {
 
 // Wire lays out a TPMT_PUBLIC.
 func (p *Public) Wire(c *wire.Codec) {
+	p.wireHead(c, true)
+	p.Unique.wire(c, p.Type)
+}
+
+// wireHead lays out all but Unique; unnamed says whether NameAlg may be AlgNull.
+func (p *Public) wireHead(c *wire.Codec, unnamed bool) {
 	selector(c, (*algPublic)(&p.Type))
-	selector(c, (*algHashOrNull)(&p.NameAlg))
+	if unnamed {
+		selector(c, (*algHashOrNull)(&p.NameAlg))
+	} else {
+		selector(c, (*algHash)(&p.NameAlg))
+	}
 	p.Attributes.Wire(c)
 	c.Sized16(&p.AuthPolicy, MaxDigest)
 	// Part 2, 12.2.4: authPolicy is empty or as long as a digest of nameAlg.
 	c.Check(len(p.AuthPolicy) == 0 || len(p.AuthPolicy) == p.NameAlg.DigestSize(), wire.ErrSize)
 	p.Parameters.wire(c, p.Type)
-	p.Unique.wire(c, p.Type)
 }
 
 // SymDefObject is a TPMT_SYM_DEF_OBJECT (Part 2, 11.1.7); AlgNull ends it early.
@@ -142,6 +151,29 @@ func (s *SymDefObject) keyBitsValid() bool {
 	return false
 }
 
+// SymDef is a TPMT_SYM_DEF: how the parameters of a session are encrypted (Part
+// 2, 11.1.6). AlgNull has no other member; AlgXOR has Hash only.
+type SymDef struct {
+	Algorithm Alg
+	KeyBits   uint16
+	Mode      Alg
+	Hash      Alg // of AlgXOR
+}
+
+// Wire lays out a TPMT_SYM_DEF+.
+func (s *SymDef) Wire(c *wire.Codec) {
+	selector(c, (*algSym)(&s.Algorithm))
+	switch s.Algorithm {
+	case AlgNull:
+	case AlgXOR:
+		selector(c, (*algHash)(&s.Hash))
+	default:
+		o := SymDefObject{Algorithm: s.Algorithm, KeyBits: s.KeyBits, Mode: s.Mode}
+		o.wireRest(c)
+		s.KeyBits, s.Mode = o.KeyBits, o.Mode
+	}
+}
+
 // RSAParms is a TPMS_RSA_PARMS (Part 2, 12.2.3.5).
 type RSAParms struct {
 	Symmetric SymDefObject // of a restricted decryption key; AlgNull otherwise
@@ -169,6 +201,20 @@ func (s *RSAScheme) Wire(c *wire.Codec) {
 	selector(c, (*algRSAScheme)(&s.Scheme))
 	switch s.Scheme {
 	case AlgRSASSA, AlgRSAPSS, AlgOAEP:
+		selector(c, (*algHash)(&s.HashAlg))
+	}
+}
+
+// RSADecrypt is a TPMT_RSA_DECRYPT: the padding of TPM2_RSA_Decrypt (Part 2, 11.2.4.4).
+type RSADecrypt struct {
+	Scheme  Alg // AlgNull: as the key says
+	HashAlg Alg // of OAEP
+}
+
+// Wire lays out a TPMT_RSA_DECRYPT+.
+func (s *RSADecrypt) Wire(c *wire.Codec) {
+	selector(c, (*algRSADecrypt)(&s.Scheme))
+	if s.Scheme == AlgOAEP {
 		selector(c, (*algHash)(&s.HashAlg))
 	}
 }

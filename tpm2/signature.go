@@ -39,6 +39,25 @@ func (s *Signature) Wire(c *wire.Codec) {
 	}
 }
 
+// SigScheme is a TPMT_SIG_SCHEME: what to sign with (Part 2, 11.2.1.5).
+type SigScheme struct {
+	Scheme  Alg // AlgNull: as the key says
+	HashAlg Alg
+	Count   uint16 // of ECDAA: what TPM2_Commit returned
+}
+
+// Wire lays out a TPMT_SIG_SCHEME+.
+func (s *SigScheme) Wire(c *wire.Codec) {
+	selector(c, (*algSigSchemeOrNull)(&s.Scheme))
+	if s.Scheme == AlgNull || s.Scheme == AlgMLDSA || c.Err() != nil {
+		return
+	}
+	selector(c, (*algHash)(&s.HashAlg))
+	if s.Scheme == AlgECDAA {
+		wire.U16(c, &s.Count)
+	}
+}
+
 // ParseSignature decodes a TPMT_SIGNATURE that fills all of b. The result aliases b.
 func ParseSignature(b []byte) (*Signature, error) {
 	s := new(Signature)

@@ -38,6 +38,10 @@ var (
 // gives. It is an [ErrShort], too.
 var ErrOverrun = fmt.Errorf("structure is longer than the length before it: %w", ErrShort)
 
+// ErrOverlong is a length that reaches beyond the input although the structure
+// after it is complete. It is an [ErrShort], too.
+var ErrOverlong = fmt.Errorf("length is larger than the structure after it: %w", ErrShort)
+
 // An Error says at which byte of the input decoding stopped, and why.
 type Error struct {
 	Offset int   // bytes from the start of the input
@@ -379,15 +383,23 @@ func (c *Codec) Inner16(v Layout, limit int) {
 		c.encodeInner16(v, limit)
 		return
 	}
-	start := c.base + c.off + 2
-	var in []byte
-	c.Sized16(&in, limit)
+	var n uint16
+	U16(c, &n)
 	if c.err != nil {
 		return
 	}
-	inner := Codec{buf: in, base: start, part: c.part, context: c.context, order: c.order, decoding: true, inner: true}
+	if int(n) > limit {
+		c.Fail(ErrSize)
+		return
+	}
+	cut := int(n) > len(c.buf)-c.off // the input ends before the structure should
+	in := c.take(min(int(n), len(c.buf)-c.off))
+	inner := Codec{buf: in, base: c.base + c.off - len(in), part: c.part, context: c.context, order: c.order, decoding: true, inner: !cut || c.inner}
 	v.Wire(&inner)
 	inner.finishInner()
+	if cut && inner.err == nil {
+		inner.Fail(ErrOverlong)
+	}
 	c.err = inner.err
 }
 
