@@ -1,0 +1,52 @@
+package tpmcrypto
+
+import (
+	"crypto/fips140"
+	"crypto/rsa"
+	"io"
+	"math/big"
+)
+
+// fipsRSA is a key as the validated module takes it.
+type fipsRSA struct{ key *rsa.PrivateKey } // nil when the module must not or cannot take it
+
+// newFIPS prepares k for crypto/rsa. Its key holds secrets as big.Int, which is why
+// this happens in FIPS 140-3 mode only.
+func (k *RSAKey) newFIPS() *fipsRSA {
+	if !fips140.Enabled() || k.n.BitLen() < 2048 || k.e > 1<<31-1 {
+		return new(fipsRSA)
+	}
+	p, q := new(big.Int).SetBytes(k.Prime()), new(big.Int).SetBytes(k.q.Nat().Bytes(k.q))
+	one := big.NewInt(1)
+	pm, qm := new(big.Int).Sub(p, one), new(big.Int).Sub(q, one)
+	lambda := new(big.Int).Mul(pm, qm)
+	lambda.Div(lambda, new(big.Int).GCD(nil, nil, pm, qm))
+	d := new(big.Int).ModInverse(big.NewInt(int64(k.e)), lambda)
+	if d == nil {
+		return new(fipsRSA)
+	}
+	key := &rsa.PrivateKey{
+		PublicKey: rsa.PublicKey{N: new(big.Int).SetBytes(k.Modulus()), E: int(k.e)},
+		D:         d,
+		Primes:    []*big.Int{p, q},
+	}
+	key.Precompute()
+	if key.Validate() != nil {
+		return new(fipsRSA)
+	}
+	return &fipsRSA{key}
+}
+
+// generateFIPS makes a key with the validated module and its randomness. A key
+// that must come from r's stream is not for it.
+func generateFIPS(r io.Reader, bits int, e uint32) (*RSAKey, bool) {
+	if _, fixed := r.(*seeded); fixed || !fips140.Enabled() || bits < 2048 || e != DefaultExponent {
+		return nil, false
+	}
+	std, err := rsa.GenerateKey(r, bits)
+	if err != nil {
+		return nil, false
+	}
+	k, err := LoadRSA(std.N.Bytes(), e, std.Primes[0].Bytes())
+	return k, err == nil
+}
