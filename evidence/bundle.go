@@ -6,10 +6,21 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/assay-project/assay/internal/strictjson"
 )
 
 // MaxBundle is the size in bytes of the largest bundle that is read.
 const MaxBundle = 4 << 20
+
+// JSON is one JSON value of a bundle: checked, not decoded. It aliases the bundle.
+type JSON = strictjson.Value
+
+// bundleRules bound a bundle's JSON. A TPM bundle with all banks has 9 objects of
+// at most 24 members. No member that a bundle may have is written with escapes.
+func bundleRules() strictjson.Rules {
+	return strictjson.Rules{Bytes: MaxBundle, Depth: 8, Members: 64, Values: 4096, PlainNames: true}
+}
 
 // Types of evidence, the type member of a bundle (docs/formats/evidence-bundle.md).
 const (
@@ -52,11 +63,8 @@ type Bundle struct {
 // ParseBundle reads the outer shape of a bundle: one JSON object of a known
 // type with members of that type only, none of them twice. Errors wrap [ErrBundle].
 func ParseBundle(text []byte) (*Bundle, error) {
-	if len(text) > MaxBundle {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d are read", ErrBundle, len(text), MaxBundle)
-	}
 	b := &Bundle{names: make([]string, 0, 12), values: make([]JSON, 0, 12)}
-	if err := walkObject(text, b.add); err != nil {
+	if err := strictjson.Object(text, bundleRules(), b.add); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrBundle, err)
 	}
 	allowed, known := bundleMembers[b.Type]

@@ -118,56 +118,6 @@ func manyMembers(n int) string {
 	return b.String()
 }
 
-func TestValuesAreDecodedStrictly(t *testing.T) {
-	value := func(text string) evidence.JSON {
-		t.Helper()
-		v, err := evidence.ParseJSON([]byte(text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-	for name, text := range map[string]string{
-		"URL alphabet": `"-_-_"`, "no padding": `"AA"`, "a line end": `"AAEC\nAAEC"`, "bits after the end": `"AB=="`, "space": `"AA== "`,
-		"too long": `"AAECAwQF"`, "a number": `12`, "an object": `{}`, "null": `null`, "padding inside": `"AA==AA=="`,
-	} {
-		if b, err := value(text).Base64(4); err == nil {
-			t.Errorf("base64 with %s = %x", name, b)
-		}
-	}
-	if b, err := value(`"\u0041AEC"`).Base64(3); err != nil || !bytes.Equal(b, []byte{0, 1, 2}) {
-		t.Errorf("base64 with an escape = %x, %v", b, err)
-	}
-	for name, text := range map[string]string{"odd digits": `"0"`, "no digit": `"0g"`, "too long": `"000102030405"`, "a number": `12`} {
-		if b, err := value(text).Hex(nil, 4); err == nil {
-			t.Errorf("hex with %s = %x", name, b)
-		}
-	}
-	if b, err := value(`"00fF"`).Hex([]byte{9}, 4); err != nil || !bytes.Equal(b, []byte{9, 0, 0xff}) {
-		t.Errorf("hex = %x, %v", b, err)
-	}
-	if s, err := value(`"\u00e9\n\"é"`).Text(); err != nil || s != "é\n\"é" {
-		t.Errorf("text = %q, %v", s, err)
-	}
-	for _, text := range []string{`12`, `true`, `false`, `null`, `[]`, `{}`} {
-		if s, err := value(text).Text(); err == nil {
-			t.Errorf("text of %s = %q", text, s)
-		}
-	}
-	stop := errors.New("stop")
-	if err := value(`{"a":1,"b":2}`).Object(func(string, evidence.JSON) error { return stop }); !errors.Is(err, stop) {
-		t.Errorf("Object goes on after an error: %v", err)
-	}
-	if err := value(`[1]`).Array(func(int, evidence.JSON) error { return stop }); !errors.Is(err, stop) {
-		t.Errorf("Array goes on after an error: %v", err)
-	}
-	for _, err := range []error{value(`[]`).Object(nil), value(`{}`).Array(nil), evidence.JSON(nil).Object(nil), evidence.JSON(nil).Array(nil)} {
-		if err == nil {
-			t.Error("a value of another kind is walked")
-		}
-	}
-}
-
 func TestHostileJSONIsCheap(t *testing.T) {
 	for name, text := range map[string]string{
 		"backslashes": `{"type":"` + strings.Repeat(`\n`, 1<<19),
@@ -202,13 +152,6 @@ func FuzzParseBundle(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		v, err := evidence.ParseJSON(in)
-		if err == nil && !json.Valid(in) {
-			t.Fatalf("%q is accepted and is not JSON", in)
-		}
-		if err == nil && !bytes.Equal(bytes.TrimSpace(in), v) {
-			t.Fatalf("%q becomes %q", in, v)
-		}
 		b, err := evidence.ParseBundle(in)
 		if err != nil {
 			return

@@ -8,7 +8,14 @@ import (
 	"strings"
 
 	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/strictjson"
 )
+
+// A member is one name and the JSON text of its value.
+type member struct {
+	name string
+	raw  json.RawMessage
+}
 
 // A claimSet collects the members of a payload. The first fault sticks.
 type claimSet struct {
@@ -94,7 +101,7 @@ func (c *claimSet) marshal(out []byte) ([]byte, error) {
 func appendText(out []byte, s string) []byte {
 	start := len(out)
 	out = append(append(out, '"'), s...)
-	if n := plain(out[start+1:]); n < len(s) {
+	if n := strictjson.Plain(out[start+1:]); n < len(s) {
 		return appendEscaped(out[:start+1+n], s, n)
 	}
 	return append(out, '"')
@@ -120,7 +127,7 @@ func appendEscaped(out []byte, s string, n int) []byte {
 			out = append(out, c)
 		}
 		n++
-		run := plain(text[n:])
+		run := strictjson.Plain(text[n:])
 		out = append(out, text[n:n+run]...)
 		n += run
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/strictjson"
 )
 
 // maxToken bounds a token in bytes. Real ones with runtime data reach 20 KiB.
@@ -74,8 +75,7 @@ func decode(part, s string) ([]byte, error) {
 
 // malformed tells a duplicate member from other faults of JSON.
 func malformed(part string, err error) error {
-	var dup *duplicateError
-	if errors.As(err, &dup) {
+	if errors.Is(err, strictjson.ErrDuplicate) {
 		return evidence.Refuse("token.duplicate-member", "%s: %v", part, err)
 	}
 	return evidence.Refuse("token.malformed", "%s: %v", part, err)
@@ -86,16 +86,16 @@ func malformed(part string, err error) error {
 // relying party's own source and from nowhere else.
 func (p *parts) readHeader(accepted []Alg) error {
 	// RFC 7515, 4.1.11: an extension that must be understood and is not.
-	if _, ok := p.header.get("crit"); ok {
+	if _, ok := p.header.Get("crit"); ok {
 		return evidence.Refuse("token.critical-header", "header names critical extensions; this verifier knows none")
 	}
 	for _, name := range []string{"b64", "zip", "enc"} {
-		if _, ok := p.header.get(name); ok {
+		if _, ok := p.header.Get(name); ok {
 			return evidence.Refuse("token.critical-header", "header has %q, which changes how the token is read", name)
 		}
 	}
 	for _, name := range []string{"jwk", "x5u"} {
-		if _, ok := p.header.get(name); ok {
+		if _, ok := p.header.Get(name); ok {
 			return evidence.Refuse("token.key-in-header", "header brings its own key (%q)", name)
 		}
 	}
@@ -105,7 +105,7 @@ func (p *parts) readHeader(accepted []Alg) error {
 	if err := p.readAlg(accepted); err != nil {
 		return err
 	}
-	kid, ok, err := p.header.text("kid")
+	kid, ok, err := p.header.Text("kid")
 	if err != nil {
 		return evidence.Refuse("token.malformed", "header: %v", err)
 	}
@@ -122,10 +122,10 @@ func (p *parts) readHeader(accepted []Alg) error {
 // readType checks "typ" and "cty" (RFC 7519, 5; RFC 8725, 3.11): a token made for
 // another purpose under the same key is not one of ours.
 func (p *parts) readType() error {
-	if _, ok := p.header.get("cty"); ok {
+	if _, ok := p.header.Get("cty"); ok {
 		return evidence.Refuse("token.nested", "token carries another token (cty)")
 	}
-	typ, ok, err := p.header.text("typ")
+	typ, ok, err := p.header.Text("typ")
 	if err != nil {
 		return evidence.Refuse("token.malformed", "header: %v", err)
 	}
@@ -136,7 +136,7 @@ func (p *parts) readType() error {
 }
 
 func (p *parts) readAlg(accepted []Alg) error {
-	alg, ok, err := p.header.text("alg")
+	alg, ok, err := p.header.Text("alg")
 	if err != nil || !ok {
 		return evidence.Refuse("token.malformed", "header does not name its algorithm")
 	}

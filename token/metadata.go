@@ -48,10 +48,10 @@ func parseMetadata(issuer string, data []byte) (string, error) {
 		return "", fmt.Errorf("metadata: %w", err)
 	}
 	// Discovery, 4.3: the issuer must be the one whose metadata was asked for.
-	if said, _, err := top.text("issuer"); err != nil || said != issuer {
+	if said, _, err := top.Text("issuer"); err != nil || said != issuer {
 		return "", evidence.Refuse("keyset.issuer-mismatch", "metadata at %q is that of issuer %q", issuer, said)
 	}
-	keysURL, ok, err := top.text("jwks_uri")
+	keysURL, ok, err := top.Text("jwks_uri")
 	if err != nil || !ok {
 		return "", errors.New("metadata has no jwks_uri")
 	}

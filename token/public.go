@@ -166,8 +166,8 @@ func ParseKeys(issuer string, jwks []byte) (*PublicKeys, error) {
 	if err != nil {
 		return nil, evidence.Refuse("keyset.malformed", "key set: %v", err)
 	}
-	list, _ := top.get("keys")
-	values, err := elements(list, maxKeys)
+	list, _ := top.Get("keys")
+	values, err := list.Elements(maxKeys)
 	if err != nil {
 		return nil, evidence.Refuse("keyset.malformed", "member \"keys\": %v", err)
 	}
@@ -188,11 +188,11 @@ func ParseKeys(issuer string, jwks []byte) (*PublicKeys, error) {
 // add keeps the key if it is one to use. seen has every kid, of used keys or not.
 func (s *PublicKeys) add(jwk object, raw []byte, seen map[string]bool) error {
 	for _, secret := range []string{"d", "k", "priv"} {
-		if _, ok := jwk.get(secret); ok {
+		if _, ok := jwk.Get(secret); ok {
 			return evidence.Refuse("keyset.private-key", "a published key holds the secret member %q: everybody can sign with it", secret)
 		}
 	}
-	kid, ok, err := jwk.text("kid")
+	kid, ok, err := jwk.Text("kid")
 	if err != nil || !ok || kid == "" || len(kid) > maxName {
 		return nil //nolint:nilerr // a key that no token can name is of no use
 	}
@@ -224,7 +224,7 @@ func parseKey(kid string, jwk object, raw []byte) (PublicKey, error) {
 		return PublicKey{}, err
 	}
 	// RFC 8725, 3.1: a key is used with one algorithm; its own word counts too.
-	if alg, ok, err := jwk.text("alg"); err != nil || ok && alg != string(k.Alg) {
+	if alg, ok, err := jwk.Text("alg"); err != nil || ok && alg != string(k.Alg) {
 		return PublicKey{}, errors.New("key is for another algorithm")
 	}
 	return k, nil
@@ -232,14 +232,14 @@ func parseKey(kid string, jwk object, raw []byte) (PublicKey, error) {
 
 // forSignatures checks "use" and "key_ops" (RFC 7517, 4.2 and 4.3).
 func forSignatures(jwk object) error {
-	if use, ok, err := jwk.text("use"); err != nil || ok && use != "sig" {
+	if use, ok, err := jwk.Text("use"); err != nil || ok && use != "sig" {
 		return errors.New("key is not for signatures")
 	}
-	raw, ok := jwk.get("key_ops")
+	raw, ok := jwk.Get("key_ops")
 	if !ok {
 		return nil
 	}
-	ops, err := elements(raw, 16) // RFC 7517 names eight
+	ops, err := raw.Elements(16) // RFC 7517 names eight
 	if err != nil {
 		return err
 	}
@@ -256,17 +256,17 @@ const maxChain = 10
 
 // x5c returns the DER of the certificates (RFC 7517, 4.7: base64, not base64url).
 func x5c(jwk object) ([][]byte, error) {
-	raw, ok := jwk.get("x5c")
+	raw, ok := jwk.Get("x5c")
 	if !ok {
 		return nil, nil
 	}
-	list, err := elements(raw, maxChain)
+	list, err := raw.Elements(maxChain)
 	if err != nil {
 		return nil, err
 	}
 	out := make([][]byte, 0, len(list))
 	for _, item := range list {
-		s, err := unquote(item)
+		s, err := item.Text()
 		if err != nil {
 			return nil, err
 		}
@@ -291,10 +291,10 @@ func keyMaterial(jwk object, raw []byte, chain [][]byte) (crypto.PublicKey, erro
 		}
 		certified = cert.PublicKey
 	}
-	_, isRSA := jwk.get("n")
-	_, isEC := jwk.get("x")
+	_, isRSA := jwk.Get("n")
+	_, isEC := jwk.Get("x")
 	if !isRSA && !isEC {
-		if kty, _, _ := jwk.text("kty"); certified == nil || kty != kindOf(certified) {
+		if kty, _, _ := jwk.Text("kty"); certified == nil || kty != kindOf(certified) {
 			return nil, errors.New("key without material")
 		}
 		return certified, nil
@@ -321,8 +321,8 @@ func withoutChain(jwk object, raw []byte, chain [][]byte) ([]byte, error) {
 	}
 	bare := map[string]json.RawMessage{}
 	for _, name := range []string{"kty", "n", "e", "crv", "x", "y"} {
-		if v, ok := jwk.get(name); ok {
-			bare[name] = v
+		if v, ok := jwk.Get(name); ok {
+			bare[name] = json.RawMessage(v)
 		}
 	}
 	return json.Marshal(bare)

@@ -45,7 +45,7 @@ func (t *Verified) NotChecked() []string { return slices.Clone(t.notChecked) }
 func (t *Verified) Names() []string {
 	out := make([]string, 0, len(t.claims))
 	for _, m := range t.claims {
-		out = append(out, m.name)
+		out = append(out, m.Name)
 	}
 	slices.Sort(out)
 	return out
@@ -53,8 +53,8 @@ func (t *Verified) Names() []string {
 
 // Claim returns the JSON of one claim, as signed; ok is false when there is none.
 func (t *Verified) Claim(name string) (raw json.RawMessage, ok bool) {
-	raw, ok = t.claims.get(name)
-	return bytes.Clone(raw), ok
+	v, ok := t.claims.Get(name)
+	return json.RawMessage(bytes.Clone(v)), ok
 }
 
 // Decode reads all claims into v, a pointer, by the rules of encoding/json except
@@ -68,14 +68,14 @@ func (t *Verified) Decode(v any) error {
 
 // Profile says which shape the claims have, by what they say themselves.
 func (t *Verified) Profile() Profile {
-	profile, _, err := t.claims.text("profile")
+	profile, _, err := t.claims.Text("profile")
 	if err == nil && profile == assayProfile {
 		return ProfileAssay
 	}
-	if profile, _, err := t.claims.text("eat_profile"); err == nil && profile == earProfile {
+	if profile, _, err := t.claims.Text("eat_profile"); err == nil && profile == earProfile {
 		return ProfileEAR
 	}
-	if _, ok := t.claims.get("x-ms-attestation-type"); ok {
+	if _, ok := t.claims.Get("x-ms-attestation-type"); ok {
 		return ProfileAzure
 	}
 	return ProfileUnknown
@@ -87,7 +87,7 @@ func (t *Verified) Profile() Profile {
 func (t *Verified) Verdict() (evidence.Verdict, error) {
 	switch t.Profile() {
 	case ProfileAssay:
-		word, _, err := t.claims.text("verdict")
+		word, _, err := t.claims.Text("verdict")
 		if err != nil {
 			return evidence.Refused, err
 		}

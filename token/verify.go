@@ -2,7 +2,6 @@ package token
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/strictjson"
 )
 
 // DefaultLeeway is how far the clocks of issuer and relying party may differ.
@@ -120,7 +120,7 @@ func (v *Verifier) readClaims(p *parts, now time.Time) (*Verified, error) {
 			return nil, err
 		}
 	}
-	if t.id, _, err = claims.text("jti"); err != nil {
+	if t.id, _, err = claims.Text("jti"); err != nil {
 		return nil, evidence.Refuse("token.claim-malformed", "%v", err)
 	}
 	if err := v.checkTimes(t, now); err != nil {
@@ -144,7 +144,7 @@ func (v *Verifier) leeway() time.Duration {
 // checkIssuer compares "iss" (RFC 8725, 3.8). A key may serve two tenants of one
 // operator, each with its own policy, so the key alone says little.
 func (v *Verifier) checkIssuer(t *Verified) error {
-	iss, ok, err := t.claims.text("iss")
+	iss, ok, err := t.claims.Text("iss")
 	switch {
 	case err != nil:
 		return evidence.Refuse("token.claim-malformed", "%v", err)
@@ -205,18 +205,18 @@ const maxTexts = 64
 
 // texts returns a claim that is one string or an array of them.
 func (t *Verified) texts(name string) (list []string, ok bool, err error) {
-	raw, ok := t.claims.get(name)
+	raw, ok := t.claims.Get(name)
 	if !ok {
 		return nil, false, nil
 	}
-	items := []json.RawMessage{raw}
+	items := []strictjson.Value{raw}
 	if raw[0] == '[' {
-		if items, err = elements(raw, maxTexts); err != nil {
+		if items, err = raw.Elements(maxTexts); err != nil {
 			return nil, false, evidence.Refuse("token.claim-malformed", "%q: %v", name, err)
 		}
 	}
 	for _, item := range items {
-		s, err := unquote(item)
+		s, err := item.Text()
 		if err != nil {
 			return nil, false, evidence.Refuse("token.claim-malformed", "%q: %v", name, err)
 		}
@@ -240,7 +240,7 @@ func (t *Verified) readTimes(*Verified) error {
 		{"exp", &t.expires, true},
 		{"nbf", &t.notBefore, false},
 	} {
-		raw, ok := t.claims.get(c.name)
+		raw, ok := t.claims.Get(c.name)
 		if !ok && c.required {
 			return evidence.Refuse("token.claim-missing", "token has no %q", c.name)
 		}
