@@ -90,7 +90,7 @@ func (s *Service) Attest(ctx context.Context, actor string, r Request) (Result, 
 	if err := s.checkPurpose(ctx, purpose); err != nil {
 		return Result{}, err
 	}
-	opened, err := s.challenges.Open(ctx, r.Challenge, purpose)
+	opened, err := s.open(ctx, r.Challenge, purpose)
 	if err != nil {
 		return Result{}, err
 	}

@@ -41,6 +41,7 @@ type Service struct {
 	log        *slog.Logger
 	conf       atomic.Pointer[prepared]
 	attesters  *attesterCache
+	refreshes  pace // of those that challenges ask for
 }
 
 // prepared is a configuration with its policies compiled, its baselines parsed
