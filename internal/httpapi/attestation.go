@@ -7,13 +7,13 @@ import (
 	"net/http"
 	"reflect"
 	"time"
-	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/access"
 	"github.com/assay-project/assay/internal/attest"
+	"github.com/assay-project/assay/internal/strictjson"
 	"github.com/assay-project/assay/token"
 )
 
@@ -126,7 +126,7 @@ func withLists(r attest.Result) attest.Result {
 // parseAttest reads the request; the bundle aliases body.
 func parseAttest(body []byte) (attest.Request, error) {
 	var r attest.Request
-	err := members(body, func(name string, value []byte) error {
+	err := members(body, func(name string, value strictjson.Value) error {
 		switch name {
 		case "challenge":
 			return textInto(&r.Challenge, name, value, 1024)
@@ -159,12 +159,12 @@ func parseAttest(body []byte) (attest.Request, error) {
 		return attest.Request{}, missing("evidence")
 	}
 	if r.Type == "" {
-		r.Type, err = bundleType(r.Bundle)
+		r.Type, err = bundleType(strictjson.Value(r.Bundle))
 	}
 	return r, err
 }
 
-func profileInto(to *token.Profile, value []byte) error {
+func profileInto(to *token.Profile, value strictjson.Value) error {
 	var word string
 	if err := textInto(&word, "profile", value, maxName); err != nil {
 		return err
@@ -181,15 +181,24 @@ func missing(name string) *Problem {
 	return p
 }
 
-// bundleType reads the kind that the bundle says it is.
-func bundleType(bundle []byte) (string, error) {
+// errFound ends a walk that has found what it looks for.
+var errFound = errors.New("found")
+
+// bundleType reads the kind that the bundle, which is checked, says it is.
+func bundleType(bundle strictjson.Value) (string, error) {
 	var kind string
-	err := members(bundle, func(name string, value []byte) error {
-		if name == "type" {
-			return textInto(&kind, "evidence.type", value, maxName)
+	err := bundle.Object(func(name string, value strictjson.Value) error {
+		if name != "type" {
+			return nil
 		}
-		return nil
+		if err := textInto(&kind, "evidence.type", value, maxName); err != nil {
+			return err
+		}
+		return errFound
 	})
+	if errors.Is(err, errFound) {
+		err = nil
+	}
 	if err == nil && kind == "" {
 		err = missing("evidence.type")
 	}
@@ -197,13 +206,12 @@ func bundleType(bundle []byte) (string, error) {
 }
 
 // textInto reads a JSON string of at most limit bytes.
-func textInto(to *string, name string, value []byte, limit int) error {
-	if value[0] != '"' || len(value) > limit || !utf8.Valid(value) {
+func textInto(to *string, name string, value strictjson.Value, limit int) error {
+	text, err := value.Text()
+	if err != nil || len(value) > limit {
 		return malformed("%s is not a string of at most %d bytes", name, limit)
 	}
-	if err := json.Unmarshal(value, to); err != nil {
-		return malformed("%s is not a JSON string", name)
-	}
+	*to = text
 	return nil
 }
 

@@ -2,15 +2,18 @@ package httpapi
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/assay-project/assay/internal/strictjson"
 )
 
 func TestMembersAreFoundByteForByte(t *testing.T) {
 	got := map[string]string{}
-	err := members([]byte(" {\"a\" : 1 ,\"b\":\"}\\\\\\\"]\",\"c\":{\"d\":[1,{}]} , \"e\":[ ],\"f\":null}\n"), func(name string, v []byte) error {
+	err := members([]byte(" {\"a\" : 1 ,\"b\":\"}\\\\\\\"]\",\"c\":{\"d\":[1,{}]} , \"e\":[ ],\"f\":null}\n"), func(name string, v strictjson.Value) error {
 		got[name] = string(v)
 		return nil
 	})
@@ -20,34 +23,21 @@ func TestMembersAreFoundByteForByte(t *testing.T) {
 	}
 }
 
-func TestMembersRefuseEveryPrefixAndSuffix(t *testing.T) {
-	whole := `{"a":1,"b":"x\\","c":{"d":[1,{}]}}`
-	nothing := func(string, []byte) error { return nil }
-	if err := members([]byte(whole), nothing); err != nil {
-		t.Fatal(err)
-	}
-	for i := range whole {
-		if err := members([]byte(whole[:i]), nothing); err == nil {
-			t.Errorf("prefix %q is accepted", whole[:i])
-		}
-	}
-	for _, more := range []string{"x", "{}", ",", "}", "\x00"} {
-		if err := members([]byte(whole+more), nothing); err == nil {
-			t.Errorf("%q after the object is accepted", more)
-		}
-	}
-}
-
-func TestMembersThatAreRefused(t *testing.T) {
-	for _, in := range []string{
-		``, `[]`, `"a"`, `null`, `{"a"}`, `{"a":}`, `{"a":1,}`, `{,}`, `{"a":1 "b":2}`, `{a:1}`, `{"a":1,"a":1}`, `{"\u0061":1}`,
-		`{"a":[}`, `{"a":[1}]}`, `{"a":]}`, `{"a":"}`, `{"a":"\"}`, `{"a":{"b":1}`, "{\"\xff\":1}",
-		`{"` + strings.Repeat("n", 33) + `":1}`, `{"a":` + strings.Repeat("[", 33) + strings.Repeat("]", 33) + `}`,
-		`{"a` + strings.Join(strings.Split(strings.Repeat("x", 25), ""), `":1,"a`) + `":1}`,
+func TestAMemberThatCannotBeReadIsAProblemOfTheRequest(t *testing.T) {
+	for in, want := range map[string]string{
+		``: "not JSON", `[]`: "not JSON", `{"a":1,}`: "not JSON", `{"a":[1}]}`: "at byte 7, in a", `{"a":1,"a":1}`: "twice", `{"\u0061":1}`: "escape", `{"a":{"b":1,"b":2}}`: "in a",
+		"{\"\xff\":1}": "UTF-8", `{"a":` + strings.Repeat("[", 16) + strings.Repeat("]", 16) + `}`: "nested", `{"a":1}{}`: "text after",
+		`{"a":[` + strings.Repeat("1,", 1<<13) + `1]}`: "values",
 	} {
-		if err := members([]byte(in), func(string, []byte) error { return nil }); err == nil {
-			t.Errorf("members(%.60q) is accepted", in)
+		err := members([]byte(in), func(string, strictjson.Value) error { return nil })
+		var p *Problem
+		if !errors.As(err, &p) || p.Status != 400 || !strings.Contains(p.Detail, want) {
+			t.Errorf("members(%.60q) = %+v, want a problem with %q", in, err, want)
 		}
+	}
+	own := missing("challenge")
+	if err := members([]byte(`{"a":1}`), func(string, strictjson.Value) error { return own }); err != error(own) { //nolint:errorlint // the very error
+		t.Errorf("a visit's own problem becomes %v", err)
 	}
 }
 
@@ -56,6 +46,8 @@ func TestStrictJSON(t *testing.T) {
 		`{"a":1,"b":[{"a":1},{"a":2}]}`: true,
 		`{"a":{"b":1,"b":2}}`:           false,
 		`{"a":1,"\u0061":2}`:            false,
+		`{"a":1,"A":2}`:                 false,
+		`{"a":"\ud800"}`:                false,
 		`{"a":1} x`:                     false,
 		`[1,2`:                          false,
 		``:                              false,
@@ -69,39 +61,37 @@ func TestStrictJSON(t *testing.T) {
 	}
 }
 
-// What members accepts and encoding/json accepts too must be the same members.
-func FuzzMembers(f *testing.F) {
-	for _, s := range []string{`{"a":1,"b":"x\\","c":{"d":[1,{}]}}`, `{"a":"\""}`, `{}`, `{"a":[[]]}`, `{"a":1,"a":2}`} {
-		f.Add([]byte(s))
+func TestTheTypeOfABundleIsFoundWhereverItStands(t *testing.T) {
+	for in, want := range map[string]string{`{"type":"tpm","a":1}`: "tpm", `{"a":{"type":"sgx"},"type":"tdx"}`: "tdx", `{"t":1,"type":"\u0074pm"}`: "tpm"} {
+		if got, err := bundleType(strictjson.Value(in)); got != want || err != nil {
+			t.Errorf("bundleType(%s) = %q, %v", in, got, err)
+		}
 	}
-	f.Fuzz(func(t *testing.T, in []byte) {
-		got := map[string]string{}
-		err := members(in, func(name string, v []byte) error {
-			got[name] = string(v)
-			return nil
-		})
-		var want map[string]json.RawMessage
-		if json.Unmarshal(in, &want) != nil || err != nil || want == nil {
-			return
+	for _, in := range []string{`{}`, `{"type":1}`, `{"type":""}`, `{"Type":"tpm"}`, `{"type":"` + strings.Repeat("x", maxName) + `"}`} {
+		if got, err := bundleType(strictjson.Value(in)); err == nil {
+			t.Errorf("bundleType(%s) = %q", in, got)
 		}
-		if len(got) != len(want) {
-			t.Fatalf("members(%q) finds %q, encoding/json %q", in, got, want)
-		}
-		for name, v := range want {
-			if got[name] != string(v) {
-				t.Errorf("members(%q): %q is %q, encoding/json says %q", in, name, got[name], v)
-			}
-		}
-	})
+	}
 }
 
+// What parseAttest takes is what encoding/json takes, with the same members.
 func FuzzAttestRequest(f *testing.F) {
 	f.Add([]byte(`{"challenge":"c","type":"tpm","policy":"p","profile":"ear","nonce":"n","audience":"a","evidence":{"type":"tpm"}}`))
 	f.Add([]byte(`{"evidence":{},"challenge":"\u0061"}`))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		r, err := parseAttest(in)
-		if err == nil && (r.Challenge == "" || r.Type == "" || len(r.Bundle) < 2 || r.Bundle[0] != '{') {
+		if err != nil {
+			return
+		}
+		if r.Challenge == "" || r.Type == "" || len(r.Bundle) < 2 || r.Bundle[0] != '{' {
 			t.Errorf("parseAttest(%q) = %+v", in, r)
+		}
+		var want struct {
+			Challenge string
+			Evidence  json.RawMessage
+		}
+		if err := json.Unmarshal(in, &want); err != nil || want.Challenge != r.Challenge || string(want.Evidence) != string(r.Bundle) {
+			t.Errorf("parseAttest(%q) = %+v, encoding/json has %+v, %v", in, r, want, err)
 		}
 	})
 }
