@@ -40,6 +40,14 @@ const (
 	MaxRSAPrivate = MaxRSAKeyBytes * 5 / 2
 	// MaxPrivate bounds a TPM2B_PRIVATE: two digests and a TPMT_SENSITIVE (12.3.7).
 	MaxPrivate = 2 + 4*(2+MaxDigest) + 2 + 2 + MaxRSAPrivate
+	// MaxSensitiveCreate is a TPMS_SENSITIVE_CREATE with both buffers full (11.1.16).
+	MaxSensitiveCreate = 2 + MaxDigest + 2 + MaxSymData
+	// MaxCreationData is a TPMS_CREATION_DATA with all its members full (15.2).
+	MaxCreationData = 4 + 6*MaxPCRSelections + 2 + MaxDigest + 1 + 2 + 2*(2+MaxName) + 2 + MaxData
+	// MaxECCPoint is two coordinates of P-521 (11.2.5.3).
+	MaxECCPoint = 2 * (2 + MaxECCKeyBytes)
+	// MaxNVPublic is a TPMT_NV_PUBLIC_2 of an external index with a policy (13.10).
+	MaxNVPublic = 1 + 4 + 2 + 8 + 2 + MaxDigest + 2
 	// MaxContext bounds a TPM2B_CONTEXT_DATA; it leaves room for an ML-DSA key (14.4).
 	MaxContext = 6144
 	// MaxCCs is MAX_CAP_CC (10.9.1).
@@ -49,6 +57,9 @@ const (
 	// MaxCapList bounds what TPM2_GetCapability tells at once: MAX_CAP_BUFFER is
 	// 1024 bytes, the smallest element has two.
 	MaxCapList = 508
+	// MaxSignatureContext and MaxSignatureHint are those of version 1.85 (11.3.8, 11.3.9).
+	MaxSignatureContext = 255
+	MaxSignatureHint    = 256
 	// MaxNVBuffer bounds what one NV_Certify tells (10.4.9).
 	MaxNVBuffer = 2048
 	// MaxPublic bounds an encoded TPMT_PUBLIC: an ML-DSA-87 key with a policy

@@ -57,7 +57,7 @@ func (d *CapabilityData) Wire(c *wire.Codec) {
 }
 
 // Wire lays out a TPM_CAP.
-func (p *Capability) Wire(c *wire.Codec) { choice32(c, p) }
+func (p *Capability) Wire(c *wire.Codec) { choice(c, p, wire.U32) }
 
 // Wire lays out a TPM_CC of any value.
 func (code *CC) Wire(c *wire.Codec) { wire.U32(c, code) }

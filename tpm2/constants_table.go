@@ -1,5 +1,7 @@
 package tpm2
 
+import "github.com/assay-project/assay/wire"
+
 // CC is a TPM_CC: the code of a command (Part 2, 6.5.2). What each command is
 // made of is in package command.
 type CC uint32
@@ -308,6 +310,9 @@ const (
 func (s StartupType) valid() bool { return s <= StartupState }
 func (StartupType) refusal() RC   { return RCValue }
 
+// Wire lays out a TPM_SU.
+func (s *StartupType) Wire(c *wire.Codec) { choice(c, s, wire.U16) }
+
 // SessionType is a TPM_SE (Part 2, 6.11).
 type SessionType uint8
 
@@ -320,6 +325,9 @@ const (
 
 func (s SessionType) valid() bool { return s <= SessionPolicy || s == SessionTrial }
 func (SessionType) refusal() RC   { return RCValue }
+
+// Wire lays out a TPM_SE.
+func (s *SessionType) Wire(c *wire.Codec) { choice(c, s, wire.U8) }
 
 // Operation is a TPM_EO: how a policy compares operands (Part 2, 6.8).
 type Operation uint16
@@ -343,6 +351,9 @@ const (
 func (o Operation) valid() bool { return o <= OpBitClear }
 func (Operation) refusal() RC   { return RCValue }
 
+// Wire lays out a TPM_EO.
+func (o *Operation) Wire(c *wire.Codec) { choice(c, o, wire.U16) }
+
 // ClockAdjust is a TPM_CLOCK_ADJUST (Part 2, 6.7).
 type ClockAdjust int8
 
@@ -356,6 +367,14 @@ const (
 	ClockMediumFaster ClockAdjust = 2
 	ClockCoarseFaster ClockAdjust = 3
 )
+
+// Wire lays out a TPM_CLOCK_ADJUST.
+func (a *ClockAdjust) Wire(c *wire.Codec) {
+	v := uint8(*a)
+	wire.U8(c, &v)
+	*a = ClockAdjust(v)
+	c.Check(*a >= ClockCoarseSlower && *a <= ClockCoarseFaster, wire.ErrRange)
+}
 
 // MLKEMSet is a TPMI_MLKEM_PARAMETER_SET (version 1.85, Part 2, 11.2.6).
 type MLKEMSet uint16

@@ -27,12 +27,9 @@ func selector[T interface {
 	}
 }
 
-// choice32 is [selector] for four bytes that are no algorithm.
-func choice32[T interface {
-	~uint32
-	interfaceType
-}](c *wire.Codec, v *T) {
-	wire.U32(c, v)
+// choice lays out a number that is no algorithm with lay, one of package wire's.
+func choice[T interfaceType](c *wire.Codec, v *T, lay func(*wire.Codec, *T)) {
+	lay(c, v)
 	if c.Err() == nil && !(*v).valid() {
 		c.Fail(refusal{(*v).refusal(), wire.ErrRange})
 	}
@@ -40,7 +37,7 @@ func choice32[T interface {
 
 // An Offer says what one TPM supports of all that Part 2 defines. It is the
 // context of [wire.DecodeIn]; without one the layouts take all that they know.
-// OffersAlg is not asked about [AlgNull], nor OffersCurve about no curve.
+// OffersAlg is not asked about [AlgNull].
 type Offer interface {
 	OffersAlg(Alg) bool
 	OffersCurve(ECCCurve) bool
@@ -57,8 +54,6 @@ func offered[T ~uint16](c *wire.Codec, v T) bool {
 	switch v := any(v).(type) {
 	case ECCCurve:
 		return o.OffersCurve(v)
-	case eccCurveOrNone:
-		return v == 0 || o.OffersCurve(ECCCurve(v))
 	case rsaKeyBits:
 		return o.OffersKeyBits(AlgRSA, uint16(v))
 	case AttestType, MLKEMSet, MLDSASet:
@@ -271,12 +266,6 @@ func (a algECCScheme) valid() bool {
 }
 func (algECCScheme) refusal() RC { return RCScheme }
 
-// eccCurveOrNone is TPM_ECC_CURVE where a structure may name none.
-type eccCurveOrNone ECCCurve
-
-func (v eccCurveOrNone) valid() bool { return v == 0 || ECCCurve(v).valid() }
-func (eccCurveOrNone) refusal() RC   { return RCCurve }
-
 // rsaKeyBits is TPMI_RSA_KEY_BITS (Part 2, 11.2.4.6).
 type rsaKeyBits uint16
 
@@ -288,3 +277,23 @@ func (b rsaKeyBits) valid() bool {
 	return false
 }
 func (rsaKeyBits) refusal() RC { return RCValue }
+
+// The functions below lay out numbers that stand alone as parameters of commands.
+
+// WireHash lays out a TPMI_ALG_HASH.
+func WireHash(c *wire.Codec, a *Alg) { selector(c, (*algHash)(a)) }
+
+// WireHashOrNull lays out a TPMI_ALG_HASH+.
+func WireHashOrNull(c *wire.Codec, a *Alg) { selector(c, (*algHashOrNull)(a)) }
+
+// WireCipherMode lays out a TPMI_ALG_CIPHER_MODE+.
+func WireCipherMode(c *wire.Codec, a *Alg) { selector(c, (*algCipherMode)(a)) }
+
+// WireMACScheme lays out a TPMI_ALG_MAC_SCHEME+.
+func WireMACScheme(c *wire.Codec, a *Alg) { selector(c, (*algMACScheme)(a)) }
+
+// WireKeyExchange lays out a TPMI_ECC_KEY_EXCHANGE.
+func WireKeyExchange(c *wire.Codec, a *Alg) { selector(c, (*algKeyExchange)(a)) }
+
+// WireCurve lays out a TPMI_ECC_CURVE.
+func WireCurve(c *wire.Codec, v *ECCCurve) { selector(c, v) }

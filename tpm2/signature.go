@@ -17,10 +17,22 @@ type Signature struct {
 	MLDSA  []byte // ML-DSA, which has no Hash, and HashML-DSA (version 1.85)
 }
 
-// Wire lays out a TPMT_SIGNATURE.
+// Wire lays out a TPMT_SIGNATURE+.
 func (s *Signature) Wire(c *wire.Codec) {
 	selector(c, (*algSigSchemeOrNull)(&s.SigAlg))
-	if s.SigAlg == AlgNull || c.Err() != nil {
+	if s.SigAlg != AlgNull {
+		s.wireRest(c)
+	}
+}
+
+// WireNotNull lays out a TPMT_SIGNATURE where Part 2 has no "+": all commands take such.
+func (s *Signature) WireNotNull(c *wire.Codec) {
+	selector(c, (*algSigScheme)(&s.SigAlg))
+	s.wireRest(c)
+}
+
+func (s *Signature) wireRest(c *wire.Codec) {
+	if c.Err() != nil {
 		return
 	}
 	if s.SigAlg != AlgMLDSA {
