@@ -1,0 +1,306 @@
+package frontend
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/tpm2/command"
+)
+
+// A TPM is what a [Machine] holds. Only Cancel may be called while another
+// method runs.
+type TPM interface {
+	// Execute runs a command; the response is valid until the next call.
+	Execute(locality uint8, request []byte) (response []byte)
+	// PowerOn is _TPM_Init: what is volatile is gone.
+	PowerOn()
+	// HashStart, HashData and HashEnd are _TPM_Hash_Start, _Data and _End.
+	HashStart(locality uint8)
+	HashData(data []byte)
+	HashEnd()
+	SetPhysicalPresence(present bool)
+	// Established is the TPM_ESTABLISHMENT bit; ResetEstablished clears it.
+	Established() bool
+	ResetEstablished()
+	// FailSelfTest has the next self-test fail, as a broken TPM would.
+	FailSelfTest()
+	// Cancel asks the command that runs, if one does, to end early.
+	Cancel()
+	// Changed reports whether Permanent differs from what it last returned.
+	Changed() bool
+	Permanent() []byte
+	Volatile() []byte
+}
+
+// MachineConfig is what a machine does for its TPM. Its zero value keeps nothing.
+type MachineConfig struct {
+	// Save writes the permanent state of the TPM. It is called before an answer
+	// that depends on it leaves. Nil keeps nothing.
+	Save func(permanent []byte) error
+	// Restore makes a TPM that goes on where Volatile was taken. Nil when stored
+	// volatile state is not supported.
+	Restore func(permanent, volatile []byte) (TPM, error)
+}
+
+// A Machine is the platform around one TPM: its power, the person in front of
+// it, its non-volatile memory. It is safe for concurrent use and may be behind
+// several front ends.
+type Machine struct {
+	cfg MachineConfig
+
+	cancel sync.Mutex // guards tpm for Cancel, which must not wait for mu
+
+	mu       sync.Mutex // guards all below; held while the TPM works
+	tpm      TPM        // written under both locks
+	powered  bool
+	noMemory bool // non-volatile memory is not available
+	last     tpm2.CC
+	volatile []byte // stored by StoreVolatile, nil when none
+	broken   error  // Save failed: what the TPM knows is not what is kept
+}
+
+// NewMachine returns a machine around t, without power.
+func NewMachine(t TPM, cfg MachineConfig) *Machine { return &Machine{tpm: t, cfg: cfg} }
+
+// ErrNoVolatile is a machine that cannot store volatile state.
+var ErrNoVolatile = errors.New("volatile state cannot be stored")
+
+// responseSize is that of a response without parameters (Part 1, 18.6).
+const responseSize = 10
+
+// requestSize is that of a command's header (Part 1, 18.2).
+const requestSize = 10
+
+// refuse appends a response that carries only a code.
+func refuse(dst []byte, rc tpm2.RC) []byte {
+	dst = binary.BigEndian.AppendUint16(dst, 0x8001) // TPM_ST_NO_SESSIONS
+	dst = binary.BigEndian.AppendUint32(dst, responseSize)
+	return binary.BigEndian.AppendUint32(dst, uint32(rc))
+}
+
+// Execute appends the response to a command to dst. A machine without power
+// appends nothing.
+func (m *Machine) Execute(dst []byte, locality uint8, request []byte) []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.execute(dst, locality, request)
+}
+
+func (m *Machine) execute(dst []byte, locality uint8, request []byte) []byte {
+	if !m.powered {
+		return dst
+	}
+	if m.broken != nil {
+		return refuse(dst, tpm2.RCFailure)
+	}
+	code := commandCode(request)
+	if m.noMemory && writesMemory(code) {
+		return refuse(dst, tpm2.RCNVUnavailable)
+	}
+	response := m.tpm.Execute(realLocality(locality), request)
+	if m.save() != nil {
+		// Part 1, 12.4: a TPM that cannot keep its state must not say that it has.
+		return refuse(dst, tpm2.RCFailure)
+	}
+	m.last = code
+	return append(dst, response...)
+}
+
+// realLocality maps the localities that no interface has to 0, as the reference
+// does: there are 0 to 4 and the extended ones from 32 (Part 2, 8.5).
+func realLocality(l uint8) uint8 {
+	if l > 4 && l < 32 {
+		return 0
+	}
+	return l
+}
+
+func commandCode(request []byte) tpm2.CC {
+	if len(request) < requestSize {
+		return 0
+	}
+	return tpm2.CC(binary.BigEndian.Uint32(request[6:]))
+}
+
+// writesMemory reports whether a command may write to non-volatile memory
+// (Part 2, 8.9.2: TPMA_CC.nv).
+func writesMemory(code tpm2.CC) bool {
+	info, ok := command.Lookup(code)
+	return ok && info.Attr.Has(tpm2.CommandNV)
+}
+
+// save keeps what the last call changed. The first failure stays.
+func (m *Machine) save() error {
+	if m.broken != nil || !m.tpm.Changed() {
+		return m.broken
+	}
+	state := m.tpm.Permanent()
+	if m.cfg.Save == nil {
+		return nil
+	}
+	if err := m.cfg.Save(state); err != nil {
+		m.broken = fmt.Errorf("keep the state of the TPM: %w", err)
+	}
+	return m.broken
+}
+
+// Err returns why the machine answers no more commands: its state could not be
+// kept. It is nil while all is well.
+func (m *Machine) Err() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.broken
+}
+
+// PowerOn gives the TPM power. It does nothing to a machine that has it.
+func (m *Machine) PowerOn() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.powered {
+		m.init()
+	}
+}
+
+// Reset is _TPM_Init without a loss of power. It does nothing to a machine that
+// has none.
+func (m *Machine) Reset() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.powered {
+		m.init()
+	}
+}
+
+func (m *Machine) init() {
+	m.tpm.PowerOn()
+	m.powered, m.last = true, 0
+	m.save()
+}
+
+// PowerOff takes the power away. Commands get no answer until it is back.
+func (m *Machine) PowerOff() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.powered = false
+}
+
+// Powered reports whether the machine has power.
+func (m *Machine) Powered() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.powered
+}
+
+// Shutdown takes the power away in good order: unless that was its last command,
+// the TPM is told by TPM2_Shutdown(CLEAR) first (Part 1, 12.2.4), so that no
+// count of failed tries and no clock is in doubt at the next start.
+func (m *Machine) Shutdown() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.powered && m.last != tpm2.CCShutdown {
+		m.execute(nil, 0, []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0, 0})
+	}
+	m.powered = false
+	return m.broken
+}
+
+// whilePowered calls f with the TPM when it has power, and keeps what f changed.
+func (m *Machine) whilePowered(f func(TPM)) (powered bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.powered {
+		f(m.tpm)
+		m.save()
+	}
+	return m.powered
+}
+
+// hashLocality is that of _TPM_Hash_Start: only the dynamic root of trust has
+// locality 4 (PC Client PTP, 6.2).
+const hashLocality = 4
+
+// HashStart begins a measurement by the root of trust. Like the other signals it
+// reports false, and does nothing, without power.
+func (m *Machine) HashStart() bool {
+	return m.whilePowered(func(t TPM) { t.HashStart(hashLocality) })
+}
+
+// HashData adds data to the measurement.
+func (m *Machine) HashData(data []byte) bool {
+	return m.whilePowered(func(t TPM) { t.HashData(data) })
+}
+
+// HashEnd completes the measurement.
+func (m *Machine) HashEnd() bool { return m.whilePowered(TPM.HashEnd) }
+
+// SetPhysicalPresence says whether a person is at the machine.
+func (m *Machine) SetPhysicalPresence(present bool) bool {
+	return m.whilePowered(func(t TPM) { t.SetPhysicalPresence(present) })
+}
+
+// Established reports the TPM_ESTABLISHMENT bit.
+func (m *Machine) Established() (established, powered bool) {
+	powered = m.whilePowered(func(t TPM) { established = t.Established() })
+	return established, powered
+}
+
+// ResetEstablished clears that bit.
+func (m *Machine) ResetEstablished() bool { return m.whilePowered(TPM.ResetEstablished) }
+
+// FailSelfTest has the next self-test fail.
+func (m *Machine) FailSelfTest() bool { return m.whilePowered(TPM.FailSelfTest) }
+
+// SetMemory says whether non-volatile memory is available. While it is not,
+// commands that may write to it answer TPM_RC_NV_UNAVAILABLE.
+func (m *Machine) SetMemory(available bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.noMemory = !available
+}
+
+// Cancel asks the command that runs to end early. It does not wait.
+func (m *Machine) Cancel() {
+	m.cancel.Lock()
+	defer m.cancel.Unlock()
+	m.tpm.Cancel()
+}
+
+// CanStoreVolatile reports whether [Machine.StoreVolatile] is supported.
+func (m *Machine) CanStoreVolatile() bool { return m.cfg.Restore != nil }
+
+// StoreVolatile keeps the volatile state for the next [Machine.Init].
+func (m *Machine) StoreVolatile() error {
+	if !m.CanStoreVolatile() {
+		return ErrNoVolatile
+	}
+	if !m.whilePowered(func(t TPM) { m.volatile = t.Volatile() }) {
+		return ErrNoVolatile
+	}
+	return nil
+}
+
+// Init starts the TPM again: where StoreVolatile left it, else without volatile
+// state. With forget, stored state does not serve a second time.
+func (m *Machine) Init(forget bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.volatile == nil {
+		m.init()
+		return m.broken
+	}
+	t, err := m.cfg.Restore(m.tpm.Permanent(), m.volatile)
+	if err != nil {
+		return fmt.Errorf("restore volatile state: %w", err)
+	}
+	m.cancel.Lock()
+	m.tpm = t
+	m.cancel.Unlock()
+	m.powered, m.last = true, 0
+	if forget {
+		m.volatile = nil
+	}
+	return nil
+}

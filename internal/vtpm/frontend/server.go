@@ -1,0 +1,158 @@
+package frontend
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// maxClients bounds the connections to one port; more wait to be accepted.
+const maxClients = 64
+
+// Config is what all servers take.
+type Config struct {
+	// Now is the clock for the deadlines of connections. Required.
+	Now func() time.Time
+	// Log is told of clients that break the protocol; nil for none.
+	Log *slog.Logger
+}
+
+func (c Config) check() (Config, error) {
+	if c.Now == nil {
+		return c, errors.New("a front end needs a clock")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c, nil
+}
+
+// A handler serves one connection, to its end. An error is logged unless it is
+// that the client went away.
+type handler func(*link) error
+
+// errStop is a handler's wish that the whole server stops.
+var errStop = errors.New("a client asked the server to stop")
+
+// A fatalError stops the whole server, which returns it.
+type fatalError struct{ error }
+
+// A server accepts connections on some ports until it is stopped.
+type server struct {
+	cfg    Config
+	ctx    context.Context // ends when the server stops
+	cancel context.CancelCauseFunc
+	all    sync.WaitGroup
+
+	mu    sync.Mutex // guards links
+	links map[*link]struct{}
+}
+
+func newServer(ctx context.Context, cfg Config) *server {
+	s := &server{cfg: cfg, links: map[*link]struct{}{}}
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	return s
+}
+
+// wait returns when the server was stopped and all connections have ended. A
+// stop that was asked for, by the context or by a client, is no error.
+func (s *server) wait() error {
+	<-s.ctx.Done()
+	s.mu.Lock()
+	for l := range s.links {
+		l.stop()
+	}
+	s.links = nil
+	s.mu.Unlock()
+	s.all.Wait()
+	err := context.Cause(s.ctx)
+	if errors.Is(err, errStop) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return nil
+	}
+	return err
+}
+
+// A port is one listener of a server.
+type port struct {
+	*server
+	net.Listener
+	serve handler
+}
+
+// listen begins to accept connections. The listener is closed when the server stops.
+func (s *server) listen(l net.Listener, serve handler) *port {
+	p := &port{s, l, serve}
+	stop := context.AfterFunc(s.ctx, func() { l.Close() })
+	s.all.Go(func() {
+		defer stop()
+		defer l.Close()
+		if err := p.accept(); err != nil {
+			s.cancel(err)
+		}
+	})
+	return p
+}
+
+// accept returns nil when the listener is closed.
+func (p *port) accept() error {
+	places := make(chan struct{}, maxClients)
+	for {
+		select {
+		case places <- struct{}{}:
+		case <-p.ctx.Done():
+			return nil
+		}
+		conn, err := p.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		l := newLink(conn, p.cfg.Now)
+		if !p.add(l) {
+			conn.Close()
+			return nil
+		}
+		p.all.Go(func() {
+			defer func() { <-places }()
+			p.one(l)
+		})
+	}
+}
+
+// add notes a connection; false when the server has stopped.
+func (s *server) add(l *link) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.links == nil {
+		return false
+	}
+	s.links[l] = struct{}{}
+	return true
+}
+
+// one serves a connection.
+func (p *port) one(l *link) {
+	err := p.serve(l)
+	l.conn.Close()
+	p.mu.Lock()
+	delete(p.links, l)
+	p.mu.Unlock()
+	var fatal fatalError
+	switch {
+	case errors.Is(err, errStop):
+		p.cancel(errStop)
+	case errors.As(err, &fatal):
+		p.cancel(fatal.error)
+	case err == nil, errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
+	case errors.Is(err, os.ErrDeadlineExceeded) && p.ctx.Err() != nil:
+	default:
+		p.cfg.Log.WarnContext(p.ctx, "connection ended", slog.String("port", p.Addr().String()), slog.Any("error", err))
+	}
+}

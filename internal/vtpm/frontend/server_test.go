@@ -1,0 +1,304 @@
+package frontend
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// served is a running simulator.
+type served struct {
+	commands, platform string
+	stop               context.CancelFunc
+	done               chan error
+}
+
+func serveSimulator(t *testing.T, m *Machine) *served {
+	t.Helper()
+	s := &served{done: make(chan error, 1)}
+	var listeners []net.Listener
+	for _, addr := range []*string{&s.commands, &s.platform} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		*addr = l.Addr().String()
+		listeners = append(listeners, l)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	go func() { s.done <- ServeMSSIM(ctx, m, listeners[0], listeners[1], Config{Now: time.Now}) }()
+	t.Cleanup(stop)
+	return s
+}
+
+func dial(t *testing.T, network, addr string) net.Conn {
+	t.Helper()
+	c, err := net.Dial(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// ask sends bytes and checks the answer.
+func ask(t *testing.T, c net.Conn, send, want string) {
+	t.Helper()
+	if _, err := c.Write(unhex(t, send)); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(want)/2)
+	if _, err := io.ReadFull(c, got); err != nil || fmt.Sprintf("%x", got) != want {
+		t.Fatalf("%s: answer %x, %v, want %s", send, got, err, want)
+	}
+}
+
+const (
+	simCommand = "0000000800" + "0000000c" + getRandom
+	simAnswer  = "0000000b80010000000b0000017b0000000000"
+)
+
+func TestClientsShareOneTPM(t *testing.T) {
+	tpm := &fakeTPM{}
+	s := serveSimulator(t, NewMachine(tpm, MachineConfig{}))
+	ask(t, dial(t, "tcp", s.commands), simCommand, "0000000000000000")
+	ask(t, dial(t, "tcp", s.platform), "00000001", "00000000")
+	a, b := dial(t, "tcp", s.commands), dial(t, "tcp", s.commands)
+	for range 3 {
+		ask(t, a, simCommand, simAnswer)
+		ask(t, b, simCommand, simAnswer)
+	}
+	s.stop()
+	if err := <-s.done; err != nil {
+		t.Errorf("ServeMSSIM = %v after its context ended", err)
+	}
+	if _, err := a.Read(make([]byte, 1)); err == nil {
+		t.Error("a connection is open after the server stopped")
+	}
+}
+
+func TestAClientStopsTheSimulatorOverTheCommandPort(t *testing.T) {
+	s := serveSimulator(t, NewMachine(&fakeTPM{}, MachineConfig{}))
+	platform, commands := dial(t, "tcp", s.platform), dial(t, "tcp", s.commands)
+	ask(t, platform, "00000001", "00000000")
+	ask(t, platform, "00000015", "")
+	if _, err := platform.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("after TPM_STOP the platform port says %v, want EOF", err)
+	}
+	ask(t, commands, simCommand, simAnswer)
+	ask(t, commands, "00000015", "")
+	if err := <-s.done; err != nil {
+		t.Errorf("ServeMSSIM = %v after TPM_STOP", err)
+	}
+}
+
+func TestACommandUnderWayIsAnsweredBeforeTheServerStops(t *testing.T) {
+	tpm := &fakeTPM{entered: make(chan struct{}), release: make(chan struct{})}
+	m := NewMachine(tpm, MachineConfig{})
+	m.PowerOn()
+	s := serveSimulator(t, m)
+	c := dial(t, "tcp", s.commands)
+	if _, err := c.Write(unhex(t, simCommand)); err != nil {
+		t.Fatal(err)
+	}
+	<-tpm.entered
+	m.Cancel() // does not wait for the command
+	s.stop()
+	close(tpm.release)
+	got := make([]byte, len(simAnswer)/2)
+	if _, err := io.ReadFull(c, got); err != nil || fmt.Sprintf("%x", got) != simAnswer {
+		t.Errorf("answer %x, %v, want %s", got, err, simAnswer)
+	}
+	if err := <-s.done; err != nil {
+		t.Errorf("ServeMSSIM = %v", err)
+	}
+}
+
+func TestATPMWhoseStateCannotBeKeptFails(t *testing.T) {
+	full := errors.New("disk is full")
+	tpm := &fakeTPM{}
+	m := NewMachine(tpm, MachineConfig{Save: func([]byte) error { return full }})
+	m.PowerOn()
+	tpm.changed = true
+	s := serveSimulator(t, m)
+	ask(t, dial(t, "tcp", s.commands), simCommand, "0000000a"+"80010000000a00000101"+"00000000")
+	if err := <-s.done; !errors.Is(err, full) {
+		t.Errorf("ServeMSSIM = %v, want %v", err, full)
+	}
+	if got := m.Execute(nil, 0, unhex(t, getRandom)); fmt.Sprintf("%x", got) != "80010000000a00000101" {
+		t.Errorf("the next command is answered %x", got)
+	}
+}
+
+func TestStateIsSavedBeforeTheAnswerAndOnlyWhenItChanged(t *testing.T) {
+	tpm := &fakeTPM{}
+	var saved []string
+	m := NewMachine(tpm, MachineConfig{Save: func(b []byte) error { saved = append(saved, string(b)); return nil }})
+	m.PowerOn()
+	m.Execute(nil, 0, unhex(t, getRandom))
+	if len(saved) != 0 {
+		t.Errorf("saved %q though nothing changed", saved)
+	}
+	tpm.changed = true
+	m.Execute(nil, 0, unhex(t, getRandom))
+	m.Execute(nil, 0, unhex(t, getRandom))
+	if len(saved) != 1 || saved[0] != "permanent" {
+		t.Errorf("saved %q, want once", saved)
+	}
+}
+
+func TestShutdownIsOrderly(t *testing.T) {
+	for name, tc := range map[string]struct {
+		commands []string
+		want     int
+	}{
+		"running":          {[]string{getRandom}, 2},
+		"after a shutdown": {[]string{getRandom, "80010000000c000001450000"}, 2},
+		"and a command":    {[]string{"80010000000c000001450000", getRandom}, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tpm := &fakeTPM{}
+			m := NewMachine(tpm, MachineConfig{})
+			m.PowerOn()
+			tpm.calls = nil
+			for _, c := range tc.commands {
+				m.Execute(nil, 0, unhex(t, c))
+			}
+			if err := m.Shutdown(); err != nil {
+				t.Fatal(err)
+			}
+			told := tpm.noted()
+			if len(told) != tc.want || m.Powered() {
+				t.Errorf("the TPM was told %q, powered %v; want %d commands, no power", told, m.Powered(), tc.want)
+			}
+		})
+	}
+}
+
+func TestSWTPMListensOnAUnixSocketAndShutsDown(t *testing.T) {
+	dir, err := os.MkdirTemp("", "front") // a short name: the path of a socket has 107 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	var l [2]net.Listener
+	for i := range l {
+		if l[i], err = net.Listen("unix", filepath.Join(dir, fmt.Sprint(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := make(chan error, 1)
+	m := NewMachine(&fakeTPM{}, MachineConfig{})
+	go func() {
+		done <- ServeSWTPM(context.Background(), m, l[0], SWTPMConfig{Control: l[1]}, Config{Now: time.Now})
+	}()
+	data, control := dial(t, "unix", l[0].Addr().String()), dial(t, "unix", l[1].Addr().String())
+	ask(t, data, getRandom, "80010000000a00000101")
+	ask(t, control, "0000000200000000", "00000000")
+	ask(t, control, "0000000502", "00000000")
+	ask(t, data, getRandom, "80010000000b0000017b02")
+	ask(t, control, "00000003", "00000000")
+	if err := <-done; err != nil {
+		t.Errorf("ServeSWTPM = %v after CMD_SHUTDOWN", err)
+	}
+}
+
+func TestTerminateEndsWithTheClient(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	m := NewMachine(&fakeTPM{}, MachineConfig{})
+	m.PowerOn()
+	go func() {
+		done <- ServeSWTPM(context.Background(), m, l, SWTPMConfig{Terminate: true}, Config{Now: time.Now})
+	}()
+	c := dial(t, "tcp", l.Addr().String())
+	ask(t, c, getRandom, "80010000000b0000017b00")
+	c.Close()
+	if err := <-done; err != nil {
+		t.Errorf("ServeSWTPM = %v after its client left", err)
+	}
+}
+
+func TestHalfAFrameDoesNotWaitForEver(t *testing.T) {
+	for name, tc := range map[string]struct{ send string }{
+		"half a code":    {"0000"},
+		"half a command": {simCommand[:30]},
+		"half the data":  {"00000006" + "00000004" + "aa"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, _ := newSimulator()
+				client, server := net.Pipe()
+				done := make(chan error, 1)
+				go func() { done <- s.commandPort(newLink(server, time.Now)) }()
+				begun := time.Now()
+				if _, err := client.Write(unhex(t, tc.send)); err != nil {
+					t.Fatal(err)
+				}
+				if err := <-done; !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("ended by %v, want a deadline", err)
+				}
+				if d := time.Since(begun); d != frameTime {
+					t.Errorf("ended after %v, want %v", d, frameTime)
+				}
+				client.Close()
+				server.Close()
+			})
+		})
+	}
+}
+
+func TestASilentClientMayWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := newSimulator()
+		client, server := net.Pipe()
+		done := make(chan error, 1)
+		go func() { done <- s.commandPort(newLink(server, time.Now)) }()
+		for range 3 {
+			<-time.After(10 * frameTime)
+			ask(t, client, simCommand, simAnswer)
+		}
+		client.Close()
+		if err := <-done; !ended(err) {
+			t.Errorf("ended by %v", err)
+		}
+		server.Close()
+	})
+}
+
+func TestALengthAloneCostsNoMemory(t *testing.T) {
+	s, _ := newSimulator()
+	l := newLink(&memConn{in: bytes.NewReader(unhex(t, "0000000800"+"00003fff"+strings.Repeat("00", 16)))}, time.Now)
+	if err := s.commandPort(l); !ended(err) {
+		t.Fatal(err)
+	}
+	if len(l.buf) > firstBuffer {
+		t.Errorf("a client that sent 25 bytes has a buffer of %d", len(l.buf))
+	}
+}
+
+func TestAServerNeedsAClock(t *testing.T) {
+	if err := ServeMSSIM(context.Background(), nil, nil, nil, Config{}); err == nil {
+		t.Error("ServeMSSIM without a clock succeeds")
+	}
+	if err := ServeSWTPM(context.Background(), nil, nil, SWTPMConfig{}, Config{}); err == nil {
+		t.Error("ServeSWTPM without a clock succeeds")
+	}
+}

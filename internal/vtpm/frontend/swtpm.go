@@ -1,0 +1,179 @@
+package frontend
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"sync/atomic"
+
+	"github.com/assay-project/assay/tpm2"
+)
+
+// SWTPMConfig is what swtpm's command line chooses. Its zero value is safe.
+type SWTPMConfig struct {
+	// Control is where the control channel listens; nil for none.
+	Control net.Listener
+	// AllowSetLocality accepts TPM2_SetLocality, a command of the vTPM proxy of
+	// Linux, on the data channel (swtpm: --locality allow-set-locality).
+	AllowSetLocality bool
+	// RejectLocality4 refuses that locality (swtpm: --locality reject-locality-4).
+	RejectLocality4 bool
+	// Terminate ends the server when the first client of the data channel goes
+	// (swtpm: --terminate).
+	Terminate bool
+	// Info answers CMD_GET_INFO for the flags of a request with JSON; nil when it
+	// is not supported.
+	Info func(flags uint64) []byte
+}
+
+// ServeSWTPM serves m as swtpm does until ctx ends or a client sends CMD_SHUTDOWN:
+// TPM commands as they are, or behind the prefix of the simulator protocol, come
+// to data. The listeners are closed on return, and commands under way have been
+// answered.
+func ServeSWTPM(ctx context.Context, m *Machine, data net.Listener, sw SWTPMConfig, cfg Config) error {
+	cfg, err := cfg.check()
+	if err != nil {
+		return err
+	}
+	s := newServer(ctx, cfg)
+	t := &swtpm{machine: m, cfg: sw}
+	s.listen(data, t.data)
+	if sw.Control != nil {
+		s.listen(sw.Control, t.control)
+	}
+	return s.wait()
+}
+
+// swtpm is what the connections to both channels share.
+type swtpm struct {
+	machine  *Machine
+	cfg      SWTPMConfig
+	locality atomic.Uint32 // of commands without the prefix
+}
+
+// The tags of TPM 2.0 commands (Part 2, 6.9).
+const (
+	tagNoSessions = 0x8001
+	tagSessions   = 0x8002
+)
+
+// ccSetLocality is TPM2_CC_SET_LOCALITY of Linux' vtpm_proxy.h.
+const ccSetLocality tpm2.CC = 0x20001000
+
+// data serves a connection to the data channel.
+func (s *swtpm) data(l *link) error {
+	err := s.commands(l)
+	if s.cfg.Terminate {
+		return errStop
+	}
+	return err
+}
+
+func (s *swtpm) commands(l *link) error {
+	for {
+		if err := l.begin(); err != nil {
+			return err
+		}
+		if err := s.command(l); err != nil {
+			return err
+		}
+		if err := s.machine.Err(); err != nil {
+			return fatalError{err}
+		}
+	}
+}
+
+// command answers one command of the data channel.
+func (s *swtpm) command(l *link) error {
+	l.out = l.out[:0]
+	head, err := l.peek(4)
+	if err != nil {
+		return err
+	}
+	tag := binary.BigEndian.Uint16(head)
+	prefixed := tag != tagNoSessions && tag != tagSessions && binary.BigEndian.Uint32(head) == simSendCommand
+	var request []byte
+	var bad error // the stream cannot be cut after this command
+	if prefixed {
+		request, err = s.prefixed(l)
+		l.out = append(l.out, 0, 0, 0, 0)
+	} else {
+		request, bad, err = raw(l)
+	}
+	if err != nil {
+		return err
+	}
+	start := len(l.out)
+	l.out = s.execute(l.out, request)
+	if prefixed {
+		binary.BigEndian.PutUint32(l.out, uint32(len(l.out)-start)) // bounded by the TPM's response buffer
+		l.out = append(l.out, 0, 0, 0, 0)
+	}
+	if err := l.send(); err != nil {
+		return err
+	}
+	return bad
+}
+
+// prefixed takes a command behind TPM_SEND_COMMAND, which also sets the locality.
+func (s *swtpm) prefixed(l *link) ([]byte, error) {
+	head, err := l.take(9)
+	if err != nil {
+		return nil, err
+	}
+	n := binary.BigEndian.Uint32(head[5:])
+	if n > maxFrame {
+		return nil, fmt.Errorf("command of %d bytes: %w", n, errFrame)
+	}
+	s.locality.Store(uint32(head[4]))
+	return l.take(int(n))
+}
+
+// raw takes a command as long as its header says. With a length that cannot be,
+// the header alone goes to the TPM, which refuses it, and the stream ends after.
+func raw(l *link) (request []byte, bad, err error) {
+	head, err := l.peek(requestSize)
+	if err != nil {
+		return nil, nil, err
+	}
+	n := binary.BigEndian.Uint32(head[2:])
+	if n < requestSize || n > maxFrame {
+		request, err = l.take(requestSize)
+		return request, fmt.Errorf("command of %d bytes: %w", n, errFrame), err
+	}
+	request, err = l.take(int(n))
+	return request, nil, err
+}
+
+// execute appends the answer to a command to dst.
+func (s *swtpm) execute(dst, request []byte) []byte {
+	if commandCode(request) == ccSetLocality {
+		return refuse(dst, s.setLocality(request))
+	}
+	start := len(dst)
+	dst = s.machine.Execute(dst, uint8(s.locality.Load()), request) // stored from a byte
+	if len(dst) == start {
+		// Clients tell a TPM 2.0 by the tag of this answer, before CMD_INIT.
+		return refuse(dst, tpm2.RCFailure)
+	}
+	return dst
+}
+
+// setLocality is TPM2_SetLocality: a header and the locality.
+func (s *swtpm) setLocality(request []byte) tpm2.RC {
+	switch {
+	case len(request) <= requestSize:
+		return tpm2.RCInsufficient
+	case !s.cfg.AllowSetLocality:
+		return tpm2.RCFailure
+	case !s.localityExists(request[requestSize]):
+		return tpm2.RCLocality
+	}
+	s.locality.Store(uint32(request[requestSize]))
+	return tpm2.RCSuccess
+}
+
+func (s *swtpm) localityExists(l uint8) bool {
+	return l < 4 || l == 4 && !s.cfg.RejectLocality4
+}
