@@ -120,9 +120,9 @@ func TestRSARefusesUnusableKeys(t *testing.T) {
 		p    []byte
 		want tpm2.RC
 	}{
-		"no modulus":         {nil, 0, p, tpm2.RCKeySize},
-		"short modulus":      {n[1:], 0, p, tpm2.RCKeySize},
-		"small modulus":      {change(n, 0, n[0]), 0, p, tpm2.RCKeySize},
+		"no modulus":         {nil, 0, p, tpm2.RCKey},
+		"short modulus":      {n[1:], 0, p, tpm2.RCKey},
+		"small modulus":      {change(n, 0, n[0]), 0, p, tpm2.RCKey},
 		"even modulus":       {change(n, 255, 1), 0, p, tpm2.RCKey},
 		"exponent 1":         {n, 1, p, tpm2.RCRange},
 		"even exponent":      {n, 65536, p, tpm2.RCRange},

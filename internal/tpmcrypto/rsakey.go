@@ -22,15 +22,15 @@ type RSAPublic struct {
 }
 
 // NewRSAPublic prepares a modulus of 1024, 2048, 3072 or 4096 bits, big endian,
-// and an odd exponent from 3, or 0 for 65537. Refusals: TPM_RC_KEY_SIZE for
-// another size, TPM_RC_RANGE for the exponent, TPM_RC_KEY for an even modulus.
+// and an odd exponent from 3, or 0 for 65537. Refusals: TPM_RC_KEY for another
+// size, a first bit that is not set, or an even modulus; TPM_RC_RANGE for the exponent.
 func NewRSAPublic(modulus []byte, exponent uint32) (*RSAPublic, error) {
 	e, err := rsaExponent(exponent)
 	if err != nil {
 		return nil, err
 	}
 	if !rsaBits(8*len(modulus)) || modulus[0] < 0x80 {
-		return nil, refuse(tpm2.RCKeySize, "RSA modulus of %d bytes", len(modulus))
+		return nil, refuse(tpm2.RCKey, "RSA modulus of %d bytes is not of a size that there is", len(modulus))
 	}
 	if modulus[len(modulus)-1]&1 == 0 {
 		return nil, refuse(tpm2.RCKey, "RSA modulus is even")
