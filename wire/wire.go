@@ -113,6 +113,16 @@ func DecodePrefix(in []byte, v Layout) (rest []byte, err error) {
 	return decodePrefix(in, v, binary.BigEndian)
 }
 
+// DecodePrefixIn is [DecodePrefix] with a context, as [DecodeIn] has one.
+func DecodePrefixIn(context any, in []byte, v Layout) (rest []byte, err error) {
+	c := Codec{buf: in, decoding: true, order: binary.BigEndian, context: context}
+	v.Wire(&c)
+	if c.err != nil {
+		return nil, c.err
+	}
+	return in[c.off:], nil
+}
+
 // DecodePrefixLE is [DecodePrefix] for little-endian structures.
 func DecodePrefixLE(in []byte, v Layout) (rest []byte, err error) {
 	return decodePrefix(in, v, binary.LittleEndian)

@@ -1,0 +1,129 @@
+// Package engine is a TPM 2.0: commands in, responses out, all state in memory.
+//
+// A [TPM] reads no clock, disk or network and starts no goroutine: time and
+// randomness come in through [Config], and what must survive a power loss leaves
+// through [TPM.Permanent], which its owner writes before the response leaves. The
+// package proves nothing about who sends commands; a guest is hostile, and a
+// fault of ours met on its input puts this one TPM in failure mode.
+//
+// Read [TPM.Execute] first. Part 3 has one file here for each of its chapters.
+//
+// TPM 2.0 Library, Parts 1 to 3, version 1.83, with the post-quantum commands of 1.85.
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"time"
+
+	"github.com/assay-project/assay/internal/tpmcrypto"
+	"github.com/assay-project/assay/tpm2"
+)
+
+// Config is what a TPM takes from the machine that it runs on.
+type Config struct {
+	// Random is the entropy source of the TPM's own random bit generator. Required.
+	Random io.Reader
+	// Now returns a time that only goes forward; the TPM uses differences. Required.
+	Now func() time.Duration
+	// Panic is told of a fault of ours that put the TPM in failure mode. May be nil.
+	Panic func(value any, stack []byte)
+}
+
+func (c *Config) check() error {
+	if c.Random == nil || c.Now == nil {
+		return errors.New("a TPM needs a source of randomness and of time")
+	}
+	return nil
+}
+
+// A TPM is one TPM 2.0. It is not safe for concurrent use. It holds secrets: no
+// method prints or returns them but [TPM.Permanent] and [TPM.Volatile].
+type TPM struct {
+	cfg     Config
+	profile *Profile
+	limits  Limits
+	random  *tpmcrypto.DRBG
+
+	permanent permanent  // survives everything but manufacture
+	orderly   orderly    // survives an orderly shutdown; else what was last written
+	clear     stateClear // survives TPM2_Shutdown(STATE) until Startup(STATE)
+	reset     stateReset // the same, and TPM Restart too
+	vol       volatile   // does not survive _TPM_Init
+
+	changed bool // permanent state differs from what Permanent last returned
+	journal journal
+	resp    []byte // of the last command; reused
+	call    call   // of the present command; reused
+}
+
+// Manufacture makes a new TPM of profile p, with new seeds and no power: call
+// [TPM.PowerOn], then send TPM2_Startup.
+func Manufacture(p *Profile, cfg Config) (*TPM, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	t := &TPM{cfg: cfg, profile: p, limits: p.Limits}
+	random, err := tpmcrypto.NewDRBG(cfg.Random, []byte("assay tpm "+p.Name))
+	if err != nil {
+		return nil, fmt.Errorf("seed the random bit generator: %w", err)
+	}
+	t.random = random
+	t.manufacture()
+	return t, nil
+}
+
+// PowerOn is _TPM_Init (Part 1, 12.2.2): what is volatile is gone, and the next
+// command must be TPM2_Startup. The time since power on starts at zero.
+func (t *TPM) PowerOn() {
+	t.vol = t.newVolatile()
+	t.journal.restart()
+	t.record(&JournalRecord{Kind: JournalInit})
+}
+
+// Execute runs one command and returns the response, which is valid until the
+// next call and always well formed. The locality is that of the interface over
+// which the command came (PTP, 6.2).
+func (t *TPM) Execute(locality uint8, request []byte) (response []byte) {
+	defer func() {
+		if v := recover(); v != nil {
+			response = t.panicked(v)
+		}
+	}()
+	t.advance()
+	return t.execute(locality, request)
+}
+
+// panicked puts the TPM in failure mode: a state that a fault may have torn must
+// not serve another command (Part 1, 12.4).
+func (t *TPM) panicked(v any) []byte {
+	t.vol.failed = true
+	if t.cfg.Panic != nil {
+		t.cfg.Panic(v, debug.Stack())
+	}
+	return t.errorResponse(tpm2.RCFailure)
+}
+
+// SetPhysicalPresence says whether a person is at the machine (Part 1, 37.6).
+func (t *TPM) SetPhysicalPresence(present bool) { t.vol.presence = present }
+
+// Changed reports whether permanent state differs from what [TPM.Permanent] last
+// returned. The owner writes it before the response of the command leaves.
+func (t *TPM) Changed() bool { return t.changed }
+
+// newBytes returns n random bytes of the TPM's generator.
+func (t *TPM) newBytes(n int) []byte {
+	b := make([]byte, n)
+	t.fillRandom(b)
+	return b
+}
+
+// fillRandom fills b. A generator that cannot deliver is a failure of the TPM,
+// which the dispatcher turns into failure mode.
+func (t *TPM) fillRandom(b []byte) {
+	if _, err := io.ReadFull(t.random, b); err != nil {
+		panic(fmt.Errorf("random bit generator: %w", err))
+	}
+}

@@ -1,0 +1,14 @@
+package engine
+
+import "github.com/assay-project/assay/tpm2"
+
+// handlers has the function of each command that this engine runs, by code. A
+// command without one is not offered.
+var handlers = map[tpm2.CC]handler{
+	tpm2.CCStartup:          bind(startup),
+	tpm2.CCShutdown:         bind(shutdownCommand),
+	tpm2.CCStirRandom:       bind(stirRandom),
+	tpm2.CCStartAuthSession: bind(startAuthSession),
+	tpm2.CCGetRandom:        bind(getRandom),
+	tpm2.CCPolicyRestart:    bind(policyRestart),
+}

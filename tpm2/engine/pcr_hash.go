@@ -1,0 +1,101 @@
+package engine
+
+import "github.com/assay-project/assay/tpm2"
+
+// drtmPCR is the PCR that a dynamic root of trust is measured into, crtmPCR that
+// of the H-CRTM (PTP, 6.4; Part 1, 34.3).
+const (
+	drtmPCR = 17
+	crtmPCR = 0
+)
+
+// hcrtm is a measurement by _TPM_Hash_Start, _Data and _End: before TPM2_Startup
+// of the H-CRTM, after it of a dynamic root of trust (Part 1, 34).
+type hcrtm struct {
+	sums    []bankHash
+	digests [][]byte // one of each sum once _TPM_Hash_End came
+}
+
+// HashStart is _TPM_Hash_Start (Part 1, 34.2). A measurement in progress starts anew.
+func (t *TPM) HashStart(locality uint8) {
+	if t.vol.failed {
+		return
+	}
+	h := &hcrtm{}
+	for _, b := range t.permanent.banks {
+		if ha, ok := b.Hash.Hash(); ok && b.Select != (tpm2.PCRSelect{}) {
+			h.sums = append(h.sums, bankHash{b.Hash, ha.New()})
+		}
+	}
+	t.vol.hcrtm = h
+	t.record(&JournalRecord{Kind: JournalHashStart, Locality: locality})
+}
+
+// HashData is _TPM_Hash_Data: without a start it has no effect.
+func (t *TPM) HashData(b []byte) {
+	if h := t.vol.hcrtm; h != nil && h.digests == nil {
+		for _, s := range h.sums {
+			s.sum.Write(b)
+		}
+	}
+}
+
+// HashEnd is _TPM_Hash_End. After TPM2_Startup it resets the dynamic PCRs and
+// extends the first of them; before, the digest waits for TPM2_Startup.
+func (t *TPM) HashEnd() {
+	h := t.vol.hcrtm
+	if h == nil || h.digests != nil {
+		return
+	}
+	for _, s := range h.sums {
+		h.digests = append(h.digests, s.sum.Sum(nil))
+	}
+	if !t.vol.started {
+		return
+	}
+	t.vol.established = true
+	for i := range t.vol.pcrs {
+		b := &t.vol.pcrs[i]
+		for pcr := range b.values {
+			if pcrTable[pcr].dynamic() {
+				b.values[pcr] = [tpm2.MaxDigest]byte{}
+			}
+		}
+	}
+	t.endHash(drtmPCR)
+}
+
+// endHCRTM extends PCR 0 with what the H-CRTM measured before TPM2_Startup.
+func (t *TPM) endHCRTM() {
+	if t.vol.hcrtm != nil && t.vol.hcrtm.digests != nil {
+		t.endHash(crtmPCR)
+	}
+}
+
+// endHash extends a PCR with the digests of the measurement and forgets it.
+func (t *TPM) endHash(pcr int) {
+	h := t.vol.hcrtm
+	t.vol.hcrtm = nil
+	r := JournalRecord{Kind: JournalHashEnd, Locality: 4, PCR: uint8(pcr)}
+	for i, s := range h.sums {
+		if b := t.bank(s.alg); b != nil && b.value(pcr) != nil {
+			b.extend(pcr, h.digests[i])
+			r.Digests = append(r.Digests, tpm2.HA{HashAlg: s.alg, Digest: h.digests[i]})
+		}
+	}
+	t.pcrChanged(pcr)
+	t.record(&r)
+}
+
+// Established reports whether a dynamic root of trust was measured since
+// [TPM.ResetEstablished] (PTP, 6.2: TPM_ACCESS.tpmEstablishment, inverted).
+func (t *TPM) Established() bool { return t.vol.established }
+
+// ResetEstablished clears the flag; only localities 3 and 4 may (PTP, 6.5.2.1).
+func (t *TPM) ResetEstablished(locality uint8) bool {
+	if locality != 3 && locality != 4 {
+		return false
+	}
+	t.vol.established = false
+	return true
+}

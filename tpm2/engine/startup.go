@@ -1,0 +1,264 @@
+package engine
+
+import (
+	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/tpm2/command"
+)
+
+// Chapter 9 of Part 3: TPM2_Startup and TPM2_Shutdown, and the state that they
+// begin and end (Part 1, 12.2).
+
+// resumption is what a startup makes of the last one's state (Part 1, 12.2.3).
+type resumption uint8
+
+const (
+	tpmReset   resumption = iota // nothing was saved
+	tpmRestart                   // saved, and Startup(CLEAR)
+	tpmResume                    // saved, and Startup(STATE)
+)
+
+// newVolatile is the state after _TPM_Init. Presence and what the dynamic root of
+// trust left behind are lines of the platform, and stay.
+func (t *TPM) newVolatile() volatile {
+	return volatile{
+		presence:    t.vol.presence,
+		established: t.vol.established,
+		startedAt:   t.cfg.Now().Milliseconds(),
+		objects:     make([]*object, t.limits.Transient),
+		sessions:    make([]*session, t.limits.Sessions),
+	}
+}
+
+// advance moves the TPM's time and clock to the machine's (Part 1, 36).
+func (t *TPM) advance() {
+	now := t.cfg.Now().Milliseconds() - t.vol.startedAt
+	if now < 0 || uint64(now) <= t.vol.time {
+		return
+	}
+	passed := uint64(now) - t.vol.time
+	t.vol.time = uint64(now)
+	if !t.vol.started {
+		return
+	}
+	t.setClock(t.orderly.clock + t.rated(passed))
+	t.heal()
+}
+
+// clockUpdate is the interval, in milliseconds, at which the clock is written
+// to permanent state (TPM_PT_CLOCK_UPDATE).
+const clockUpdate = 1 << 22
+
+// setClock moves the clock. When it passes an update interval it becomes safe:
+// it is beyond all that was told before a power loss (Part 1, 36.3.2).
+func (t *TPM) setClock(clock uint64) {
+	if clock/clockUpdate > t.orderly.clock/clockUpdate {
+		t.orderly.clockSafe = true
+		t.touch()
+	}
+	t.orderly.clock = clock
+}
+
+// startup is TPM2_Startup (Part 3, 9.3).
+func startup(c *call, in *command.StartupIn, _ *command.None) error {
+	t := c.t
+	if t.vol.started {
+		return tpm2.RCInitialize
+	}
+	// PTP, 6.2: Startup comes from locality 0 or 3, or H-CRTM came first.
+	if c.locality != 0 && c.locality != 3 && t.vol.hcrtm == nil {
+		return tpm2.RCLocality
+	}
+	locality := c.locality
+	if t.vol.hcrtm != nil {
+		locality = 4
+	}
+	saved := t.permanent.saved
+	kind := tpmReset
+	if in.StartupType == tpm2.StartupState {
+		if t.permanent.orderlyState != shutdownState || saved == nil {
+			return parameter(tpm2.RCValue, 1)
+		}
+		// Part 3, 9.3: a resume comes from the locality of the startup before.
+		if saved.locality != locality {
+			return tpm2.RCLocality
+		}
+		kind = tpmResume
+	} else if t.permanent.orderlyState == shutdownState && saved != nil {
+		kind = tpmRestart
+	}
+	t.start(kind, locality)
+	return nil
+}
+
+// start brings the state up after all checks passed.
+func (t *TPM) start(kind resumption, locality uint8) {
+	t.vol.previous = t.permanent.orderlyState
+	t.startDictionary(kind)
+	saved := t.permanent.saved
+	if kind != tpmReset {
+		t.reset = saved.reset
+		t.reset.restartCount++
+	}
+	switch kind {
+	case tpmReset:
+		t.startReset()
+		t.startClear()
+	case tpmRestart:
+		t.startClear()
+	case tpmResume:
+		t.clear = saved.clear
+	}
+	t.vol.platformEnabled = true
+	t.vol.startupLocality = locality
+	t.startPCRs(kind, locality)
+	t.startNV(kind)
+	t.startClock()
+	t.permanent.saved = nil
+	t.permanent.orderlyState = shutdownNone
+	t.vol.started = true
+	t.touch()
+	t.record(&JournalRecord{Kind: JournalStartup, Locality: locality, Detail: uint8(kind)})
+}
+
+// startReset makes what a TPM Reset makes anew (Part 1, 12.2.3.1).
+func (t *TPM) startReset() {
+	t.permanent.totalResetCount++
+	t.permanent.resetCount++
+	t.reset = stateReset{
+		null:           hierarchy{seed: t.newBytes(seedSize), proof: t.newBytes(seedSize), policy: authPolicy{alg: tpm2.AlgNull}},
+		contextCounter: uint64(t.limits.Sessions) + 1,
+		commitNonce:    t.newBytes(seedSize),
+	}
+}
+
+// startClear sets what TPM Reset and TPM Restart set (Part 3, 9.3).
+func (t *TPM) startClear() {
+	t.clear = stateClear{
+		ownerEnabled: true, endorsementEnabled: true, platformNVEnabled: true,
+		platformPolicy: authPolicy{alg: tpm2.AlgNull},
+	}
+	t.reset.clearCount++
+}
+
+// startPCRs initializes the PCRs, restores those that a resume keeps, and
+// extends PCR 0 with what the H-CRTM measured.
+func (t *TPM) startPCRs(kind resumption, locality uint8) {
+	initial := locality
+	if t.vol.hcrtm != nil {
+		initial = 4 // Part 1, 34.3: PCR 0 starts at 4 before the H-CRTM extends it
+	}
+	t.vol.pcrs = t.newPCRs(initial)
+	if kind == tpmResume {
+		t.restorePCRs(t.permanent.saved.pcrs)
+	} else {
+		t.endHCRTM()
+	}
+	t.vol.hcrtm = nil
+}
+
+// startClock says whether the clock can be trusted: not after a power loss
+// without shutdown (Part 1, 36.3.2).
+func (t *TPM) startClock() {
+	if t.vol.previous == shutdownNone || t.vol.previous == shutdownDAUsed {
+		// The clock went on unseen until the power went: continue where no earlier
+		// value can have been told.
+		t.orderly.clockSafe = false
+		t.permanent.timeEpoch++
+	}
+}
+
+// startDictionary counts a power loss as a failure where it may hide one, and
+// starts the recovery times anew (Part 1, 19.8.7).
+func (t *TPM) startDictionary(kind resumption) {
+	d := &t.permanent.dictionary
+	if kind == tpmReset && d.lockoutRecovery == 0 {
+		d.lockoutEnabled = true
+	}
+	if t.permanent.orderlyState == shutdownDAUsed && d.recoveryTime != 0 && d.failedTries < d.maxTries {
+		d.failedTries++
+	}
+	t.vol.heal = healing{tries: t.vol.time, lockout: t.vol.time}
+}
+
+// shutdownCommand is TPM2_Shutdown (Part 3, 9.4).
+func shutdownCommand(c *call, in *command.ShutdownIn, _ *command.None) error {
+	t := c.t
+	if in.ShutdownType == tpm2.StartupState && !t.canSaveState() {
+		return tpm2.RCType.Of(tpm2.RCParameter, 1)
+	}
+	t.permanent.orderlyState = shutdownClear
+	t.permanent.saved = nil
+	if in.ShutdownType == tpm2.StartupState {
+		t.permanent.orderlyState = shutdownState
+		t.permanent.saved = t.saveState()
+	}
+	t.touch()
+	t.record(&JournalRecord{Kind: JournalShutdown, Locality: c.locality, Detail: uint8(in.ShutdownType)})
+	return nil
+}
+
+// canSaveState refuses TPM2_Shutdown(STATE) once PCRs were reallocated: the
+// saved values would not fit (Part 3, 9.4).
+func (t *TPM) canSaveState() bool { return !t.vol.reallocated }
+
+// savedState is what TPM2_Shutdown(STATE) keeps for a resume or restart.
+type savedState struct {
+	clear    stateClear
+	reset    stateReset
+	pcrs     pcrBanks
+	locality uint8
+}
+
+func (t *TPM) saveState() *savedState {
+	s := &savedState{clear: t.clear, reset: t.reset, locality: t.vol.startupLocality}
+	s.pcrs = append(s.pcrs, t.vol.pcrs...)
+	return s
+}
+
+// restorePCRs brings back the PCRs that TPM2_Shutdown(STATE) saved.
+func (t *TPM) restorePCRs(saved pcrBanks) {
+	for i := range saved {
+		b := t.bank(saved[i].alg)
+		if b == nil {
+			continue
+		}
+		for pcr := range b.values {
+			if pcrTable[pcr].saved && b.selected.Has(pcr) {
+				b.values[pcr] = saved[i].values[pcr]
+			}
+		}
+	}
+}
+
+// seedSize is the size in bytes of primary seeds and proofs.
+const seedSize = 64
+
+// manufacture makes the state of a new TPM (Part 1, 12.3).
+func (t *TPM) manufacture() {
+	none := authPolicy{alg: tpm2.AlgNull}
+	fresh := func() hierarchy {
+		return hierarchy{seed: t.newBytes(seedSize), proof: t.newBytes(seedSize), policy: none}
+	}
+	t.permanent = permanent{
+		owner: fresh(), endorsement: fresh(), platform: fresh(), lockout: hierarchy{policy: none},
+		dictionary: dictionary{maxTries: 3, recoveryTime: 1000, lockoutRecovery: 1000, lockoutEnabled: true},
+		auditAlg:   t.profile.Banks[0],
+		nv:         newNVStore(),
+		objects:    map[tpm2.Handle]*object{},
+	}
+	t.permanent.auditCommands.set(tpm2.CCSetCommandCodeAuditStatus, true)
+	for i := range t.permanent.pcrPolicy {
+		t.permanent.pcrPolicy[i] = none
+	}
+	for _, a := range t.profile.Banks {
+		s := tpm2.PCRSelection{Hash: a}
+		for _, on := range t.profile.Allocated {
+			if on == a {
+				s.Select = tpm2.PCRSelect{0xff, 0xff, 0xff}
+			}
+		}
+		t.permanent.banks = append(t.permanent.banks, s)
+	}
+	t.orderly.clockSafe = true
+	t.touch()
+}
