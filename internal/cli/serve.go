@@ -33,6 +33,7 @@ type serveOptions struct {
 	policyFile            string
 	logFormat, logLevel   string
 	rate                  float64
+	certificates          *certificates // of the service's own making; nil for none
 	// ready, when not nil, is told the URL once the service answers.
 	ready func(url string)
 }
@@ -73,6 +74,7 @@ func addServeFlags(cmd *cobra.Command) *serveOptions {
 	f.StringVar(&o.Data, "data", "assay-data", "`DIR` for the database, keys and certificates")
 	f.StringVar(&o.listen, "listen", "127.0.0.1:8750", "`ADDR` to listen on")
 	f.StringVar(&o.Database, "database", "", "`URL` of a PostgreSQL database (postgres://…), in place of SQLite in --data")
+	f.BoolVar(&o.WithoutSync, "database-without-fsync", false, "take a PostgreSQL server with fsync or full_page_writes off: a crash of its machine can lose what was acknowledged")
 	f.StringVar(&o.Issuer, "issuer", "", "`URL` that tokens are issued under; the service's own when empty")
 	f.StringVar(&o.tlsCert, "tls-cert", "", "certificate chain, PEM `FILE`")
 	f.StringVar(&o.tlsKey, "tls-key", "", "private key of --tls-cert, PEM `FILE`")
@@ -211,16 +213,20 @@ func (o *serveOptions) prepare(ctx context.Context, env *Env, w *wired, addr net
 	if err != nil {
 		return "", nil, err
 	}
-	config, ca, err := o.tlsConfig(ctx, env, w)
+	config, made, err := o.tlsConfig(ctx, env, w)
 	if err != nil {
 		return "", nil, err
 	}
+	o.certificates = made
 	var b strings.Builder
 	url, curl := o.url(addr), "curl"
 	fmt.Fprintf(&b, "assay serves %s\n", url)
-	if ca != nil {
-		fmt.Fprintf(&b, "certificate authority: %s (SHA-256 %s)\n", ca.file, ca.fingerprint)
-		curl += " --cacert " + ca.file
+	if made != nil {
+		fmt.Fprintf(&b, "certificate authority: %s (SHA-256 %s)\n", made.file, made.fingerprint())
+		curl += " --cacert " + made.file
+		if warning := made.ending(); warning != "" {
+			fmt.Fprintf(&b, "warning: %s\n", warning)
+		}
 	}
 	if tokenFile == "" {
 		tokenFile = "TOKEN-FILE"
@@ -235,6 +241,7 @@ func (o *serveOptions) prepare(ctx context.Context, env *Env, w *wired, addr net
 const (
 	refreshEvery  = 30 * time.Second // another process may have changed the configuration
 	maintainEvery = 10 * time.Minute // keys that end, challenges that expired
+	certifyEvery  = 6 * time.Hour    // the server certificate, a warning that the authority ends
 	stopTime      = 30 * time.Second // for requests under way
 )
 
@@ -307,5 +314,8 @@ func (o *serveOptions) maintain(ctx context.Context, s *attest.Service) *sync.Wa
 	every(refreshEvery, "refresh", s.Refresh)
 	every(maintainEvery, "prune", s.Prune)
 	every(maintainEvery, "keys", s.MaintainKeys)
+	if c := o.certificates; c != nil {
+		every(certifyEvery, "certificate", func(ctx context.Context) error { return c.maintain(ctx, o.Log) })
+	}
 	return &wg
 }

@@ -291,34 +291,6 @@ func TestGivenCertificateIsUsed(t *testing.T) {
 	}
 }
 
-func TestServerCertificateIsRenewed(t *testing.T) {
-	now := time.Now()
-	env := serveEnv(io.Discard, io.Discard)
-	env.Now = func() time.Time { return now }
-	data := t.TempDir()
-	keys, err := keySource{}.open(env, data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ca, err := openCA(t.Context(), env, keys, data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &certificates{env: env, ca: ca, hosts: []string{"localhost"}}
-	first, err := c.get(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	now = now.Add(serverLife/2 - time.Second)
-	if same, _ := c.get(nil); same != first {
-		t.Error("the certificate is made anew too early")
-	}
-	now = now.Add(2 * time.Second)
-	if other, err := c.get(nil); err != nil || other == first {
-		t.Errorf("the certificate is not made anew: %v", err)
-	}
-}
-
 // The commands that administer, each against the running service.
 func TestAdministrationOverTheAPI(t *testing.T) {
 	s := startServing(t, t.TempDir(), nil)
@@ -409,7 +381,7 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 	})
 	t.Run("PostgreSQL", func(t *testing.T) {
 		url := pgtest.Start(t).Database(t)
-		ids := killRounds(t, rounds, t.TempDir(), "--database", url)
+		ids := killRounds(t, rounds, t.TempDir(), "--database", url, "--database-without-fsync")
 		s, err := postgres.OpenReader(t.Context(), url)
 		if err != nil {
 			t.Fatal(err)

@@ -29,8 +29,10 @@ import (
 type wiring struct {
 	Data     string // folder
 	Database string // URL of PostgreSQL; empty for SQLite in Data
-	Keys     keySource
-	Issuer   string
+	// WithoutSync is store.Config's: a server that may lose what was acknowledged.
+	WithoutSync bool
+	Keys        keySource
+	Issuer      string
 	// Challenges replaces the service's own; only assay demo does that.
 	Challenges      attest.Challenges
 	OpenAttestation bool
@@ -53,7 +55,7 @@ func (w *wired) Close() error { return errors.Join(w.Store.Close(), w.Keys.Close
 // wire puts the service together. It is the one place that knows all parts.
 func wire(ctx context.Context, env *Env, c wiring) (_ *wired, err error) {
 	w := &wired{Metrics: httpapi.NewMetrics()}
-	if w.Store, err = openStore(ctx, c.Data, c.Database, store.Config{Committed: w.Metrics.ObserveGroup}); err != nil {
+	if w.Store, err = openStore(ctx, c.Data, c.Database, store.Config{Committed: w.Metrics.ObserveGroup, WithoutSync: c.WithoutSync}); err != nil {
 		return nil, err
 	}
 	if w.Keys, err = c.Keys.open(env, c.Data); err != nil {

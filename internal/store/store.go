@@ -41,6 +41,9 @@ type Config struct {
 	QueueBytes int64         // evidence that may wait with them; 0 means 256 MiB
 	Group      int           // decisions committed together at most; 0 means 128
 	Timeout    time.Duration // of one group's commit; 0 means none
+	// WithoutSync takes a PostgreSQL server that has fsync or full_page_writes off,
+	// where a crash of the machine can lose or damage what was acknowledged.
+	WithoutSync bool
 	// Committed, when not nil, is told the size of each group that was dealt with;
 	// it must not block.
 	Committed func(decisions int)

@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) {
 	storetest.CrashChild(func(url string) (storetest.Store, error) {
-		return postgres.Open(context.Background(), url, store.Config{})
+		return postgres.Open(context.Background(), url, store.Config{WithoutSync: true})
 	})
 	os.Exit(m.Run())
 }

@@ -3,8 +3,9 @@
 //
 // Writes of all services take turns on one row, so that the audit chain has no
 // gap; migrations take turns on an advisory lock. What is acknowledged is as
-// durable as the server's synchronous_commit makes it: a server that has it off
-// is refused. Start with [Open]. PostgreSQL 15, chapters 13 and 30.
+// durable as the server makes it: one that has synchronous_commit, fsync or
+// full_page_writes off when the store is opened is refused. Start with [Open].
+// PostgreSQL 15, chapters 13 and 30.
 package postgres
 
 import (
@@ -20,8 +21,9 @@ import (
 	"github.com/assay-project/assay/internal/store"
 )
 
-// ErrNotDurable is a server that would acknowledge commits which a crash loses.
-var ErrNotDurable = errors.New("server has synchronous_commit off: set it on, or decisions could be lost")
+// ErrNotDurable is returned, wrapped, for a server that would acknowledge commits
+// which a crash loses.
+var ErrNotDurable = errors.New("decisions that were acknowledged could be lost")
 
 const (
 	writers       = 4 // connections; the writes on them take turns
@@ -41,7 +43,7 @@ func Open(ctx context.Context, url string, cfg store.Config) (*store.Store, erro
 		cfg.Timeout = commitTimeout
 	}
 	dbs := store.Databases{Write: connect(conf, writers), Read: connect(conf, readers), Dialect: dialect()}
-	if err := checkDurable(ctx, dbs.Write); err != nil {
+	if err := checkDurable(ctx, dbs.Write, cfg.WithoutSync); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store: %w", err), dbs.Write.Close(), dbs.Read.Close())
 	}
 	s, err := store.New(ctx, dbs, cfg)
@@ -91,13 +93,24 @@ func connect(conf *pgx.ConnConfig, conns int) *sql.DB {
 	return db
 }
 
-func checkDurable(ctx context.Context, db *sql.DB) error {
-	var setting string
-	if err := db.QueryRowContext(ctx, "SHOW synchronous_commit").Scan(&setting); err != nil {
-		return fmt.Errorf("ask for synchronous_commit: %w", err)
-	}
-	if setting == "off" {
-		return ErrNotDurable
+// checkDurable asks for the settings that an acknowledged commit rests on
+// (PostgreSQL 15, 20.5.1).
+func checkDurable(ctx context.Context, db *sql.DB, withoutSync bool) error {
+	for _, setting := range []struct {
+		name, risk string
+		waived     bool
+	}{
+		{"synchronous_commit", "a crash of the server loses commits", false},
+		{"fsync", "a crash of the machine damages the database", withoutSync},
+		{"full_page_writes", "a crash of the machine damages pages that were being written", withoutSync},
+	} {
+		var value string
+		if err := db.QueryRowContext(ctx, "SHOW "+setting.name).Scan(&value); err != nil {
+			return fmt.Errorf("ask for %s: %w", setting.name, err)
+		}
+		if value == "off" && !setting.waived {
+			return fmt.Errorf("%w: the server has %s off, so that %s: set it on", ErrNotDurable, setting.name, setting.risk)
+		}
 	}
 	return nil
 }

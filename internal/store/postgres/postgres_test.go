@@ -14,7 +14,7 @@ import (
 func opener(url string) storetest.Opener {
 	return func(tb testing.TB) storetest.Store {
 		tb.Helper()
-		s, err := postgres.Open(tb.Context(), url, store.Config{})
+		s, err := postgres.Open(tb.Context(), url, store.Config{WithoutSync: true})
 		if err != nil {
 			tb.Fatal(err)
 		}

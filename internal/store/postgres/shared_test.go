@@ -37,7 +37,7 @@ func TestServicesShareOneDatabase(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range stores {
 		wg.Go(func() { // all migrate the empty database at once
-			s, err := postgres.Open(context.Background(), url, store.Config{})
+			s, err := postgres.Open(context.Background(), url, store.Config{WithoutSync: true})
 			if err != nil {
 				t.Error(err)
 				return
@@ -77,13 +77,38 @@ func TestServicesShareOneDatabase(t *testing.T) {
 }
 
 func TestOpenRefusesAServerThatLosesCommits(t *testing.T) {
-	server := pgtest.Start(t)
-	url := server.Database(t)
-	exec(t, url, "ALTER ROLE assay SET synchronous_commit = off")
-	if _, err := postgres.Open(t.Context(), url, store.Config{}); !errors.Is(err, postgres.ErrNotDurable) {
-		t.Errorf("Open = %v, want ErrNotDurable", err)
+	for name, tc := range map[string]struct {
+		settings []string
+		waived   bool // by WithoutSync
+	}{
+		"synchronous_commit": {[]string{"fsync=on", "synchronous_commit=off"}, false},
+		"fsync":              {[]string{"fsync=off"}, true},
+		"full_page_writes":   {[]string{"fsync=on", "full_page_writes=off"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url := pgtest.Start(t, tc.settings...).Database(t)
+			if _, err := postgres.Open(t.Context(), url, store.Config{}); !errors.Is(err, postgres.ErrNotDurable) || !strings.Contains(err.Error(), name+" off") {
+				t.Errorf("Open = %v, want ErrNotDurable for %s", err, name)
+			}
+			s, err := postgres.Open(t.Context(), url, store.Config{WithoutSync: true})
+			if (err == nil) != tc.waived || err != nil && !errors.Is(err, postgres.ErrNotDurable) {
+				t.Errorf("Open without sync = %v, want it refused: %v", err, !tc.waived)
+			}
+			if err == nil {
+				s.Close()
+			}
+			if !tc.waived { // a session may have it on
+				opener(url + "&synchronous_commit=on")(t).Close()
+			}
+		})
 	}
-	opener(url + "&synchronous_commit=on")(t).Close()
+	t.Run("none off", func(t *testing.T) {
+		s, err := postgres.Open(t.Context(), pgtest.Start(t, "fsync=on").Database(t), store.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+	})
 }
 
 func TestReaderChangesNothing(t *testing.T) {
@@ -108,7 +133,7 @@ func TestReaderChangesNothing(t *testing.T) {
 		t.Errorf("Decide by a reader = %v, want ErrClosed", err)
 	}
 	exec(t, url, "INSERT INTO schema_history (version, name, checksum) VALUES (1000, 'future', '')")
-	if _, err := postgres.Open(t.Context(), url, store.Config{}); !errors.Is(err, store.ErrNewer) {
+	if _, err := postgres.Open(t.Context(), url, store.Config{WithoutSync: true}); !errors.Is(err, store.ErrNewer) {
 		t.Errorf("Open of a newer database = %v, want ErrNewer", err)
 	}
 }

@@ -36,12 +36,13 @@ type Server struct {
 	as       *syscall.SysProcAttr
 	cmd      *exec.Cmd
 	ended    chan struct{} // closed when cmd has ended
-	made     atomic.Int32  // databases
+	settings []string
+	made     atomic.Int32 // databases
 }
 
-// Start runs a server until the test ends. Without the programs the test is
-// skipped, and says so.
-func Start(t testing.TB) *Server {
+// Start runs a server until the test ends, with settings ("fsync=on") beside its
+// own. Without the programs the test is skipped, and says so.
+func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
 	programs, err := find()
 	if err != nil {
@@ -50,7 +51,7 @@ func Start(t testing.TB) *Server {
 		}
 		t.Skipf("needs a PostgreSQL server: %v", err)
 	}
-	s := &Server{programs: programs}
+	s := &Server{programs: programs, settings: settings}
 	// A socket's path has at most 107 bytes, fewer than some t.TempDir have.
 	if s.home, err = os.MkdirTemp("", "pgtest"); err != nil {
 		t.Fatal(err)
@@ -119,7 +120,11 @@ func (s *Server) Run(t testing.TB) {
 	t.Helper()
 	// fsync is off: these tests kill processes, not the machine, and what a
 	// process wrote outlives it. The rest is as a careful operator has it.
-	s.cmd = s.command("postgres", "-D", s.data(), "-k", s.home, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=100")
+	args := []string{"-D", s.data(), "-k", s.home, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=100"}
+	for _, setting := range s.settings {
+		args = append(args, "-c", setting)
+	}
+	s.cmd = s.command("postgres", args...)
 	log, err := os.OpenFile(filepath.Join(s.home, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
