@@ -10,7 +10,6 @@ import (
 	"github.com/assay-project/assay/eventlog"
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/evidence/tpm"
-	"github.com/assay-project/assay/tpm2"
 )
 
 // TPM is the [Kind] of TPM evidence: a quote by an enrolled attestation key, or
@@ -22,6 +21,8 @@ type TPM struct {
 	ClockWindow time.Duration
 	// Cache keeps what the boots of many machines have in common; nil for none.
 	Cache *eventlog.Cache
+	// Keys keeps attestation keys prepared; nil for none.
+	Keys *tpm.KeyCache
 }
 
 // Type is "tpm".
@@ -55,7 +56,7 @@ func (k TPM) Appraise(ctx context.Context, bundle []byte, in Inputs) (Outcome, e
 		// Not even a certificate of a trusted CA brings a removed key back.
 		return outcomeOf(tpm.Refused(evidence.Refuse("ak.removed", "an administrator removed this attestation key").About("akPublic"))), nil
 	}
-	if err := trust(&options, known); err != nil {
+	if err := k.trust(&options, known); err != nil {
 		return Outcome{}, err
 	}
 	if known.Baseline != "" {
@@ -79,12 +80,8 @@ func (k TPM) Appraise(ctx context.Context, bundle []byte, in Inputs) (Outcome, e
 }
 
 // trust adds what the record says of the key to what is expected of the evidence.
-func trust(o *tpm.Options, known Attester) error {
-	public, err := tpm2.ParsePublic(known.AKPublic)
-	if err != nil {
-		return fmt.Errorf("attester %s, as stored: %w", known.AKName, err)
-	}
-	key, err := tpm.NewKey(public, known.Proof)
+func (k TPM) trust(o *tpm.Options, known Attester) error {
+	key, err := k.Keys.Key(known.AKPublic, known.Proof)
 	if err != nil {
 		return fmt.Errorf("attester %s, as stored: %w", known.AKName, err)
 	}

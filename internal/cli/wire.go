@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/assay-project/assay/eventlog"
+	"github.com/assay-project/assay/evidence/tpm"
 	"github.com/assay-project/assay/internal/access"
 	"github.com/assay-project/assay/internal/attest"
 	"github.com/assay-project/assay/internal/httpapi"
@@ -75,7 +76,7 @@ func (w *wired) serve(ctx context.Context, env *Env, c wiring) error {
 		return err
 	}
 	w.Service, err = attest.New(ctx, attest.Config{
-		Store: w.Store, Kinds: []attest.Kind{attest.TPM{Cache: new(eventlog.Cache)}}, Keys: keys, Challenges: c.Challenges,
+		Store: w.Store, Kinds: []attest.Kind{attest.TPM{Cache: new(eventlog.Cache), Keys: new(tpm.KeyCache)}}, Keys: keys, Challenges: c.Challenges,
 		Now: env.Now, Rand: env.Rand, Log: c.Log,
 	})
 	if err != nil {
