@@ -63,6 +63,8 @@ type Decision struct {
 	// having no record, under any Name; with one it is ErrStale.
 	Unrecorded []byte
 	Audit      audit.Entry
+	// Findings, when not nil, is what [Appraisal.Findings] returns, made already.
+	Findings []byte
 }
 
 // An Attester is an attestation key that was enrolled or registered.

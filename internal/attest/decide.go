@@ -34,6 +34,8 @@ type Request struct {
 type Result struct {
 	Appraisal
 	Token string `json:"token,omitempty"`
+	// claims is the JSON of the claims; nil when nobody has written it yet.
+	claims []byte
 }
 
 // NewChallenge issues a challenge for one attestation.
@@ -128,9 +130,10 @@ func (s *Service) attempt(ctx context.Context, actor string, r Request, opened O
 	if err != nil {
 		return Result{}, err
 	}
+	result.claims = result.Claims.AppendJSON(nil)
 	if err := s.keep(ctx, Decision{
 		Appraisal: result.Appraisal, Bundle: r.Bundle, Challenge: opened.ID, Expires: opened.Expires,
-		Generation: conf.Generation, Attester: outcome.Attester, Unrecorded: outcome.Unrecorded, Audit: s.decisionEntry(actor, result.Appraisal),
+		Findings: result.appendFindings(nil, result.claims), Generation: conf.Generation, Attester: outcome.Attester, Unrecorded: outcome.Unrecorded, Audit: s.decisionEntry(actor, result.Appraisal),
 	}, outcome.before); err != nil {
 		return Result{}, err
 	}

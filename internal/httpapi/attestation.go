@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"reflect"
@@ -108,19 +107,8 @@ func (a *API) attest(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.metrics.decided(result)
-	body, err := json.Marshal(withLists(result))
-	if err != nil {
-		a.problem(ctx, err).write(w)
-		return
-	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Write(body) //nolint:errcheck // the decision is kept; the client may read it later
-}
-
-// withLists gives the lists of a result that are empty the spelling [].
-func withLists(r attest.Result) attest.Result {
-	r.Appraisal = listed(r.Appraisal)
-	return r
+	w.Write(result.JSON()) //nolint:errcheck // the decision is kept; the client may read it later
 }
 
 // parseAttest reads the request; the bundle aliases body.
