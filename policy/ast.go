@@ -1,5 +1,7 @@
 package policy
 
+import "github.com/assay-project/assay/policy/query"
+
 // A section is one of the three blocks, in the order in which they run.
 type section uint8
 
@@ -54,20 +56,7 @@ var propertyNames = [...]string{"type", "value", "valueType", "issuer"}
 
 func (p property) String() string { return propertyNames[p] }
 
-type operator uint8
-
-const (
-	opEqual operator = iota
-	opNotEqual
-	opLess
-	opLessEqual
-	opGreater
-	opGreaterEqual
-)
-
-var operatorSigns = [...]string{"==", "!=", "<", "<=", ">", ">="}
-
-func (o operator) String() string { return operatorSigns[o] }
+type operator = query.Operator
 
 // A test compares one property of a claim.
 type test struct {
@@ -126,7 +115,7 @@ type expr struct {
 	prop  property
 	fn    function
 	args  []expr
-	query *query // compiled when the query of a JmesPath call is a literal
+	query *query.Query // compiled when the query of a JmesPath call is a literal
 }
 
 // walk calls visit for e and all expressions inside it.

@@ -5,8 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
+
+	"github.com/assay-project/assay/internal/strictjson"
 )
 
 // A Table is a list of claim sets with what a policy has to say about each.
@@ -40,15 +41,16 @@ type IssuedClaim struct {
 // ParseTable reads a table. Every case needs a name, claims, and either an error
 // or whether it is permitted.
 func ParseTable(data []byte) (*Table, error) {
+	rules := strictjson.Rules{Bytes: maxAdded, Depth: 32, Members: maxClaims, Values: 1 << 20, FoldNames: true}
+	if _, err := strictjson.Parse(data, rules); err != nil {
+		return nil, fmt.Errorf("parse table: %w", err)
+	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	d.UseNumber()
 	t := new(Table)
 	if err := d.Decode(t); err != nil {
 		return nil, fmt.Errorf("parse table: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("parse table: more follows after its end")
 	}
 	if t.Policy == "" || strings.ContainsAny(t.Policy, `/\`) || len(t.Cases) == 0 {
 		return nil, errors.New("parse table: it needs a policy, which is a file name without folder, and cases")

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/assay-project/assay/internal/strictjson"
+	"github.com/assay-project/assay/policy/query"
 )
 
 // ParseClaims reads claims from JSON: either an object that maps each type to its
@@ -14,16 +17,16 @@ func ParseClaims(text string) ([]Claim, error) {
 	if len(text) > maxAdded {
 		return nil, fmt.Errorf("parse claims: %d bytes, more than %d: %w", len(text), maxAdded, ErrLimit)
 	}
-	v, err := parseJSON(text)
+	v, err := query.Parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("parse claims: %w", err)
 	}
 	var r claimReader
 	switch v := v.(type) {
-	case object:
+	case strictjson.Tree:
 		for _, m := range v {
 			if err == nil {
-				err = r.values(m.name, m.value)
+				err = r.values(m.Name, m.Value)
 			}
 		}
 	case []any:
@@ -33,7 +36,7 @@ func ParseClaims(text string) ([]Claim, error) {
 			}
 		}
 	default:
-		err = fmt.Errorf("a JSON %s, want an object or an array", typeName(v))
+		err = fmt.Errorf("a JSON %s, want an object or an array", query.TypeName(v))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("parse claims: %w", err)
@@ -50,9 +53,9 @@ func (r *claimReader) values(claimType string, v any) error {
 		list = []any{v}
 	}
 	for _, e := range list {
-		o, isObject := e.(object)
+		o, isObject := e.(strictjson.Tree)
 		if !isObject {
-			o = object{{"value", e}}
+			o = strictjson.Tree{{Name: "value", Value: e}}
 		}
 		if err := r.claim(claimType, o); err != nil {
 			return err
@@ -63,17 +66,17 @@ func (r *claimReader) values(claimType string, v any) error {
 
 // listed reads one element of a list.
 func (r *claimReader) listed(i int, v any) error {
-	o, ok := v.(object)
-	claimType, named := o.get("type").(string)
+	o, ok := v.(strictjson.Tree)
+	claimType, named := o.Get("type").(string)
 	if !ok || !named {
 		return fmt.Errorf("element %d is no object with a type", i)
 	}
-	rest := slices.DeleteFunc(slices.Clone(o), func(m member) bool { return m.name == "type" })
+	rest := slices.DeleteFunc(slices.Clone(o), func(m strictjson.Branch) bool { return m.Name == "type" })
 	return r.claim(claimType, rest)
 }
 
 // claim reads the members of one claim.
-func (r *claimReader) claim(claimType string, o object) error {
+func (r *claimReader) claim(claimType string, o strictjson.Tree) error {
 	if claimType == "" {
 		return errors.New("a claim has an empty type")
 	}
@@ -108,30 +111,30 @@ type claimMembers struct {
 
 // set takes one member. The claims of an appraisal's result have reason and pcrs,
 // which say nothing to a policy.
-func (c *claimMembers) set(m member) error {
+func (c *claimMembers) set(m strictjson.Branch) error {
 	ok := true
-	switch m.name {
+	switch m.Name {
 	case "value":
 		c.known = true
-		if m.value == nil {
+		if m.Value == nil {
 			return nil
 		}
 		var err error
-		c.Value, err = claimValue(m.value)
+		c.Value, err = claimValue(m.Value)
 		return err
 	case "valueType":
-		c.valueType, ok = m.value.(string)
+		c.valueType, ok = m.Value.(string)
 	case "issuer":
-		c.Issuer, ok = m.value.(string)
+		c.Issuer, ok = m.Value.(string)
 		ok = ok && c.Issuer != "" && c.Issuer != FromPolicy
 	case "readOnly":
-		c.ReadOnly, ok = m.value.(bool)
+		c.ReadOnly, ok = m.Value.(bool)
 	case "reason", "pcrs":
 	default:
-		return fmt.Errorf("unknown member %q", m.name)
+		return fmt.Errorf("unknown member %q", m.Name)
 	}
 	if !ok {
-		return fmt.Errorf("wrong %s", m.name)
+		return fmt.Errorf("wrong %s", m.Name)
 	}
 	return nil
 }

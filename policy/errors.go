@@ -1,14 +1,15 @@
 package policy
 
 import (
-	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/assay-project/assay/policy/query"
 )
 
 // ErrLimit is wrapped by errors about a policy, a claim set or an evaluation
 // that is larger or costlier than this package allows.
-var ErrLimit = errors.New("limit exceeded")
+var ErrLimit = query.ErrLimit
 
 // A Pos is a place in the text of a policy; both count from 1, columns in
 // characters. The zero Pos is no place.

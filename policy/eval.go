@@ -1,8 +1,11 @@
 package policy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+
+	"github.com/assay-project/assay/policy/query"
 )
 
 // Evaluate runs the rules over claims, which it does not change or keep beyond
@@ -44,9 +47,9 @@ type run struct {
 	bound   [maxConditions]int32 // the claim of each condition
 	steps   int
 	bytes   int // of added values
-	meter   meter
+	meter   query.Meter
 	docs    []document
-	queries map[string]*query
+	queries map[string]*query.Query
 	denied  bool
 	trace   *RuleTrace // nil unless it is to be explained
 	traces  *[]RuleTrace
@@ -69,7 +72,7 @@ func (p *Policy) newRun(claims []Claim) (*run, error) {
 	e := &run{
 		p: p, in: claims, head: index[:keys:keys], tail: index[keys : 2*keys : 2*keys], next: index[2*keys:],
 		res:   &Result{in: claims, checked: make([]bool, len(claims))},
-		steps: maxSteps, meter: meter{maxQuerySteps, maxQueryBytes},
+		steps: maxSteps, meter: query.NewMeter(),
 	}
 	for i := range claims {
 		c := &claims[i]
@@ -288,8 +291,8 @@ func compareValues(op operator, a, b Value) bool {
 	if a.kind == None || b.kind == None {
 		return false
 	}
-	if op == opEqual || op == opNotEqual {
-		return (a == b) == (op == opEqual)
+	if op == query.Equal || op == query.NotEqual {
+		return (a == b) == (op == query.Equal)
 	}
-	return a.kind == Integer && b.kind == Integer && op.holds(order3(a.num, b.num))
+	return a.kind == Integer && b.kind == Integer && op.Holds(cmp.Compare(a.num, b.num))
 }

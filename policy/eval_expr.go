@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/assay-project/assay/policy/query"
 )
 
 // values are what an expression gives: most often one, but JsonToClaimValue gives
@@ -131,24 +133,24 @@ func (e *run) jmesPath(x *expr) (values, error) {
 	if err != nil {
 		return values{}, err
 	}
-	out, err := q.run(&e.meter, doc)
+	out, err := q.Run(&e.meter, doc)
 	return single(StringValue(out), tainted || queryTainted), err
 }
 
 // compile compiles a query that a rule computed, once for each evaluation.
-func (e *run) compile(text string) (*query, error) {
+func (e *run) compile(text string) (*query.Query, error) {
 	if q, known := e.queries[text]; known {
 		return q, nil
 	}
-	if err := e.meter.spend(16*len(text), 64*len(text)); err != nil {
+	if err := e.meter.Spend(16*len(text), 64*len(text)); err != nil {
 		return nil, err
 	}
-	q, err := compileQuery(text)
+	q, err := query.Compile(text)
 	if err != nil {
 		return nil, err
 	}
 	if e.queries == nil {
-		e.queries = map[string]*query{}
+		e.queries = map[string]*query.Query{}
 	}
 	e.queries[text] = q
 	return q, nil
@@ -157,17 +159,17 @@ func (e *run) compile(text string) (*query, error) {
 // document parses JSON text. It keeps one document of each length, so that a
 // look-up compares at most once.
 func (e *run) document(text string) (any, error) {
-	if err := e.meter.spend(1+len(text)/64, 0); err != nil {
+	if err := e.meter.Spend(1+len(text)/64, 0); err != nil {
 		return nil, err
 	}
 	i := slices.IndexFunc(e.docs, func(d document) bool { return len(d.text) == len(text) })
 	if i >= 0 && e.docs[i].text == text {
 		return e.docs[i].value, nil
 	}
-	if err := e.meter.spend(len(text)/16, len(text)); err != nil {
+	if err := e.meter.Spend(len(text)/16, len(text)); err != nil {
 		return nil, err
 	}
-	v, err := parseJSON(text)
+	v, err := query.Parse(text)
 	if err != nil {
 		return nil, err
 	}
@@ -218,7 +220,7 @@ func claimValue(v any) (Value, error) {
 	case float64:
 		return Value{}, errors.New("the number is a fraction or too large for a claim")
 	default:
-		return Value{}, fmt.Errorf("a JSON %s is no claim value", typeName(v))
+		return Value{}, fmt.Errorf("a JSON %s is no claim value", query.TypeName(v))
 	}
 }
 

@@ -18,11 +18,5 @@ const (
 	maxAdded      = 16 << 20  // bytes of all values that one evaluation adds
 	maxSteps      = 1 << 18   // claims compared and functions called in one evaluation
 
-	maxQuery       = 8 << 10  // bytes of one JMESPath query
-	maxQueryText   = 64 << 10 // bytes of all different queries in a policy
-	maxQueryDepth  = 512      // levels of its tree
-	maxQuerySteps  = 4 << 20  // nodes visited by all queries of one evaluation
-	maxQueryBytes  = 16 << 20 // JSON read and made by all queries of one evaluation
-	maxQueryResult = 4 << 20  // bytes of one result
-	maxJSONDepth   = 64       // levels of a JSON value
+	maxQueryText = 64 << 10 // bytes of all different queries in a policy
 )

@@ -269,7 +269,7 @@ func (l *linter) registers() {
 		}
 		l.p.rules[i].exprs(func(e *expr) {
 			if q := e.asQuery(); q != nil {
-				q.root.walk(func(n *node) { n.namesPCR(read) })
+				q.NamesPCRs(read)
 			}
 		})
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/assay-project/assay/policy/query"
 )
 
 // A Mode tells how exact the text of a policy has to be.
@@ -41,7 +43,7 @@ type parser struct {
 	conds    []condition // of the rule that is being read
 	depth    int         // of calls
 	// queries are the compiled literal queries by their text.
-	queries    map[string]*query
+	queries    map[string]*query.Query
 	queryBytes int
 }
 
@@ -51,7 +53,7 @@ func Parse(src string, mode Mode) (*Policy, error) {
 	if len(src) > maxSource {
 		return nil, fmt.Errorf("parse policy: %d bytes, more than %d: %w", len(src), maxSource, ErrLimit)
 	}
-	p := &parser{src: src, mode: mode, keys: map[string]int32{}, queries: map[string]*query{}}
+	p := &parser{src: src, mode: mode, keys: map[string]int32{}, queries: map[string]*query.Query{}}
 	if mode == Lenient {
 		if rest, found := strings.CutPrefix(src, "\uFEFF"); found {
 			p.src = rest
@@ -251,7 +253,7 @@ func (p *parser) tests(c *condition) error {
 		}
 		c.tests = append(c.tests, t)
 		c.checks = c.checks || c.negated || t.prop == propValue
-		if c.key == anyType && t.prop == propType && t.op == opEqual && t.rhs.kind == exprLiteral {
+		if c.key == anyType && t.prop == propType && t.op == query.Equal && t.rhs.kind == exprLiteral {
 			c.key, c.named = p.keyOf(t.rhs.lit.text), len(c.tests)-1
 		}
 		if p.peek().is("]") {
@@ -290,10 +292,10 @@ func (p *parser) test() (test, error) {
 		return t, err
 	}
 	sign := p.take()
-	op := slices.IndexFunc(operatorSigns[:], sign.is)
+	op := slices.IndexFunc(query.Signs(), sign.is)
 	if op < 0 && sign.is("=") && p.mode == Lenient {
 		p.warn(sign.pos, "one = in a condition was read as ==")
-		op = int(opEqual)
+		op = int(query.Equal)
 	}
 	if op < 0 {
 		return t, unexpected(sign, "==, !=, <, <=, > or >=", example)

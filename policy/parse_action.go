@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+
+	"github.com/assay-project/assay/policy/query"
 )
 
 // allowed lists the actions of each section.
@@ -257,14 +259,14 @@ func (p *parser) checkCall(e *expr) error {
 }
 
 // compile compiles each query text once, and bounds what all cost together.
-func (p *parser) compile(text string) (*query, error) {
+func (p *parser) compile(text string) (*query.Query, error) {
 	if q, known := p.queries[text]; known {
 		return q, nil
 	}
 	if p.queryBytes += len(text); p.queryBytes > maxQueryText {
 		return nil, fmt.Errorf("all queries together have more than %d bytes: %w", maxQueryText, ErrLimit)
 	}
-	q, err := compileQuery(text)
+	q, err := query.Compile(text)
 	if err == nil {
 		p.queries[text] = q
 	}

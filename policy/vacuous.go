@@ -1,6 +1,10 @@
 package policy
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/assay-project/assay/policy/query"
+)
 
 // A certainty is what the text alone says about a rule or a condition.
 type certainty uint8
@@ -122,7 +126,7 @@ func (a *action) makes(r *rule) (string, bool) {
 // literal returns what the condition demands of a property to be equal to.
 func (c *condition) literal(p property) (Value, bool) {
 	for i := range c.tests {
-		if t := &c.tests[i]; t.prop == p && t.op == opEqual && t.rhs.kind == exprLiteral {
+		if t := &c.tests[i]; t.prop == p && t.op == query.Equal && t.rhs.kind == exprLiteral {
 			return t.rhs.lit, true
 		}
 	}
@@ -181,21 +185,21 @@ func (c *condition) contradicts(p property) bool {
 		if isFixed && !compareValues(t.op, fixed, t.rhs.lit) {
 			return true
 		}
-		if t.op <= opNotEqual {
+		if t.op <= query.NotEqual {
 			continue
 		}
 		if p != propValue || t.rhs.lit.kind != Integer {
 			return true // only integers have an order
 		}
 		switch n := t.rhs.lit.num; t.op {
-		case opLess:
+		case query.Less:
 			if n == -1<<63 {
 				return true
 			}
 			high = min(high, n-1)
-		case opLessEqual:
+		case query.LessEqual:
 			high = min(high, n)
-		case opGreater:
+		case query.Greater:
 			if n == 1<<63-1 {
 				return true
 			}

@@ -1,4 +1,15 @@
-package policy
+// Package query evaluates JMESPath, the language of jmespath.org, with the function
+// equals_ignore_case that Azure Attestation adds, over JSON of any origin. It knows
+// nothing of policies and proves nothing about what it reads.
+//
+// Every query and every evaluation has bounds, and the same text gives the same
+// result each time. A library parses; its interpreter has no bounds, iterates over
+// objects in random order and panics on some inputs, so evaluation is here.
+// Extensions of the community edition (let, arithmetic, $) are refused, for other
+// services do not know them. Start with [Compile], [Parse] and [Query.Run].
+//
+// JMESPath specification, as published in 2023.
+package query
 
 import (
 	"errors"
@@ -8,13 +19,8 @@ import (
 	"github.com/jmespath-community/go-jmespath/pkg/parsing"
 )
 
-// A query is a compiled JMESPath expression: the language of jmespath.org and
-// the function equals_ignore_case. Extensions of the community edition (let,
-// arithmetic, $) are refused, for other services do not know them.
-//
-// The library only parses. Its interpreter has no bounds, iterates over objects
-// in random order and panics on some inputs, so evaluation is in query_eval.go.
-type query struct{ root node }
+// A Query is a compiled expression. It never changes and may be used concurrently.
+type Query struct{ root node }
 
 type nodeKind uint8
 
@@ -43,14 +49,14 @@ const (
 // A node holds name for fields and members, value for literals, and so on.
 type node struct {
 	kind  nodeKind
-	op    operator
+	op    Operator
 	name  string
 	names []string // of a nodeHash, one for each kid
 	value any
 	index int
 	slice [3]*int
 	kids  []node
-	fn    *queryFunc
+	fn    *function
 }
 
 // walk calls visit for n and all nodes below it.
@@ -61,13 +67,14 @@ func (n *node) walk(visit func(*node)) {
 	}
 }
 
-// compileQuery parses text. Its errors say what is wrong with the query.
-func compileQuery(text string) (q *query, err error) {
-	if len(text) > maxQuery {
-		return nil, fmt.Errorf("query of %d bytes, more than %d: %w", len(text), maxQuery, ErrLimit)
+// Compile parses text. Its errors say what is wrong with the query; one that is too
+// large wraps [ErrLimit].
+func Compile(text string) (q *Query, err error) {
+	if len(text) > maxText {
+		return nil, fmt.Errorf("query of %d bytes, more than %d: %w", len(text), maxText, ErrLimit)
 	}
-	if nesting(text) > maxQueryDepth {
-		return nil, fmt.Errorf("query is nested more than %d deep: %w", maxQueryDepth, ErrLimit)
+	if nesting(text) > maxDepth {
+		return nil, fmt.Errorf("query is nested more than %d deep: %w", maxDepth, ErrLimit)
 	}
 	// The library's parser indexes its tokens without checks; a query that a
 	// rule computes from evidence must not end the process.
@@ -84,7 +91,7 @@ func compileQuery(text string) (q *query, err error) {
 		}
 		return nil, fmt.Errorf("query is not JMESPath: %v", err)
 	}
-	q = new(query)
+	q = new(Query)
 	if q.root, err = convert(&tree, 0); err != nil {
 		return nil, err
 	}
@@ -147,8 +154,8 @@ func simple(n *parsing.ASTNode) (nodeKind, bool) {
 }
 
 func convert(n *parsing.ASTNode, depth int) (node, error) {
-	if depth > maxQueryDepth {
-		return node{}, fmt.Errorf("query is nested more than %d deep: %w", maxQueryDepth, ErrLimit)
+	if depth > maxDepth {
+		return node{}, fmt.Errorf("query is nested more than %d deep: %w", maxDepth, ErrLimit)
 	}
 	out := node{kids: make([]node, len(n.Children))}
 	if kind, ok := simple(n); ok {
@@ -192,12 +199,12 @@ func special(n *parsing.ASTNode, out *node) (err error) {
 	case parsing.ASTComparator:
 		out.kind = nodeCompare
 		sign := slices.Index([]parsing.TokType{parsing.TOKEQ, parsing.TOKNE, parsing.TOKLT, parsing.TOKLTE, parsing.TOKGT, parsing.TOKGTE}, n.Value.(parsing.TokType))
-		out.op = operator(sign) //nolint:gosec // the list is in the order of operator
+		out.op = Operator(sign) //nolint:gosec // the list is in the order of Operator
 	case parsing.ASTMultiSelectHash:
 		out.kind = nodeHash
 	case parsing.ASTFunctionExpression:
 		out.kind, out.name = nodeCall, n.Value.(string)
-		out.fn = queryFuncNamed(out.name)
+		out.fn = functionNamed(out.name)
 	default:
 		return errExtension
 	}

@@ -1,27 +1,27 @@
-package policy
+package query
 
-// A queryFunc is a function of JMESPath. Each string of args lists the types
+// A function is a function of JMESPath. Each string of args lists the types
 // that one argument may have: b boolean, n number, s string, a array, o object,
 // z null, x expression, N array of numbers, S array of strings, * any value.
-type queryFunc struct {
+type function struct {
 	name     string
 	args     []string
 	variadic bool // the last argument may repeat
-	call     func(m *meter, args []any) (any, error)
+	call     func(m *Meter, args []any) (any, error)
 }
 
-// queryFuncNamed returns the function of that name, or nil. The list is that of
+// functionNamed returns the function of that name, or nil. The list is that of
 // the JMESPath specification and equals_ignore_case, which Azure Attestation adds.
-func queryFuncNamed(name string) *queryFunc {
-	for i := range queryFuncs {
-		if queryFuncs[i].name == name {
-			return &queryFuncs[i]
+func functionNamed(name string) *function {
+	for i := range functions {
+		if functions[i].name == name {
+			return &functions[i]
 		}
 	}
 	return nil
 }
 
-var queryFuncs = [...]queryFunc{
+var functions = [...]function{
 	{"abs", []string{"n"}, false, fnAbs},
 	{"avg", []string{"N"}, false, fnAvg},
 	{"ceil", []string{"n"}, false, fnCeil},

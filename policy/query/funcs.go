@@ -1,4 +1,4 @@
-package policy
+package query
 
 import (
 	"fmt"
@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/assay-project/assay/internal/strictjson"
 )
 
 // checkArguments refuses, when a query is compiled, an unknown function or a
@@ -21,7 +23,7 @@ func (n *node) checkArguments() error {
 	return nil
 }
 
-func (m *meter) call(n *node, v any) (any, error) {
+func (m *Meter) call(n *node, v any) (any, error) {
 	args := make([]any, len(n.kids))
 	for i := range n.kids {
 		var err error
@@ -30,9 +32,9 @@ func (m *meter) call(n *node, v any) (any, error) {
 		}
 		types := n.fn.args[min(i, len(n.fn.args)-1)]
 		if !slices.ContainsFunc([]byte(types), func(t byte) bool { return isType(args[i], t) }) {
-			return nil, fmt.Errorf("query gives %s a %s as argument %d", n.name, typeName(args[i]), i+1)
+			return nil, fmt.Errorf("query gives %s a %s as argument %d", n.name, TypeName(args[i]), i+1)
 		}
-		if err := m.spend(size(args[i]), 0); err != nil {
+		if err := m.Spend(size(args[i]), 0); err != nil {
 			return nil, err
 		}
 	}
@@ -40,7 +42,7 @@ func (m *meter) call(n *node, v any) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("query function %s: %w", n.name, err)
 	}
-	return out, m.spend(0, wordSize*size(out))
+	return out, m.Spend(0, wordSize*size(out))
 }
 
 // size is a measure of the work that a function has with v.
@@ -50,7 +52,7 @@ func size(v any) int {
 		return 1 + len(v)/wordSize
 	case []any:
 		return 1 + len(v)
-	case object:
+	case strictjson.Tree:
 		return 1 + 2*len(v)
 	default:
 		return 1
@@ -84,35 +86,36 @@ func typeLetter(v any) byte {
 		return 's'
 	case []any:
 		return 'a'
-	case object:
+	case strictjson.Tree:
 		return 'o'
 	default:
 		return 'x'
 	}
 }
 
-func typeName(v any) string {
+// TypeName returns the name that JMESPath has for the type of a value.
+func TypeName(v any) string {
 	return map[byte]string{'z': "null", 'b': "boolean", 'n': "number", 's': "string", 'a': "array", 'o': "object", 'x': "expression"}[typeLetter(v)]
 }
 
 // rounded applies f to a number that is no integer.
 func rounded(v any, f func(float64) float64) (any, error) {
 	if x, ok := v.(float64); ok {
-		return whole(f(x)), nil
+		return strictjson.Whole(f(x)), nil
 	}
 	return v, nil
 }
 
-func fnAbs(_ *meter, args []any) (any, error) {
+func fnAbs(_ *Meter, args []any) (any, error) {
 	if n, ok := args[0].(int64); ok && n < 0 && n != math.MinInt64 {
 		return -n, nil
 	}
 	return rounded(args[0], math.Abs)
 }
 
-func fnCeil(_ *meter, args []any) (any, error) { return rounded(args[0], math.Ceil) }
+func fnCeil(_ *Meter, args []any) (any, error) { return rounded(args[0], math.Ceil) }
 
-func fnFloor(_ *meter, args []any) (any, error) { return rounded(args[0], math.Floor) }
+func fnFloor(_ *Meter, args []any) (any, error) { return rounded(args[0], math.Floor) }
 
 func total(list []any) float64 {
 	sum := 0.0
@@ -123,17 +126,17 @@ func total(list []any) float64 {
 	return sum
 }
 
-func fnSum(_ *meter, args []any) (any, error) { return whole(total(args[0].([]any))), nil }
+func fnSum(_ *Meter, args []any) (any, error) { return strictjson.Whole(total(args[0].([]any))), nil }
 
-func fnAvg(_ *meter, args []any) (any, error) {
+func fnAvg(_ *Meter, args []any) (any, error) {
 	list := args[0].([]any)
 	if len(list) == 0 {
 		return nil, nil
 	}
-	return whole(total(list) / float64(len(list))), nil
+	return strictjson.Whole(total(list) / float64(len(list))), nil
 }
 
-func fnContains(m *meter, args []any) (any, error) {
+func fnContains(m *Meter, args []any) (any, error) {
 	if s, ok := args[0].(string); ok {
 		sub, ok := args[1].(string)
 		return ok && strings.Contains(s, sub), nil
@@ -146,64 +149,64 @@ func fnContains(m *meter, args []any) (any, error) {
 	return false, nil
 }
 
-func fnStartsWith(_ *meter, args []any) (any, error) {
+func fnStartsWith(_ *Meter, args []any) (any, error) {
 	return strings.HasPrefix(args[0].(string), args[1].(string)), nil
 }
 
-func fnEndsWith(_ *meter, args []any) (any, error) {
+func fnEndsWith(_ *Meter, args []any) (any, error) {
 	return strings.HasSuffix(args[0].(string), args[1].(string)), nil
 }
 
 // fnEqualsIgnoreCase is false unless both are strings: a filter over events, of
 // which only some have the field, must not fail.
-func fnEqualsIgnoreCase(_ *meter, args []any) (any, error) {
+func fnEqualsIgnoreCase(_ *Meter, args []any) (any, error) {
 	a, isA := args[0].(string)
 	b, isB := args[1].(string)
 	return isA && isB && strings.EqualFold(a, b), nil
 }
 
-func fnJoin(m *meter, args []any) (any, error) {
+func fnJoin(m *Meter, args []any) (any, error) {
 	sep, list := args[0].(string), args[1].([]any)
 	parts, length := make([]string, len(list)), 0
 	for i := range list {
 		parts[i] = list[i].(string)
 		length += len(parts[i]) + len(sep)
 	}
-	if err := m.spend(0, length); err != nil {
+	if err := m.Spend(0, length); err != nil {
 		return nil, err
 	}
 	return strings.Join(parts, sep), nil
 }
 
-func fnKeys(_ *meter, args []any) (any, error) {
+func fnKeys(_ *Meter, args []any) (any, error) {
 	out := []any{}
-	for _, member := range args[0].(object) {
-		out = append(out, member.name)
+	for _, member := range args[0].(strictjson.Tree) {
+		out = append(out, member.Name)
 	}
 	return out, nil
 }
 
-func fnValues(_ *meter, args []any) (any, error) {
+func fnValues(_ *Meter, args []any) (any, error) {
 	out := []any{}
-	for _, member := range args[0].(object) {
-		out = append(out, member.value)
+	for _, member := range args[0].(strictjson.Tree) {
+		out = append(out, member.Value)
 	}
 	return out, nil
 }
 
-func fnLength(_ *meter, args []any) (any, error) {
+func fnLength(_ *Meter, args []any) (any, error) {
 	switch v := args[0].(type) {
 	case string:
 		return int64(utf8.RuneCountInString(v)), nil
 	case []any:
 		return int64(len(v)), nil
 	default:
-		return int64(len(v.(object))), nil
+		return int64(len(v.(strictjson.Tree))), nil
 	}
 }
 
 // apply evaluates the expression x for each element.
-func (m *meter) apply(x any, list []any) ([]any, error) {
+func (m *Meter) apply(x any, list []any) ([]any, error) {
 	out := make([]any, len(list))
 	for i := range list {
 		var err error
@@ -211,23 +214,23 @@ func (m *meter) apply(x any, list []any) ([]any, error) {
 			return nil, err
 		}
 	}
-	return out, m.spend(0, wordSize*len(out))
+	return out, m.Spend(0, wordSize*len(out))
 }
 
-func fnMap(m *meter, args []any) (any, error) {
+func fnMap(m *Meter, args []any) (any, error) {
 	out, err := m.apply(args[0], args[1].([]any))
 	return out, err
 }
 
-func fnMax(_ *meter, args []any) (any, error) { return extreme(args[0].([]any), args[0].([]any), 1) }
+func fnMax(_ *Meter, args []any) (any, error) { return extreme(args[0].([]any), args[0].([]any), 1) }
 
-func fnMin(_ *meter, args []any) (any, error) { return extreme(args[0].([]any), args[0].([]any), -1) }
+func fnMin(_ *Meter, args []any) (any, error) { return extreme(args[0].([]any), args[0].([]any), -1) }
 
-func fnMaxBy(m *meter, args []any) (any, error) { return m.extremeBy(args, 1) }
+func fnMaxBy(m *Meter, args []any) (any, error) { return m.extremeBy(args, 1) }
 
-func fnMinBy(m *meter, args []any) (any, error) { return m.extremeBy(args, -1) }
+func fnMinBy(m *Meter, args []any) (any, error) { return m.extremeBy(args, -1) }
 
-func (m *meter) extremeBy(args []any, sign int) (any, error) {
+func (m *Meter) extremeBy(args []any, sign int) (any, error) {
 	list := args[0].([]any)
 	keys, err := m.apply(args[1], list)
 	if err != nil {
@@ -254,22 +257,22 @@ func extreme(list, keys []any, sign int) (any, error) {
 	return list[best], nil
 }
 
-func fnSort(m *meter, args []any) (any, error) {
+func fnSort(m *Meter, args []any) (any, error) {
 	list := args[0].([]any)
-	if err := m.spend(16*len(list), 0); err != nil {
+	if err := m.Spend(16*len(list), 0); err != nil {
 		return nil, err
 	}
 	out, err := sortBy(list, list)
 	return out, err
 }
 
-func fnSortBy(m *meter, args []any) (any, error) {
+func fnSortBy(m *Meter, args []any) (any, error) {
 	list := args[0].([]any)
 	keys, err := m.apply(args[1], list)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.spend(16*len(list), 0); err != nil {
+	if err := m.Spend(16*len(list), 0); err != nil {
 		return nil, err
 	}
 	out, err := sortBy(list, keys)
@@ -277,25 +280,25 @@ func fnSortBy(m *meter, args []any) (any, error) {
 }
 
 // fnMerge lets later arguments win.
-func fnMerge(m *meter, args []any) (any, error) {
-	var all object
+func fnMerge(m *Meter, args []any) (any, error) {
+	var all strictjson.Tree
 	for _, a := range args {
-		all = append(all, a.(object)...)
+		all = append(all, a.(strictjson.Tree)...)
 	}
-	if err := m.spend(16*len(all), 2*wordSize*len(all)); err != nil {
+	if err := m.Spend(16*len(all), 2*wordSize*len(all)); err != nil {
 		return nil, err
 	}
-	slices.SortStableFunc(all, func(a, b member) int { return strings.Compare(a.name, b.name) })
-	out := object{}
+	slices.SortStableFunc(all, func(a, b strictjson.Branch) int { return strings.Compare(a.Name, b.Name) })
+	out := strictjson.Tree{}
 	for i := range all {
-		if i+1 == len(all) || all[i+1].name != all[i].name {
+		if i+1 == len(all) || all[i+1].Name != all[i].Name {
 			out = append(out, all[i])
 		}
 	}
 	return out, nil
 }
 
-func fnNotNull(_ *meter, args []any) (any, error) {
+func fnNotNull(_ *Meter, args []any) (any, error) {
 	for _, a := range args {
 		if a != nil {
 			return a, nil
@@ -304,27 +307,27 @@ func fnNotNull(_ *meter, args []any) (any, error) {
 	return nil, nil
 }
 
-func fnReverse(m *meter, args []any) (any, error) {
+func fnReverse(m *Meter, args []any) (any, error) {
 	if s, ok := args[0].(string); ok {
 		runes := []rune(s)
 		slices.Reverse(runes)
-		return string(runes), m.spend(0, 5*len(s))
+		return string(runes), m.Spend(0, 5*len(s))
 	}
 	out := slices.Clone(args[0].([]any))
 	slices.Reverse(out)
 	return out, nil
 }
 
-func fnToArray(_ *meter, args []any) (any, error) {
+func fnToArray(_ *Meter, args []any) (any, error) {
 	if list, ok := args[0].([]any); ok {
 		return list, nil
 	}
 	return []any{args[0]}, nil
 }
 
-func fnToNumber(_ *meter, args []any) (any, error) {
+func fnToNumber(_ *Meter, args []any) (any, error) {
 	if s, ok := args[0].(string); ok {
-		v, err := parseJSON(s)
+		v, err := Parse(s)
 		if _, isNumber := number(v); err != nil || !isNumber {
 			return nil, nil
 		}
@@ -336,18 +339,18 @@ func fnToNumber(_ *meter, args []any) (any, error) {
 	return nil, nil
 }
 
-func fnToString(m *meter, args []any) (any, error) {
+func fnToString(m *Meter, args []any) (any, error) {
 	switch v := args[0].(type) {
 	case string:
 		return v, nil
 	case int64:
 		return strconv.FormatInt(v, 10), nil
 	}
-	out, err := appendJSON(nil, args[0], min(maxQueryResult, m.bytes))
+	out, err := appendJSON(nil, args[0], min(maxResult, m.bytes))
 	if err != nil {
 		return nil, err
 	}
-	return string(out), m.spend(len(out)/wordSize, len(out))
+	return string(out), m.Spend(len(out)/wordSize, len(out))
 }
 
-func fnType(_ *meter, args []any) (any, error) { return typeName(args[0]), nil }
+func fnType(_ *Meter, args []any) (any, error) { return TypeName(args[0]), nil }
