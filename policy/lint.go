@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/assay-project/assay/policy/query"
 )
 
 // A Severity tells whether a finding stops a policy from being used.
@@ -70,6 +72,7 @@ func (p *Policy) Lint(vocab Vocabulary) []Finding {
 	l.duplicates()
 	l.comments()
 	l.registers()
+	l.lateBoot()
 	slices.SortStableFunc(l.out, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col), cmp.Compare(a.Name, b.Name))
 	})
@@ -129,7 +132,8 @@ func (l *linter) rule(a *analysis, i int) {
 			l.warn(c.pos, "always-holds", "remove the condition, or test what the evidence says", "%s always holds and checks nothing", oneLine(c.src))
 		}
 	}
-	r.exprs(func(e *expr) { l.queries(e) })
+	r.exprs(func(e *expr) { l.queries(e); l.emptySet(e) })
+	l.absence(a, r)
 	if r.act.verb >= verbIssue {
 		if at, taints := r.readOnly(); taints {
 			l.warn(at, "read-only-issued", "issue the result of ContainsOnlyValue or IsSubsetOf instead", "the claim pcrs is read-only, so what is computed from it is not issued")
@@ -267,11 +271,7 @@ func (l *linter) registers() {
 				}
 			}
 		}
-		l.p.rules[i].exprs(func(e *expr) {
-			if q := e.asQuery(); q != nil {
-				q.NamesPCRs(read)
-			}
-		})
+		l.p.rules[i].queries(func(q *query.Query) { q.NamesPCRs(read) })
 	}
 	for i := range l.p.rules {
 		a := &l.p.rules[i].act

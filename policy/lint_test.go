@@ -20,7 +20,7 @@ func names(found []policy.Finding) []string {
 }
 
 func TestLintFindsEachKindAtItsPlace(t *testing.T) {
-	vocab := policy.Vocabulary{"a": nil, "b": nil, "secureBoot": {7}, "x-ms-sgx-*": nil, "events": nil, "pcrs": nil}
+	vocab := policy.Vocabulary{"a": nil, "b": nil, "secureBoot": {7}, "x-ms-sgx-*": nil, "events": nil, "pcrs": nil, "kernelDebug": {4, 8}, "testSigning": {12, 13}, "bootImages": {4}, "bootLoader": {4}, "secureBootAuthorities": {7}}
 	for name, tc := range map[string]struct {
 		rules string
 		want  []string
@@ -43,7 +43,7 @@ func TestLintFindsEachKindAtItsPlace(t *testing.T) {
 		"unknown issuer":        {`[type=="a", value==true, issuer=="attestationservice"] => permit();`, []string{"unknown-issuer 2:1"}},
 		"unbound":               {`[type=="a", value==c.value] => permit();`, []string{"unbound-identifier 2:20"}},
 		"unbound copy":          {`[type=="a", value==1] => permit(); => add(claim=c);`, []string{"unbound-identifier 2:39"}},
-		"negated":               {`!c:[type=="a", value==1] => permit();`, []string{"negated-identifier 2:1"}},
+		"negated":               {`!c:[type=="a", value==1] => permit();`, []string{"absent-passes 2:1", "negated-identifier 2:1"}},
 		"shadowed":              {`c:[type=="a"] && c:[type=="b", value==1] => permit();`, []string{"shadowed-identifier 2:18"}},
 		"twice":                 {`[type=="a", value==1] => permit(); [ type=="a",value==1 ]=>permit();`, []string{"duplicate-rule 2:36"}},
 		"in vain":               {`[type=="a", value==1] => permit(); => add(type="z", value=1);`, []string{"unused-claim 2:39"}},
@@ -55,6 +55,23 @@ func TestLintFindsEachKindAtItsPlace(t *testing.T) {
 		"number as text":        {`c:[type=="events"] => add(type="x", value=JmesPath(c.value, "Events[?a.PcrIndex == '7']")); [type=="x", value=="true"] => permit();`, []string{"query-number-as-string 2:61"}},
 		"order of text":         {`c:[type=="events"] => add(type="x", value=JmesPath(c.value, "Events[?a < '7']")); [type=="x", value=="true"] => permit();`, []string{"query-string-order 2:61"}},
 		"a computed query":      {`c:[type=="events"] && d:[type=="a"] => add(type="x", value=JmesPath(c.value, AppendString("Events[?a == 7 && b == '", AppendString(d.value, "']")))); [type=="x", value=="true"] => permit();`, []string{"query-syntax 2:78"}},
+		"a late claim alone":    {`[type=="secureBoot", value==true] && [type=="kernelDebug", value==false] && [type=="testSigning", value==false] => permit();`, []string{"loader-not-judged 2:38", "loader-not-judged 2:77"}},
+		"a late claim denied":   {`[type=="kernelDebug", value==true] => deny(); [type=="secureBoot", value==true] => permit();`, nil},
+		"a late claim added":    {`[type=="kernelDebug", value==false] => add(type="ok", value=true); [type=="ok", value==true] => permit();`, []string{"loader-not-judged 2:1"}},
+		"with the loader":       {`[type=="kernelDebug", value==false] && [type=="bootLoader", value=="00"] => permit();`, nil},
+		"with all images":       {`![type=="bootImages", value=="00"] => deny(); [type=="kernelDebug", value==false] => permit();`, nil},
+		"with the authorities":  {`[type=="kernelDebug", value==false] && [type=="secureBootAuthorities", value=="x"] => permit();`, nil},
+		"with some loader":      {`[type=="kernelDebug", value==false] && [type=="bootLoader"] => permit();`, []string{"loader-not-judged 2:1"}},
+		"late events alone":     {"c:[type==\"events\"] => add(type=\"x\", value=JmesPath(c.value, \"Events[?PcrIndex == `12`].a\")); [type==\"x\", value==\"[]\"] => permit();", []string{"loader-not-judged 2:1"}},
+		"early events":          {"c:[type==\"events\"] => add(type=\"x\", value=JmesPath(c.value, \"Events[?PcrIndex == `7`].a\")); [type==\"x\", value==\"[]\"] => permit();", nil},
+		"late events and PCR 4": {"c:[type==\"events\"] => add(type=\"x\", value=JmesPath(c.value, \"Events[?PcrIndex == `12` || PcrIndex == `4`].a\")); [type==\"x\", value==\"[]\"] => permit();", nil},
+		"an empty set":          {`c:[type=="events"] => add(type="x", value=IsSubsetOf(JsonToClaimValue(JmesPath(c.value, "Events[*].a")), "good")); [type=="x", value==true] => permit();`, []string{"empty-is-true 2:43"}},
+		"not only of nothing":   {`c:[type=="events"] => add(type="x", value=NegateBool(ContainsOnlyValue(JsonToClaimValue(JmesPath(c.value, "Events[*].a")), "bad"))); [type=="x", value==true] => permit();`, []string{"empty-is-true 2:43"}},
+		"a bound set":           {`c:[type=="a"] => add(type="x", value=IsSubsetOf(c.value, "good")); [type=="x", value==true] => permit();`, nil},
+		"in an empty set":       {`c:[type=="a"] => add(type="x", value=IsSubsetOf(c.value, JsonToClaimValue("[]"))); [type=="x", value==true] => permit();`, nil},
+		"permitted by absence":  {`![type=="a", value==true] && [type=="b", value==true] => permit();`, []string{"absent-passes 2:1"}},
+		"absence and presence":  {`![type=="a", value==true] && [type=="a", value==false] => permit();`, nil},
+		"absence of an added":   {`[type=="b", value==false] => add(type="x", value=true); ![type=="x", value==true] && [type=="b", value==true] => permit();`, nil},
 		"a field compared null": {"c:[type==\"events\"] => add(type=\"x\", value=JmesPath(c.value, \"Events[?a != `null`] | length(@)\")); [type==\"x\", value==\"1\"] => permit();", nil},
 	} {
 		t.Run(name, func(t *testing.T) {

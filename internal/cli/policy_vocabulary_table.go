@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"strings"
+
 	"github.com/assay-project/assay/eventlog"
 	"github.com/assay-project/assay/policy"
 )
@@ -30,6 +32,9 @@ func policyVocabulary() policy.Vocabulary {
 	}
 	for _, c := range eventlog.ClaimNames() {
 		v[c.Name] = registers[c.Name]
+		if registers[c.Name] == nil && strings.HasPrefix(c.Meaning, "Windows:") {
+			v[c.Name] = []int{12, 13}
+		}
 	}
 	return v
 }
