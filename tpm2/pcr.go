@@ -30,6 +30,9 @@ func SelectPCRs(pcrs ...int) PCRSelect {
 	return s
 }
 
+// Set selects PCR i, which a TPM has.
+func (s *PCRSelect) Set(i int) { s[i/8] |= 1 << (i % 8) }
+
 // Has reports whether PCR i is selected.
 func (s PCRSelect) Has(i int) bool {
 	return i >= 0 && i < NumPCR && s[i/8]>>(i%8)&1 == 1

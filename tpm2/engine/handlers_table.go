@@ -11,4 +11,12 @@ var handlers = map[tpm2.CC]handler{
 	tpm2.CCStartAuthSession: bind(startAuthSession),
 	tpm2.CCGetRandom:        bind(getRandom),
 	tpm2.CCPolicyRestart:    bind(policyRestart),
+	tpm2.CCPCRAllocate:      bind(pcrAllocate),
+	tpm2.CCPCRSetAuthPolicy: bind(pcrSetAuthPolicy),
+	tpm2.CCPCREvent:         bind(pcrEvent),
+	tpm2.CCPCRReset:         bind(pcrReset),
+	tpm2.CCGetCapability:    bind(getCapability),
+	tpm2.CCPCRRead:          bind(pcrRead),
+	tpm2.CCPCRExtend:        bind(pcrExtend),
+	tpm2.CCPCRSetAuthValue:  bind(pcrSetAuthValue),
 }

@@ -93,3 +93,12 @@ func (t *TPM) record(r *JournalRecord) {
 	}
 	j.buf = b
 }
+
+// journalDigests records what a PCR was extended with.
+func (t *TPM) journalDigests(kind JournalKind, locality uint8, pcr int, digests tpm2.DigestValues) {
+	r := JournalRecord{Kind: kind, Locality: locality, PCR: uint8(pcr)}
+	for i := range digests {
+		r.Digests = append(r.Digests, tpm2.HA(digests[i]))
+	}
+	t.record(&r)
+}

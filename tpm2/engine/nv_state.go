@@ -96,3 +96,14 @@ func (t *TPM) startNV(kind resumption) {
 		x.public.Attributes = a
 	}
 }
+
+// counters returns how many indices are counters.
+func (s *nvStore) counters() uint32 {
+	n := uint32(0)
+	for _, x := range s.indices {
+		if x.public.Attributes.Type() == tpm2.NVCounter {
+			n++
+		}
+	}
+	return n
+}

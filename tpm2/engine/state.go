@@ -107,8 +107,8 @@ type volatile struct {
 	sessions  []*session
 	exclusive tpm2.Handle // exclusive audit session, or 0
 	daUsed    bool
-	heal     healing
-	ratePPM  int32 // by which TPM2_ClockRateAdjust changed the clock
+	heal      healing
+	ratePPM   int32 // by which TPM2_ClockRateAdjust changed the clock
 	selfTest  selfTest
 }
 
