@@ -52,7 +52,7 @@ func MakeCredential(rand io.Reader, ek *Public, name, secret []byte) (*Credentia
 	case len(name) == 0 || len(name) > MaxName:
 		return nil, fmt.Errorf("name has %d bytes, want 1 to %d", len(name), MaxName)
 	}
-	seed, encrypted, err := newSeed(rand, ek, "IDENTITY")
+	seed, encrypted, err := NewSeed(rand, ek, "IDENTITY")
 	if err != nil {
 		return nil, fmt.Errorf("encrypt seed: %w", err)
 	}
@@ -119,9 +119,10 @@ func encryptCFB(key, b []byte) error {
 	return nil
 }
 
-// newSeed makes a seed and encrypts it to key (Part 1, B.10.3 for RSA, C.6.1
-// for ECC). The purpose is the label of the protocol: "IDENTITY" or "DUPLICATE".
-func newSeed(rand io.Reader, p *Public, purpose string) (seed, encrypted []byte, err error) {
+// NewSeed makes a secret and encrypts it to the key of p (Part 1, B.10.3 for RSA,
+// C.6.1 for ECC). The purpose is the label of the protocol: "IDENTITY",
+// "DUPLICATE" or "SECRET". Errors wrap [ErrKey] when p is no key for it.
+func NewSeed(rand io.Reader, p *Public, purpose string) (seed, encrypted []byte, err error) {
 	h, ok := p.NameAlg.Hash()
 	if !ok {
 		return nil, nil, fmt.Errorf("hash %s of the key is not supported", p.NameAlg.BankName())

@@ -230,12 +230,14 @@ func (s *swtpm) controlLocality(locality uint8) uint32 {
 	return resultSuccess
 }
 
-// resetEstablished is allowed to localities 3 and 4 (PTP, 6.5.2.7).
 func (s *swtpm) resetEstablished(locality uint8) uint32 {
-	if locality != 3 && locality != 4 {
+	switch allowed, powered := s.machine.ResetEstablished(locality); {
+	case !powered:
+		return resultBadOrdinal
+	case !allowed:
 		return resultBadLocality
 	}
-	return whilePowered(s.machine.ResetEstablished())
+	return resultSuccess
 }
 
 // skipPadding drops the three bytes of padding that some clients (QEMU before

@@ -53,11 +53,14 @@ func (f *fakeTPM) HashStart(l uint8)          { f.note("hash start %d", l) }
 func (f *fakeTPM) HashEnd()                   { f.note("hash end") }
 func (f *fakeTPM) SetPhysicalPresence(p bool) { f.note("presence %v", p) }
 func (f *fakeTPM) Established() bool          { return true }
-func (f *fakeTPM) ResetEstablished()          { f.note("reset established") }
-func (f *fakeTPM) FailSelfTest()              { f.note("fail self-test") }
-func (f *fakeTPM) Cancel()                    { f.note("cancel") }
-func (f *fakeTPM) Permanent() []byte          { f.changed = false; return []byte("permanent") }
-func (f *fakeTPM) Volatile() []byte           { return []byte("volatile") }
+func (f *fakeTPM) ResetEstablished(l uint8) bool {
+	f.note("reset established %d", l)
+	return l >= 3
+}
+func (f *fakeTPM) FailSelfTest()     { f.note("fail self-test") }
+func (f *fakeTPM) Cancel()           { f.note("cancel") }
+func (f *fakeTPM) Permanent() []byte { f.changed = false; return []byte("permanent") }
+func (f *fakeTPM) Volatile() []byte  { return []byte("volatile") }
 
 func (f *fakeTPM) Changed() bool { return f.changed }
 

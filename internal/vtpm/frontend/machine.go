@@ -22,9 +22,10 @@ type TPM interface {
 	HashData(data []byte)
 	HashEnd()
 	SetPhysicalPresence(present bool)
-	// Established is the TPM_ESTABLISHMENT bit; ResetEstablished clears it.
+	// Established is the TPM_ESTABLISHMENT bit; ResetEstablished clears it, and
+	// reports false for a locality that may not.
 	Established() bool
-	ResetEstablished()
+	ResetEstablished(locality uint8) bool
 	// FailSelfTest has the next self-test fail, as a broken TPM would.
 	FailSelfTest()
 	// Cancel asks the command that runs, if one does, to end early.
@@ -247,8 +248,11 @@ func (m *Machine) Established() (established, powered bool) {
 	return established, powered
 }
 
-// ResetEstablished clears that bit.
-func (m *Machine) ResetEstablished() bool { return m.whilePowered(TPM.ResetEstablished) }
+// ResetEstablished clears that bit, unless the locality may not.
+func (m *Machine) ResetEstablished(locality uint8) (allowed, powered bool) {
+	powered = m.whilePowered(func(t TPM) { allowed = t.ResetEstablished(locality) })
+	return allowed, powered
+}
 
 // FailSelfTest has the next self-test fail.
 func (m *Machine) FailSelfTest() bool { return m.whilePowered(TPM.FailSelfTest) }
