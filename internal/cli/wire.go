@@ -38,6 +38,7 @@ type wiring struct {
 	Challenges      attest.Challenges
 	OpenAttestation bool
 	Limits          httpapi.Limits
+	CommitTimeout   time.Duration // of one group of decisions; 0 means the store's own
 	Log             *slog.Logger
 }
 
@@ -56,7 +57,7 @@ func (w *wired) Close() error { return errors.Join(w.Store.Close(), w.Keys.Close
 // wire puts the service together. It is the one place that knows all parts.
 func wire(ctx context.Context, env *Env, c wiring) (_ *wired, err error) {
 	w := &wired{Metrics: httpapi.NewMetrics()}
-	if w.Store, err = openStore(ctx, c.Data, c.Database, store.Config{Committed: w.Metrics.ObserveGroup, WithoutSync: c.WithoutSync}); err != nil {
+	if w.Store, err = openStore(ctx, c.Data, c.Database, store.Config{Committed: w.Metrics.ObserveGroup, WithoutSync: c.WithoutSync, Timeout: c.CommitTimeout}); err != nil {
 		return nil, err
 	}
 	if w.Keys, err = c.Keys.open(env, c.Data); err != nil {

@@ -116,15 +116,17 @@ func (l *leavers) run() {
 func (a *API) admit(rt route, r *http.Request, out *recorder, leave *leavers) (*http.Request, error) {
 	c := &call{}
 	if !rt.unlimited {
+		early, cancel := a.timed(r)
+		leave.add(cancel)
 		var err error
-		if c.who, err = a.identify(rt, r); err != nil {
+		if c.who, err = a.identify(rt, early); err != nil {
 			return nil, err
 		}
 		place, err := a.limit(c.who, r, leave)
 		if err != nil {
 			return nil, err
 		}
-		if err := a.authorize(rt, r, c.who); err != nil {
+		if err := a.authorize(rt, early, c.who); err != nil {
 			return nil, err
 		}
 		if c.body, err = a.readBody(rt, r, place, leave); err != nil {
@@ -136,10 +138,19 @@ func (a *API) admit(rt route, r *http.Request, out *recorder, leave *leavers) (*
 		}
 		out.begin = sync.OnceFunc(a.gate.leave)
 		leave.add(out.begin)
+		r, cancel = a.timed(r)
+		leave.add(cancel)
 	}
 	r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
 	r.Body = io.NopCloser(bytes.NewReader(c.body))
 	return r, nil
+}
+
+// timed bounds what a request waits for, so that a database that hangs is told
+// to the client in time. The wait for the body has a bound of its own.
+func (a *API) timed(r *http.Request) (*http.Request, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(r.Context(), a.limits.Answer)
+	return r.WithContext(ctx), cancel
 }
 
 // limit takes the request off its caller's limits and gives it a place.

@@ -26,6 +26,7 @@ type Limits struct {
 	BodyMemory    int64         // bytes of request bodies held at once; 0 means 256 MiB
 	CallerMemory  int64         // of them by a principal; 0 means a quarter
 	AddressMemory int64         // of them by an address; 0 means a sixteenth
+	Answer        time.Duration // for the work of one request, once its body is there; 0 means 20 seconds
 	Newcomers     int           // credentials not seen before looked up at once; 0 means 4
 }
 
@@ -36,6 +37,7 @@ func (l Limits) withDefaults() Limits {
 	// One principal alone must not be able to take every turn.
 	l.PerCaller, l.PerStranger = or(l.PerCaller, max(l.InFlight/4, 1)), or(l.PerStranger, 16)
 	l.Wait, l.BodyMemory, l.Newcomers = or(l.Wait, 2*time.Second), or(l.BodyMemory, 256<<20), or(l.Newcomers, 4)
+	l.Answer = or(l.Answer, 20*time.Second)
 	// One caller alone must not be able to take all memory, and must have room for a
 	// request of the largest size.
 	largest := min(l.BodyMemory, maxEvidence)

@@ -107,6 +107,10 @@ func titleOf(code evidence.Code, status int) string {
 // problem is the one place that turns an error into what a client may know. It
 // logs what is our fault.
 func (a *API) problem(ctx context.Context, err error) *Problem {
+	if isUnavailable(err) {
+		a.log.ErrorContext(ctx, "database is not available", slog.Any("error", err))
+		return newProblem(http.StatusServiceUnavailable, codeUnavailable, "the database of the service does not answer, or takes no writes: nothing was acknowledged")
+	}
 	if p := knownProblem(err); p != nil {
 		return p
 	}
@@ -118,6 +122,12 @@ func (a *API) problem(ctx context.Context, err error) *Problem {
 	p := newProblem(http.StatusInternalServerError, codeInternal, "the service could not carry out the request; its log tells why under the request id")
 	p.RequestID = id
 	return p
+}
+
+// isUnavailable reports whether the store could not do its work, or not in time. A
+// client that has gone is no fault of the store.
+func isUnavailable(err error) bool {
+	return (errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)) && !errors.Is(err, context.Canceled)
 }
 
 // knownProblem returns nil for an error that is ours.

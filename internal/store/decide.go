@@ -185,7 +185,8 @@ func (s *Store) remember(p *parcel) {
 }
 
 // commit stores a group in one transaction. When the database refuses it as a
-// whole, each decision is tried alone, so that one cannot fail its neighbours.
+// whole, each decision is tried alone, so that one cannot fail its neighbours; not
+// when it is the database that fails.
 func (s *Store) commit(group []*pending) []error {
 	errs, err := s.commitOnce(group)
 	if err == nil {
@@ -193,7 +194,7 @@ func (s *Store) commit(group []*pending) []error {
 	}
 	errs = make([]error, len(group))
 	var lost *commitError
-	hopeless := errors.As(err, &lost)
+	hopeless := errors.As(err, &lost) || isAway(err)
 	for i := range group {
 		if errs[i] = err; hopeless {
 			continue
@@ -204,9 +205,14 @@ func (s *Store) commit(group []*pending) []error {
 			continue
 		}
 		// A database that is away would keep each of the others waiting in turn.
-		err, hopeless = errs[i], s.ping() != nil
+		err, hopeless = errs[i], isAway(errs[i]) || s.ping() != nil
 	}
 	return errs
+}
+
+// isAway reports whether a group failed for the database, not for what is in it.
+func isAway(err error) bool {
+	return errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
 }
 
 func (s *Store) ping() error {

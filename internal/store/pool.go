@@ -14,13 +14,22 @@ import (
 type pool struct {
 	db      *sql.DB
 	dialect Dialect
+	away    func(error) bool
 
 	mu    sync.Mutex // guards stmts
 	stmts map[string]*sql.Stmt
 }
 
-func newPool(db *sql.DB, d Dialect) *pool {
-	return &pool{db: db, dialect: d, stmts: map[string]*sql.Stmt{}}
+func newPool(db *sql.DB, of Databases) *pool {
+	return &pool{db: db, dialect: of.Dialect, away: of.Away, stmts: map[string]*sql.Stmt{}}
+}
+
+// explain marks an error of a database that is not there to be asked.
+func (p *pool) explain(err error) error {
+	if err == nil || errors.Is(err, ErrUnavailable) || p.away == nil || !p.away(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
 func (p *pool) close() error {
@@ -71,10 +80,10 @@ func (p *pool) prime(ctx context.Context, queries ...string) error {
 func (p *pool) query(ctx context.Context, query string, args []any, each func(scanner) error) error {
 	s, err := p.prepare(ctx, query)
 	if err != nil {
-		return err
+		return p.explain(err)
 	}
 	rows, err := s.QueryContext(ctx, args...)
-	return drain(rows, err, each)
+	return p.explain(drain(rows, err, each))
 }
 
 // snapshot runs fn over one state of the whole database.
@@ -88,6 +97,10 @@ func serialised() *sql.TxOptions { return &sql.TxOptions{Isolation: sql.LevelRea
 
 // transact runs fn in a transaction and commits it when fn returns nil.
 func (p *pool) transact(ctx context.Context, opts *sql.TxOptions, fn func(*txn) error) error {
+	return p.explain(p.transactIn(ctx, opts, fn))
+}
+
+func (p *pool) transactIn(ctx context.Context, opts *sql.TxOptions, fn func(*txn) error) error {
 	tx, err := p.db.BeginTx(ctx, opts)
 	if err != nil {
 		return err

@@ -31,6 +31,9 @@ var (
 	// ErrInvalid is returned, wrapped, for a value that no database can keep, such
 	// as a name with a NUL in it.
 	ErrInvalid = errors.New("value cannot be stored")
+	// ErrUnavailable is returned, wrapped, when the database does not answer, or takes
+	// no writes: it is away, frozen, or its disk is full.
+	ErrUnavailable = errors.New("database does not answer or takes no writes")
 	// ErrCorrupt is returned, wrapped, for stored bytes that are not what was put there.
 	ErrCorrupt = errors.New("stored value is damaged")
 )
@@ -71,6 +74,8 @@ type Databases struct {
 	Write   *sql.DB // nil for a store that only reads
 	Read    *sql.DB
 	Dialect Dialect
+	// Away reports whether an error of the driver means [ErrUnavailable]; nil for none.
+	Away func(error) bool
 	// Release, when not nil, is called after the connections are closed.
 	Release func() error
 }
@@ -132,11 +137,11 @@ func NewReader(ctx context.Context, dbs Databases) (*Store, error) {
 func newStore(dbs Databases, cfg Config) *Store {
 	cfg = cfg.withDefaults()
 	s := &Store{
-		read: newPool(dbs.Read, dbs.Dialect), release: dbs.Release, cfg: cfg,
+		read: newPool(dbs.Read, dbs), release: dbs.Release, cfg: cfg,
 		queue: make(chan *pending, cfg.Queue), committed: make(chan struct{}),
 	}
 	if dbs.Write != nil {
-		s.write = newPool(dbs.Write, dbs.Dialect)
+		s.write = newPool(dbs.Write, dbs)
 	}
 	return s
 }

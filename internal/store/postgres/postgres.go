@@ -11,11 +11,16 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/assay-project/assay/internal/store"
@@ -28,7 +33,8 @@ var ErrNotDurable = errors.New("decisions that were acknowledged could be lost")
 const (
 	writers       = 4 // connections; the writes on them take turns
 	readers       = 16
-	commitTimeout = 30 * time.Second
+	commitTimeout = 10 * time.Second
+	dialTimeout   = 10 * time.Second // a server that is frozen takes connections and says nothing
 	// migrationLock is our advisory lock ("assay" in ASCII).
 	migrationLock = 0x6173736179
 )
@@ -42,7 +48,7 @@ func Open(ctx context.Context, url string, cfg store.Config) (*store.Store, erro
 	if cfg.Timeout == 0 {
 		cfg.Timeout = commitTimeout
 	}
-	dbs := store.Databases{Write: connect(conf, writers), Read: connect(conf, readers), Dialect: dialect()}
+	dbs := store.Databases{Write: connect(conf, writers), Read: connect(conf, readers), Dialect: dialect(), Away: away}
 	if err := checkDurable(ctx, dbs.Write, cfg.WithoutSync); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store: %w", err), dbs.Write.Close(), dbs.Read.Close())
 	}
@@ -60,7 +66,7 @@ func OpenReader(ctx context.Context, url string) (*store.Store, error) {
 		return nil, err
 	}
 	conf.RuntimeParams["default_transaction_read_only"] = "on"
-	s, err := store.NewReader(ctx, store.Databases{Read: connect(conf, 1), Dialect: dialect()})
+	s, err := store.NewReader(ctx, store.Databases{Read: connect(conf, 1), Dialect: dialect(), Away: away})
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
@@ -75,6 +81,9 @@ func parse(url string) (*pgx.ConnConfig, error) {
 	}
 	if conf.RuntimeParams["application_name"] == "" {
 		conf.RuntimeParams["application_name"] = "assay"
+	}
+	if conf.ConnectTimeout == 0 {
+		conf.ConnectTimeout = dialTimeout
 	}
 	// A service that freezes inside a transaction holds the one row that all writes
 	// pass: the server ends it, so that the others go on.
@@ -113,6 +122,20 @@ func checkDurable(ctx context.Context, db *sql.DB, withoutSync bool) error {
 		}
 	}
 	return nil
+}
+
+// away reports whether the server cannot be used now, by the class of its error
+// (PostgreSQL 15, appendix A): connection, resources such as a full disk, shutdown,
+// system errors; or a server that takes no writes because another has taken over.
+func away(err error) bool {
+	var answer *pgconn.PgError
+	if errors.As(err, &answer) {
+		return slices.Contains([]string{"08", "53", "57", "58"}, answer.Code[:min(2, len(answer.Code))]) || answer.Code == "25006"
+	}
+	var dial *pgconn.ConnectError
+	var network net.Error
+	return errors.As(err, &dial) || errors.As(err, &network) || errors.Is(err, driver.ErrBadConn) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || pgconn.SafeToRetry(err)
 }
 
 func dialect() store.Dialect {

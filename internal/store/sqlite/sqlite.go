@@ -18,7 +18,8 @@ import (
 	"path/filepath"
 	"strconv"
 
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	"modernc.org/sqlite" // the driver "sqlite" too
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/store"
@@ -62,7 +63,7 @@ func open(ctx context.Context, file string, cfg store.Config, lock *durable.Lock
 		return nil, errors.Join(err, lock.Close())
 	}
 	f.Close()
-	dbs := store.Databases{Dialect: dialect(), Release: lock.Close}
+	dbs := store.Databases{Dialect: dialect(), Away: away, Release: lock.Close}
 	if dbs.Write, err = connect(file, 1, readWrite()); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
@@ -85,7 +86,7 @@ func OpenReader(ctx context.Context, dir string) (*store.Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store in %q: %w", dir, err)
 	}
-	s, err := store.NewReader(ctx, store.Databases{Read: db, Dialect: dialect()})
+	s, err := store.NewReader(ctx, store.Databases{Read: db, Dialect: dialect(), Away: away})
 	if err != nil {
 		return nil, fmt.Errorf("open store in %q: %w", dir, err)
 	}
@@ -119,6 +120,21 @@ func connect(file string, conns int, options url.Values) (*sql.DB, error) {
 	db.SetMaxOpenConns(conns)
 	db.SetMaxIdleConns(conns)
 	return db, nil
+}
+
+// away reports whether the database cannot be used now: the disk is full or fails,
+// or another program holds the file. The low byte is the primary code (SQLite,
+// "Result and Error Codes").
+func away(err error) bool {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code() & 0xff {
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY:
+		return true
+	}
+	return false
 }
 
 func dialect() store.Dialect {

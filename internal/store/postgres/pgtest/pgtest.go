@@ -164,6 +164,53 @@ func (s *Server) log() []byte {
 	return bytes.TrimSpace(b)
 }
 
+// Freeze stops every process of the server where it is, as a hung machine would;
+// Thaw lets them go on. The test is skipped where processes cannot be listed.
+func (s *Server) Freeze(t testing.TB) {
+	t.Helper()
+	// The parent first, so that it makes no child that is missed.
+	if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Thaw(t) })
+	s.signalChildren(t, syscall.SIGSTOP)
+}
+
+// Thaw lets a frozen server go on.
+func (s *Server) Thaw(t testing.TB) {
+	t.Helper()
+	s.signalChildren(t, syscall.SIGCONT)
+	if err := s.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *Server) signalChildren(t testing.TB, how syscall.Signal) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil || len(files) == 0 {
+		t.Skip("needs /proc to find the processes of the server")
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		// proc(5): pid (name) state ppid; the name may hold anything.
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		if len(fields) < 2 || fields[1] != strconv.Itoa(s.cmd.Process.Pid) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err == nil {
+			err = syscall.Kill(pid, how)
+		}
+		if err != nil && err != syscall.ESRCH { //nolint:errorlint // returned as is
+			t.Error(err)
+		}
+	}
+}
+
 // Crash stops the server as pg_ctl stop -m immediate does: at once, without a
 // checkpoint, to recover at its next start.
 func (s *Server) Crash(t testing.TB) { s.stop(t, syscall.SIGQUIT) }
