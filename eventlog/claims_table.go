@@ -52,7 +52,7 @@ var claimNames = []ClaimName{
 	{"initrd", "initrd of a unified kernel image", hexText, "4, 8, 11", "no unified kernel image; GRUB measures its initrd into PCR 9, where only words say which file it is"},
 	{"kernel", "Linux kernel of a unified kernel image", hexText, "4, 8, 11", "no unified kernel image; with GRUB see bootImages and bootFiles"},
 	{"kernelCommandLine", "command line of the Linux kernel", "text", "4, 8 (GRUB), 12 (systemd-boot), and 11: each says something or proves that it was left alone", "GRUB loaded several kernels, or the image carries its command line, of which the log has only the digest"},
-	{"kernelCommandLine.digest", "command line in a unified kernel image", hexText, "4, 8, 11", "no unified kernel image, or it has no such section"},
+	{"kernelCommandLine.digest", "command line in a unified kernel image, to which nothing was added", hexText, "4, 8, 11, 12", "no unified kernel image, it has no such section, or PCR 12 holds anything, as what the stub adds to the line"},
 	{"kernelDebug", "the command line lets a debugger or a shell into the machine", yesNo, "4, 8, 11, 12", "the command line is unknown"},
 	{"kernelDebugFlags", "arguments of the command line that open the machine or turn a protection off", "arguments separated by spaces, empty for none", "4, 8, 11, 12", "the command line is unknown"},
 	{"mokState", "shim's own key lists, in order: MokList, MokListX, MokListTrusted", "digests in hex, one a line", "4, 14", "shim did not run, or Windows uses PCR 14"},

@@ -1,6 +1,8 @@
 package eventlog
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"maps"
 	"slices"
 	"testing"
@@ -159,6 +161,31 @@ func TestBootCannotBeFeignedByOtherTypes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if got := outcomeOf(t, tc.events, tc.claim); got != "eventlog.ambiguous" {
 				t.Errorf("%s: %s, want it unknown", tc.claim, got)
+			}
+		})
+	}
+}
+
+// The stub measures into PCR 12 what it appends to the command line of its image or
+// takes in its place: the section's digest is then not that of the whole line.
+func TestDigestOfABuiltInCommandLineStandsAlone(t *testing.T) {
+	uki := slices.Concat(imageEvents("uki"), sectionEvents(".linux", "k"), sectionEvents(".cmdline", "quiet"))
+	added := made{pcr: 12, typ: IPL, data: "i\x00n\x00i\x00t\x00=\x00/\x00b\x00i\x00n\x00/\x00s\x00h\x00"}
+	sum := sha256.Sum256([]byte("quiet"))
+	for name, tc := range map[string]struct {
+		events []made
+		want   string
+	}{
+		"alone":            {uki, hex.EncodeToString(sum[:])},
+		"with an addition": {append(slices.Clone(uki), added), "eventlog.ambiguous"},
+		"without one":      {slices.Concat(imageEvents("uki"), sectionEvents(".linux", "k")), "eventlog.not-measured"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := outcomeOf(t, tc.events, "kernelCommandLine.digest"); got != tc.want {
+				t.Errorf("kernelCommandLine.digest: %s, want %s", got, tc.want)
+			}
+			if got := outcomeOf(t, tc.events, "kernelDebug"); got == "false" {
+				t.Error("kernelDebug is false of a command line that the log does not have")
 			}
 		})
 	}

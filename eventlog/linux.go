@@ -285,11 +285,18 @@ func (c *claimant) sections(all []ukiSection, ok bool) {
 	}
 	c.text("ukiSections", strings.Join(lines, "\n"), none, 4, 8, 11)
 	for name, section := range map[string]string{"kernel": ".linux", "initrd": ".initrd", "kernelCommandLine.digest": ".cmdline", "osRelease": ".osrel"} {
-		why := none
+		why, pcrs := none, []int{4, 8, 11}
 		if _, found := byName[section]; why == "" && !found {
 			why = codeNotMeasured
 		}
-		c.text(name, byName[section], why, 4, 8, 11)
+		if section == ".cmdline" {
+			// The stub measures into PCR 12 what it appends to the section, or takes in its place.
+			pcrs = append(pcrs, 12)
+			if why == "" && c.chains[12].len > 0 {
+				why = codeAmbiguous
+			}
+		}
+		c.text(name, byName[section], why, pcrs...)
 	}
 }
 

@@ -168,6 +168,6 @@ var eventlogCodes = []CodeInfo{
 		Code:    "eventlog.digest-only",
 		Meaning: "The log has only the digest of what the fact is about.",
 		Causes:  []string{"the boot loader hashes the content and does not log it, as with the sections of a unified kernel image"},
-		Action:  "Compare the digest with that of the image you deployed.",
+		Action:  "Compare the digest with that of the image you deployed: for a command line built into a unified kernel image, by a rule on kernelCommandLine.digest (docs/policy.md).",
 	},
 }

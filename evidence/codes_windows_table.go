@@ -21,6 +21,12 @@ var windowsCodes = []CodeInfo{
 		Action:  "Look at the events of PCR 12 and 13; unless the boot settings explain it, treat the machine as tampered with.",
 	},
 	{
+		Code:    "windows.register-open",
+		Meaning: "Only PCR 19 to 22 state this fact, which nothing ever closes: software with access to them could have appended it.",
+		Causes:  []string{"a fact of a dynamic launch that PCR 12 and 13 do not state", "software extended PCR 19 to 22"},
+		Action:  "Ask for facts that the boot measures into PCR 12 and 13.",
+	},
+	{
 		Code:    "windows.register-missing",
 		Meaning: "Windows measures this fact into two registers, and only one of them is proven.",
 		Causes:  []string{"the quote selects PCR 12 without 13, or the reverse", "the register was not extended by Windows"},

@@ -12,7 +12,7 @@ import (
 
 // A register pair is where Windows measures a fact: the short form in one PCR
 // and the detailed form in the next, 12 and 13, or 19 and 20 after a dynamic
-// launch.
+// launch. Only the first pair is ever closed, so that only it supports a claim.
 type registers uint8
 
 const (
@@ -20,6 +20,10 @@ const (
 	summary                   // stated in PCR 12 (19) alone
 	detailed                  // stated in PCR 13 (20) alone
 )
+
+// open reports whether a register has no closing marker: anybody could have
+// appended what it says.
+func open(pcr int) bool { return pcr >= 19 }
 
 // A finding is what the events say on one question: a value, or why there is
 // none; and the registers that say it.
@@ -40,7 +44,8 @@ func (c *collector) set(name string, f finding) {
 }
 
 // values returns what was measured under id, in order, once the registers agree
-// on it: boot applications measure each scalar into both of a pair.
+// on it: boot applications measure each scalar into both of a pair. What PCR 19
+// and 20 say must be among what PCR 12 and 13 say.
 func (c *collector) values(id ID, where registers) (vs [][]byte, pcrs []int, why evidence.Code) {
 	if c.broken != "" {
 		return nil, nil, c.broken
@@ -69,12 +74,23 @@ func (c *collector) values(id ID, where registers) (vs [][]byte, pcrs []int, why
 		if where == detailed {
 			a = b
 		}
-		vs = append(vs, a...)
+		if !open(first) {
+			vs = a
+			continue
+		}
+		if len(a) > 0 && len(vs) == 0 {
+			return nil, pcrs, codeOpen
+		}
+		for _, v := range a {
+			if !slices.ContainsFunc(vs, func(w []byte) bool { return bytes.Equal(v, w) }) {
+				return nil, pcrs, codeDisagree
+			}
+		}
 	}
 	if len(vs) == 0 {
 		return nil, nil, c.absent()
 	}
-	return vs, pcrs, ""
+	return vs, slices.DeleteFunc(pcrs, open), ""
 }
 
 func allowed(pcr int, where registers) bool {
@@ -284,7 +300,7 @@ func modulesValidated(c *collector, name string) {
 	case !c.sameModules():
 		c.set(name, unknown(codeDisagree, c.modulePCRs()))
 		return
-	case len(c.modules) == 0:
+	case !slices.ContainsFunc(c.modules, func(m Module) bool { return !open(m.PCR) }):
 		c.set(name, unknown(c.absent(), nil))
 		return
 	}
@@ -323,7 +339,7 @@ func (c *collector) elamDrivers() (found []string, pcrs []int, why evidence.Code
 	}
 	listed := c.sameModules()
 	for _, m := range c.modules {
-		if !m.isELAM() {
+		if !m.isELAM() || open(m.PCR) {
 			continue
 		}
 		if !m.Validated.IsTrue() || !listed {
@@ -333,6 +349,9 @@ func (c *collector) elamDrivers() (found []string, pcrs []int, why evidence.Code
 		pcrs = append(pcrs, m.PCR)
 	}
 	for _, o := range c.elam {
+		if open(o.pcr) {
+			continue
+		}
 		s, ok := text(o.value)
 		if !ok || !allowed(o.pcr, both) {
 			return nil, []int{o.pcr}, codeValue

@@ -60,7 +60,7 @@ func claimRules() []claimRule {
 		{ClaimName{"pagefileEncryption", "the page file is encrypted", yesNo, "", inBoth}, flag(PagefileEncryption)},
 		{ClaimName{"resumedFromHibernation", "the machine woke from hibernation instead of starting cold", yesNo, "", inShort}, resumed},
 		{ClaimName{"safeMode", "Windows runs in safe mode", yesNo, "false", inBoth}, flag(SafeMode)},
-		{ClaimName{"smmLevel", "isolation of system management mode after a dynamic launch", "a decimal number", "", "20"}, textOf(DRTMSMMLevel, detailed, decimal)},
+		{ClaimName{"smmLevel", "isolation of system management mode after a dynamic launch; always unknown, since nothing closes PCR 20", "a decimal number", "", "20"}, textOf(DRTMSMMLevel, detailed, decimal)},
 		{ClaimName{"testSigning", "code with test signatures is accepted", yesNo, "false", inBoth}, flag(TestSigning)},
 		{ClaimName{"vbs", "virtualization-based security is required and was launched", yesNo, "true", inBoth}, vbs},
 		{ClaimName{"vbsIommuRequired", "virtualization-based security requires DMA protection", yesNo, "", inBoth}, flag(VBSIOMMURequired)},

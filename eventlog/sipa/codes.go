@@ -6,6 +6,7 @@ import "github.com/assay-project/assay/evidence"
 const (
 	codeNotMeasured  evidence.Code = "windows.not-measured"
 	codeDisagree     evidence.Code = "windows.registers-disagree"
+	codeOpen         evidence.Code = "windows.register-open"
 	codeHalf         evidence.Code = "windows.register-missing"
 	codeMalformed    evidence.Code = "windows.tag-malformed"
 	codeNesting      evidence.Code = "windows.tag-nesting"

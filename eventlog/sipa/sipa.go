@@ -1,13 +1,18 @@
 // Package sipa reads the tagged events of a Windows boot (SIPA: system
 // integrity and policy attestation), the part of the Windows boot
-// configuration log (WBCL) that PCRs 11 to 14 cover, and 19 to 22 after a
+// configuration log (WBCL) that PCRs 12 to 14 cover, and 19 to 22 after a
 // dynamic launch.
 //
 // [Appraise] takes events whose digests were checked by the caller and gives
 // claims. It does not prove that Windows made the measurements: whatever runs
-// before Windows can extend the same PCRs. A relying party ties them to Windows
-// by PCR 4 and by the authorities of PCR 7. A fact that no event states is
-// unknown; nothing is true for being absent.
+// before Windows can extend the same PCRs, and so can whoever replaces it. A
+// relying party ties them to Windows by PCR 4 and by the authorities of PCR 7. A
+// fact that no event states is unknown; nothing is true for being absent.
+//
+// Claims rest on PCR 12 and 13, which Windows closes with a separator. PCR 19 to
+// 22 have no closing marker, so that software with a locality above 0 could
+// continue them: what they say supports no claim, and makes one unknown that it
+// contradicts. No boot with a dynamic launch was at hand to test with.
 //
 // Structure and identifiers are those of the WBCL header of the Windows driver
 // kit (wbcl.h). Start with [Appraise]; [Parse] gives the tree of one event.
@@ -19,8 +24,8 @@ import (
 
 // Measured is one EV_EVENT_TAG event that a PCR covers: the caller has checked
 // that the digest in the log is the digest of Data, that the log replays to the
-// register, and that the event precedes the WBCL separator of its own PCR. What
-// follows that separator anybody can append.
+// register, and for PCR 12 to 14 that the event precedes the WBCL separator of its
+// own PCR. What follows that separator anybody can append.
 type Measured struct {
 	PCR, Event int
 	Data       []byte

@@ -54,6 +54,14 @@ func modulePair(fields ...[]byte) []Measured {
 	}
 }
 
+// drtm moves events of PCR 12 and 13 into 19 and 20.
+func drtm(ms []Measured) []Measured {
+	for i := range ms {
+		ms[i].PCR += 7
+	}
+	return ms
+}
+
 func TestEveryOccurrenceMustAgree(t *testing.T) {
 	debug := func(v []byte) []byte { return tag(BootDebugging, v) }
 	for name, tc := range map[string]struct {
@@ -63,7 +71,14 @@ func TestEveryOccurrenceMustAgree(t *testing.T) {
 	}{
 		"off in both":                 {pair(debug(off)), "bootDebugging", evidence.Claim{Value: evidence.Bool(false), PCRs: []int{12, 13}}},
 		"on in both":                  {pair(debug(on)), "bootDebugging", evidence.Claim{Value: evidence.Bool(true), PCRs: []int{12, 13}}},
-		"after a dynamic launch":      {[]Measured{{19, 1, tag(TrustBoundary, debug(off))}, {20, 2, tag(TrustBoundary, debug(off))}}, "bootDebugging", evidence.Claim{Value: evidence.Bool(false), PCRs: []int{19, 20}}},
+		"after a dynamic launch":      {[]Measured{{19, 1, tag(TrustBoundary, debug(off))}, {20, 2, tag(TrustBoundary, debug(off))}}, "bootDebugging", evidence.Claim{Reason: codeOpen, PCRs: []int{19, 20}}},
+		"SRTM and DRTM agree":         {slices.Concat(pair(debug(off)), one(19, debug(off)), one(20, debug(off))), "bootDebugging", evidence.Claim{Value: evidence.Bool(false), PCRs: []int{12, 13}}},
+		"policy of the DRTM alone":    {one(20, tag(SIPolicy, make([]byte, 20))), "codeIntegrityPolicy", evidence.Claim{Reason: codeOpen, PCRs: []int{20}}},
+		"SMM level of PCR 20":         {[]Measured{{20, 1, tag(DRTMSMMLevel, on)}}, "smmLevel", evidence.Claim{Reason: codeOpen, PCRs: []int{20}}},
+		"key name in PCR 19 and 20":   {slices.Concat(one(19, tag(ELAMAggregation, tag(ELAMKeyName, wide("Other AV")))), one(20, tag(ELAMAggregation, tag(ELAMKeyName, wide("Other AV"))))), "elam", evidence.Claim{Reason: codeNotMeasured}},
+		"driver in PCR 19 and 20":     {drtm(modulePair(tag(AuthorityPublisher, wide(elamPublisher)), tag(ImageValidated, on))), "elam", evidence.Claim{Reason: codeNotMeasured}},
+		"driver in PCR 12 and 13":     {modulePair(tag(AuthorityPublisher, wide(elamPublisher)), tag(ImageValidated, on)), "elam", evidence.Claim{Value: evidence.Bool(true), PCRs: []int{13}}},
+		"modules in PCR 19 and 20":    {drtm(modulePair(tag(ImageValidated, on))), "kernelModulesValidated", evidence.Claim{Reason: codeNotMeasured}},
 		"nothing":                     {nil, "bootDebugging", evidence.Claim{Reason: codeNotMeasured}},
 		"other facts only":            {pair(tag(WinPE, off)), "bootDebugging", evidence.Claim{Reason: codeNotMeasured}},
 		"on, later off":               {slices.Concat(pair(debug(on)), pair(debug(off))), "bootDebugging", evidence.Claim{Reason: codeDisagree, PCRs: []int{12, 13}}},
@@ -224,7 +239,7 @@ func TestClaimNamesAreSortedAndAllAppraised(t *testing.T) {
 
 func TestCodesAreExplained(t *testing.T) {
 	for _, code := range []evidence.Code{
-		codeNotMeasured, codeDisagree, codeHalf, codeMalformed, codeNesting, codeTooMany, codeUnexpected,
+		codeNotMeasured, codeDisagree, codeOpen, codeHalf, codeMalformed, codeNesting, codeTooMany, codeUnexpected,
 		codeValue, codeResumed, codeNotValidated, codeChain,
 	} {
 		if !slices.ContainsFunc(evidence.Codes(), func(i evidence.CodeInfo) bool { return i.Code == code }) {
