@@ -107,3 +107,12 @@ func (s *nvStore) counters() uint32 {
 	}
 	return n
 }
+
+// dropOwner removes the indices that the owner defined (Part 3, 24.6).
+func (s *nvStore) dropOwner() {
+	for h, x := range s.indices {
+		if !x.public.Attributes.Has(tpm2.NVPlatformCreate) {
+			delete(s.indices, h)
+		}
+	}
+}

@@ -241,11 +241,12 @@ func (t *TPM) manufacture() {
 	}
 	t.permanent = permanent{
 		owner: fresh(), endorsement: fresh(), platform: fresh(), lockout: hierarchy{policy: none},
-		dictionary: dictionary{maxTries: 3, recoveryTime: 1000, lockoutRecovery: 1000, lockoutEnabled: true},
+		dictionary: newDictionary(),
 		auditAlg:   t.profile.Banks[0],
 		nv:         newNVStore(),
 		objects:    map[tpm2.Handle]*object{},
 	}
+	t.permanent.presence.set(tpm2.CCPPCommands, true)
 	t.permanent.auditCommands.set(tpm2.CCSetCommandCodeAuditStatus, true)
 	for i := range t.permanent.pcrPolicy {
 		t.permanent.pcrPolicy[i] = none

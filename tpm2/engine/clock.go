@@ -1,0 +1,58 @@
+package engine
+
+import (
+	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/tpm2/command"
+)
+
+// Chapter 29 of Part 3: clocks and timers.
+
+// maxClock is the highest value that TPM2_ClockSet takes (Part 3, 29.3).
+const maxClock = 0xffff_0000_0000_0000
+
+// readClock is TPM2_ReadClock (Part 3, 29.2).
+func readClock(c *call, _ *command.None, out *command.ReadClockOut) error {
+	out.CurrentTime = tpm2.TimeInfo{Time: c.t.vol.time, ClockInfo: c.t.clockInfo()}
+	return nil
+}
+
+// clockInfo is the TPMS_CLOCK_INFO of the moment.
+func (t *TPM) clockInfo() tpm2.ClockInfo {
+	return tpm2.ClockInfo{
+		Clock: t.orderly.clock, ResetCount: t.permanent.resetCount,
+		RestartCount: t.reset.restartCount, Safe: t.orderly.clockSafe,
+	}
+}
+
+// clockSet is TPM2_ClockSet (Part 3, 29.3): the clock goes forward only.
+func clockSet(c *call, in *command.ClockSetIn, _ *command.None) error {
+	if in.NewTime > maxClock || in.NewTime < c.t.orderly.clock {
+		return parameter(tpm2.RCValue, 1)
+	}
+	c.t.setClock(in.NewTime)
+	c.t.touch()
+	return nil
+}
+
+// The steps of TPM2_ClockRateAdjust and their sum's bound, in parts of a million
+// (Part 3, 29.4; Part 1, 36.3: at most 15 %).
+const (
+	fineStep   = 1
+	mediumStep = 1_000
+	coarseStep = 10_000
+	maxRate    = 150_000
+)
+
+// clockRateAdjust is TPM2_ClockRateAdjust (Part 3, 29.4).
+func clockRateAdjust(c *call, in *command.ClockRateAdjustIn, _ *command.None) error {
+	steps := [...]int32{-coarseStep, -mediumStep, -fineStep, 0, fineStep, mediumStep, coarseStep}
+	rate := c.t.vol.ratePPM + steps[in.RateAdjust+3]
+	c.t.vol.ratePPM = max(-maxRate, min(rate, maxRate))
+	return nil
+}
+
+// rated returns how far the clock goes in a time: its rate can be changed, that
+// of the time cannot.
+func (t *TPM) rated(passed uint64) uint64 {
+	return passed + uint64(int64(passed)*int64(t.vol.ratePPM)/1_000_000)
+}
