@@ -190,13 +190,13 @@ func (in *CertifyX509In) Wire(c *wire.Codec) {
 // CertifyX509Out is what is returned by TPM2_CertifyX509.
 type CertifyX509Out struct {
 	AddedToCertificate []byte // TPM2B_MAX_BUFFER
-	TbsDigest          []byte // TPM2B_DIGEST
+	TBSDigest          []byte // TPM2B_DIGEST
 	Signature          tpm2.Signature
 }
 
 // Wire lays the parameters out.
 func (out *CertifyX509Out) Wire(c *wire.Codec) {
 	c.Sized16(&out.AddedToCertificate, tpm2.MaxBuffer)
-	c.Sized16(&out.TbsDigest, tpm2.MaxDigest)
+	c.Sized16(&out.TBSDigest, tpm2.MaxDigest)
 	out.Signature.Wire(c)
 }

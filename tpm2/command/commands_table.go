@@ -300,19 +300,19 @@ var table = []Info{
 	},
 	{
 		Code: tpm2.CCGetSessionAuditDigest, Name: "TPM2_GetSessionAuditDigest", Chapter: chapterAttestation,
-		Handles:      []Handle{{"privacyAdminHandle", HandleEndorsementOrNull, RoleUser}, {"signHandle", HandleObjectOrNull, RoleUser}, {"sessionHandle", HandleHMACSession, RoleNone}},
+		Handles:      []Handle{{"privacyAdminHandle", HandleEndorsement, RoleUser}, {"signHandle", HandleObjectOrNull, RoleUser}, {"sessionHandle", HandleHMACSession, RoleNone}},
 		DecryptFirst: true, EncryptFirst: true,
 		New: pair[GetSessionAuditDigestIn, GetSessionAuditDigestOut],
 	},
 	{
 		Code: tpm2.CCGetCommandAuditDigest, Name: "TPM2_GetCommandAuditDigest", Chapter: chapterAttestation,
-		Handles: []Handle{{"privacyHandle", HandleEndorsementOrNull, RoleUser}, {"signHandle", HandleObjectOrNull, RoleUser}},
+		Handles: []Handle{{"privacyHandle", HandleEndorsement, RoleUser}, {"signHandle", HandleObjectOrNull, RoleUser}},
 		Attr:    tpm2.CommandNV, DecryptFirst: true, EncryptFirst: true,
 		New: pair[GetCommandAuditDigestIn, GetCommandAuditDigestOut],
 	},
 	{
 		Code: tpm2.CCGetTime, Name: "TPM2_GetTime", Chapter: chapterAttestation,
-		Handles:      []Handle{{"privacyAdminHandle", HandleEndorsementOrNull, RoleUser}, {"signHandle", HandleObjectOrNull, RoleUser}},
+		Handles:      []Handle{{"privacyAdminHandle", HandleEndorsement, RoleUser}, {"signHandle", HandleObjectOrNull, RoleUser}},
 		DecryptFirst: true, EncryptFirst: true,
 		New: pair[GetTimeIn, GetTimeOut],
 	},

@@ -9,7 +9,7 @@ import (
 type EncryptDecryptIn struct {
 	Decrypt bool
 	Mode    tpm2.Alg // AlgNull: as the key says
-	IvIn    []byte   // TPM2B_IV
+	IVIn    []byte   // TPM2B_IV
 	InData  []byte   // TPM2B_MAX_BUFFER
 }
 
@@ -20,7 +20,7 @@ func (in *EncryptDecryptIn) Wire(c *wire.Codec) {
 	c.Part(2)
 	tpm2.WireCipherMode(c, &in.Mode)
 	c.Part(3)
-	c.Sized16(&in.IvIn, tpm2.MaxIV)
+	c.Sized16(&in.IVIn, tpm2.MaxIV)
 	c.Part(4)
 	c.Sized16(&in.InData, tpm2.MaxBuffer)
 }
@@ -28,13 +28,13 @@ func (in *EncryptDecryptIn) Wire(c *wire.Codec) {
 // EncryptDecryptOut is what is returned by TPM2_EncryptDecrypt.
 type EncryptDecryptOut struct {
 	OutData []byte // TPM2B_MAX_BUFFER
-	IvOut   []byte // TPM2B_IV
+	IVOut   []byte // TPM2B_IV
 }
 
 // Wire lays the parameters out.
 func (out *EncryptDecryptOut) Wire(c *wire.Codec) {
 	c.Sized16(&out.OutData, tpm2.MaxBuffer)
-	c.Sized16(&out.IvOut, tpm2.MaxIV)
+	c.Sized16(&out.IVOut, tpm2.MaxIV)
 }
 
 // EncryptDecrypt2In is the parameters of TPM2_EncryptDecrypt2.
@@ -42,7 +42,7 @@ type EncryptDecrypt2In struct {
 	InData  []byte // TPM2B_MAX_BUFFER
 	Decrypt bool
 	Mode    tpm2.Alg // AlgNull: as the key says
-	IvIn    []byte   // TPM2B_IV
+	IVIn    []byte   // TPM2B_IV
 }
 
 // Wire lays the parameters out.
@@ -54,19 +54,19 @@ func (in *EncryptDecrypt2In) Wire(c *wire.Codec) {
 	c.Part(3)
 	tpm2.WireCipherMode(c, &in.Mode)
 	c.Part(4)
-	c.Sized16(&in.IvIn, tpm2.MaxIV)
+	c.Sized16(&in.IVIn, tpm2.MaxIV)
 }
 
 // EncryptDecrypt2Out is what is returned by TPM2_EncryptDecrypt2.
 type EncryptDecrypt2Out struct {
 	OutData []byte // TPM2B_MAX_BUFFER
-	IvOut   []byte // TPM2B_IV
+	IVOut   []byte // TPM2B_IV
 }
 
 // Wire lays the parameters out.
 func (out *EncryptDecrypt2Out) Wire(c *wire.Codec) {
 	c.Sized16(&out.OutData, tpm2.MaxBuffer)
-	c.Sized16(&out.IvOut, tpm2.MaxIV)
+	c.Sized16(&out.IVOut, tpm2.MaxIV)
 }
 
 // HashIn is the parameters of TPM2_Hash. Hierarchy is that of the ticket;
