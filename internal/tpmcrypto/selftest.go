@@ -1,0 +1,346 @@
+package tpmcrypto
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+
+	"github.com/assay-project/assay/tpm2"
+)
+
+// A selfTest computes something of one algorithm whose answer is known.
+type selfTest struct {
+	alg    tpm2.Alg
+	run    func() ([]byte, error)
+	answer string // what run returns, in hexadecimal
+}
+
+// SelfTest computes known answers of one algorithm (Part 3, 10; FIPS 140-3). The
+// refusal is TPM_RC_VALUE for an algorithm that is not here, and TPM_RC_FAILURE for
+// a wrong answer. Algorithms of FIPS 140-3 mode are tested by what is the same for
+// all randomness.
+func SelfTest(a tpm2.Alg) error { return runSelfTest(selfTests(), a) }
+
+// SelfTestAlgorithms returns the algorithms that [SelfTest] knows.
+func SelfTestAlgorithms() []tpm2.Alg {
+	var out []tpm2.Alg
+	for _, t := range selfTests() {
+		out = append(out, t.alg)
+	}
+	return out
+}
+
+func runSelfTest(tests []selfTest, a tpm2.Alg) error {
+	for _, t := range tests {
+		if t.alg != a {
+			continue
+		}
+		got, err := t.run()
+		if err != nil {
+			return refuse(tpm2.RCFailure, "self-test of %s: %v", a.BankName(), err)
+		}
+		if hex.EncodeToString(got) != t.answer {
+			return refuse(tpm2.RCFailure, "self-test of %s gives another answer", a.BankName())
+		}
+		return nil
+	}
+	return refuse(tpm2.RCValue, "no self-test of %s", a.BankName())
+}
+
+// SelfTestDRBG checks the random bit generator against its known answer (SP
+// 800-90A, 11.3). The refusal is TPM_RC_FAILURE.
+func SelfTestDRBG() error {
+	got := make([]byte, 32)
+	d, err := NewDRBG(bytes.NewReader(testPattern(2*seedSize)), []byte("self-test"))
+	if err == nil {
+		err = d.Reseed([]byte("reseed"))
+	}
+	if err == nil {
+		err = d.Generate(got, []byte("generate"))
+	}
+	if err != nil || hex.EncodeToString(got) != drbgAnswer {
+		return refuse(tpm2.RCFailure, "self-test of the random bit generator gives another answer")
+	}
+	return nil
+}
+
+// testPattern is the input of self-tests.
+func testPattern(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i*7 + i>>5)
+	}
+	return b
+}
+
+// shorten keeps a long answer as its SHA-256.
+func shorten(parts ...[]byte) []byte {
+	sum := sha256.Sum256(bytes.Join(parts, nil))
+	return sum[:]
+}
+
+// expect turns a comparison into an error.
+func expect(ok bool, what string) error {
+	if !ok {
+		return refuse(tpm2.RCFailure, "%s", what)
+	}
+	return nil
+}
+
+func hashTest(a tpm2.Alg) func() ([]byte, error) {
+	return func() ([]byte, error) { return Hash(a, []byte("abc")) }
+}
+
+// modeTest encrypts and decrypts in two parts.
+func modeTest(mode tpm2.Alg) func() ([]byte, error) {
+	return func() ([]byte, error) {
+		key, iv, in := testPattern(32), testPattern(48)[32:], testPattern(64)
+		if mode == tpm2.AlgECB {
+			iv = nil
+		}
+		def := tpm2.SymDefObject{Algorithm: tpm2.AlgAES, KeyBits: 256, Mode: mode}
+		first, next, err := EncryptSym(def, key, iv, in[:16])
+		if err != nil {
+			return nil, err
+		}
+		second, last, err := EncryptSym(def, key, next, in[16:])
+		if err != nil {
+			return nil, err
+		}
+		out := append(first, second...)
+		back, lastBack, err := DecryptSym(def, key, iv, out)
+		if err == nil {
+			err = expect(bytes.Equal(back, in) && bytes.Equal(last, lastBack), "decryption is not the inverse")
+		}
+		return shorten(out, last), err
+	}
+}
+
+func testAES() ([]byte, error) {
+	var out []byte
+	for _, bits := range []uint16{128, 192, 256} {
+		def := tpm2.SymDefObject{Algorithm: tpm2.AlgAES, KeyBits: bits, Mode: tpm2.AlgECB}
+		key := testPattern(int(bits) / 8)
+		c, _, err := EncryptSym(def, key, nil, testPattern(BlockSize))
+		if err != nil {
+			return nil, err
+		}
+		back, _, err := DecryptSym(def, key, nil, c)
+		if err != nil || !bytes.Equal(back, testPattern(BlockSize)) {
+			return nil, expect(false, "decryption is not the inverse")
+		}
+		out = append(out, c...)
+	}
+	return out, nil
+}
+
+func testCMAC() ([]byte, error) {
+	c, err := NewCMAC(tpm2.AlgAES, 128, testPattern(16))
+	if err != nil {
+		return nil, err
+	}
+	c.Write(testPattern(40))
+	return c.Sum(nil), nil
+}
+
+func testHMAC() ([]byte, error) { return HMAC(tpm2.AlgSHA256, testPattern(20), testPattern(50)) }
+
+func testXOR() ([]byte, error) {
+	b := testPattern(40)
+	return b, XOR(tpm2.AlgSHA256, testPattern(16), []byte{1}, []byte{2}, b)
+}
+
+func testKDFa() ([]byte, error) {
+	return tpm2.KDFa(tpm2.AlgSHA256, testPattern(32), "SELFTEST", []byte{1}, []byte{2}, 384)
+}
+
+func testKDFe() ([]byte, error) {
+	return tpm2.KDFe(tpm2.AlgSHA256, testPattern(32), "SELFTEST", []byte{1}, []byte{2}, 384)
+}
+
+// maskTest is MGF1 for a first counter of 0, KDF2 for 1.
+func maskTest(counter uint32) func() ([]byte, error) {
+	return func() ([]byte, error) {
+		h, err := hashOf(tpm2.AlgSHA256)
+		out := make([]byte, 40)
+		mgf(h, out, testPattern(32), counter)
+		return out, err
+	}
+}
+
+func testRSAKey() (*RSAKey, error) {
+	n, err := hex.DecodeString(testModulus)
+	if err != nil {
+		return nil, err
+	}
+	p, err := hex.DecodeString(testPrime)
+	if err != nil {
+		return nil, err
+	}
+	return LoadRSA(n, 0, p)
+}
+
+// rsaSignTest signs, verifies, and sees another digest refused. An answer that
+// randomness decides is not returned.
+func rsaSignTest(scheme tpm2.Alg) func() ([]byte, error) {
+	return func() ([]byte, error) {
+		k, err := testRSAKey()
+		if err != nil {
+			return nil, err
+		}
+		digest := testPattern(32)
+		sig, err := k.Sign(bytes.NewReader(testPattern(32)), scheme, tpm2.AlgSHA256, digest)
+		if err != nil {
+			return nil, err
+		}
+		if err := k.Verify(scheme, tpm2.AlgSHA256, digest, sig); err != nil {
+			return nil, err
+		}
+		digest[0] ^= 1
+		if k.Verify(scheme, tpm2.AlgSHA256, digest, sig) == nil {
+			return nil, expect(false, "a signature of another digest verifies")
+		}
+		return knownUnlessFIPS(scheme == tpm2.AlgRSASSA, sig), nil
+	}
+}
+
+// rsaEncryptTest encrypts with known randomness and decrypts.
+func rsaEncryptTest(scheme tpm2.RSAScheme) func() ([]byte, error) {
+	return func() ([]byte, error) {
+		k, err := testRSAKey()
+		if err != nil {
+			return nil, err
+		}
+		message := testPattern(32)
+		r := bytes.NewReader(bytes.Repeat([]byte{0x5A}, 256))
+		c, err := k.Encrypt(r, scheme, []byte("L\x00"), message)
+		if err != nil {
+			return nil, err
+		}
+		back, err := k.Decrypt(scheme, []byte("L\x00"), c)
+		if err == nil {
+			err = expect(bytes.HasSuffix(back, message), "decryption is not the inverse")
+		}
+		return shorten(c), err
+	}
+}
+
+func testECCKey(name byte) (*ECCKey, error) {
+	return LoadECC(tpm2.CurveNISTP256, append(testPattern(31), name))
+}
+
+// testECC computes the public point of one key on each curve.
+func testECC() ([]byte, error) {
+	var out []byte
+	for _, id := range []tpm2.ECCCurve{tpm2.CurveNISTP256, tpm2.CurveNISTP384, tpm2.CurveNISTP521} {
+		k, err := LoadECC(id, testPattern(32))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, k.q...)
+	}
+	return shorten(out), nil
+}
+
+// eccSignTest is as rsaSignTest.
+func eccSignTest(scheme tpm2.Alg, sign func(*ECCKey, io.Reader, []byte) (r, s []byte, err error)) func() ([]byte, error) {
+	return func() ([]byte, error) {
+		k, err := testECCKey(1)
+		if err != nil {
+			return nil, err
+		}
+		digest := testPattern(32)
+		r, s, err := sign(k, bytes.NewReader(testPattern(64)), digest)
+		if err != nil {
+			return nil, err
+		}
+		if err := k.Verify(scheme, tpm2.AlgSHA256, digest, r, s); err != nil {
+			return nil, err
+		}
+		digest[0] ^= 1
+		if k.Verify(scheme, tpm2.AlgSHA256, digest, r, s) == nil {
+			return nil, expect(false, "a signature of another digest verifies")
+		}
+		return knownUnlessFIPS(scheme != tpm2.AlgECDSA, r, s), nil
+	}
+}
+
+func testECDAA() ([]byte, error) {
+	k, err := testECCKey(1)
+	if err != nil {
+		return nil, err
+	}
+	r, s, err := k.SignECDAA(bytes.NewReader(testPattern(40)), tpm2.AlgSHA256, testPattern(30), testPattern(32))
+	if err != nil {
+		return nil, err
+	}
+	_, _, e, err := k.Commit(testPattern(30), nil, nil)
+	return shorten(r, s, e.X, e.Y), err
+}
+
+// agreeTest agrees from both sides.
+func agreeTest(scheme tpm2.Alg) func() ([]byte, error) {
+	return func() ([]byte, error) {
+		var keys [4]*ECCKey
+		for i := range keys {
+			k, err := testECCKey(byte(i))
+			if err != nil {
+				return nil, err
+			}
+			keys[i] = k
+		}
+		a, a2, err := keys[0].TwoPhase(scheme, keys[1], keys[2].Point(), keys[3].Point())
+		if err != nil {
+			return nil, err
+		}
+		b, b2, err := keys[2].TwoPhase(scheme, keys[3], keys[0].Point(), keys[1].Point())
+		if err == nil {
+			err = expect(bytes.Equal(a.X, b.X) && bytes.Equal(a2.X, b2.X), "the parties differ")
+		}
+		return shorten(a.X, a.Y, a2.X, a2.Y), err
+	}
+}
+
+// testMLKEM checks a key, a secret that is shared and one that is not.
+func testMLKEM() ([]byte, error) {
+	var out []byte
+	for _, set := range []tpm2.MLKEMSet{tpm2.MLKEM768, tpm2.MLKEM1024} {
+		k, err := LoadMLKEM(set, testPattern(mlkemSeedSize))
+		if err != nil {
+			return nil, err
+		}
+		c, secret, err := EncapsulateMLKEM(bytes.NewReader(testPattern(32)), set, k.Public())
+		if err != nil {
+			return nil, err
+		}
+		got, err := k.Decapsulate(c)
+		if err != nil || !Equal(got, secret) {
+			return nil, expect(false, "the parties differ")
+		}
+		rejected, err := k.Decapsulate(make([]byte, len(c)))
+		if err != nil {
+			return nil, err
+		}
+		out = append(append(out, k.Public()...), rejected...)
+	}
+	return shorten(out), nil
+}
+
+func testMLDSA() ([]byte, error) {
+	k, err := LoadMLDSA(tpm2.MLDSA44, testPattern(32))
+	if err != nil {
+		return nil, err
+	}
+	sig, err := k.Sign(testPattern(40), []byte("context"))
+	if err != nil {
+		return nil, err
+	}
+	if err := VerifyMLDSA(tpm2.MLDSA44, k.Public(), testPattern(40), []byte("context"), sig); err != nil {
+		return nil, err
+	}
+	if VerifyMLDSA(tpm2.MLDSA44, k.Public(), testPattern(39), []byte("context"), sig) == nil {
+		return nil, expect(false, "a signature of another message verifies")
+	}
+	return shorten(k.Public(), sig), nil
+}
