@@ -18,10 +18,14 @@ func (s *Store) Appraisal(ctx context.Context, id string) (a attest.Appraisal, e
 	if texts(id) != nil {
 		return a, fmt.Errorf("appraisal %.80q: %w", id, attest.ErrNotFound)
 	}
+	var found []byte
 	err = s.one(ctx, selectAppraisal+" WHERE id = ?", id, func(row scanner) (err error) {
-		a, err = scanAppraisal(row)
+		a, found, err = scanAppraisal(row)
 		return err
 	})
+	if err == nil {
+		err = s.unpackFindings(ctx, found, &a, map[digest][]byte{})
+	}
 	if err != nil {
 		return attest.Appraisal{}, fmt.Errorf("appraisal %q: %w", id, err)
 	}
@@ -51,34 +55,34 @@ func (s *Store) Appraisals(ctx context.Context, f attest.AppraisalFilter) ([]att
 		query += " WHERE " + strings.Join(where, " AND ")
 	}
 	var out []attest.Appraisal
+	var found [][]byte
 	err := s.read.query(ctx, query+" ORDER BY id DESC LIMIT ?", append(args, limit(f.Limit)), func(row scanner) error {
-		a, err := scanAppraisal(row)
-		out = append(out, a)
+		a, column, err := scanAppraisal(row)
+		out, found = append(out, a), append(found, column)
 		return err
 	})
+	shared := map[digest][]byte{}
+	for i := 0; i < len(out) && err == nil; i++ {
+		err = s.unpackFindings(ctx, found[i], &out[i], shared)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list appraisals: %w", err)
 	}
 	return out, nil
 }
 
-func scanAppraisal(row scanner) (attest.Appraisal, error) {
-	var a attest.Appraisal
+// scanAppraisal reads a row but for its findings, whose column it returns.
+func scanAppraisal(row scanner) (a attest.Appraisal, found []byte, err error) {
 	var made, verdict int64
-	var digest, doc []byte
-	err := row.Scan(&a.ID, &made, &a.Type, &a.Attester, &a.Machine, &verdict, &a.Policy, &a.PolicyRev, &digest, &a.TokenID, &doc)
+	var digest []byte
+	err = row.Scan(&a.ID, &made, &a.Type, &a.Attester, &a.Machine, &verdict, &a.Policy, &a.PolicyRev, &digest, &a.TokenID, &found)
 	if err != nil {
-		return attest.Appraisal{}, err
+		return attest.Appraisal{}, nil, err
 	}
 	// A verdict that is none must not read as one: 257 would become Trusted.
 	if verdict < 0 || verdict > int64(evidence.Unusable) {
-		return attest.Appraisal{}, fmt.Errorf("%w: verdict %d of %q", ErrCorrupt, verdict, a.ID)
-	}
-	var f findings
-	if err := fromDocument(doc, &f); err != nil {
-		return attest.Appraisal{}, fmt.Errorf("findings of %q: %w", a.ID, err)
+		return attest.Appraisal{}, nil, fmt.Errorf("%w: verdict %d of %q", ErrCorrupt, verdict, a.ID)
 	}
 	a.Time, a.Verdict, a.Evidence = fromMoment(made), evidence.Verdict(verdict), hex.EncodeToString(digest)
-	a.Reasons, a.Claims, a.NotChecked = f.Reasons, f.Claims, f.NotChecked
-	return a, nil
+	return a, found, nil
 }

@@ -171,6 +171,14 @@ func sameCounters(a, b *attest.Counters) bool {
 func (b *batch) store(ctx context.Context, t *txn) error {
 	var challenges, appraisals, bundles, parts, counters []any
 	seen := map[held]bool{}
+	share := func(list []part) {
+		for _, part := range list {
+			if !seen[held{true, part.digest}] {
+				seen[held{true, part.digest}] = true
+				parts = append(parts, part.digest[:], part.body)
+			}
+		}
+	}
 	for i, p := range b.group {
 		if b.errs[i] != nil {
 			continue
@@ -182,13 +190,9 @@ func (b *batch) store(ctx context.Context, t *txn) error {
 		if e := p.evidence; e != nil && !e.known && !seen[held{false, e.digest}] {
 			seen[held{false, e.digest}] = true
 			bundles = append(bundles, e.digest[:], int64(e.size), e.recipe)
-			for _, part := range e.parts {
-				if !seen[held{true, part.digest}] {
-					seen[held{true, part.digest}] = true
-					parts = append(parts, part.digest[:], part.body)
-				}
-			}
+			share(e.parts)
 		}
+		share(p.parts)
 	}
 	for name, r := range b.attesters {
 		if r.moved {

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 
-	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/attest"
 	"github.com/assay-project/assay/internal/audit"
 )
@@ -16,6 +16,7 @@ type pending struct {
 	decision attest.Decision
 	row      []any   // of the table appraisal
 	evidence *parcel // nil for none
+	parts    []part  // of the findings, that are not stored yet
 	weight   int64
 	state    atomic.Int32
 	done     chan error // one answer
@@ -65,13 +66,6 @@ func (s *Store) Decide(ctx context.Context, d attest.Decision) error {
 // as none would leave a challenge unspent.
 const challengeSize = 16
 
-// findings is what an appraisal says beside its columns.
-type findings struct {
-	Reasons    []evidence.Reason `json:"reasons"`
-	Claims     evidence.Claims   `json:"claims"`
-	NotChecked []string          `json:"notChecked"`
-}
-
 // prepare does all that needs no lock: checks, encodings, digests.
 func (s *Store) prepare(ctx context.Context, d attest.Decision) (*pending, error) {
 	a := d.Appraisal
@@ -88,14 +82,17 @@ func (s *Store) prepare(ctx context.Context, d attest.Decision) (*pending, error
 	if err != nil {
 		return nil, err
 	}
-	doc, err := document(findings{a.Reasons, a.Claims, a.NotChecked})
+	if d.Findings == nil {
+		d.Findings = a.Findings()
+	}
+	found, parts, err := s.packFindings(ctx, d.Findings)
 	if err != nil {
 		return nil, err
 	}
-	p := &pending{decision: d, done: make(chan error, 1), weight: int64(len(doc))}
+	p := &pending{decision: d, parts: parts, done: make(chan error, 1), weight: int64(len(d.Findings))}
 	p.row = []any{
 		a.ID, moment(a.Time), a.Type, a.Attester, a.Machine, int64(a.Verdict),
-		a.Policy, int64(a.PolicyRev), octets(evidenceDigest), a.TokenID, doc,
+		a.Policy, int64(a.PolicyRev), octets(evidenceDigest), a.TokenID, found,
 	}
 	if d.Bundle == nil {
 		return p, nil
@@ -133,6 +130,12 @@ func (s *Store) enqueue(p *pending) error {
 func (s *Store) commitGroups() {
 	defer close(s.committed)
 	for first := range s.queue {
+		// Those that are about to join run first, as long as any does: on a busy machine a
+		// group is then all that can be, and nobody waits for who does not come.
+		for before := -1; len(s.queue) > before; {
+			before = len(s.queue)
+			runtime.Gosched()
+		}
 		group := s.gather(first)
 		if len(group) == 0 {
 			continue
@@ -143,7 +146,7 @@ func (s *Store) commitGroups() {
 		}
 		for i, p := range group {
 			if errs[i] == nil {
-				s.remember(p.evidence)
+				s.remember(p)
 			}
 			p.done <- errs[i]
 		}
@@ -174,12 +177,16 @@ func (s *Store) gather(first *pending) []*pending {
 	}
 }
 
-func (s *Store) remember(p *parcel) {
-	if p == nil || p.known {
+// remember notes what a decision has stored.
+func (s *Store) remember(p *pending) {
+	for _, part := range p.parts {
+		s.recent.add(held{true, part.digest})
+	}
+	if p.evidence == nil || p.evidence.known {
 		return
 	}
-	s.recent.add(held{false, p.digest})
-	for _, part := range p.parts {
+	s.recent.add(held{false, p.evidence.digest})
+	for _, part := range p.evidence.parts {
 		s.recent.add(held{true, part.digest})
 	}
 }

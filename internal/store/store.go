@@ -88,6 +88,7 @@ type Store struct {
 	cfg         Config
 	recent      recentDigests
 	packer      packer
+	hashed      digestMemo
 
 	queue       chan *pending
 	queuedBytes atomic.Int64

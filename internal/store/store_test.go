@@ -348,7 +348,7 @@ func FuzzEvidenceComesBack(f *testing.F) {
 	}
 	var p packer
 	f.Fuzz(func(t *testing.T, bundle []byte) {
-		recipe, parts := split(bundle)
+		recipe, parts := split(bundle, new(digestMemo).digest)
 		stored := map[digest][]byte{}
 		for _, part := range parts {
 			stored[part.digest] = p.pack(part.body)
@@ -361,7 +361,7 @@ func FuzzEvidenceComesBack(f *testing.F) {
 }
 
 func FuzzJoinOfDamagedRecipes(f *testing.F) {
-	recipe, parts := split([]byte(`{"a":"` + strings.Repeat("x", partMin) + `"}`))
+	recipe, parts := split([]byte(`{"a":"`+strings.Repeat("x", partMin)+`"}`), new(digestMemo).digest)
 	var p packer
 	f.Add(recipe, p.pack(parts[0].body), int64(2000))
 	f.Add(recipe, []byte{partPlain}, int64(2000))

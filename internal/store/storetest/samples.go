@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/assay-project/assay/evidence"
@@ -57,6 +58,9 @@ func Decision(n int, bundle []byte) attest.Decision {
 	claims.Set("secureBoot", evidence.Bool(n%2 == 0), 7)
 	claims.Set("kernelCommandLine", evidence.Text("root=/dev/vda1 ro quiet"), 8, 9)
 	claims.Unknown("hvci", "sipa.absent", 12)
+	if n%3 == 1 { // what is long may be kept elsewhere
+		claims.Set("secureBootKeys.dbx.hashes", evidence.Text(strings.Repeat("ab12\n", 300)), 7)
+	}
 	a := attest.Appraisal{
 		ID: ID(n), Time: now, Type: "tpm", Machine: fmt.Sprintf("machine-%d", n%5), Attester: fmt.Sprintf("000b%060d", n%7),
 		Verdict: evidence.Verdict(n % 3), Claims: claims, NotChecked: []string{"firmware: no reference value"},
