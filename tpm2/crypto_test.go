@@ -20,6 +20,7 @@ import (
 	gotpm "github.com/google/go-tpm/tpm2"
 
 	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/tpm2/structtest"
 	"github.com/assay-project/assay/wire"
 )
 
@@ -230,11 +231,11 @@ func TestKeysSurviveConversion(t *testing.T) {
 }
 
 func TestDerivationsAgreeWithGoTPM(t *testing.T) {
-	r := newSource(7)
+	r := structtest.New(7)
 	for range 100 {
-		alg := r.hash()
+		alg := r.Hash()
 		h, _ := alg.Hash()
-		key, u, v, bits := append(r.upTo(63), 1), r.upTo(40), r.upTo(40), 8*(1+r.IntN(128))
+		key, u, v, bits := append(r.UpTo(63), 1), r.UpTo(40), r.UpTo(40), 8*(1+r.IntN(128))
 		got, err := tpm2.KDFa(alg, key, "LABEL", u, v, bits)
 		if want := gotpm.KDFa(h, key, "LABEL", u, v, bits); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("KDFa = %x, %v, want %x", got, err, want)

@@ -180,7 +180,16 @@ func (r Source) Attest() *tpm2.Attest {
 
 // Signature makes a TPMT_SIGNATURE that is no null.
 func (r Source) Signature() *tpm2.Signature {
-	s := &tpm2.Signature{SigAlg: Pick(r, tpm2.AlgRSASSA, tpm2.AlgRSAPSS, tpm2.AlgECDSA, tpm2.AlgECDAA, tpm2.AlgECSchnorr, tpm2.AlgHMAC, tpm2.AlgMLDSA, tpm2.AlgHashMLDSA)}
+	return r.signature(Pick(r, tpm2.AlgRSASSA, tpm2.AlgRSAPSS, tpm2.AlgECDSA, tpm2.AlgECDAA, tpm2.AlgECSchnorr, tpm2.AlgHMAC, tpm2.AlgMLDSA, tpm2.AlgHashMLDSA))
+}
+
+// ClassicSignature makes a TPMT_SIGNATURE by a scheme that versions before 1.85 have.
+func (r Source) ClassicSignature() *tpm2.Signature {
+	return r.signature(Pick(r, tpm2.AlgRSASSA, tpm2.AlgRSAPSS, tpm2.AlgECDSA, tpm2.AlgECDAA, tpm2.AlgHMAC))
+}
+
+func (r Source) signature(a tpm2.Alg) *tpm2.Signature {
+	s := &tpm2.Signature{SigAlg: a}
 	if s.SigAlg != tpm2.AlgMLDSA {
 		s.Hash = r.Hash()
 	}
