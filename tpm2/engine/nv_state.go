@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/wire"
 )
 
 // nvStore has the defined NV indices.
@@ -79,22 +80,96 @@ func (t *TPM) countPIN(h tpm2.Handle, ok bool) {
 	}
 }
 
-// startNV resets what a startup resets of each index: locks that
-// last until TPM Reset or Restart, and the content of indices that do.
+// startNV does to each index what a startup does (Part 1, 37.7): locks that last
+// until TPM Reset or Restart end, the content of some indices too. Orderly content
+// is lost without an orderly shutdown; an orderly counter then goes on from where
+// no value can have been told before.
 func (t *TPM) startNV(kind resumption) {
-	if kind == tpmResume {
+	lost := t.vol.previous == shutdownNone || t.vol.previous == shutdownDAUsed
+	for _, x := range t.permanent.nv.indices {
+		if lost && x.public.Attributes.Has(tpm2.NVOrderly) {
+			x.lose()
+		}
+		if kind != tpmResume {
+			x.unlock()
+		}
+	}
+}
+
+// lose forgets what an orderly index held in memory only.
+func (x *nvIndex) lose() {
+	if x.public.Attributes.Type() != tpm2.NVCounter {
+		x.unset(tpm2.NVWritten)
 		return
 	}
-	for _, x := range t.permanent.nv.indices {
-		a := x.public.Attributes &^ tpm2.NVReadLocked
-		if a.Has(tpm2.NVClearSTClear) {
-			a &^= tpm2.NVWritten
-		}
-		if !a.Has(tpm2.NVWriteDefine) || !a.Has(tpm2.NVWritten) {
-			a &^= tpm2.NVWriteLocked
-		}
-		x.public.Attributes = a
+	if x.written() {
+		binary.BigEndian.PutUint64(x.data, binary.BigEndian.Uint64(x.data)|orderlyCount)
 	}
+}
+
+// unlock is what TPM Reset and TPM Restart do to the attributes of an index.
+func (x *nvIndex) unlock() {
+	x.unset(tpm2.NVReadLocked)
+	if x.public.Attributes.Has(tpm2.NVClearSTClear) {
+		x.unset(tpm2.NVWritten)
+	}
+	if !x.public.Attributes.Has(tpm2.NVWriteDefine) || !x.written() {
+		x.unset(tpm2.NVWriteLocked)
+	}
+}
+
+// set sets attributes, which changes the Name.
+func (x *nvIndex) set(a tpm2.NVAttributes) {
+	x.public.Attributes |= a
+	x.rename()
+}
+
+// unset clears attributes, which changes the Name.
+func (x *nvIndex) unset(a tpm2.NVAttributes) {
+	if x.public.Attributes&a != 0 {
+		x.public.Attributes &^= a
+		x.rename()
+	}
+}
+
+// rename computes the Name (Part 1, 16).
+func (x *nvIndex) rename() {
+	b, err := wire.Encode(&x.public)
+	if err != nil {
+		panic(err) // it was decoded by the same layout
+	}
+	ha, _ := x.public.NameAlg.Hash() // the layout takes only hashes that the profile has
+	h := ha.New()
+	h.Write(b)
+	x.named = h.Sum(binary.BigEndian.AppendUint16(nil, uint16(x.public.NameAlg)))
+}
+
+// keepCount remembers the value of a counter that goes.
+func (s *nvStore) keepCount(x *nvIndex) {
+	if x.public.Attributes.Type() == tpm2.NVCounter && x.written() {
+		s.maxCounter = max(s.maxCounter, binary.BigEndian.Uint64(x.data))
+	}
+}
+
+// highest returns the highest value that any counter has or had: a new one goes
+// on from there (Part 3, 31.8).
+func (s *nvStore) highest() uint64 {
+	n := s.maxCounter
+	for _, x := range s.indices {
+		if x.public.Attributes.Type() == tpm2.NVCounter && x.written() {
+			n = max(n, binary.BigEndian.Uint64(x.data))
+		}
+	}
+	return n
+}
+
+// bytes returns how much data all indices hold.
+func (s *nvStore) bytes() int {
+	n := 0
+	for _, x := range s.indices {
+		n += len(x.data)
+	}
+	return n
 }
 
 // counters returns how many indices are counters.
@@ -112,6 +187,7 @@ func (s *nvStore) counters() uint32 {
 func (s *nvStore) dropOwner() {
 	for h, x := range s.indices {
 		if !x.public.Attributes.Has(tpm2.NVPlatformCreate) {
+			s.keepCount(x)
 			delete(s.indices, h)
 		}
 	}
