@@ -185,3 +185,32 @@ func BenchmarkDRBG32(b *testing.B) {
 		}
 	}
 }
+
+func FuzzStates(f *testing.F) {
+	state, err := wire.Encode(newDRBG(f))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(state)
+	c, err := tpmcrypto.NewCMAC(tpm2.AlgAES, 128, make([]byte, 16))
+	if err != nil {
+		f.Fatal(err)
+	}
+	c.Write(pattern(20))
+	f.Add(c.State())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if d, err := tpmcrypto.RestoreDRBG(bytes.NewReader(pattern(48)), b); err == nil {
+			if again, err := wire.Encode(d); err != nil || !bytes.Equal(again, b) {
+				t.Errorf("Encode = %x, %v; want %x", again, err, b)
+			}
+			draw(t, d, 20)
+		}
+		if c.Restore(b) == nil {
+			if again := c.State(); !bytes.Equal(again, b) {
+				t.Errorf("State = %x, want %x", again, b)
+			}
+			c.Write(b)
+			c.Sum(nil)
+		}
+	})
+}

@@ -381,7 +381,7 @@ func TestRSAEncryptionRefusals(t *testing.T) {
 		"OAEP, hash":               {oaep(tpm2.AlgSM3), good, tpm2.RCHash},
 		"short":                    {es, good[1:], tpm2.RCSize},
 		"long":                     {es, append(bytes.Clone(good), 0), tpm2.RCSize},
-		"modulus":                  {raw, k.Modulus(), tpm2.RCSize},
+		"modulus":                  {raw, k.Modulus(), tpm2.RCValue},
 		"RSAES, first byte":        {es, em(block("\x01\x02", 200, make([]byte, 54)...)), tpm2.RCValue},
 		"RSAES, type":              {es, em(block("\x00\x01", 200, make([]byte, 54)...)), tpm2.RCValue},
 		"RSAES, no end":            {es, em(block("\x00\x02", 254)), tpm2.RCValue},

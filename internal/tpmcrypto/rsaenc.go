@@ -39,8 +39,9 @@ func (k *RSAPublic) Encrypt(r io.Reader, scheme tpm2.RSAScheme, label, message [
 
 // Decrypt is the inverse of [RSAPublic.Encrypt] (Part 3, 14.3, TPM2_RSA_Decrypt).
 // Without padding the whole block is the message. Refusals: TPM_RC_SIZE for a
-// ciphertext of another size than the modulus, or not below it; TPM_RC_VALUE for
-// padding that is not right, whatever is wrong with it; TPM_RC_SCHEME; TPM_RC_HASH.
+// ciphertext of another size than the modulus; TPM_RC_VALUE for one that is not
+// below it, and for padding that is not right, whatever is wrong with it;
+// TPM_RC_SCHEME; TPM_RC_HASH; TPM_RC_BINDING for a key of factors that are no primes.
 //
 // Part 3 has TPM_RC_VALUE tell a wrong padding, which with RSAES is the oracle of
 // Bleichenbacher for whoever may use the key; nothing but that code tells it.

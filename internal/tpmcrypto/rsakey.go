@@ -204,12 +204,12 @@ func (k *RSAKey) Prime() []byte { return k.p.Nat().Bytes(k.p) }
 // private is RSADP and RSASP1 by the Chinese remainder theorem (RFC 8017, 5.1.2).
 // The block has the size of the modulus. The result leaves only after the public
 // operation has led back from it: a fault would tell a factor. Refusals are
-// TPM_RC_SIZE for a value that is not below the modulus, as the reference has it,
-// and TPM_RC_BINDING for a result that does not lead back.
+// TPM_RC_VALUE for a value that is not below the modulus (Part 3, 14.3.1), and
+// TPM_RC_BINDING for a result that does not lead back.
 func (k *RSAKey) private(block []byte) ([]byte, error) {
 	c, err := bigmod.NewNat().SetBytes(block, k.n)
 	if err != nil {
-		return nil, refuse(tpm2.RCSize, "value is not below the RSA modulus")
+		return nil, refuse(tpm2.RCValue, "value is not below the RSA modulus")
 	}
 	t := bigmod.NewNat()
 	m := bigmod.NewNat().Exp(t.Mod(c, k.p), k.dp, k.p)
