@@ -30,24 +30,42 @@ func (o *object) eccKey() (*tpmcrypto.ECCKey, error) {
 	return o.ecc, nil
 }
 
+// terminated is a label with the zero that OAEP has behind it (Part 1, B.4).
+func terminated(label string) []byte { return append([]byte(label), 0) }
+
 // decryptSecret recovers a seed or salt that somebody encrypted to key for the
 // purpose that label names: "SECRET", "IDENTITY" or "DUPLICATE" (Part 1, B.10.3, C.6.1).
+// The key is an RSA or ECC key with its private part.
 func (t *TPM) decryptSecret(key *object, label string, secret []byte) ([]byte, error) {
 	if key.public.Type == tpm2.AlgECC {
 		return key.agreedSecret(label, secret)
+	}
+	scheme := key.public.Parameters.RSA.Scheme
+	if scheme.Scheme == tpm2.AlgNull {
+		scheme = tpm2.RSAScheme{Scheme: tpm2.AlgOAEP, HashAlg: key.public.NameAlg}
+	}
+	limit := scheme.HashAlg.DigestSize()
+	if scheme.Scheme != tpm2.AlgOAEP || limit == 0 {
+		return nil, tpm2.RCScheme
 	}
 	k, err := key.rsaKey()
 	if err != nil {
 		return nil, err
 	}
-	scheme := tpm2.RSAScheme{Scheme: tpm2.AlgOAEP, HashAlg: key.public.NameAlg}
-	return k.Decrypt(scheme, append([]byte(label), 0), secret)
+	data, err := k.Decrypt(scheme, terminated(label), secret)
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > limit {
+		return nil, tpm2.RCValue
+	}
+	return data, nil
 }
 
 func (o *object) agreedSecret(label string, secret []byte) ([]byte, error) {
 	var point tpm2.ECCPoint
 	if err := wire.Decode(secret, &point); err != nil {
-		return nil, err
+		return nil, tpm2.RCOf(err)
 	}
 	k, err := o.eccKey()
 	if err != nil {
@@ -57,6 +75,51 @@ func (o *object) agreedSecret(label string, secret []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return o.secretOf(label, z, point)
+}
+
+// secretOf derives the secret from a shared point (Part 1, C.6.1).
+func (o *object) secretOf(label string, z, ephemeral tpm2.ECCPoint) ([]byte, error) {
 	nameAlg := o.public.NameAlg
-	return tpm2.KDFe(nameAlg, z.X, label, point.X, o.public.Unique.ECC.X, 8*nameAlg.DigestSize())
+	s, err := tpm2.KDFe(nameAlg, z.X, label, ephemeral.X, o.public.Unique.ECC.X, 8*nameAlg.DigestSize())
+	if err != nil {
+		return nil, tpm2.RCHash
+	}
+	return s, nil
+}
+
+// encryptSecret makes a secret and encrypts it to key; the inverse of
+// [TPM.decryptSecret]. The secret has the size of a digest of key's Name algorithm.
+// The key is an RSA or ECC key, of which the public part is enough.
+func (t *TPM) encryptSecret(key *object, label string) (data, secret []byte, err error) {
+	if !key.attr(tpm2.AttrDecrypt) {
+		return nil, nil, tpm2.RCAttributes
+	}
+	if key.public.Type == tpm2.AlgECC {
+		return t.agreeSecret(key, label)
+	}
+	k, err := tpmcrypto.NewRSAPublic(key.public.Unique.RSA, key.public.Parameters.RSA.Exponent)
+	if err != nil {
+		return nil, nil, tpm2.RCKey
+	}
+	data = t.newBytes(key.public.NameAlg.DigestSize())
+	scheme := tpm2.RSAScheme{Scheme: tpm2.AlgOAEP, HashAlg: key.public.NameAlg}
+	secret, err = k.Encrypt(t.random, scheme, terminated(label), data)
+	return data, secret, err
+}
+
+func (t *TPM) agreeSecret(key *object, label string) (data, secret []byte, err error) {
+	k, err := tpmcrypto.NewECCPublic(key.public.Parameters.ECC.CurveID, key.public.Unique.ECC)
+	if err != nil {
+		return nil, nil, tpm2.RCKey
+	}
+	ephemeral, z, err := k.Agree(t.random)
+	if err != nil {
+		return nil, nil, err
+	}
+	if data, err = key.secretOf(label, z, ephemeral); err != nil {
+		return nil, nil, err
+	}
+	secret, err = wire.Encode(&ephemeral)
+	return data, secret, err
 }

@@ -1,0 +1,155 @@
+package engine
+
+import (
+	"encoding/binary"
+
+	"github.com/assay-project/assay/internal/tpmcrypto"
+	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/wire"
+)
+
+// A wrapping is the outer protection of something that leaves the TPM: encryption
+// and an HMAC over it and the Name of an object (Part 1, 22.4, 23.3.2.3, 24).
+type wrapping struct {
+	hash    tpm2.Alg // of the HMAC and of KDFa: the protector's Name algorithm
+	keyBits int      // of AES in CFB mode
+	seed    []byte   // of the protector, or that of a duplicate or credential
+}
+
+// wrapping returns the protection by o, a storage parent or a key to which the
+// seed was encrypted; nil stands for o's own seed.
+func (o *object) wrapping(seed []byte) wrapping {
+	if seed == nil {
+		seed = o.sensitive.SeedValue
+	}
+	return wrapping{hash: o.public.NameAlg, keyBits: int(symmetricOf(&o.public).KeyBits), seed: seed}
+}
+
+// key derives the key of encryption, which the Name diversifies.
+func (w *wrapping) key(name []byte) ([]byte, error) {
+	return tpm2.KDFa(w.hash, w.seed, "STORAGE", name, nil, w.keyBits)
+}
+
+// integrity is the HMAC over what is encrypted, with its initial value, and the Name.
+func (w *wrapping) integrity(name, encrypted []byte) ([]byte, error) {
+	key, err := tpm2.KDFa(w.hash, w.seed, "INTEGRITY", nil, nil, 8*w.hash.DigestSize())
+	if err != nil {
+		return nil, err
+	}
+	return tpmcrypto.HMAC(w.hash, key, encrypted, name)
+}
+
+// seal protects data, which it uses up. iv, unless nil, is an initial value that
+// the blob will have in front; without one it is zero, as the seed serves once.
+func (w *wrapping) seal(name, iv, data []byte) ([]byte, error) {
+	key, err := w.key(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := tpmcrypto.EncryptCFB(key, iv, data); err != nil {
+		return nil, err
+	}
+	body := data
+	if iv != nil {
+		body = make([]byte, 0, 2+len(iv)+len(data))
+		body = append(appendSized(body, iv), data...)
+	}
+	mac, err := w.integrity(name, body)
+	if err != nil {
+		return nil, err
+	}
+	blob := make([]byte, 0, 2+len(mac)+len(body))
+	return append(appendSized(blob, mac), body...), nil
+}
+
+// open is the inverse of seal. The codes are the reference's: TPM_RC_INTEGRITY,
+// TPM_RC_INSUFFICIENT and TPM_RC_SIZE for a size that is wrong, TPM_RC_VALUE for
+// one that no initial value has. The result shares nothing with blob.
+func (w *wrapping) open(name []byte, hasIV bool, blob []byte) ([]byte, error) {
+	mac, body, err := cutSized(blob, tpm2.MaxDigest)
+	if err != nil {
+		return nil, err
+	}
+	want, err := w.integrity(name, body)
+	if err != nil {
+		return nil, err
+	}
+	if !equal(mac, want) {
+		return nil, tpm2.RCIntegrity
+	}
+	var iv []byte
+	if hasIV {
+		if iv, body, err = cutSized(body, tpm2.MaxIV); err != nil {
+			return nil, err
+		}
+		if len(iv) != tpmcrypto.BlockSize {
+			return nil, tpm2.RCValue
+		}
+	}
+	key, err := w.key(name)
+	if err != nil {
+		return nil, err
+	}
+	data := clone(body)
+	return data, tpmcrypto.DecryptCFB(key, iv, data)
+}
+
+// appendSized appends a TPM2B of b, which is shorter than 64 KiB.
+func appendSized(dst, b []byte) []byte {
+	return append(binary.BigEndian.AppendUint16(dst, uint16(len(b))), b...)
+}
+
+// cutSized splits a TPM2B of at most limit bytes off b.
+func cutSized(b []byte, limit int) (content, rest []byte, err error) {
+	if len(b) < 2 {
+		return nil, nil, tpm2.RCInsufficient
+	}
+	if int(binary.BigEndian.Uint16(b)) > limit {
+		return nil, nil, tpm2.RCSize
+	}
+	content, rest, ok := sized16(b)
+	if !ok {
+		return nil, nil, tpm2.RCInsufficient
+	}
+	return content, rest, nil
+}
+
+// appendSensitive appends a TPM2B_SENSITIVE. The authValue is padded to the size
+// of a digest, so that a blob does not tell its size (Part 1, 27.6.2).
+func appendSensitive(dst []byte, s *tpm2.Sensitive, nameAlg tpm2.Alg) ([]byte, error) {
+	padded := *s
+	if n := nameAlg.DigestSize(); len(s.AuthValue) < n {
+		padded.AuthValue = make([]byte, n)
+		copy(padded.AuthValue, s.AuthValue)
+	}
+	return wire.Append(dst, &tpm2.Sensitive2B{Sensitive: &padded})
+}
+
+// toPrivate makes the TPM2B_PRIVATE of a child of parent (Part 1, 22; Part 2, 12.3.7).
+func (t *TPM) toPrivate(s *tpm2.Sensitive, name []byte, nameAlg tpm2.Alg, parent *object) ([]byte, error) {
+	data, err := appendSensitive(nil, s, nameAlg)
+	if err != nil {
+		return nil, err
+	}
+	w := parent.wrapping(nil)
+	return w.seal(name, t.newBytes(tpmcrypto.BlockSize), data)
+}
+
+// fromPrivate recovers the sensitive area of a child of parent. What is in an
+// intact blob and is no sensitive area is TPM_RC_SENSITIVE.
+func (t *TPM) fromPrivate(private, name []byte, parent *object) (*tpm2.Sensitive, error) {
+	w := parent.wrapping(nil)
+	data, err := w.open(name, true, private)
+	if err != nil {
+		return nil, err
+	}
+	if len(data) < 2 {
+		return nil, tpm2.RCInsufficient
+	}
+	s := new(tpm2.Sensitive2B)
+	if err := wire.DecodeIn(t.profile, data, s); err != nil || s.Sensitive == nil {
+		return nil, tpm2.RCSensitive
+	}
+	s.Sensitive.AuthValue = trimAuth(s.Sensitive.AuthValue)
+	return s.Sensitive, nil
+}
