@@ -58,7 +58,7 @@ func TestJSONOfEveryFailureIsOneValueThatSaysNo(t *testing.T) {
 	cut := file("cut", string(demoLog(t)[:1000]))
 	good := file("good.policy", `version=1.2; authorizationrules { [type=="a"] => permit(); };`)
 	bad := file("bad.policy", "version=1.2;\nauthorizationrules { oops };")
-	sum := file("sum.policy", `version=1.2; authorizationrules { c:[type=="a"] && [type==c.value + 1] => permit(); };`)
+	broken := file("broken.policy", `version=1.2; authorizationrules { c:[type=="a"] => add(type="x", value=JsonToClaimValue(c.value)); };`)
 	claims := file("claims.json", `{"a": "text"}`)
 	missing := filepath.Join(dir, "missing")
 
@@ -83,8 +83,8 @@ func TestJSONOfEveryFailureIsOneValueThatSaysNo(t *testing.T) {
 		"policy eval, no policy":     {"policy eval " + bad + " --claims " + claims, map[string]any{"permitted": false}, []string{"line", "col"}},
 		"policy eval, no claims":     {"policy eval " + good, map[string]any{"permitted": false}, nil},
 		"policy eval, bad claims":    {"policy eval " + good + " --claims " + junk, map[string]any{"permitted": false}, nil},
-		"policy eval, bad rule":      {"policy eval " + sum + " --claims " + claims, map[string]any{"permitted": false}, nil},
-		"policy explain, bad rule":   {"policy explain " + sum + " --claims " + claims, map[string]any{"permitted": false}, nil},
+		"policy eval, bad rule":      {"policy eval " + broken + " --claims " + claims, map[string]any{"permitted": false}, nil},
+		"policy explain, bad rule":   {"policy explain " + broken + " --claims " + claims, map[string]any{"permitted": false}, nil},
 		"policy test":                {"policy test " + dir, map[string]any{"passed": 0.0, "failed": 0.0, "cases": []any{}}, nil},
 		"token verify":               {"token verify x", map[string]any{"verdict": "unusable", "reasons": []any{}, "claims": map[string]any{}}, nil},
 		"token verify, no keys":      {"token verify x --issuer https://x.example --jwks " + junk, map[string]any{"verdict": "unusable"}, nil},
