@@ -211,6 +211,10 @@ func (c *call) appendAuth(b []byte, u *authUse, params []byte) ([]byte, error) {
 // responseHMAC is the HMAC of a response, over rpHash (Part 1, 18.8, 19.6.5).
 // The authValue is the entity's after the command.
 func (c *call) responseHMAC(u *authUse, params []byte, attributes tpm2.SessionAttributes) ([]byte, error) {
+	// Part 1, 19.6.5: what a plain password authorized has no HMAC.
+	if u.session.policy && u.session.passwordNeeded {
+		return nil, nil
+	}
 	key := c.hmacKey(u)
 	if len(key) == 0 && len(u.in.HMAC) == 0 {
 		return nil, nil
