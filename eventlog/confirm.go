@@ -14,7 +14,8 @@ import (
 // [Log.Confirm] and [Cache.Confirm] make one.
 type Confirmed struct {
 	boot
-	shared func() evidence.Claims
+	shared  func() evidence.Claims
+	writing func() *evidence.Writing
 }
 
 // Confirm analyses the log against PCR values that a verified quote signed:
@@ -71,7 +72,8 @@ func (c *Cache) confirm(l *Log, a tpm2.Alg, quoted map[int][]byte) (*Confirmed, 
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	return &Confirmed{boot{an}, sync.OnceValue(an.makeClaims)}, nil
+	shared := sync.OnceValue(an.makeClaims)
+	return &Confirmed{boot{an}, shared, sync.OnceValue(func() *evidence.Writing { return evidence.NewWriting(shared()) })}, nil
 }
 
 // compare sets which registers are believed.

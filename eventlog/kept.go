@@ -163,3 +163,11 @@ func (c *Confirmed) SharedClaims() evidence.Claims {
 	}
 	return c.shared()
 }
+
+// Writing is that of [Confirmed.SharedClaims], which share it likewise.
+func (c *Confirmed) Writing() *evidence.Writing {
+	if c.writing == nil {
+		return evidence.NewWriting(evidence.Claims{})
+	}
+	return c.writing()
+}

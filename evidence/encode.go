@@ -140,6 +140,26 @@ func (c Claims) AppendJSON(out []byte) []byte {
 	return append(out, '}')
 }
 
+// AppendValues appends an object with the value of each claim, by name: true, false, a
+// text, or null for what could not be proven.
+func (c Claims) AppendValues(out []byte) []byte {
+	names, size := make([]string, 0, len(c)), 2
+	for name, claim := range c {
+		names = append(names, name)
+		size += len(name) + len(claim.Value.text) + len(claim.Value.text)/64 + 10
+	}
+	slices.Sort(names)
+	out = append(slices.Grow(out, size), '{')
+	for i, name := range names {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(AppendText(out, name), ':')
+		out = c[name].Value.AppendJSON(out)
+	}
+	return append(out, '}')
+}
+
 // AppendReasons appends a JSON array of reasons as encoding/json writes it; nil is null.
 func AppendReasons(out []byte, reasons []Reason) []byte {
 	if reasons == nil {

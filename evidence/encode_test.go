@@ -61,6 +61,28 @@ func TestTextsAndReasonsAreWrittenAsEncodingJSONWritesThem(t *testing.T) {
 	}
 }
 
+func TestValuesAndWritingAreThoseOfTheClaims(t *testing.T) {
+	for _, claims := range []evidence.Claims{nil, {}, {"a": {Value: evidence.Text("<1>")}, "c": {Value: evidence.Bool(true), PCRs: []int{7}}, "b": {Reason: "x.y"}}} {
+		values := map[string]evidence.Value{}
+		for name, c := range claims {
+			values[name] = c.Value
+		}
+		want, err := json.Marshal(values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := evidence.NewWriting(claims)
+		for range 2 {
+			if got := w.Values(); string(got) != string(want) {
+				t.Errorf("Values() = %s, want %s", got, want)
+			}
+			if got := w.JSON(); string(got) != string(claims.AppendJSON(nil)) {
+				t.Errorf("JSON() = %s", got)
+			}
+		}
+	}
+}
+
 func FuzzAppendText(f *testing.F) {
 	for _, text := range awkward {
 		f.Add(text)

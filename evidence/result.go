@@ -11,6 +11,8 @@ type Result struct {
 	// NotChecked lists what the verdict says nothing about.
 	NotChecked []string `json:"notChecked"`
 	Token      string   `json:"token,omitempty"`
+	// Writing is that of Claims, when the verifier keeps one; else nil.
+	Writing *Writing `json:"-"`
 }
 
 // A Summary tells of the evidence itself, apart from what it says.

@@ -96,7 +96,7 @@ func earClaims(c *claimSet, r *Result, build string) error {
 	// The draft wants URIs here.
 	policy := fmt.Sprintf("policy:%s/%d?sha256=%s", url.PathEscape(r.Policy.Name), r.Policy.Version, r.Policy.Digest)
 	appraisal.texts("ear_appraisal_policy_ids", []string{policy})
-	appraisal.raw("ear_verifier_claims", appendValues(nil, r.Claims))
+	appraisal.raw("ear_verifier_claims", r.values(nil))
 	submods := &claimSet{}
 	submods.object(r.Type, appraisal)
 	c.text("eat_profile", earProfile)

@@ -207,7 +207,7 @@ func (i *Issuer) payload(b *buffers, p Profile, s stamps, r *Result) error {
 	var err error
 	switch p {
 	case ProfileAssay:
-		b.claims = appendValues(b.claims[:0], r.Claims)
+		b.claims = r.values(b.claims[:0])
 		err = assayClaims(c, b.claims, r)
 	case ProfileAzure:
 		err = azureClaims(c, r)

@@ -63,6 +63,8 @@ type Result struct {
 	// Type is the kind of evidence, "tpm".
 	Type   string
 	Claims evidence.Claims
+	// Writing is that of Claims, when the caller keeps one; else nil.
+	Writing *evidence.Writing
 	// Issued are the claims that the policy's issuance rules added, in their
 	// order; several of one name become an array.
 	Issued []Issued
@@ -83,6 +85,14 @@ type Result struct {
 	// Runtime and InitTime are the attester's data, JSON objects bound by its
 	// evidence; nil when there are none. Only the Azure profile has them.
 	Runtime, InitTime json.RawMessage
+}
+
+// values returns the values of the claims, written to buf unless they are kept.
+func (r *Result) values(buf []byte) []byte {
+	if r.Writing != nil {
+		return append(buf, r.Writing.Values()...)
+	}
+	return r.Claims.AppendValues(buf)
 }
 
 // Issued is one claim that a policy issued. Value is a string, a bool or an int64.
@@ -170,7 +180,7 @@ func issuedClaims(list []Issued) (*claimSet, error) {
 func appendIssued(raw []byte, c Issued) ([]byte, error) {
 	switch v := c.Value.(type) {
 	case string:
-		return appendText(raw, v), nil
+		return evidence.AppendText(raw, v), nil
 	case bool:
 		return strconv.AppendBool(raw, v), nil
 	case int64:

@@ -100,7 +100,7 @@ func Appraise(e *Evidence, o Options) *Appraisal {
 	}
 	a := &Appraisal{Result: evidence.NewResult(evidence.TypeTPM, nil), Verified: v}
 	a.Evidence = v.summary()
-	a.Claims = v.claims()
+	a.Claims, a.Writing = v.claims(), v.boot.Writing()
 	a.NotChecked = append(a.NotChecked, v.notChecked...)
 	if o.Policy == nil {
 		a.judgeStrictly()

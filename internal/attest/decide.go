@@ -130,7 +130,7 @@ func (s *Service) attempt(ctx context.Context, actor string, r Request, opened O
 	if err != nil {
 		return Result{}, err
 	}
-	result.claims = result.Claims.AppendJSON(nil)
+	result.claims = outcome.claimsJSON()
 	if err := s.keep(ctx, Decision{
 		Appraisal: result.Appraisal, Bundle: r.Bundle, Challenge: opened.ID, Expires: opened.Expires,
 		Findings: result.appendFindings(nil, result.claims), Generation: conf.Generation, Attester: outcome.Attester, Unrecorded: outcome.Unrecorded, Audit: s.decisionEntry(actor, result.Appraisal),
@@ -184,7 +184,7 @@ func (s *Service) conclude(r Request, version PolicyVersion, o Outcome) (Result,
 // tokenResult is what a token states of an appraisal.
 func tokenResult(r Request, a Appraisal, version PolicyVersion, o Outcome) token.Result {
 	out := token.Result{
-		Verdict: a.Verdict, Type: a.Type, Claims: a.Claims, Policy: tokenPolicy(version),
+		Verdict: a.Verdict, Type: a.Type, Claims: a.Claims, Writing: o.Writing, Policy: tokenPolicy(version),
 		NotChecked: a.NotChecked, Attester: a.Attester, Machine: a.Machine, Appraisal: a.ID, Nonce: r.Nonce, Audience: r.Audience,
 	}
 	if o.Attester != nil {

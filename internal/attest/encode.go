@@ -46,6 +46,14 @@ func (r *Result) JSON() []byte {
 	return append(appendOptional(out, `,"token":`, r.Token), '}')
 }
 
+// claimsJSON is that of the outcome's claims.
+func (o *Outcome) claimsJSON() []byte {
+	if o.Writing != nil {
+		return o.Writing.JSON()
+	}
+	return o.Claims.AppendJSON(nil)
+}
+
 func appendMember(out []byte, name, value string) []byte {
 	return evidence.AppendText(append(out, name...), value)
 }

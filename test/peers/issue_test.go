@@ -125,7 +125,7 @@ func benchAppraiseIssue(b *testing.B, cache *eventlog.Cache) {
 // resultOf is what the service tells the issuer.
 func resultOf(a *tpm.Appraisal, p token.Policy) token.Result {
 	r := token.Result{
-		Verdict: a.Verdict, Type: a.Evidence.Type, Claims: a.Claims, Policy: p, NotChecked: a.NotChecked,
+		Verdict: a.Verdict, Type: a.Evidence.Type, Claims: a.Claims, Writing: a.Writing, Policy: p, NotChecked: a.NotChecked,
 		Attester: a.Evidence.Attester, Machine: "web-1", Appraisal: "01JD00000000000000000000",
 	}
 	for _, c := range a.Issued {
