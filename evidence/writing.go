@@ -1,6 +1,9 @@
 package evidence
 
-import "sync"
+import (
+	"bytes"
+	"sync"
+)
 
 // A Writing is claims in the forms in which they leave, each made once, on first use.
 // It is safe for concurrent use. Nobody may change what it is made of, nor what it
@@ -24,4 +27,12 @@ func (w *Writing) JSON() []byte {
 func (w *Writing) Values() []byte {
 	w.valued.Do(func() { w.values = w.claims.AppendValues(nil) })
 	return w.values
+}
+
+// Equal reports whether two writings are of the same claims.
+func (w *Writing) Equal(other *Writing) bool {
+	if w == nil || other == nil {
+		return w == other
+	}
+	return bytes.Equal(w.JSON(), other.JSON())
 }
