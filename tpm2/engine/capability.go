@@ -58,9 +58,12 @@ func getCapability(c *call, in *command.GetCapabilityIn, out *command.GetCapabil
 		if in.Property != 0 {
 			return parameter(tpm2.RCValue, 2)
 		}
-		banks := t.permanent.banks
-		d.AssignedPCR = banks[:min(len(banks), room(n, 6))]
-		out.MoreData = len(d.AssignedPCR) < len(banks)
+		// As in the reference, a count above zero asks for all banks: callers that
+		// want one property send 1.
+		if n > 0 {
+			d.AssignedPCR = t.permanent.banks
+		}
+		out.MoreData = n == 0
 	case tpm2.CapTPMProperties:
 		d.Properties, out.MoreData = t.capProperties(in.Property, room(n, 8))
 	case tpm2.CapPCRProperties:
