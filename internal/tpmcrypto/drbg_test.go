@@ -65,6 +65,9 @@ func TestARestoredDRBGGoesOn(t *testing.T) {
 	if err != nil || len(state) != 56 {
 		t.Fatalf("Encode = %d bytes, %v; want 56", len(state), err)
 	}
+	if got, want := state[48:], []byte{0, 0, 0, 0, 0, 0, 0, 2}; !bytes.Equal(got, want) {
+		t.Errorf("counter after one request is %x, want %x", got, want)
+	}
 	again, err := tpmcrypto.RestoreDRBG(bytes.NewReader(pattern(480)[48:]), state)
 	if err != nil {
 		t.Fatal(err)

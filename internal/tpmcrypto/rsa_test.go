@@ -271,6 +271,39 @@ func TestRSASignatureRefusals(t *testing.T) {
 	}
 }
 
+// Each check of EMSA-PSS-VERIFY by a block that only it refuses.
+func TestRSAPSSBlocksThatAreNotQuiteRight(t *testing.T) {
+	k, raw, d := testRSA(), tpm2.RSAScheme{Scheme: tpm2.AlgNull}, newDRBG(t)
+	digest := pattern(32)
+	for name, change := range map[string]func(em []byte){
+		"nothing":    func([]byte) {},
+		"last byte":  func(em []byte) { em[255] ^= 1 },
+		"first bit":  func(em []byte) { em[0] |= 0x80 },
+		"padding":    func(em []byte) { em[5] ^= 2 },
+		"hash":       func(em []byte) { em[254] ^= 1 },
+		"salt":       func(em []byte) { em[222] ^= 1 },
+		"end of pad": func(em []byte) { em[256-32-1-32-1] ^= 3 },
+	} {
+		var sig []byte
+		for sig == nil { // until the changed block is below the modulus
+			good, err := k.Sign(d, tpm2.AlgRSAPSS, tpm2.AlgSHA256, digest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			em, err := k.Encrypt(nil, raw, nil, good)
+			if err != nil {
+				t.Fatal(err)
+			}
+			change(em)
+			sig, _ = k.Decrypt(raw, nil, em)
+		}
+		err := k.Verify(tpm2.AlgRSAPSS, tpm2.AlgSHA256, digest, sig)
+		if name == "nothing" && err != nil || name != "nothing" && !errors.Is(err, tpm2.RCSignature) {
+			t.Errorf("%s: Verify = %v", name, err)
+		}
+	}
+}
+
 func oaep(a tpm2.Alg) tpm2.RSAScheme { return tpm2.RSAScheme{Scheme: tpm2.AlgOAEP, HashAlg: a} }
 
 func TestRSAEncryptionAgreesWithTheStandardLibrary(t *testing.T) {
