@@ -117,11 +117,13 @@ func (m *MLDSAMu) State() []byte { return known(m.shake.MarshalBinary()) }
 // RestoreMLDSAMu continues from what State returned; the refusal is TPM_RC_VALUE.
 func RestoreMLDSAMu(state []byte) (*MLDSAMu, error) {
 	m := &MLDSAMu{sha3.NewSHAKE256()}
+	// crypto/sha3 takes more bytes, for cSHAKE, and keeps in the last whether the
+	// state was read from; writing to one that was would panic.
+	if len(state) != len(m.State()) || state[len(state)-1] != 0 {
+		return nil, refuse(tpm2.RCValue, "restore ML-DSA message: it has another size or has ended")
+	}
 	if err := m.shake.UnmarshalBinary(state); err != nil {
 		return nil, refuse(tpm2.RCValue, "restore ML-DSA message: %v", err)
-	}
-	if state[len(state)-1] != 0 { // crypto/sha3 keeps its direction there: this one was read from
-		return nil, refuse(tpm2.RCValue, "restore ML-DSA message: it has ended")
 	}
 	return m, nil
 }

@@ -197,7 +197,7 @@ func TestMLDSAMessageInParts(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended.Sum()
-	for _, state := range [][]byte{nil, []byte("no state"), ended.State()} {
+	for _, state := range [][]byte{nil, []byte("no state"), ended.State(), append(ended.State(), 0), make([]byte, len(ended.State()))} {
 		if _, err := tpmcrypto.RestoreMLDSAMu(state); !errors.Is(err, tpm2.RCValue) {
 			t.Errorf("RestoreMLDSAMu of %d bytes = %v, want TPM_RC_VALUE", len(state), err)
 		}
