@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/assay-project/assay/eventlog"
+	"github.com/assay-project/assay/eventlog/maa"
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/policy"
 	"github.com/assay-project/assay/tpm2"
@@ -54,6 +55,11 @@ func (v *Verified) PolicyClaims(p *policy.Policy) []policy.Claim {
 	if p == nil || p.Reads("aikPubHash") {
 		if hash, err := v.akHash(); err == nil {
 			add("aikPubHash", policy.StringValue(hash))
+		}
+	}
+	if p == nil || p.Reads("events") {
+		if text, ok := maa.Events(v.boot); ok {
+			add("events", policy.StringValue(text))
 		}
 	}
 	if p == nil || p.Reads("pcrs") {
