@@ -53,6 +53,16 @@ func (c *claimant) windowsClaims() {
 	}
 }
 
+// WindowsCounters place a boot of Windows among the others of its installation
+// ([sipa.Chain]). The zero Counters say nothing: the log is of another system, or
+// its registers prove nothing of Windows.
+func (b *boot) WindowsCounters() sipa.Counters {
+	if b.a == nil || b.a.log.format != FormatWBCL || b.a.weak || b.a.windowsBroken() != "" {
+		return sipa.Counters{}
+	}
+	return b.a.windows.Counters
+}
+
 // windowsBroken says why no event of Windows may be believed, "" when they may:
 // a register without its end could have been continued by anybody, and an event
 // of another type could be one of Windows in disguise.

@@ -72,7 +72,7 @@ Exit status: 0 read, 1 read but inconsistent, 2 not a log.`,
 	format := addOutputFlag(cmd, "table", "json")
 	bank := cmd.Flags().String("bank", "", "bank to rest on, as sha256 (default: the strongest that replays)")
 	base := addBaselineFlags(cmd)
-	cmd.AddCommand(newEventlogDiffCmd(env))
+	cmd.AddCommand(newEventlogDiffCmd(env), newEventlogChainCmd(env))
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		data, err := readInput(env, args[0])
 		if err != nil {
