@@ -75,4 +75,13 @@ var handlers = map[tpm2.CC]handler{
 	tpm2.CCPolicyPassword:             bind(policyPassword),
 	tpm2.CCPolicyGetDigest:            bind(policyGetDigest),
 	tpm2.CCPolicyNvWritten:            bind(policyNvWritten),
+	tpm2.CCVerifySignature:            bind(verifySignature),
+	tpm2.CCSign:                       bind(signCommand),
+	tpm2.CCCertify:                    bind(certify),
+	tpm2.CCCertifyCreation:            bind(certifyCreation),
+	tpm2.CCQuote:                      bind(quote),
+	tpm2.CCGetSessionAuditDigest:      bind(getSessionAuditDigest),
+	tpm2.CCGetCommandAuditDigest:      bind(getCommandAuditDigest),
+	tpm2.CCGetTime:                    bind(getTime),
+	tpm2.CCNVCertify:                  bind(nvCertify),
 }

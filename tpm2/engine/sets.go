@@ -29,7 +29,3 @@ func (s *commandSet) set(cc tpm2.CC, in bool) {
 		s[n/64] |= 1 << (n % 64)
 	}
 }
-
-// commitSet has a bit for each TPM2_Commit whose random value is still to be
-// used: of the counter's last values, by the counter modulo its size.
-type commitSet [2]uint64

@@ -1,0 +1,239 @@
+package engine
+
+import (
+	"encoding/binary"
+
+	"github.com/assay-project/assay/internal/tpmcrypto"
+	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/tpm2/command"
+	"github.com/assay-project/assay/wire"
+)
+
+// Chapter 18 of Part 3: attestation commands, and TPM2_NV_Certify of chapter 31.
+
+// An attester is the key of an attestation and how it signs.
+type attester struct {
+	key    *object // nil: no signature
+	handle tpm2.Handle
+	scheme tpm2.SigScheme
+}
+
+// attester checks the signing key of handle number h and the scheme, which is
+// parameter number p.
+func (c *call) attester(h int, in tpm2.SigScheme, p int) (attester, error) {
+	a := attester{handle: c.handles[h-1], key: c.t.object(c.handles[h-1])}
+	if !signs(a.key) {
+		return a, handleError(tpm2.RCKey, h)
+	}
+	var ok bool
+	if a.scheme, ok = signScheme(a.key, in); !ok {
+		return a, parameter(tpm2.RCScheme, p)
+	}
+	return a, nil
+}
+
+// anonymous reports whether the scheme hides who signs.
+func (a *attester) anonymous() bool { return a.scheme.Scheme == tpm2.AlgECDAA }
+
+// attest fills in what all attestations tell, encodes and signs (Part 1, 33).
+func (c *call) attest(a *attester, in *tpm2.Attest, qualifying []byte) ([]byte, tpm2.Signature, error) {
+	t := c.t
+	in.ClockInfo = t.clockInfo()
+	in.FirmwareVersion = firmware
+	if !a.anonymous() {
+		in.ExtraData = qualifying
+		in.QualifiedSigner = handleName(tpm2.HandleNull)
+		if a.key != nil {
+			in.QualifiedSigner = a.key.qualified
+		}
+	}
+	if err := t.obfuscate(a.key, in); err != nil {
+		return nil, tpm2.Signature{}, err
+	}
+	b, err := wire.Encode(in)
+	if err != nil || a.key == nil {
+		return b, tpm2.Signature{SigAlg: tpm2.AlgNull}, err
+	}
+	digest, err := tpmcrypto.Hash(a.scheme.HashAlg, b)
+	if err == nil && a.anonymous() && len(qualifying) != 0 {
+		// Part 1, 33.2: what an anonymous signer cannot say in the structure it signs with it.
+		digest, err = tpmcrypto.Hash(a.scheme.HashAlg, qualifying, digest)
+	}
+	if err != nil {
+		return nil, tpm2.Signature{}, err
+	}
+	sig, err := t.sign(a.key, a.scheme, digest)
+	return b, sig, err
+}
+
+// firmware is the version that attestations tell.
+const firmware = firmwareVersion1<<32 | firmwareVersion2
+
+// obfuscate hides counts that would tell one TPM from another, unless the key is
+// of a hierarchy whose owner may know (Part 1, 36.7).
+func (t *TPM) obfuscate(key *object, in *tpm2.Attest) error {
+	if key != nil && (key.hierarchy == tpm2.HandlePlatform || key.hierarchy == tpm2.HandleEndorsement) {
+		return nil
+	}
+	b, err := tpm2.KDFa(ticketHash, t.permanent.owner.proof, "OBFUSCATE", in.QualifiedSigner, nil, 128)
+	if err != nil {
+		return err
+	}
+	in.FirmwareVersion += binary.BigEndian.Uint64(b)
+	in.ClockInfo.ResetCount += binary.BigEndian.Uint32(b[8:])
+	in.ClockInfo.RestartCount += binary.BigEndian.Uint32(b[12:])
+	return nil
+}
+
+// certify is TPM2_Certify (Part 3, 18.2).
+func certify(c *call, in *command.CertifyIn, out *command.CertifyOut) error {
+	a, err := c.attester(2, in.InScheme, 2)
+	if err != nil {
+		return err
+	}
+	o := c.t.object(c.handles[0])
+	at := tpm2.Attest{Type: tpm2.AttestCertify}
+	at.Attested.Certify.Name = o.name
+	if !a.anonymous() {
+		at.Attested.Certify.QualifiedName = o.qualified
+	}
+	out.CertifyInfo, out.Signature, err = c.attest(&a, &at, in.QualifyingData)
+	return err
+}
+
+// certifyCreation is TPM2_CertifyCreation (Part 3, 18.3).
+func certifyCreation(c *call, in *command.CertifyCreationIn, out *command.CertifyCreationOut) error {
+	a, err := c.attester(1, in.InScheme, 3)
+	if err != nil {
+		return err
+	}
+	o := c.t.object(c.handles[1])
+	want, err := c.t.creationTicket(in.CreationTicket.Hierarchy, o.name, in.CreationHash)
+	if err != nil {
+		return err
+	}
+	if !equal(want.Digest, in.CreationTicket.Digest) {
+		return parameter(tpm2.RCTicket, 4)
+	}
+	at := tpm2.Attest{Type: tpm2.AttestCreation}
+	at.Attested.Creation = tpm2.CreationInfo{ObjectName: o.name, CreationHash: in.CreationHash}
+	out.CertifyInfo, out.Signature, err = c.attest(&a, &at, in.QualifyingData)
+	return err
+}
+
+// quote is TPM2_Quote (Part 3, 18.4).
+func quote(c *call, in *command.QuoteIn, out *command.QuoteOut) error {
+	a, err := c.attester(1, in.InScheme, 2)
+	if err != nil {
+		return err
+	}
+	if a.scheme.HashAlg == 0 || a.scheme.HashAlg == tpm2.AlgNull {
+		return parameter(tpm2.RCScheme, 2)
+	}
+	digest, selected, err := c.t.pcrDigest(a.scheme.HashAlg, in.PCRSelect)
+	if err != nil {
+		return err
+	}
+	at := tpm2.Attest{Type: tpm2.AttestQuote}
+	at.Attested.Quote = tpm2.QuoteInfo{PCRSelect: selected, PCRDigest: digest}
+	out.Quoted, out.Signature, err = c.attest(&a, &at, in.QualifyingData)
+	return err
+}
+
+// getSessionAuditDigest is TPM2_GetSessionAuditDigest (Part 3, 18.5).
+func getSessionAuditDigest(c *call, in *command.GetSessionAuditDigestIn, out *command.GetSessionAuditDigestOut) error {
+	a, err := c.attester(2, in.InScheme, 2)
+	if err != nil {
+		return err
+	}
+	s := c.t.session(c.handles[2])
+	if !s.audit {
+		return handleError(tpm2.RCType, 3)
+	}
+	at := tpm2.Attest{Type: tpm2.AttestSessionAudit}
+	at.Attested.SessionAudit = tpm2.SessionAuditInfo{
+		ExclusiveSession: c.t.vol.exclusive == s.handle, SessionDigest: s.auditDigest,
+	}
+	out.AuditInfo, out.Signature, err = c.attest(&a, &at, in.QualifyingData)
+	return err
+}
+
+// getCommandAuditDigest is TPM2_GetCommandAuditDigest (Part 3, 18.6). A signature
+// takes the digest: the next audited command starts a new one.
+func getCommandAuditDigest(c *call, in *command.GetCommandAuditDigestIn, out *command.GetCommandAuditDigestOut) error {
+	a, err := c.attester(2, in.InScheme, 2)
+	if err != nil {
+		return err
+	}
+	t := c.t
+	commands, err := t.auditCommandDigest()
+	if err != nil {
+		return err
+	}
+	at := tpm2.Attest{Type: tpm2.AttestCommandAudit}
+	at.Attested.CommandAudit = tpm2.CommandAuditInfo{
+		AuditCounter: t.permanent.auditCounter, DigestAlg: t.permanent.auditAlg,
+		AuditDigest: t.reset.auditDigest, CommandDigest: commands,
+	}
+	out.AuditInfo, out.Signature, err = c.attest(&a, &at, in.QualifyingData)
+	if err == nil && a.key != nil {
+		t.reset.auditDigest = nil
+	}
+	return err
+}
+
+// auditCommandDigest is the digest of the codes of the commands that are audited.
+func (t *TPM) auditCommandDigest() ([]byte, error) {
+	var codes []byte
+	for _, cc := range t.profile.members(&t.permanent.auditCommands) {
+		codes = binary.BigEndian.AppendUint32(codes, uint32(cc))
+	}
+	return tpmcrypto.Hash(t.permanent.auditAlg, codes)
+}
+
+// getTime is TPM2_GetTime (Part 3, 18.7). The privacy administrator authorized
+// it, so that what it attests is not obfuscated.
+func getTime(c *call, in *command.GetTimeIn, out *command.GetTimeOut) error {
+	a, err := c.attester(2, in.InScheme, 2)
+	if err != nil {
+		return err
+	}
+	at := tpm2.Attest{Type: tpm2.AttestTime}
+	at.Attested.Time = tpm2.TimeAttestInfo{
+		Time:            tpm2.TimeInfo{Time: c.t.vol.time, ClockInfo: c.t.clockInfo()},
+		FirmwareVersion: firmware,
+	}
+	out.TimeInfo, out.Signature, err = c.attest(&a, &at, in.QualifyingData)
+	return err
+}
+
+// nvCertify is TPM2_NV_Certify (Part 3, 31.16). Size and offset of zero ask for a
+// digest of the whole index.
+func nvCertify(c *call, in *command.NVCertifyIn, out *command.NVCertifyOut) error {
+	a, err := c.attester(1, in.InScheme, 2)
+	if err != nil {
+		return err
+	}
+	x, err := c.readable(c.handles[1], c.handles[2])
+	if err != nil {
+		return err
+	}
+	var at tpm2.Attest
+	if in.Size == 0 && in.Offset == 0 {
+		digest, err := tpmcrypto.Hash(a.scheme.HashAlg, x.data)
+		if err != nil {
+			return parameter(tpm2.RCScheme, 2)
+		}
+		at.Type = tpm2.AttestNVDigest
+		at.Attested.NVDigest = tpm2.NVDigestCertifyInfo{IndexName: x.named, NVDigest: digest}
+	} else {
+		data, err := c.nvPart(x, in.Size, in.Offset, 3)
+		if err != nil {
+			return err
+		}
+		at.Type = tpm2.AttestNV
+		at.Attested.NV = tpm2.NVCertifyInfo{IndexName: x.named, Offset: in.Offset, NVContents: data}
+	}
+	out.CertifyInfo, out.Signature, err = c.attest(&a, &at, in.QualifyingData)
+	return err
+}

@@ -1,0 +1,40 @@
+package engine
+
+import (
+	"encoding/binary"
+
+	"github.com/assay-project/assay/internal/tpmcrypto"
+	"github.com/assay-project/assay/tpm2"
+)
+
+// ticketHash is the hash of the HMAC of tickets (CONTEXT_INTEGRITY_HASH_ALG).
+const ticketHash = tpm2.AlgSHA512
+
+// ticketDigest is the HMAC of a ticket under the proof of its hierarchy, which
+// only this TPM knows (Part 1, 11.4.6; Part 2, 10.6).
+func (t *TPM) ticketDigest(h tpm2.Handle, tag tpm2.Tag, parts ...[]byte) ([]byte, error) {
+	all := make([][]byte, 0, len(parts)+1)
+	all = append(all, binary.BigEndian.AppendUint16(nil, uint16(tag)))
+	return tpmcrypto.HMAC(ticketHash, t.proof(h), append(all, parts...)...)
+}
+
+// creationTicket vouches that this TPM made an object of that Name with creation
+// data of that hash (Part 2, 10.6.3).
+func (t *TPM) creationTicket(h tpm2.Handle, name, creationHash []byte) (tpm2.CreationTicket, error) {
+	d, err := t.ticketDigest(h, tpm2.TagCreation, name, creationHash)
+	return tpm2.CreationTicket{Hierarchy: h, Digest: d}, err
+}
+
+// verifiedTicket vouches that this TPM verified a signature of the digest by the
+// key of that Name (Part 2, 10.6.4).
+func (t *TPM) verifiedTicket(h tpm2.Handle, digest, keyName []byte) (tpm2.VerifiedTicket, error) {
+	d, err := t.ticketDigest(h, tpm2.TagVerified, digest, keyName)
+	return tpm2.VerifiedTicket{Tag: tpm2.TagVerified, Hierarchy: h, Digest: d}, err
+}
+
+// hashCheckTicket vouches that the digest is by that hash over data that does not
+// begin as what a TPM attests (Part 2, 10.6.6).
+func (t *TPM) hashCheckTicket(h tpm2.Handle, a tpm2.Alg, digest []byte) (tpm2.HashCheckTicket, error) {
+	d, err := t.ticketDigest(h, tpm2.TagHashCheck, binary.BigEndian.AppendUint16(nil, uint16(a)), digest)
+	return tpm2.HashCheckTicket{Hierarchy: h, Digest: d}, err
+}
