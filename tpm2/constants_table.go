@@ -376,7 +376,7 @@ func (a *ClockAdjust) Wire(c *wire.Codec) {
 	c.Check(*a >= ClockCoarseSlower && *a <= ClockCoarseFaster, wire.ErrRange)
 }
 
-// MLKEMSet is a TPMI_MLKEM_PARAMETER_SET (version 1.85, Part 2, 11.2.6).
+// MLKEMSet is a TPMI_MLKEM_PARAMETER_SET (version 1.85).
 type MLKEMSet uint16
 
 // The parameter sets of FIPS 203.
@@ -389,7 +389,7 @@ const (
 func (s MLKEMSet) valid() bool { return s >= MLKEM512 && s <= MLKEM1024 }
 func (MLKEMSet) refusal() RC   { return RCParms }
 
-// MLDSASet is a TPMI_MLDSA_PARAMETER_SET (version 1.85, Part 2, 11.2.7).
+// MLDSASet is a TPMI_MLDSA_PARAMETER_SET (version 1.85).
 type MLDSASet uint16
 
 // The parameter sets of FIPS 204.

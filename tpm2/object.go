@@ -116,7 +116,7 @@ func (d *CreationData) Wire(c *wire.Codec) {
 }
 
 // CreationTicket is a TPMT_TK_CREATION: the TPM made the object with that
-// creation data (Part 2, 10.6.3). An empty digest is a NULL ticket.
+// creation data (Part 2, 10.7.3). An empty digest is a NULL ticket.
 type CreationTicket struct {
 	Hierarchy Handle
 	Digest    []byte
@@ -131,7 +131,7 @@ func (t *CreationTicket) Wire(c *wire.Codec) {
 }
 
 // HashCheckTicket is a TPMT_TK_HASHCHECK: the TPM hashed a message that does not
-// begin with [Generated] (Part 2, 10.6.6). An empty digest is a NULL ticket.
+// begin with [Generated] (Part 2, 10.7.6). An empty digest is a NULL ticket.
 type HashCheckTicket struct {
 	Hierarchy Handle
 	Digest    []byte
@@ -145,7 +145,7 @@ func (t *HashCheckTicket) Wire(c *wire.Codec) {
 	c.Sized16(&t.Digest, MaxDigest)
 }
 
-// AuthTicket is a TPMT_TK_AUTH: an authorization of a policy was good (Part 2, 10.6.5).
+// AuthTicket is a TPMT_TK_AUTH: an authorization of a policy was good (Part 2, 10.7.5).
 type AuthTicket struct {
 	Tag       Tag // TagAuthSecret or TagAuthSigned
 	Hierarchy Handle
@@ -160,7 +160,7 @@ func (t *AuthTicket) Wire(c *wire.Codec) {
 }
 
 // VerifiedTicket is a TPMT_TK_VERIFIED: the TPM verified a signature (Part 2,
-// 10.6.4). An empty digest is a NULL ticket.
+// 10.7.4). An empty digest is a NULL ticket.
 type VerifiedTicket struct {
 	Tag       Tag // TagVerified; in version 1.85 also TagMessageVerified and TagDigestVerified
 	Hierarchy Handle

@@ -288,7 +288,7 @@ func (s *KeyedHashScheme) Wire(c *wire.Codec) {
 	}
 }
 
-// MLKEMParms is a TPMS_MLKEM_PARMS (version 1.85, Part 2, 12.2.3.9).
+// MLKEMParms is a TPMS_MLKEM_PARMS (version 1.85).
 type MLKEMParms struct {
 	Symmetric    SymDefObject // of a restricted decryption key; AlgNull otherwise
 	ParameterSet MLKEMSet
@@ -300,8 +300,8 @@ func (p *MLKEMParms) Wire(c *wire.Codec) {
 	selector(c, &p.ParameterSet)
 }
 
-// MLDSAParms is a TPMS_MLDSA_PARMS or a TPMS_HASH_MLDSA_PARMS (version 1.85,
-// Part 2, 12.2.3.7, 12.2.3.8); the type of the key says which.
+// MLDSAParms is a TPMS_MLDSA_PARMS or a TPMS_HASH_MLDSA_PARMS (version
+// 1.85); the type of the key says which.
 type MLDSAParms struct {
 	ParameterSet    MLDSASet
 	AllowExternalMu bool // of AlgMLDSA: the caller may hash the message himself

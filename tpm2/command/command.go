@@ -70,7 +70,7 @@ type Info struct {
 	DecryptFirst bool // the first parameter is a TPM2B: a session may decrypt it
 	EncryptFirst bool // so is the first one of the response: a session may encrypt it
 	NoSessions   bool // the tag must be TPM_ST_NO_SESSIONS
-	NotReadOnly  bool // refused in read-only mode (Part 3, 24.9)
+	NotReadOnly  bool // refused in read-only mode (Part 3, TPM2_ReadOnlyControl)
 	Presence     Presence
 	Version185   bool // of version 1.85
 
@@ -87,7 +87,7 @@ func (i *Info) Auths() int {
 	return n
 }
 
-// ChangesState reports whether read-only mode refuses the command (Part 3, 24.9).
+// ChangesState reports whether read-only mode refuses the command (Part 3, TPM2_ReadOnlyControl).
 func (i *Info) ChangesState() bool { return i.NotReadOnly }
 
 // WritesNV reports whether the command needs the authorization to write an NV
