@@ -1,0 +1,20 @@
+package engine
+
+import "github.com/assay-project/assay/tpm2"
+
+// What tests need and no client of a TPM can have.
+
+// SetSeed replaces the primary seed of a hierarchy.
+func (t *TPM) SetSeed(h tpm2.Handle, seed []byte) { t.hierarchyOf(h).seed = seed }
+
+// SetProof replaces the proof of a hierarchy.
+func (t *TPM) SetProof(h tpm2.Handle, proof []byte) { t.hierarchyOf(h).proof = proof }
+
+// Sensitive returns the sensitive area of a loaded object.
+func (t *TPM) Sensitive(h tpm2.Handle) *tpm2.Sensitive { return &t.object(h).sensitive }
+
+// Wrap makes the TPM2B_PRIVATE of a child of the object, of any content.
+func (t *TPM) Wrap(parent tpm2.Handle, name, iv, content []byte) ([]byte, error) {
+	w := t.object(parent).wrapping(nil)
+	return w.seal(name, iv, clone(content))
+}
