@@ -53,6 +53,7 @@ type Appraisal struct {
 type Decision struct {
 	Appraisal  Appraisal
 	Bundle     []byte // the evidence as received; stored once per digest
+	Digest     Digest // of Bundle, when the caller has computed it; else zero
 	Challenge  []byte // id of the challenge that it consumes, 16 bytes; nil for none
 	Expires    time.Time
 	Generation uint64 // of the configuration that the appraisal used

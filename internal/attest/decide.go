@@ -2,7 +2,6 @@ package attest
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -126,13 +125,14 @@ func (s *Service) attempt(ctx context.Context, actor string, r Request, opened O
 	if err != nil {
 		return Result{}, fmt.Errorf("appraise %s evidence: %w", r.Type, err)
 	}
-	result, err := s.conclude(r, version, outcome)
+	digest := DigestOf(r.Bundle)
+	result, err := s.conclude(r, digest, version, outcome)
 	if err != nil {
 		return Result{}, err
 	}
 	result.claims = outcome.claimsJSON()
 	if err := s.keep(ctx, Decision{
-		Appraisal: result.Appraisal, Bundle: r.Bundle, Challenge: opened.ID, Expires: opened.Expires,
+		Appraisal: result.Appraisal, Bundle: r.Bundle, Digest: digest, Challenge: opened.ID, Expires: opened.Expires,
 		Findings: result.appendFindings(nil, result.claims), Generation: conf.Generation, Attester: outcome.Attester, Unrecorded: outcome.Unrecorded, Audit: s.decisionEntry(actor, result.Appraisal),
 	}, outcome.before); err != nil {
 		return Result{}, err
@@ -158,17 +158,17 @@ func (s *Service) keep(ctx context.Context, d Decision, before *Counters) error 
 }
 
 // conclude turns an outcome into the record of it, with a token when trusted.
-func (s *Service) conclude(r Request, version PolicyVersion, o Outcome) (Result, error) {
+func (s *Service) conclude(r Request, digest Digest, version PolicyVersion, o Outcome) (Result, error) {
 	now := s.now()
 	id, err := newID(now, s.rand)
 	if err != nil {
 		return Result{}, err
 	}
-	digest := sha256.Sum256(r.Bundle)
+	sum, _ := digest.Of(r.Bundle)
 	result := Result{Appraisal: Appraisal{
 		ID: id, Time: now.UTC(), Type: r.Type, Attester: o.Evidence.Attester,
 		Verdict: o.Verdict, Reasons: o.Reasons, Claims: o.Claims,
-		NotChecked: o.NotChecked, Policy: version.Name, PolicyRev: version.Version, Evidence: hex.EncodeToString(digest[:]),
+		NotChecked: o.NotChecked, Policy: version.Name, PolicyRev: version.Version, Evidence: hex.EncodeToString(sum[:]),
 	}}
 	if o.Attester != nil {
 		result.Machine = o.Attester.Machine

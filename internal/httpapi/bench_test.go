@@ -158,7 +158,7 @@ func cpuTime(b *testing.B) time.Duration {
 }
 
 // clients of the benchmark: enough that groups form while the disk syncs.
-const clients = 48
+const clients = 64
 
 // BenchmarkAttestHTTPS is a whole appraisal as a client sees it: TLS, a quote with
 // its event log, the policy, an ES256 token, and the decision durable in SQLite

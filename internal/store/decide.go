@@ -97,7 +97,7 @@ func (s *Store) prepare(ctx context.Context, d attest.Decision) (*pending, error
 	if d.Bundle == nil {
 		return p, nil
 	}
-	if p.evidence, err = s.pack(ctx, a.Evidence, d.Bundle); err != nil {
+	if p.evidence, err = s.pack(ctx, a.Evidence, d.Bundle, d.Digest); err != nil {
 		return nil, err
 	}
 	p.weight += p.evidence.weight()

@@ -114,7 +114,7 @@ func (p *parcel) weight() int64 {
 
 // pack finds what of a bundle is not stored yet. It runs in the caller's
 // goroutine, beside the others'.
-func (s *Store) pack(ctx context.Context, hexDigest string, bundle []byte) (*parcel, error) {
+func (s *Store) pack(ctx context.Context, hexDigest string, bundle []byte, computed attest.Digest) (*parcel, error) {
 	named, err := fromHex(hexDigest)
 	if err != nil {
 		return nil, err
@@ -128,7 +128,11 @@ func (s *Store) pack(ctx context.Context, hexDigest string, bundle []byte) (*par
 	if p.known = s.recent.has(held{false, p.digest}); p.known {
 		return p, nil
 	}
-	if p.digest != sha256.Sum256(bundle) {
+	sum, ok := computed.Of(bundle)
+	if !ok {
+		sum = sha256.Sum256(bundle)
+	}
+	if p.digest != sum {
 		return nil, fmt.Errorf("%w: evidence is not what its digest names", ErrInvalid)
 	}
 	recipe, parts := split(bundle, s.hashed.digest)
