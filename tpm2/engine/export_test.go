@@ -13,8 +13,14 @@ func (t *TPM) SetProof(h tpm2.Handle, proof []byte) { t.hierarchyOf(h).proof = p
 // Sensitive returns the sensitive area of a loaded object.
 func (t *TPM) Sensitive(h tpm2.Handle) *tpm2.Sensitive { return &t.object(h).sensitive }
 
-// Wrap makes the TPM2B_PRIVATE of a child of the object, of any content.
+// Wrap makes the TPM2B_PRIVATE of a child of the object, of any content and with
+// an initial value of any size; nil is none.
 func (t *TPM) Wrap(parent tpm2.Handle, name, iv, content []byte) ([]byte, error) {
 	w := t.object(parent).wrapping(nil)
-	return w.seal(name, iv, clone(content))
+	if iv == nil || len(iv) == 16 {
+		return w.seal(name, iv, clone(content))
+	}
+	body := append(appendSized(nil, iv), content...)
+	mac, err := w.integrity(name, body)
+	return append(appendSized(nil, mac), body...), err
 }
