@@ -66,14 +66,14 @@ func TestTrapsAreFound(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := ""
+		var names []string
 		for _, trap := range q.Traps() {
-			got += trap.Name
+			names = append(names, trap.Name)
 			if trap.Message == "" || trap.Suggestion == "" {
 				t.Errorf("%s: trap %+v lacks words", text, trap)
 			}
 		}
-		if got != want {
+		if got := strings.Join(names, " "); got != want {
 			t.Errorf("Traps of %s = %q, want %q", text, got, want)
 		}
 	}
