@@ -84,4 +84,11 @@ var handlers = map[tpm2.CC]handler{
 	tpm2.CCGetCommandAuditDigest:      bind(getCommandAuditDigest),
 	tpm2.CCGetTime:                    bind(getTime),
 	tpm2.CCNVCertify:                  bind(nvCertify),
+	tpm2.CCPolicySigned:               bind(policySigned),
+	tpm2.CCPolicySecret:               bind(policySecret),
+	tpm2.CCPolicyTicket:               bind(policyTicket),
+	tpm2.CCPolicyAuthorize:            bind(policyAuthorize),
+	tpm2.CCPolicyNV:                   bind(policyNV),
+	tpm2.CCPolicyCounterTimer:         bind(policyCounterTimer),
+	tpm2.CCPolicyAuthorizeNV:          bind(policyAuthorizeNV),
 }
