@@ -13,6 +13,7 @@ func commands(env *Env) []*cobra.Command {
 		newDemoCmd(env),
 		newDoctorCmd(env),
 		newEventlogCmd(env),
+		newKeyCmd(env),
 		newOpenAPICmd(env),
 		newPolicyCmd(env),
 		newPrincipalCmd(env),

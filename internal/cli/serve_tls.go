@@ -79,10 +79,13 @@ const (
 	caWarning = 365 * 24 * time.Hour
 )
 
+// caContext is what the authority's key is sealed for.
+func caContext() seal.Context { return seal.Context{Purpose: "TLS authority key", Name: "ca"} }
+
 // openCA loads the authority of the data folder, or makes it. Its private key is
 // sealed under the service's key and never on the disk in the clear.
 func openCA(ctx context.Context, env *Env, keys keyprovider.Provider, data string) (*pki.CA, error) {
-	sealContext := seal.Context{Purpose: "TLS authority key", Name: "ca"}
+	sealContext := caContext()
 	text, err := os.ReadFile(filepath.Join(data, caFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return makeCA(ctx, env, keys, data, sealContext)

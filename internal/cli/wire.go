@@ -5,22 +5,19 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/assay-project/assay/eventlog"
 	"github.com/assay-project/assay/evidence/tpm"
 	"github.com/assay-project/assay/internal/access"
 	"github.com/assay-project/assay/internal/attest"
+	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/httpapi"
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/pki"
-	"github.com/assay-project/assay/internal/seal"
 	"github.com/assay-project/assay/internal/store"
 	"github.com/assay-project/assay/internal/store/postgres"
 	"github.com/assay-project/assay/internal/store/sqlite"
@@ -44,7 +41,7 @@ type wiring struct {
 
 // A wired service runs; Close stops it.
 type wired struct {
-	Store   *store.Store
+	Store   *openedStore
 	Service *attest.Service
 	API     http.Handler
 	Metrics *httpapi.Metrics
@@ -57,7 +54,7 @@ func (w *wired) Close() error { return errors.Join(w.Store.Close(), w.Keys.Close
 // wire puts the service together. It is the one place that knows all parts.
 func wire(ctx context.Context, env *Env, c wiring) (_ *wired, err error) {
 	w := &wired{Metrics: httpapi.NewMetrics()}
-	if w.Store, err = openStore(ctx, c.Data, c.Database, store.Config{Committed: w.Metrics.ObserveGroup, WithoutSync: c.WithoutSync, Timeout: c.CommitTimeout}); err != nil {
+	if w.Store, err = openStore(ctx, c, store.Config{Committed: w.Metrics.ObserveGroup}); err != nil {
 		return nil, err
 	}
 	if w.Keys, err = c.Keys.open(env, c.Data); err != nil {
@@ -97,14 +94,53 @@ func (w *wired) serve(ctx context.Context, env *Env, c wiring) error {
 	return err
 }
 
-func openStore(ctx context.Context, dir, database string, cfg store.Config) (*store.Store, error) {
-	if database == "" {
-		return sqlite.Open(ctx, dir, cfg)
+// openStore opens the database of a data folder.
+func openStore(ctx context.Context, c wiring, cfg store.Config) (*openedStore, error) {
+	cfg.WithoutSync, cfg.Timeout = c.WithoutSync, c.CommitTimeout
+	if c.Database == "" {
+		s, err := sqlite.Open(ctx, c.Data, cfg) // it takes the folder too
+		return &openedStore{Store: s}, err
 	}
+	lock, err := takeFolder(c.Data)
+	if err != nil {
+		return nil, fmt.Errorf("open data folder: %w", err)
+	}
+	s, err := postgres.Open(ctx, c.Database, cfg)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return &openedStore{s, lock}, nil
+}
+
+// An openedStore is a store with the data folder that is its service's alone.
+type openedStore struct {
+	*store.Store
+	folder *durable.Lock // nil when the store itself holds it
+}
+
+// Close closes the store, then gives the folder back.
+func (s *openedStore) Close() error {
+	err := s.Store.Close()
+	if s.folder != nil {
+		err = errors.Join(err, s.folder.Close())
+	}
+	return err
+}
+
+// takeFolder makes a data folder the service's own, so that no second one shares
+// its key file and TLS authority by mistake, and sweeps what a crash left unfinished.
+func takeFolder(dir string) (*durable.Lock, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	return postgres.Open(ctx, database, cfg)
+	lock, err := durable.LockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := durable.Sweep(dir); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return lock, nil
 }
 
 // certifier makes the certificates that Azure's clients read token keys from.
@@ -121,39 +157,4 @@ func certifier(env *Env, issuer string) func(crypto.Signer, time.Time, time.Time
 func validity(env *Env, notBefore, notAfter time.Time) (pki.Validity, error) {
 	serial, err := pki.NewSerial(env.Rand)
 	return pki.Validity{Serial: serial, NotBefore: notBefore, NotAfter: notAfter}, err
-}
-
-// A keySource says where the key-encryption keys are.
-type keySource struct {
-	file       string // empty for keyFile in the data folder
-	credential string // name of a systemd credential, in place of file
-	passphrase string // file
-}
-
-// keyFile is the key file that a service makes for itself.
-const keyFile = "service.key"
-
-func (k keySource) open(env *Env, data string) (*keyprovider.Local, error) {
-	var passphrase seal.Secret
-	if k.passphrase != "" {
-		text, err := os.ReadFile(k.passphrase)
-		if err != nil {
-			return nil, fmt.Errorf("read passphrase: %w", err)
-		}
-		passphrase = seal.NewSecret([]byte(strings.TrimRight(string(text), "\r\n")))
-		defer passphrase.Destroy()
-	}
-	if k.credential != "" {
-		return keyprovider.ReadCredential(env.Getenv("CREDENTIALS_DIRECTORY"), k.credential, env.Rand, passphrase)
-	}
-	name := k.file
-	if name == "" {
-		name = filepath.Join(data, keyFile)
-		if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
-			if err := keyprovider.CreateFile(name, env.Rand, passphrase); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return keyprovider.ReadFile(name, env.Rand, passphrase)
 }

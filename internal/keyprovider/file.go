@@ -53,19 +53,31 @@ func CreateFile(name string, random io.Reader, passphrase seal.Secret) error {
 }
 
 // AddKey puts a new key at the head of a key file: it wraps from now on, and the
-// older ones still unwrap.
+// older ones still unwrap. A crash leaves the old file or the new one.
 func AddKey(name string, random io.Reader, passphrase seal.Secret) error {
-	l, err := ReadFile(name, random, passphrase)
-	if err != nil {
-		return err
-	}
-	defer l.Close()
 	key, err := NewKey(random)
 	if err != nil {
 		return err
 	}
 	defer key.Secret.Destroy()
-	text, err := encode(append([]seal.Key{key}, l.keys...), random, passphrase)
+	return rewrite(name, random, passphrase, func(keys []seal.Key) []seal.Key { return append([]seal.Key{key}, keys...) })
+}
+
+// DropOldKeys leaves only the newest key in a key file. What the others wrapped is
+// lost then: the caller has seen to it that nothing which matters is
+// ([WrappedUnder]).
+func DropOldKeys(name string, random io.Reader, passphrase seal.Secret) error {
+	return rewrite(name, random, passphrase, func(keys []seal.Key) []seal.Key { return keys[:1] })
+}
+
+// rewrite puts other keys into a key file, in place of what it holds.
+func rewrite(name string, random io.Reader, passphrase seal.Secret, change func([]seal.Key) []seal.Key) error {
+	l, err := ReadFile(name, random, passphrase)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	text, err := encode(change(l.keys), random, passphrase)
 	if err != nil {
 		return err
 	}

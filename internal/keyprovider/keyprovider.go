@@ -61,3 +61,17 @@ func Open(ctx context.Context, p Provider, c seal.Context, sealed []byte) (seal.
 	defer key.Destroy()
 	return e.Open(seal.Key{Secret: key}, c)
 }
+
+// WrappedUnder returns the name of the key-encryption key that an envelope of
+// [Seal] says it needs. Only opening it proves that.
+func WrappedUnder(sealed []byte) (id string, err error) {
+	e, err := seal.Parse(sealed)
+	if err != nil {
+		return "", err
+	}
+	wrapped, err := seal.Parse(e.Wrapped())
+	if err != nil {
+		return "", fmt.Errorf("wrapped key: %w", err)
+	}
+	return wrapped.KeyID(), nil
+}

@@ -356,3 +356,54 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestDroppedKeysOpenNothing(t *testing.T) {
+	for name, pass := range map[string]seal.Secret{"in the clear": {}, "with a passphrase": secret(passphrase)} {
+		t.Run(name, func(t *testing.T) {
+			ctx, file := context.Background(), keyFile(t, pass)
+			read := func() *Local {
+				t.Helper()
+				l, err := ReadFile(file, rand.Reader, pass)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return l
+			}
+			sealUnder := func(l *Local) []byte {
+				t.Helper()
+				sealed, err := Seal(ctx, l, rand.Reader, signing, []byte("private key"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if id, err := WrappedUnder(sealed); err != nil || id != l.KeyIDs()[0] {
+					t.Errorf("WrappedUnder = %q, %v, want %q", id, err, l.KeyIDs()[0])
+				}
+				return sealed
+			}
+			old := sealUnder(read())
+			if err := AddKey(file, rand.Reader, pass); err != nil {
+				t.Fatal(err)
+			}
+			both := read()
+			recent := sealUnder(both)
+			if err := DropOldKeys(file, rand.Reader, pass); err != nil {
+				t.Fatal(err)
+			}
+			left := read()
+			if ids := left.KeyIDs(); len(ids) != 1 || ids[0] != both.KeyIDs()[0] {
+				t.Errorf("keys left: %v, want the newest of %v", ids, both.KeyIDs())
+			}
+			if _, err := Open(ctx, left, signing, recent); err != nil {
+				t.Errorf("under the newest key: %v", err)
+			}
+			if _, err := Open(ctx, left, signing, old); !errors.Is(err, ErrUnknownKey) {
+				t.Errorf("under a dropped key: %v, want %v", err, ErrUnknownKey)
+			}
+		})
+	}
+	for _, sealed := range [][]byte{nil, []byte("text")} {
+		if id, err := WrappedUnder(sealed); !errors.Is(err, seal.ErrFormat) || id != "" {
+			t.Errorf("WrappedUnder(%q) = %q, %v", sealed, id, err)
+		}
+	}
+}

@@ -48,6 +48,15 @@ func NewKey(random io.Reader) (seal.Key, error) {
 	return seal.Key{ID: hex.EncodeToString(id), Secret: secret}, nil
 }
 
+// KeyIDs are the names of the keys, newest first: the one that wraps.
+func (l *Local) KeyIDs() []string {
+	ids := make([]string, len(l.keys))
+	for i, k := range l.keys {
+		ids[i] = k.ID
+	}
+	return ids
+}
+
 // wrapPurpose keeps wrapped keys apart from texts that a key sealed itself.
 const wrapPurpose = "data key: "
 

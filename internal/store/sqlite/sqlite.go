@@ -40,7 +40,8 @@ const (
 	checkpointPages = 8192
 )
 
-// Open takes dir, makes it when it is missing, and opens the store in it.
+// Open takes dir, makes it when it is missing, sweeps what a crash left unfinished
+// there, and opens the store in it.
 func Open(ctx context.Context, dir string, cfg store.Config) (*store.Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
@@ -48,6 +49,9 @@ func Open(ctx context.Context, dir string, cfg store.Config) (*store.Store, erro
 	lock, err := durable.LockDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if err := durable.Sweep(dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("open store: %w", err), lock.Close())
 	}
 	s, err := open(ctx, filepath.Join(dir, FileName), cfg, lock)
 	if err != nil {
