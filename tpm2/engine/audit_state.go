@@ -21,7 +21,7 @@ func (c *call) hashForAudit() error {
 // command that succeeded (Part 1, 31 and 32).
 func (c *call) auditCommand(params []byte) error {
 	t := c.t
-	if t.permanent.auditCommands.has(c.info.Code) {
+	if t.permanent.auditCommands.has(c.info.Code) && !c.unaudited {
 		if err := c.extendCommandAudit(params); err != nil {
 			return err
 		}

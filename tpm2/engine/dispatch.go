@@ -34,8 +34,9 @@ type call struct {
 	audit    *authUse
 	cpHashes [maxSessions + 1]hashOf // computed for sessions and command audit
 
-	response tpm2.Handle // of the response's handle area
-	flush    tpm2.Handle // transient object that goes once the response is made
+	unaudited bool        // the command changed how commands are audited
+	response  tpm2.Handle // of the response's handle area
+	flush     tpm2.Handle // transient object that goes once the response is made
 }
 
 // handler runs one command on decoded parameters and appends its response
@@ -219,6 +220,7 @@ func (c *call) respond(sessions bool) error {
 	if c.flush != 0 {
 		t.flushObject(c.flush)
 	}
+	t.disorder(c.info.Code)
 	binary.BigEndian.PutUint32(b[2:], uint32(len(b)))
 	t.resp = b
 	return nil

@@ -91,4 +91,5 @@ var handlers = map[tpm2.CC]handler{
 	tpm2.CCPolicyNV:                   bind(policyNV),
 	tpm2.CCPolicyCounterTimer:         bind(policyCounterTimer),
 	tpm2.CCPolicyAuthorizeNV:          bind(policyAuthorizeNV),
+	tpm2.CCSetCommandCodeAuditStatus:  bind(setCommandCodeAuditStatus),
 }

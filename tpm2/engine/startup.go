@@ -197,6 +197,24 @@ func shutdownCommand(c *call, in *command.ShutdownIn, _ *command.None) error {
 	return nil
 }
 
+// disorder voids an orderly shutdown once a command that may change state ran after
+// it (Part 3, 9.4). Those that only tell something leave it as it is.
+func (t *TPM) disorder(cc tpm2.CC) {
+	if t.permanent.orderlyState != shutdownClear && t.permanent.orderlyState != shutdownState {
+		return
+	}
+	switch cc {
+	case tpm2.CCShutdown, tpm2.CCGetCapability, tpm2.CCGetRandom, tpm2.CCPCRRead, tpm2.CCReadClock, tpm2.CCReadPublic,
+		tpm2.CCNVReadPublic, tpm2.CCNVReadPublic2, tpm2.CCNVRead, tpm2.CCGetTestResult, tpm2.CCSelfTest,
+		tpm2.CCIncrementalSelfTest, tpm2.CCHash, tpm2.CCTestParms, tpm2.CCECCParameters, tpm2.CCVerifySignature,
+		tpm2.CCPolicyGetDigest:
+		return
+	}
+	t.permanent.orderlyState = shutdownNone
+	t.permanent.saved = nil
+	t.touch()
+}
+
 // canSaveState refuses TPM2_Shutdown(STATE) once PCRs were reallocated: the
 // saved values would not fit (Part 3, 9.4).
 func (t *TPM) canSaveState() bool { return !t.vol.reallocated }
