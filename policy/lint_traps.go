@@ -111,19 +111,26 @@ func (l *linter) lateBoot() {
 	if l.vocab == nil || l.judgesLoader() {
 		return
 	}
-	seen := map[string]bool{}
-	for i := range l.p.rules {
-		r := &l.p.rules[i]
+	var late []string
+	var at Pos
+	rules := l.p.section(authorization)
+	for i := range rules {
+		r := &rules[i]
 		for j := range r.conds {
 			c := &r.conds[j]
 			claimType, named := c.literal(propType)
-			if !named || c.negated || r.act.verb == verbDeny || seen[claimType.text] || !l.isLate(claimType.text, r) {
+			if !named || c.negated || r.act.verb == verbDeny || slices.Contains(late, claimType.text) || !l.isLate(claimType.text, r) {
 				continue
 			}
-			seen[claimType.text] = true
-			l.warn(c.pos, "loader-not-judged", "judge bootLoader, bootImages or secureBootAuthorities too, or compare the boot with a baseline",
-				"%s was measured by whatever the firmware started, which no rule looks at", claimType)
+			if len(late) == 0 {
+				at = c.pos
+			}
+			late = append(late, claimType.text)
 		}
+	}
+	if len(late) > 0 {
+		l.warn(at, "loader-not-judged", "judge bootLoader, bootImages or secureBootAuthorities too, or compare the boot with a baseline",
+			"%s: measured by whatever the firmware started, which no rule looks at", strings.Join(late, ", "))
 	}
 }
 
