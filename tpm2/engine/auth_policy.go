@@ -14,7 +14,7 @@ func (c *call) checkPolicy(u *authUse) error {
 	if c.info.Code == tpm2.CCPolicySecret && !s.passwordNeeded && !s.authValueNeeded {
 		return tpm2.RCMode
 	}
-	if s.pcrCounter != 0 && s.pcrCounter != t.reset.pcrCounter {
+	if s.pcrMark != 0 && s.pcrMark != t.pcrMark() {
 		return tpm2.RCPCRChanged
 	}
 	p := t.policyOf(u.entity)

@@ -125,3 +125,8 @@ func (t *TPM) pcrChanged(pcr int) {
 		t.reset.pcrCounter++
 	}
 }
+
+// pcrMark tells the present values of the PCRs from later ones. The reference uses
+// the update counter itself, which is 0 until the first change: there a policy that
+// read PCRs before it is not told of that change. Here no mark is 0.
+func (t *TPM) pcrMark() uint32 { return t.reset.pcrCounter%(1<<32-1) + 1 }

@@ -57,7 +57,7 @@ func policyPCR(c *call, in *command.PolicyPCRIn, _ *command.None) error {
 	}
 	digest := in.PCRDigest
 	if !s.trial {
-		if s.pcrCounter != 0 && s.pcrCounter != t.reset.pcrCounter {
+		if s.pcrMark != 0 && s.pcrMark != t.pcrMark() {
 			return tpm2.RCPCRChanged
 		}
 		if len(digest) != 0 && !equal(digest, current) {
@@ -71,7 +71,7 @@ func policyPCR(c *call, in *command.PolicyPCRIn, _ *command.None) error {
 	}
 	c.extendPolicy(s, selection, digest)
 	if !s.trial {
-		s.pcrCounter = t.reset.pcrCounter
+		s.pcrMark = t.pcrMark()
 	}
 	return nil
 }

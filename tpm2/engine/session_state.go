@@ -37,7 +37,7 @@ type assertions struct {
 	timeout         uint64 // vol.time at which it ends; 0 is never
 	commandCode     tpm2.CC
 	locality        tpm2.Locality // 0 is any
-	pcrCounter      uint32        // when PCRs were first read; 0 is never
+	pcrMark         uint32        // see TPM.pcrMark: when PCRs were first read; 0 is never
 	bound           boundHash
 	boundDigest     []byte // cpHash, nameHash, templateHash or parameterHash
 	authValueNeeded bool
