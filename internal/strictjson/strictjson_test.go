@@ -381,9 +381,9 @@ func TestHostileTextIsCheap(t *testing.T) {
 				best = min(best, time.Since(start))
 			}
 			t.Logf("%d bytes take %v", len(text), best)
-			// What is held here is that the work is linear: test machines are shared
-			// and run the race detector.
-			if best > 500*time.Millisecond {
+			// What is held here is that the work is linear (it would be minutes): test
+			// machines are shared and run the race detector.
+			if best > 5*time.Second {
 				t.Errorf("%d bytes take %v", len(text), best)
 			}
 		})
