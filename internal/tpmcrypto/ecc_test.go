@@ -251,6 +251,9 @@ func TestECDSAAgreesWithTheStandardLibrary(t *testing.T) {
 		r1, s1, err1 := k.SignECDSA(bytes.NewReader(make([]byte, 32)), pattern(32))
 		r2, s2, err2 := k.SignECDSA(bytes.NewReader(make([]byte, 32)), pattern(32))
 		r3, _, err3 := k.SignECDSA(bytes.NewReader(make([]byte, 32)), pattern(31))
+		if r4, _, err := newECC(t, c.id, "b").SignECDSA(bytes.NewReader(make([]byte, 32)), pattern(32)); err != nil || bytes.Equal(r1, r4) {
+			t.Errorf("%v: a broken reader gives two keys one nonce, %v", c.id, err)
+		}
 		if err := errors.Join(err1, err2, err3); err != nil {
 			t.Fatal(err)
 		}
@@ -389,6 +392,16 @@ func TestCommitAndECDAABelongTogether(t *testing.T) {
 			if diff := cmp.Diff(c.times(r, c.g()).point(c), got.point(c)); diff != "" {
 				t.Errorf("%v %s: commitment (-want +got):\n%s", c.id, a.BankName(), diff)
 			}
+		}
+	}
+}
+
+func TestTheNonceOfECDAAHasNoLeadingZeros(t *testing.T) {
+	for _, c := range stdCurves {
+		r := bytes.NewReader(append(make([]byte, c.size+7), 5)) // the nonce is one more
+		nonce, _, err := newECC(t, c.id, "a").SignECDAA(r, tpm2.AlgSHA256, []byte{9}, pattern(32))
+		if err != nil || !bytes.Equal(nonce, []byte{6}) {
+			t.Errorf("%v: nonce = %x, %v; want 06", c.id, nonce, err)
 		}
 	}
 }

@@ -425,6 +425,7 @@ func TestRSAEncryptionRefusals(t *testing.T) {
 		"OAEP, all zeros":          {oaep(tpm2.AlgSHA256), em(nil), tpm2.RCValue},
 		"OAEP of a padding byte 2": {oaep(tpm2.AlgSHA256), em(oaepBlock(t, k, 2)), tpm2.RCValue},
 		"OAEP without an end":      {oaep(tpm2.AlgSHA256), em(oaepBlock(t, k, 0)), tpm2.RCValue},
+		"OAEP, padding is not 0":   {oaep(tpm2.AlgSHA256), em(oaepBlock(t, k, 2, 1)), tpm2.RCValue},
 	} {
 		if got, err := k.Decrypt(tc.scheme, []byte("A\x00"), tc.c); !errors.Is(err, tc.want) {
 			t.Errorf("%s: Decrypt = %x, %v; want %v", name, got, err, tc.want)
@@ -438,8 +439,8 @@ func TestRSAEncryptionRefusals(t *testing.T) {
 	}
 }
 
-// oaepBlock is an OAEP block for the label "A\0" whose padding ends with end, not 1.
-func oaepBlock(t *testing.T, k *tpmcrypto.RSAKey, end byte) []byte {
+// oaepBlock is an OAEP block for the label "A\0" whose padding ends with end.
+func oaepBlock(t *testing.T, k *tpmcrypto.RSAKey, end ...byte) []byte {
 	t.Helper()
 	mask := func(out, seed []byte) {
 		for i := 0; i < len(out); i += 32 {
@@ -452,7 +453,7 @@ func oaepBlock(t *testing.T, k *tpmcrypto.RSAKey, end byte) []byte {
 	em := make([]byte, k.Size())
 	label := sha256.Sum256([]byte("A\x00"))
 	copy(em[33:], label[:])
-	em[len(em)-1] = end
+	copy(em[len(em)-len(end):], end)
 	mask(em[33:], em[1:33])
 	mask(em[1:33], em[33:])
 	return em
