@@ -3,17 +3,13 @@ package attest_test
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/base64"
 	"encoding/pem"
-	"math/big"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/attest"
-	"github.com/assay-project/assay/internal/pki"
 	"github.com/assay-project/assay/tpm2"
 )
 
@@ -28,23 +24,9 @@ func certified(t *testing.T, f *fixture, bundle []byte) (withCert, ca []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer, err := pki.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	now := f.clock.Now()
-	valid := pki.Validity{Serial: big.NewInt(1), NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour)}
-	authority, err := pki.NewCA(rand.Reader, signer, pki.PurposeAK, "test AK CA", valid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	valid.Serial = big.NewInt(2)
-	cert, err := authority.AK(rand.Reader, pki.AK{Public: key, Machine: "web-1"}, valid)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cert, authority := certify(t, f.clock.Now(), key)
 	withCert = append([]byte(`{"akCert":"`+base64.StdEncoding.EncodeToString(cert)+`",`), bytes.TrimPrefix(bytes.TrimSpace(bundle), []byte("{"))...)
-	return withCert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.Certificate()})
+	return withCert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority})
 }
 
 // A removed attestation key was still trusted when a CA certified it.

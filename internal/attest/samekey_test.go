@@ -2,6 +2,7 @@ package attest_test
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -12,6 +13,7 @@ import (
 	"math/big"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/evidence/evidencetest"
@@ -19,29 +21,37 @@ import (
 	"github.com/assay-project/assay/tpm2"
 )
 
-// certify makes a CA, names it to the service, and has it certify a TPM's key.
-func (f *fixture) certify(m *evidencetest.TPM) []byte {
-	f.t.Helper()
+// certify makes a CA and has it certify an attestation key (TCG EK Credential
+// Profile, 3.6: tcg-kp-AIKCertificate). Both are DER.
+func certify(t testing.TB, now time.Time, public crypto.PublicKey) (cert, ca []byte) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		f.t.Fatal(err)
+		t.Fatal(err)
 	}
-	now := f.clock.Now()
 	issue := func(template, parent *x509.Certificate, public any) []byte {
 		template.NotBefore, template.NotAfter, template.SerialNumber = now.AddDate(-1, 0, 0), now.AddDate(1, 0, 0), big.NewInt(1)
 		der, err := x509.CreateCertificate(rand.Reader, template, parent, public, key)
 		if err != nil {
-			f.t.Fatal(err)
+			t.Fatal(err)
 		}
 		return der
 	}
-	ca := &x509.Certificate{Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	anchor := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: issue(ca, ca, &key.PublicKey)})
+	authority := &x509.Certificate{Subject: pkix.Name{CommonName: "CA"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	ca = issue(authority, authority, &key.PublicKey)
+	leaf := &x509.Certificate{Subject: pkix.Name{CommonName: "AK"}, UnknownExtKeyUsage: []asn1.ObjectIdentifier{{2, 23, 133, 8, 3}}}
+	return issue(leaf, authority, public), ca
+}
+
+// certify names a new CA to the service and has it certify a TPM's key.
+func (f *fixture) certify(m *evidencetest.TPM) []byte {
+	f.t.Helper()
+	cert, ca := certify(f.t, f.clock.Now(), m.Key.Public())
+	anchor := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca})
 	if _, err := f.AddAnchors(context.Background(), "tester", attest.AnchorAKCA, anchor); err != nil {
 		f.t.Fatal(err)
 	}
-	leaf := &x509.Certificate{Subject: pkix.Name{CommonName: "AK"}, UnknownExtKeyUsage: []asn1.ObjectIdentifier{{2, 23, 133, 8, 3}}}
-	return issue(leaf, ca, m.Key.Public())
+	return cert
 }
 
 func TestKeyDoesNotEscapeItsRecordUnderAnotherName(t *testing.T) {

@@ -107,7 +107,7 @@ func openCA(ctx context.Context, env *Env, keys keyprovider.Provider, data strin
 	if err != nil {
 		return nil, fmt.Errorf("%s does not hold a key", caKeyFile) // the cause could quote it
 	}
-	return pki.LoadCA(block.Bytes, key, pki.PurposeTLS)
+	return pki.LoadCA(block.Bytes, key)
 }
 
 func makeCA(ctx context.Context, env *Env, keys keyprovider.Provider, data string, sealContext seal.Context) (*pki.CA, error) {
@@ -120,7 +120,7 @@ func makeCA(ctx context.Context, env *Env, keys keyprovider.Provider, data strin
 	if err != nil {
 		return nil, err
 	}
-	ca, err := pki.NewCA(env.Rand, key, pki.PurposeTLS, "assay", v)
+	ca, err := pki.NewCA(env.Rand, key, "assay", v)
 	if err != nil {
 		return nil, err
 	}

@@ -103,7 +103,7 @@ func TestAnchorsComeAndGo(t *testing.T) {
 	must(t, err)
 	serial, err := pki.NewSerial(rand.Reader)
 	must(t, err)
-	ca, err := pki.NewCA(rand.Reader, key, pki.PurposeAK, "ca", pki.Validity{Serial: serial, NotBefore: noon(), NotAfter: noon().Add(time.Hour)})
+	ca, err := pki.NewCA(rand.Reader, key, "ca", pki.Validity{Serial: serial, NotBefore: noon(), NotAfter: noon().Add(time.Hour)})
 	must(t, err)
 	text := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Certificate()}))
 	got := f.as(access.SecurityAdmin, "POST", "/v1/anchors", map[string]string{"kind": "ak-ca", "pem": text + text})

@@ -5,7 +5,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/asn1"
 	"errors"
 	"fmt"
 	"io"
@@ -15,53 +14,16 @@ import (
 	"time"
 )
 
-// A Purpose is what an authority may certify. Its certificate says so, and a
-// verifier that heeds extended key usage in chains accepts it for nothing else.
-type Purpose uint8
-
-// The purposes. The zero Purpose is none.
-const (
-	_          Purpose = iota
-	PurposeTLS         // servers
-	PurposeAK          // attestation keys
-)
-
-// oidAK is tcg-kp-AIKCertificate (TCG EK Credential Profile, 3.6; TPM 2.0 Keys for
-// Device Identity and Attestation, 8).
-func oidAK() asn1.ObjectIdentifier { return asn1.ObjectIdentifier{2, 23, 133, 8, 3} }
-
-// mark puts the extended key usage of p into a certificate.
-func (p Purpose) mark(c *x509.Certificate) error {
-	switch p {
-	case PurposeTLS:
-		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	case PurposeAK:
-		c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{oidAK()}
-	default:
-		return errors.New("authority without a purpose")
-	}
-	return nil
-}
-
-// marked reports whether c has the extended key usage of p and no other.
-func (p Purpose) marked(c *x509.Certificate) bool {
-	var want x509.Certificate
-	if p.mark(&want) != nil {
-		return false
-	}
-	return slices.Equal(c.ExtKeyUsage, want.ExtKeyUsage) &&
-		slices.EqualFunc(c.UnknownExtKeyUsage, want.UnknownExtKeyUsage, asn1.ObjectIdentifier.Equal)
-}
-
-// A CA is a certificate authority of the service's own.
+// A CA is a certificate authority of the service's own, for TLS servers. Its
+// certificate says so, and a verifier that heeds extended key usage in chains
+// accepts it for nothing else.
 type CA struct {
-	purpose Purpose
-	cert    *x509.Certificate
-	key     crypto.Signer
+	cert *x509.Certificate
+	key  crypto.Signer
 }
 
 // NewCA makes a self-signed authority. It certifies end entities only.
-func NewCA(random io.Reader, key crypto.Signer, p Purpose, name string, v Validity) (*CA, error) {
+func NewCA(random io.Reader, key crypto.Signer, name string, v Validity) (*CA, error) {
 	if err := v.check(); err != nil {
 		return nil, fmt.Errorf("authority %q: %w", name, err)
 	}
@@ -73,20 +35,18 @@ func NewCA(random io.Reader, key crypto.Signer, p Purpose, name string, v Validi
 		Subject:               pkix.Name{CommonName: name},
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		BasicConstraintsValid: true, IsCA: true, MaxPathLenZero: true,
-	}
-	if err := p.mark(tmpl); err != nil {
-		return nil, fmt.Errorf("authority %q: %w", name, err)
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	der, err := create(random, tmpl, tmpl, key.Public(), key)
 	if err != nil {
 		return nil, err
 	}
-	return LoadCA(der, key, p)
+	return LoadCA(der, key)
 }
 
 // LoadCA takes up an authority that NewCA made: DER and private key must belong
-// together, and be for purpose p.
-func LoadCA(der []byte, key crypto.Signer, p Purpose) (*CA, error) {
+// together.
+func LoadCA(der []byte, key crypto.Signer) (*CA, error) {
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		return nil, fmt.Errorf("read authority: %w", err)
@@ -97,13 +57,13 @@ func LoadCA(der []byte, key crypto.Signer, p Purpose) (*CA, error) {
 		return nil, fmt.Errorf("authority %q: certificate is of another key", cert.Subject.CommonName)
 	case !cert.BasicConstraintsValid || !cert.IsCA || cert.KeyUsage&x509.KeyUsageCertSign == 0:
 		return nil, fmt.Errorf("%q is no authority", cert.Subject.CommonName)
-	case !p.marked(cert):
+	case !slices.Equal(cert.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}) || len(cert.UnknownExtKeyUsage) > 0:
 		return nil, fmt.Errorf("authority %q is for another purpose", cert.Subject.CommonName)
 	}
 	if err := cert.CheckSignatureFrom(cert); err != nil {
 		return nil, fmt.Errorf("authority %q: %w", cert.Subject.CommonName, err)
 	}
-	return &CA{p, cert, key}, nil
+	return &CA{cert, key}, nil
 }
 
 // Certificate returns the authority's own certificate, in DER.
@@ -112,17 +72,15 @@ func (ca *CA) Certificate() []byte { return slices.Clone(ca.cert.Raw) }
 // NotAfter is when the authority ends; nothing it certifies lives longer.
 func (ca *CA) NotAfter() time.Time { return ca.cert.NotAfter }
 
-// issue certifies pub for the authority's purpose.
-func (ca *CA) issue(random io.Reader, tmpl *x509.Certificate, pub crypto.PublicKey, p Purpose) ([]byte, error) {
-	if ca == nil || ca.purpose != p {
-		return nil, errors.New("authority is for another purpose")
+// issue certifies pub as a server.
+func (ca *CA) issue(random io.Reader, tmpl *x509.Certificate, pub crypto.PublicKey) ([]byte, error) {
+	if ca == nil || ca.cert == nil {
+		return nil, errors.New("no authority")
 	}
 	if tmpl.NotBefore.Before(ca.cert.NotBefore) || tmpl.NotAfter.After(ca.cert.NotAfter) {
 		return nil, errors.New("certificate lives outside the life of its authority")
 	}
-	if err := p.mark(tmpl); err != nil {
-		return nil, err
-	}
+	tmpl.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	tmpl.KeyUsage = x509.KeyUsageDigitalSignature
 	tmpl.BasicConstraintsValid = true
 	return create(random, tmpl, ca.cert, pub, ca.key)
@@ -162,7 +120,7 @@ func (ca *CA) Server(random io.Reader, pub *ecdsa.PublicKey, hosts []string, v V
 		}
 		tmpl.DNSNames = append(tmpl.DNSNames, strings.ToLower(h))
 	}
-	return ca.issue(random, tmpl, pub, PurposeTLS)
+	return ca.issue(random, tmpl, pub)
 }
 
 // isHostName accepts the names of RFC 1123, 2.1; a pattern ("*.example.org") is none.

@@ -1,12 +1,8 @@
 // Package pki makes the certificates that this project issues, each by a profile:
-// a service's token-signing certificate, its own certificate authority and server
-// certificate for TLS, and certificates of attestation keys.
+// a service's token-signing certificate, and its own certificate authority and
+// server certificate for TLS.
 //
-// It proves nothing about who asks: that an attestation key is in a genuine TPM
-// is for the caller to establish before it has one certified. Start with [NewCA].
-//
-// X.509 as in RFC 5280; attestation keys as in the TCG EK Credential Profile,
-// version 2.6, and TPM 2.0 Keys for Device Identity and Attestation, 1.0.
+// It proves nothing about who asks for one. Start with [NewCA]. X.509 as in RFC 5280.
 package pki
 
 import (

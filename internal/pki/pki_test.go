@@ -2,7 +2,6 @@ package pki
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -33,9 +32,9 @@ func mustGenerate(tb testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
-func mustCA(tb testing.TB, p Purpose) *CA {
+func mustCA(tb testing.TB) *CA {
 	tb.Helper()
-	ca, err := NewCA(rand.Reader, mustGenerate(tb), p, "Assay test", days(3650))
+	ca, err := NewCA(rand.Reader, mustGenerate(tb), "Assay test", days(3650))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -81,7 +80,7 @@ func TestTokenSigningCertificateNamesTheIssuer(t *testing.T) {
 }
 
 func TestServerCertificateServes(t *testing.T) {
-	ca := mustCA(t, PurposeTLS)
+	ca := mustCA(t)
 	key := mustGenerate(t)
 	der, err := ca.Server(rand.Reader, &key.PublicKey, []string{"localhost", "127.0.0.1", "::1", "Attest.example.org"}, days(90))
 	cert := mustParse(t, der, err)
@@ -103,63 +102,30 @@ func TestServerCertificateServes(t *testing.T) {
 	}
 }
 
-func TestAKCertificateFollowsTheProfile(t *testing.T) {
-	ca := mustCA(t, PurposeAK)
+func TestAuthorityIsForServersOnly(t *testing.T) {
 	key := mustGenerate(t)
-	der, err := ca.AK(rand.Reader, AK{Public: key.Public(), Machine: "web-1", TPM: TPM{"id:494E5443", "Model", "id:00020001"}}, days(365))
+	ca := mustCA(t)
+	der, err := ca.Server(rand.Reader, &key.PublicKey, []string{"localhost"}, days(1))
 	cert := mustParse(t, der, err)
-	opts := x509.VerifyOptions{Roots: pool(t, ca), CurrentTime: noon.Add(time.Hour), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
-	if _, err := cert.Verify(opts); err != nil {
-		t.Error(err)
+	if !bytes.Equal(cert.AuthorityKeyId, mustParse(t, ca.Certificate(), nil).SubjectKeyId) || cert.IsCA || cert.KeyUsage != x509.KeyUsageDigitalSignature {
+		t.Errorf("authority key id %x, CA %v, key usage %v", cert.AuthorityKeyId, cert.IsCA, cert.KeyUsage)
 	}
-	if len(cert.UnknownExtKeyUsage) != 1 || !cert.UnknownExtKeyUsage[0].Equal(oidAK()) || len(cert.ExtKeyUsage) != 0 {
-		t.Errorf("extended key usage %v %v", cert.ExtKeyUsage, cert.UnknownExtKeyUsage)
-	}
-	if cert.KeyUsage != x509.KeyUsageDigitalSignature || cert.IsCA || !cert.BasicConstraintsValid || cert.Subject.CommonName != "web-1" {
-		t.Errorf("key usage %v, CA %v, subject %v", cert.KeyUsage, cert.IsCA, cert.Subject)
-	}
-	if !bytes.Equal(cert.AuthorityKeyId, mustParse(t, ca.Certificate(), nil).SubjectKeyId) {
-		t.Error("authority key id is not that of the authority")
-	}
-	for _, want := range []string{"id:494E5443", "Model", "id:00020001"} {
-		if !bytes.Contains(cert.Raw, []byte(want)) {
-			t.Errorf("%q is not in the certificate", want)
-		}
-	}
-	// It must not pass for a server's.
-	opts.KeyUsages = nil
+	opts := x509.VerifyOptions{Roots: pool(t, ca), CurrentTime: noon.Add(time.Hour), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
 	if _, err := cert.Verify(opts); err == nil {
-		t.Error("an attestation key's certificate is good for TLS")
-	}
-	bare, err := ca.AK(rand.Reader, AK{Public: key.Public(), Machine: "web-1"}, days(365))
-	if got := mustParse(t, bare, err); len(got.Extensions) != len(cert.Extensions)-1 {
-		t.Errorf("%d extensions without TPM attributes, %d with", len(got.Extensions), len(cert.Extensions))
-	}
-}
-
-func TestAuthorityCertifiesItsPurposeOnly(t *testing.T) {
-	key := mustGenerate(t)
-	if _, err := mustCA(t, PurposeAK).Server(rand.Reader, &key.PublicKey, []string{"localhost"}, days(1)); err == nil {
-		t.Error("an authority for attestation keys certifies a server")
-	}
-	if _, err := mustCA(t, PurposeTLS).AK(rand.Reader, AK{Public: key.Public(), Machine: "m"}, days(1)); err == nil {
-		t.Error("an authority for servers certifies an attestation key")
+		t.Error("a server's certificate is good for a client")
 	}
 	if _, err := new(CA).Server(rand.Reader, &key.PublicKey, []string{"localhost"}, days(1)); err == nil {
 		t.Error("the zero authority certifies")
-	}
-	if _, err := NewCA(rand.Reader, key, 0, "none", days(1)); err == nil {
-		t.Error("an authority without a purpose is made")
 	}
 }
 
 func TestLoadCATakesOnlyWhatBelongsTogether(t *testing.T) {
 	key := mustGenerate(t)
-	ca, err := NewCA(rand.Reader, key, PurposeTLS, "Assay test", days(3650))
+	ca, err := NewCA(rand.Reader, key, "Assay test", days(3650))
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := LoadCA(ca.Certificate(), key, PurposeTLS)
+	again, err := LoadCA(ca.Certificate(), key)
 	if err != nil || !cmp.Equal(again.Certificate(), ca.Certificate()) || !again.NotAfter().Equal(noon.AddDate(0, 0, 3650)) {
 		t.Fatalf("LoadCA: %v", err)
 	}
@@ -167,12 +133,18 @@ func TestLoadCATakesOnlyWhatBelongsTogether(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	template := mustParse(t, ca.Certificate(), nil)
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	foreign, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, load := range map[string]func() (*CA, error){
-		"another key":     func() (*CA, error) { return LoadCA(ca.Certificate(), mustGenerate(t), PurposeTLS) },
-		"no key":          func() (*CA, error) { return LoadCA(ca.Certificate(), nil, PurposeTLS) },
-		"another purpose": func() (*CA, error) { return LoadCA(ca.Certificate(), key, PurposeAK) },
-		"no authority":    func() (*CA, error) { return LoadCA(leaf, key, PurposeTLS) },
-		"no certificate":  func() (*CA, error) { return LoadCA([]byte("x"), key, PurposeTLS) },
+		"another key":     func() (*CA, error) { return LoadCA(ca.Certificate(), mustGenerate(t)) },
+		"no key":          func() (*CA, error) { return LoadCA(ca.Certificate(), nil) },
+		"another purpose": func() (*CA, error) { return LoadCA(foreign, key) },
+		"no authority":    func() (*CA, error) { return LoadCA(leaf, key) },
+		"no certificate":  func() (*CA, error) { return LoadCA([]byte("x"), key) },
 	} {
 		if _, err := load(); err == nil {
 			t.Errorf("%s: loaded", name)
@@ -181,12 +153,20 @@ func TestLoadCATakesOnlyWhatBelongsTogether(t *testing.T) {
 }
 
 func TestCertificatesKeepTheirLimits(t *testing.T) {
-	tlsCA, akCA, key := mustCA(t, PurposeTLS), mustCA(t, PurposeAK), mustGenerate(t)
+	key := mustGenerate(t)
+	tlsCA, err := NewCA(rand.Reader, mustGenerate(t), "Assay test", days(100))
+	if err != nil {
+		t.Fatal(err)
+	}
 	server := func(v Validity, hosts ...string) error {
 		_, err := tlsCA.Server(rand.Reader, &key.PublicKey, hosts, v)
 		return err
 	}
-	ak := func(ak AK, v Validity) error { _, err := akCA.AK(rand.Reader, ak, v); return err }
+	of := func(public *ecdsa.PublicKey) error {
+		_, err := tlsCA.Server(rand.Reader, public, []string{"localhost"}, days(90))
+		return err
+	}
+	newCA := func(v Validity) error { _, err := NewCA(rand.Reader, key, "Assay test", v); return err }
 	with := func(change func(*Validity)) Validity { v := days(90); change(&v); return v }
 	small, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
 	if err != nil {
@@ -196,36 +176,30 @@ func TestCertificatesKeepTheirLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var none crypto.PublicKey
-	good := AK{Public: key.Public(), Machine: "m"}
 	for name, err := range map[string]error{
 		"no serial":            server(with(func(v *Validity) { v.Serial = nil }), "localhost"),
 		"serial 0":             server(with(func(v *Validity) { v.Serial = big.NewInt(0) }), "localhost"),
 		"serial too long":      server(with(func(v *Validity) { v.Serial = new(big.Int).Lsh(big.NewInt(1), 160) }), "localhost"),
 		"ends at once":         server(with(func(v *Validity) { v.NotAfter = v.NotBefore }), "localhost"),
 		"server lives long":    server(days(399), "localhost"),
-		"outlives authority":   ak(good, with(func(v *Validity) { v.NotAfter = noon.AddDate(11, 0, 0) })),
-		"before authority":     ak(good, with(func(v *Validity) { v.NotBefore = noon.Add(-time.Second) })),
-		"lives for ever":       ak(good, days(40*365)),
+		"outlives authority":   server(days(101), "localhost"),
+		"before authority":     server(with(func(v *Validity) { v.NotBefore = noon.Add(-time.Second) }), "localhost"),
+		"lives for ever":       newCA(days(40 * 365)),
 		"no host":              server(days(90)),
 		"too many hosts":       server(days(90), make([]string, 65)...),
 		"a pattern":            server(days(90), "*.example.org"),
 		"a blank host":         server(days(90), ""),
 		"an address with zone": server(days(90), "fe80::1%eth0"),
 		"a URL":                server(days(90), "https://localhost"),
-		"no machine":           ak(AK{Public: key.Public()}, days(90)),
-		"long machine":         ak(AK{Public: key.Public(), Machine: strings.Repeat("m", 65)}, days(90)),
-		"no UTF-8":             ak(AK{Public: key.Public(), Machine: "\xff"}, days(90)),
-		"long attribute":       ak(AK{Public: key.Public(), Machine: "m", TPM: TPM{Model: strings.Repeat("m", 65)}}, days(90)),
-		"small curve":          ak(AK{Public: small.Public(), Machine: "m"}, days(90)),
-		"other key type":       ak(AK{Public: edwards, Machine: "m"}, days(90)),
-		"no key":               ak(AK{Public: none, Machine: "m"}, days(90)),
+		"small curve":          of(&small.PublicKey),
+		"other key type":       checkKey(edwards),
+		"no key":               checkKey(nil),
 	} {
 		if err == nil {
 			t.Errorf("%s: certified", name)
 		}
 	}
-	if err := ak(good, days(90)); err != nil {
+	if err := of(&key.PublicKey); err != nil {
 		t.Errorf("the good one: %v", err)
 	}
 }
