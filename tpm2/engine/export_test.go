@@ -24,3 +24,15 @@ func (t *TPM) Wrap(parent tpm2.Handle, name, iv, content []byte) ([]byte, error)
 	mac, err := w.integrity(name, body)
 	return append(appendSized(nil, mac), body...), err
 }
+
+// Credential makes the two parameters of TPM2_ActivateCredential, of any content.
+func (t *TPM) Credential(key tpm2.Handle, name, content []byte) (blob, secret []byte, err error) {
+	o := t.object(key)
+	seed, secret, err := t.encryptSecret(o, "IDENTITY")
+	if err != nil {
+		return nil, nil, err
+	}
+	w := o.wrapping(seed)
+	blob, err = w.seal(name, nil, clone(content))
+	return blob, secret, err
+}
