@@ -251,7 +251,7 @@ func TestValuesAreDecodedStrictly(t *testing.T) {
 		return v
 	}
 	for name, text := range map[string]string{
-		"URL alphabet": `"-_-_"`, "no padding": `"AA"`, "a line end": `"AAEC\nAAEC"`, "bits after the end": `"AB=="`, "space": `"AA== "`,
+		"URL alphabet": `"-_-_"`, "no padding": `"AA"`, "a line end": `"AA\nEC"`, "a return": `"AA\rEC"`, "bits after the end": `"AB=="`, "space": `"AA== "`,
 		"too long": `"AAECAwQF"`, "a number": `12`, "an object": `{}`, "null": `null`, "padding inside": `"AA==AA=="`,
 	} {
 		if b, err := value(text).Base64(4); err == nil {
