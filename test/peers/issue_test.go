@@ -77,8 +77,8 @@ func cpu(b *testing.B) time.Duration {
 
 // BenchmarkAppraiseIssue is the floor "appraised by a 20-rule policy, ES256
 // token": evidence in memory, no store. It reports CPU time, which other load on
-// the machine falsifies less than the clock. "alone" keeps nothing from one
-// appraisal to the next.
+// the machine falsifies less than the clock. "fleet" has seen the log before, to the
+// byte, and confirmed it; "alone" keeps nothing from one appraisal to the next.
 func BenchmarkAppraiseIssue(b *testing.B) {
 	b.Run("fleet", func(b *testing.B) { benchAppraiseIssue(b, new(eventlog.Cache)) })
 	b.Run("alone", func(b *testing.B) { benchAppraiseIssue(b, nil) })
