@@ -316,3 +316,20 @@ func FuzzEvents(f *testing.F) {
 		}
 	})
 }
+
+func TestWhatComesAfterTheEndOrFromAnotherBootStatesNothing(t *testing.T) {
+	const tags = "length(Events[?EventTypeString == 'EV_EVENT_TAG'])"
+	before := ask(t, events(t, sample(t, honest), tpm2.AlgSHA256), tags)
+	for name, r := range map[string]record{
+		"behind the end of PCR 12":           {12, eventlog.EventTag, nil, boundary(tag(0x00050003, []byte{1}))},
+		"data of PCR 20 that was not hashed": {20, eventlog.EventTag, sum([]byte("other")), tag(0x000C0002, []byte{1})},
+	} {
+		text := edit(t, func(all []record) []record { return append(all, r) })
+		if got := ask(t, text, tags); got != before {
+			t.Errorf("%s: %s tagged events, want %s", name, got, before)
+		}
+	}
+	if got := ask(t, events(t, sample(t, "win-latitude-resume-chain-1.bin"), tpm2.AlgSHA256), tags); got != "0" {
+		t.Errorf("a wake from hibernation states %s tagged events", got)
+	}
+}
