@@ -222,14 +222,21 @@ func (k *ECCKey) Commit(r []byte, p1, p2 *tpm2.ECCPoint) (outK, outL, outE tpm2.
 	return outK, outL, outE, nil
 }
 
-// CommitPoint returns the point P2 of TPM2_Commit: x is H(s2), y is y2 (Part 3,
-// 19.2). Refusals: TPM_RC_HASH, TPM_RC_CURVE, TPM_RC_ECC_POINT.
+// CommitPoint returns the point P2 of TPM2_Commit: x is H(s2) modulo the prime of
+// the field, y is y2 (Part 3, 19.2). Refusals: TPM_RC_HASH, TPM_RC_CURVE,
+// TPM_RC_ECC_POINT.
 func CommitPoint(id tpm2.ECCCurve, hash tpm2.Alg, s2, y2 []byte) (tpm2.ECCPoint, error) {
-	x, err := Hash(hash, s2)
+	h, err := Hash(hash, s2)
 	if err != nil {
 		return tpm2.ECCPoint{}, err
 	}
-	p := tpm2.ECCPoint{X: x, Y: y2}
+	c, err := curveOf(id)
+	if err != nil {
+		return tpm2.ECCPoint{}, err
+	}
+	prime := known(bigmod.NewModulus(c.params.P.Bytes()))
+	x := bigmod.NewNat().Mod(known(bigmod.NewNat().SetBytes(h, c.wider)), prime)
+	p := tpm2.ECCPoint{X: x.Bytes(prime), Y: y2}
 	return p, OnCurve(id, p)
 }
 

@@ -41,12 +41,22 @@ func (t *TPM) commitScalar(count uint64, curve tpm2.ECCCurve, name []byte) ([]by
 	return k.Scalar(), nil
 }
 
+// addCommitment makes the commitment of the present counter wait, and returns the
+// 16 bits of the counter by which its holder names it.
+func (t *TPM) addCommitment() uint16 {
+	count := t.reset.commitCounter
+	t.reset.commits.set(count, true)
+	t.reset.commitCounter++
+	return uint16(count) // Part 3, 19.2: the low-order bits
+}
+
 // committed finds the full counter of the 16 bits that TPM2_Commit returned;
 // TPM_RC_VALUE when that commitment does not wait.
 func (t *TPM) committed(count uint16) (uint64, error) {
 	behind := uint64(uint16(t.reset.commitCounter) - count)
 	full := t.reset.commitCounter - behind
-	if behind > commitBits || behind > t.reset.commitCounter || !t.reset.commits.has(full) {
+	// One that is still to come, and one whose bit another has now, do not wait.
+	if behind == 0 || behind > commitBits || behind > t.reset.commitCounter || !t.reset.commits.has(full) {
 		return 0, tpm2.RCValue
 	}
 	return full, nil
