@@ -1,19 +1,156 @@
 package engine
 
 import (
+	"crypto/subtle"
 	"hash"
 
+	"github.com/assay-project/assay/internal/tpmcrypto"
 	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/wire"
 )
 
-// A sequence is a hash, HMAC or event sequence in progress.
+// sequenceKind is what a sequence computes; zero is none.
+type sequenceKind uint8
+
+const (
+	hashSequence sequenceKind = iota + 1
+	eventSequence
+	hmacSequence
+	cmacSequence
+	lastSequence = cmacSequence
+)
+
+// A sequence is a hash, event or MAC sequence in progress (Part 1, 32).
 type sequence struct {
-	auth []byte // authValue, without trailing zeros
-	sums []bankHash
+	kind  sequenceKind
+	auth  []byte // authValue, without trailing zeros
+	sums  []bankHash
+	cmac  runningCMAC // of cmacSequence
+	begun bool        // a first block came
+	safe  bool        // it does not begin as what a TPM attests
 }
 
-// bankHash is a running hash by one algorithm.
+// bankHash is a running hash by one algorithm. An HMAC has two: the inner one,
+// and the outer one as it is after its key; Go's own HMAC cannot be kept.
 type bankHash struct {
 	alg tpm2.Alg
 	sum hash.Hash
+}
+
+// runningCMAC is a CMAC in progress with its key.
+type runningCMAC struct {
+	bits uint16
+	key  []byte
+	mac  *tpmcrypto.CMAC
+}
+
+// newBankHash starts a hash by an algorithm of the profile.
+func newBankHash(a tpm2.Alg) (bankHash, error) {
+	ha, ok := a.Hash()
+	if !ok {
+		return bankHash{}, tpm2.RCHash
+	}
+	return bankHash{alg: a, sum: ha.New()}, nil
+}
+
+// newHMAC starts an HMAC (FIPS 198-1, 4).
+func newHMAC(a tpm2.Alg, key []byte) ([]bankHash, error) {
+	inner, err := newBankHash(a)
+	if err != nil {
+		return nil, err
+	}
+	outer, _ := newBankHash(a)
+	block := make([]byte, inner.sum.BlockSize())
+	if len(key) > len(block) {
+		if key, err = tpmcrypto.Hash(a, key); err != nil {
+			return nil, err
+		}
+	}
+	copy(block, key)
+	for _, s := range []struct {
+		of  bankHash
+		pad byte
+	}{{inner, 0x36}, {outer, 0x5c}} {
+		padded := make([]byte, len(block))
+		for i := range padded {
+			padded[i] = s.pad
+		}
+		subtle.XORBytes(padded, padded, block)
+		s.of.sum.Write(padded)
+	}
+	return []bankHash{inner, outer}, nil
+}
+
+// write adds a part of the message.
+func (s *sequence) write(b []byte) {
+	switch s.kind {
+	case cmacSequence:
+		s.cmac.mac.Write(b)
+	case hmacSequence:
+		s.sums[0].sum.Write(b)
+	default:
+		for _, h := range s.sums {
+			h.sum.Write(b)
+		}
+	}
+	if !s.begun {
+		s.begun, s.safe = true, ticketSafe(b)
+	}
+}
+
+// result ends a sequence of any kind but an event sequence.
+func (s *sequence) result() []byte {
+	switch s.kind {
+	case cmacSequence:
+		return s.cmac.mac.Sum(nil)
+	case hmacSequence:
+		outer := s.sums[1].sum
+		outer.Write(s.sums[0].sum.Sum(nil))
+		return outer.Sum(nil)
+	}
+	return s.sums[0].sum.Sum(nil)
+}
+
+// complete reports whether the sequence has the hashes that its kind needs.
+func (s *sequence) complete() bool {
+	switch n := len(s.sums); s.kind {
+	case hashSequence:
+		return n == 1
+	case eventSequence:
+		return n > 0
+	case hmacSequence:
+		return n == 2 && s.sums[0].alg == s.sums[1].alg
+	}
+	return len(s.sums) == 0
+}
+
+// wireRest lays out all but the authValue and the hashes.
+func (s *sequence) wireRest(c *wire.Codec) {
+	wire.U8(c, &s.kind)
+	c.Check(s.kind != 0 && s.kind <= lastSequence, wire.ErrSelector)
+	wireFlags(c, &s.begun, &s.safe)
+	if s.kind == cmacSequence {
+		s.cmac.Wire(c)
+	}
+}
+
+// Wire lays out the key and the state of a CMAC.
+func (m *runningCMAC) Wire(c *wire.Codec) {
+	wire.U16(c, &m.bits)
+	c.Sized16(&m.key, tpm2.MaxSymKey)
+	var state []byte
+	if !c.Decoding() {
+		state = m.mac.State()
+	}
+	c.Raw(&state, tpmcrypto.CMACStateSize)
+	if !c.Decoding() || c.Err() != nil {
+		return
+	}
+	var err error
+	if m.mac, err = tpmcrypto.NewCMAC(tpm2.AlgAES, m.bits, m.key); err == nil {
+		err = m.mac.Restore(state)
+	}
+	if err != nil {
+		c.Fail(wire.ErrRange)
+	}
 }

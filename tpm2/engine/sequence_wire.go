@@ -14,6 +14,8 @@ const maxHashState = 256
 func (s *sequence) Wire(c *wire.Codec) {
 	c.Sized16(&s.auth, tpm2.MaxDigest)
 	wire.List32(c, &s.sums, tpm2.MaxPCRSelections)
+	s.wireRest(c)
+	c.Check(s.complete(), wire.ErrRange)
 }
 
 // Wire lays out a running hash: its algorithm, and its state as Go's hash writes it.

@@ -44,7 +44,7 @@ func randomObject(r structtest.Source, publicOnly bool) *object {
 func randomSequence(r structtest.Source) *object {
 	o := &object{
 		public:    tpm2.Public{Type: tpm2.AlgNull, NameAlg: tpm2.AlgNull, Attributes: tpm2.AttrNoDA},
-		hierarchy: tpm2.HandleNull, temporary: true, sequence: &sequence{auth: r.UpTo(tpm2.MaxDigest)},
+		hierarchy: tpm2.HandleNull, temporary: true, sequence: &sequence{kind: eventSequence, auth: r.UpTo(tpm2.MaxDigest)},
 	}
 	for _, a := range []tpm2.Alg{tpm2.AlgSHA1, tpm2.AlgSHA256, tpm2.AlgSHA384, tpm2.AlgSHA512, tpm2.AlgSHA3x256, tpm2.AlgSHA3x384, tpm2.AlgSHA3x512} {
 		h, _ := a.Hash()
@@ -161,7 +161,7 @@ func TestStateThatNobodyWroteIsRefused(t *testing.T) {
 		b[at] ^= bits
 		return b
 	}
-	sha3 := sound(&sequence{sums: randomSequence(r).sequence.sums[4:5]})
+	sha3 := sound(&sequence{kind: eventSequence, sums: randomSequence(r).sequence.sums[4:5]})
 	for name, tc := range map[string]struct {
 		in   []byte
 		v    wire.Layout
@@ -172,7 +172,7 @@ func TestStateThatNobodyWroteIsRefused(t *testing.T) {
 		"hash of a session":             {flip(sound(randomSession(r)), 6, 0x80), new(session), wire.ErrSelector},
 		"hash of a sequence":            {flip(bytes.Clone(sha3), 6, 0x80), new(sequence), wire.ErrSelector},
 		"magic of a hash":               {flip(bytes.Clone(sha3), 10, 1), new(sequence), wire.ErrRange},
-		"a SHA-3 that was read from":    {flip(bytes.Clone(sha3), len(sha3)-1, 1), new(sequence), wire.ErrRange},
+		"a SHA-3 that was read from":    {flip(bytes.Clone(sha3), len(sha3)-4, 1), new(sequence), wire.ErrRange},
 		"a hash without state":          {[]byte{0, 0, 0, 0, 0, 1, 0, 0x0b, 0, 0}, new(sequence), wire.ErrRange},
 		"a SHA-3 without state":         {[]byte{0, 0, 0, 0, 0, 1, 0, 0x27, 0, 0}, new(sequence), wire.ErrRange},
 		"more sums than there are PCRs": {[]byte{0, 0, 0, 0, 0, 9}, new(sequence), wire.ErrSize},
