@@ -1,6 +1,10 @@
 package tpm2
 
-import "github.com/assay-project/assay/wire"
+import (
+	"slices"
+
+	"github.com/assay-project/assay/wire"
+)
 
 // Sensitive is a TPMT_SENSITIVE: the secret area of an object (Part 2, 12.3.2.4).
 type Sensitive struct {
@@ -184,12 +188,9 @@ func wireTag(c *wire.Codec, tag *Tag, of ...Tag) {
 	if c.Err() != nil {
 		return
 	}
-	for _, t := range of {
-		if *tag == t {
-			return
-		}
+	if !slices.Contains(of, *tag) {
+		c.Fail(refusal{RCTag, wire.ErrSelector})
 	}
-	c.Fail(refusal{RCTag, wire.ErrSelector})
 }
 
 // Context is a TPMS_CONTEXT: what TPM2_ContextSave gives away (Part 2, 14.5).

@@ -480,7 +480,7 @@ func TestTwoPhaseAgreements(t *testing.T) {
 			if diff := cmp.Diff([]tpm2.ECCPoint{a1, a2}, []tpm2.ECCPoint{b1, b2}); err != nil || diff != "" {
 				t.Errorf("%v %s: the parties differ: %v\n%s", c.id, scheme.BankName(), err, diff)
 			}
-			wantZ1, wantZ2 := toAffine(a1), toAffine(a2)
+			var wantZ1, wantZ2 affine
 			num := func(k *tpmcrypto.ECCKey) *big.Int { return new(big.Int).SetBytes(k.Scalar()) }
 			if scheme == tpm2.AlgECDH {
 				wantZ1, wantZ2 = c.times(num(as), toAffine(bs.Point())), c.times(num(ae), toAffine(be.Point()))

@@ -334,7 +334,8 @@ func TestRSAEncryptionAgreesWithTheStandardLibrary(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := rsa.DecryptPKCS1v15(nil, std, c); err != nil || !bytes.Equal(got, pattern(n)) { //nolint:staticcheck // the TPM has this scheme
+		//lint:ignore SA1019 the TPM has this scheme
+		if got, err := rsa.DecryptPKCS1v15(nil, std, c); err != nil || !bytes.Equal(got, pattern(n)) {
 			t.Errorf("crypto/rsa on RSAES of %d bytes = %x, %v", n, got, err)
 		}
 		if got, err := k.Decrypt(es, nil, c); err != nil || !bytes.Equal(got, pattern(n)) {
@@ -501,7 +502,8 @@ func FuzzRSADecrypt(f *testing.F) {
 	f.Fuzz(func(t *testing.T, block []byte) {
 		for _, c := range [][]byte{block, encryptRaw(k, block)} {
 			got, err := k.Decrypt(tpm2.RSAScheme{Scheme: tpm2.AlgRSAES}, nil, c)
-			want, stdErr := rsa.DecryptPKCS1v15(nil, std, c) //nolint:staticcheck // the TPM has this scheme
+			//lint:ignore SA1019 the TPM has this scheme
+			want, stdErr := rsa.DecryptPKCS1v15(nil, std, c)
 			if (err == nil) != (stdErr == nil) || !bytes.Equal(got, want) {
 				t.Errorf("Decrypt RSAES = %x, %v; crypto/rsa says %x, %v", got, err, want, stdErr)
 			}
