@@ -5,9 +5,10 @@ import (
 )
 
 // What the TPM says of itself. The vendor strings begin with "SW", by which
-// tools know a software TPM.
+// tools know a software TPM. The TCG registers manufacturers and has none of this
+// name: the placeholder is that of its reference code, which software knows.
 const (
-	manufacturer  = "ASSY"
+	manufacturer  = "XYZ "
 	vendorString1 = "SW  "
 	vendorString2 = "Assa"
 	vendorString3 = "y   "
