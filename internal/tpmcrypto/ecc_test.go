@@ -358,10 +358,10 @@ func TestCommitAndECDAABelongTogether(t *testing.T) {
 		r := new(big.Int).SetBytes(rBytes)
 		p1, p2 := newECC(t, c.id, "p1").Point(), newECC(t, c.id, "p2").Point()
 		for name, tc := range map[string]struct{ p1, p2, wantK, wantL, wantE *tpm2.ECCPoint }{
-			"none": {nil, nil, nil, nil, ref(c.times(r, c.g()).point(c))},
-			"P1":   {&p1, nil, nil, nil, ref(c.times(r, toAffine(p1)).point(c))},
-			"P2":   {nil, &p2, ref(c.times(d, toAffine(p2)).point(c)), ref(c.times(r, toAffine(p2)).point(c)), nil},
-			"both": {&p1, &p2, ref(c.times(d, toAffine(p2)).point(c)), ref(c.times(r, toAffine(p2)).point(c)), ref(c.times(r, toAffine(p1)).point(c))},
+			"none": {nil, nil, nil, nil, new(c.times(r, c.g()).point(c))},
+			"P1":   {&p1, nil, nil, nil, new(c.times(r, toAffine(p1)).point(c))},
+			"P2":   {nil, &p2, new(c.times(d, toAffine(p2)).point(c)), new(c.times(r, toAffine(p2)).point(c)), nil},
+			"both": {&p1, &p2, new(c.times(d, toAffine(p2)).point(c)), new(c.times(r, toAffine(p2)).point(c)), new(c.times(r, toAffine(p1)).point(c))},
 		} {
 			gotK, gotL, gotE, err := k.Commit(rBytes, tc.p1, tc.p2)
 			if err != nil {
@@ -405,8 +405,6 @@ func TestTheNonceOfECDAAHasNoLeadingZeros(t *testing.T) {
 		}
 	}
 }
-
-func ref[T any](v T) *T { return &v }
 
 func TestCommitPoint(t *testing.T) {
 	c := stdCurves[0]
