@@ -72,10 +72,10 @@ func handleError(rc tpm2.RC, n int) error { return rc.Of(tpm2.RCHandle, n) }
 func (t *TPM) execute(locality uint8, request []byte) []byte {
 	c := &t.call
 	*c = call{t: t, locality: locality, request: request}
-	sessions, err := c.header()
-	if err == nil && t.vol.failed {
-		return t.executeFailed(c)
+	if t.vol.failed {
+		return t.executeFailed(request)
 	}
+	sessions, err := c.header()
 	if err == nil {
 		err = c.run(sessions)
 	}
@@ -130,9 +130,6 @@ func (c *call) header() (sessions bool, err error) {
 	}
 	if size := binary.BigEndian.Uint32(r[2:]); uint64(size) != uint64(len(r)) {
 		return false, tpm2.RCCommandSize
-	}
-	if c.t.vol.failed {
-		return sessions, nil
 	}
 	code := tpm2.CC(binary.BigEndian.Uint32(r[6:]))
 	info, ok := command.Lookup(code)

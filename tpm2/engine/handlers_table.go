@@ -113,4 +113,8 @@ var handlers = map[tpm2.CC]handler{
 	tpm2.CCSequenceUpdate:             bind(sequenceUpdate),
 	tpm2.CCSequenceComplete:           bind(sequenceComplete),
 	tpm2.CCEventSequenceComplete:      bind(eventSequenceComplete),
+	tpm2.CCSelfTest:                   bind(selfTestCommand),
+	tpm2.CCIncrementalSelfTest:        bind(incrementalSelfTest),
+	tpm2.CCGetTestResult:              bind(getTestResult),
+	tpm2.CCTestParms:                  bind(testParms),
 }

@@ -1,0 +1,137 @@
+package engine
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/assay-project/assay/internal/tpmcrypto"
+	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/tpm2/command"
+	"github.com/assay-project/assay/wire"
+)
+
+// Chapter 10 of Part 3: self test, and what answers in failure mode.
+//
+// Tests run when a command asks for them and end before its response: the TPM
+// never answers TPM_RC_TESTING or TPM_RC_NEEDS_TEST. An algorithm is not tested by
+// its first use; in FIPS 140-3 mode the validated module tests its own then.
+
+// selfTestCommand is TPM2_SelfTest (Part 3, 10.2): of all algorithms, or of those
+// not tested yet.
+func selfTestCommand(c *call, in *command.SelfTestIn, _ *command.None) error {
+	for _, a := range c.t.profile.testable() {
+		if in.FullTest || !c.t.vol.selfTest.tested(a) {
+			c.t.test(a)
+		}
+	}
+	return nil
+}
+
+// incrementalSelfTest is TPM2_IncrementalSelfTest (Part 3, 10.3).
+func incrementalSelfTest(c *call, in *command.IncrementalSelfTestIn, out *command.IncrementalSelfTestOut) error {
+	t := c.t
+	for _, a := range in.ToTest {
+		if !t.profile.OffersAlg(a) {
+			return parameter(tpm2.RCValue, 1)
+		}
+	}
+	for _, a := range t.profile.testable() {
+		if slices.Contains(in.ToTest, a) {
+			t.test(a)
+		} else if !t.vol.selfTest.tested(a) {
+			out.ToDoList = append(out.ToDoList, a)
+		}
+	}
+	return nil
+}
+
+// testable returns the algorithms of the profile of which there is a test, in
+// ascending order. Of the others, as TPM_ALG_KEYEDHASH, the parts are tested.
+func (p *Profile) testable() []tpm2.Alg {
+	var out []tpm2.Alg
+	for _, a := range tpmcrypto.SelfTestAlgorithms() {
+		if p.OffersAlg(a) {
+			out = append(out, a)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// test tests one algorithm, and the random bit generator with the first. A wrong
+// answer is a fault that no later command may build on: failure mode.
+func (t *TPM) test(a tpm2.Alg) {
+	if len(t.vol.selfTest.done) == 0 {
+		if err := tpmcrypto.SelfTestDRBG(); err != nil {
+			panic(fmt.Errorf("self-test: %w", err))
+		}
+	}
+	if err := tpmcrypto.SelfTest(a); err != nil {
+		panic(fmt.Errorf("self-test: %w", err))
+	}
+	t.vol.selfTest.add(a)
+}
+
+// getTestResult is TPM2_GetTestResult (Part 3, 10.4). In failure mode
+// [TPM.executeFailed] answers in its place.
+func getTestResult(_ *call, _ *command.None, out *command.GetTestResultOut) error {
+	out.TestResult = tpm2.RCSuccess
+	return nil
+}
+
+// executeFailed answers in failure mode: TPM2_GetTestResult, and
+// TPM2_GetCapability for who made the TPM (Part 1, 12.4.1). All else, well formed
+// or not, is TPM_RC_FAILURE.
+func (t *TPM) executeFailed(r []byte) []byte {
+	out := t.failedResponse(r)
+	if out == nil {
+		return t.errorResponse(tpm2.RCFailure)
+	}
+	b, err := wire.Append(appendHeader(t.resp[:0], tpm2.TagNoSessions, tpm2.RCSuccess), out)
+	if err != nil {
+		return t.errorResponse(tpm2.RCFailure)
+	}
+	binary.BigEndian.PutUint32(b[2:], uint32(len(b))) // some tens of bytes
+	t.resp = b
+	return b
+}
+
+// failedResponse returns the parameters of the response, nil when there is none.
+func (t *TPM) failedResponse(r []byte) wire.Layout {
+	if len(r) < headerSize || tpm2.Tag(binary.BigEndian.Uint16(r)) != tpm2.TagNoSessions ||
+		uint64(binary.BigEndian.Uint32(r[2:])) != uint64(len(r)) {
+		return nil
+	}
+	switch params := r[headerSize:]; tpm2.CC(binary.BigEndian.Uint32(r[6:])) {
+	case tpm2.CCGetTestResult:
+		if len(params) == 0 {
+			return &command.GetTestResultOut{TestResult: tpm2.RCFailure}
+		}
+	case tpm2.CCGetCapability:
+		var in command.GetCapabilityIn
+		if wire.Decode(params, &in) == nil && in.Capability == tpm2.CapTPMProperties {
+			return t.failedProperty(tpm2.PT(in.Property), in.PropertyCount)
+		}
+	}
+	return nil
+}
+
+// failedProperty tells at most one property, from the manufacturer to the
+// firmware version; one beyond has the value of the last, as the reference has it.
+func (t *TPM) failedProperty(p tpm2.PT, count uint32) *command.GetCapabilityOut {
+	p = max(p, tpm2.PTManufacturer)
+	out := &command.GetCapabilityOut{MoreData: p < tpm2.PTFirmwareVersion2}
+	out.CapabilityData.Capability = tpm2.CapTPMProperties
+	if count == 0 {
+		return out
+	}
+	tell := tpm2.TaggedProperty{Property: p}
+	for _, x := range t.fixedProperties() {
+		if x.Property == min(p, tpm2.PTFirmwareVersion2) {
+			tell.Value = x.Value
+		}
+	}
+	out.CapabilityData.Properties = []tpm2.TaggedProperty{tell}
+	return out
+}
