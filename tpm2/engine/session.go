@@ -90,9 +90,13 @@ func (c *call) newSession(in *command.StartAuthSessionIn) *session {
 		startTime: t.vol.time, epoch: t.permanent.timeEpoch,
 	}
 	s.clearPolicy()
-	if h := c.handles[1]; h != tpm2.HandleNull && !s.policy {
-		s.boundName, s.boundAuth = clone(t.name(h)), clone(t.authValue(h))
+	if h := c.handles[1]; h != tpm2.HandleNull {
+		// Of a policy session, too: its key tells whether the authValue was right.
 		s.daBound, s.lockoutBound = t.protected(h), h == tpm2.HandleLockout
+		if !s.policy {
+			// A sequence object has no Name; a session can be bound to it all the same.
+			s.boundName, s.boundAuth = append([]byte{}, t.name(h)...), clone(t.authValue(h))
+		}
 	}
 	return s
 }

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"math"
+
 	"github.com/assay-project/assay/tpm2"
 )
 
@@ -86,23 +88,38 @@ func (t *TPM) freeSessionSlot() (int, error) {
 	return 0, tpm2.RCSessionMemory
 }
 
-// contextGap reports whether number may not be given to another saved context,
-// because the oldest saved session is too far behind (Part 1, 30.5).
-func (t *TPM) contextGap() bool {
-	oldest, any := t.oldestSession()
-	return any && t.reset.contextCounter-oldest >= maxContextGap
-}
-
-// maxContextGap is what TPM_PT_CONTEXT_GAP_MAX says.
+// maxContextGap is what TPM_PT_CONTEXT_GAP_MAX says: the numbers of no two saved
+// sessions differ by more.
 const maxContextGap = 0xffff
 
-func (t *TPM) oldestSession() (number uint64, any bool) {
-	for _, n := range t.reset.contexts {
-		if n > uint64(len(t.vol.sessions)) && (!any || n < number) {
-			number, any = n, true
+// oldestSession returns the index and number of the session that was saved first
+// of those that are; ok is false when none is.
+func (t *TPM) oldestSession() (index uint32, number uint64, ok bool) {
+	for i, n := range t.reset.contexts {
+		if n > uint64(len(t.vol.sessions)) && (!ok || n < number) {
+			index, number, ok = uint32(i), n, true
 		}
 	}
-	return number, any
+	return index, number, ok
+}
+
+// contextGap reports whether no number can be given to another saved session,
+// because that of the oldest is too far behind (Part 1, 30.5). oldest is its index.
+func (t *TPM) contextGap() (oldest uint32, full bool) {
+	oldest, number, ok := t.oldestSession()
+	return oldest, ok && t.reset.contextCounter-number > maxContextGap
+}
+
+// lastSlot reports whether one slot is free, and no more. With a full gap it is
+// kept for the oldest session, without which none could be saved again.
+func (t *TPM) lastSlot() bool {
+	free := 0
+	for _, s := range t.vol.sessions {
+		if s == nil {
+			free++
+		}
+	}
+	return free == 1
 }
 
 // addSession gives s a handle and a slot (Part 3, 11.1).
@@ -111,8 +128,7 @@ func (t *TPM) addSession(s *session) error {
 	if err != nil {
 		return err
 	}
-	// Part 3, 11.1: a full gap only lets the oldest session be loaded.
-	if t.contextGap() {
+	if _, full := t.contextGap(); full && t.lastSlot() {
 		return tpm2.RCContextGap
 	}
 	for i, n := range t.reset.contexts {
@@ -138,12 +154,68 @@ func (t *TPM) flushSession(index uint32) {
 		return
 	}
 	if n <= uint64(len(t.vol.sessions)) {
-		if s := t.vol.sessions[n-1]; s != nil && s.handle == t.vol.exclusive {
-			t.vol.exclusive = 0
-		}
 		t.vol.sessions[n-1] = nil
 	}
+	if t.vol.exclusive != 0 && t.vol.exclusive.Index() == index {
+		t.vol.exclusive = 0
+	}
 	t.reset.contexts[index] = 0
+}
+
+// nextSessionContext returns the number for the next session to be saved.
+func (t *TPM) nextSessionContext() (uint64, error) {
+	if _, full := t.contextGap(); full {
+		return 0, tpm2.RCContextGap
+	}
+	if t.reset.contextCounter == math.MaxUint64 {
+		return 0, tpm2.RCTooManyContexts
+	}
+	return t.reset.contextCounter, nil
+}
+
+// putAway frees the slot of a session that was saved.
+func (t *TPM) putAway(s *session) {
+	i := s.handle.Index()
+	t.vol.sessions[t.reset.contexts[i]-1] = nil
+	t.reset.contexts[i] = t.reset.contextCounter
+	t.reset.contextCounter++
+}
+
+// savedAs reports whether the session of this index is saved, last with this number:
+// an older context of it may not come back.
+func (t *TPM) savedAs(index uint32, number uint64) bool {
+	return t.sessionSaved(index) && t.reset.contexts[index] == number
+}
+
+// canBringBack reports why the saved session of this index cannot be loaded now.
+func (t *TPM) canBringBack(index uint32) error {
+	if _, err := t.freeSessionSlot(); err != nil {
+		return err
+	}
+	if oldest, full := t.contextGap(); full && t.lastSlot() && index != oldest {
+		return tpm2.RCContextGap
+	}
+	return nil
+}
+
+// bringBack puts a session that was saved into a slot, of which there is one.
+func (t *TPM) bringBack(s *session) {
+	slot, err := t.freeSessionSlot()
+	if err != nil {
+		panic(err) // canBringBack said otherwise
+	}
+	t.vol.sessions[slot] = s
+	t.reset.contexts[s.handle.Index()] = uint64(slot + 1)
+}
+
+// dropLoadedSessions frees the handles of sessions that were loaded when the power
+// went: only those that were saved survive (Part 1, 30.6).
+func (t *TPM) dropLoadedSessions() {
+	for i, n := range t.reset.contexts {
+		if n <= uint64(len(t.vol.sessions)) {
+			t.reset.contexts[i] = 0
+		}
+	}
 }
 
 // boundTo reports whether the session is bound to the entity as it is now: with
