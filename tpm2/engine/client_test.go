@@ -27,6 +27,9 @@ type machine struct {
 
 	// handle is that of the last response that had one.
 	handle tpm2.Handle
+	// trace, unless nil, gets all that is done to the TPM.
+	trace *[]step
+
 	// names are Names that the client need not ask for: a question ends an
 	// exclusive audit session.
 	names map[tpm2.Handle][]byte
@@ -74,7 +77,7 @@ func (m *machine) startup(kind tpm2.StartupType) {
 
 // Send makes the machine a go-tpm transport.TPM.
 func (m *machine) Send(request []byte) ([]byte, error) {
-	return bytes.Clone(m.tpm.Execute(m.locality, request)), nil
+	return bytes.Clone(m.execute(request)), nil
 }
 
 // raw is parameters as bytes.
@@ -114,7 +117,7 @@ func commandName(cc tpm2.CC) string {
 func (m *machine) run(cc tpm2.CC, handles []tpm2.Handle, auths []auth, in, out wire.Layout) tpm2.RC {
 	m.Helper()
 	x := &exchange{m: m, cc: cc, handles: handles, auths: auths}
-	return x.parse(m.tpm.Execute(m.locality, x.request(in)), out)
+	return x.parse(m.execute(x.request(in)), out)
 }
 
 // An exchange is one command and its response.

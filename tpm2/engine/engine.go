@@ -66,7 +66,7 @@ func Manufacture(p *Profile, cfg Config) (*TPM, error) {
 		return nil, err
 	}
 	t := &TPM{cfg: cfg, profile: p, limits: p.Limits}
-	random, err := tpmcrypto.NewDRBG(cfg.Random, []byte("assay tpm "+p.Name))
+	random, err := tpmcrypto.NewDRBG(cfg.Random, personalization(p))
 	if err != nil {
 		return nil, fmt.Errorf("seed the random bit generator: %w", err)
 	}
@@ -80,7 +80,7 @@ func Manufacture(p *Profile, cfg Config) (*TPM, error) {
 func (t *TPM) PowerOn() {
 	t.vol = t.newVolatile()
 	t.journal.restart()
-	t.record(&JournalRecord{Kind: JournalInit})
+	t.record(JournalRecord{Kind: JournalInit})
 }
 
 // Execute runs one command and returns the response, which is valid until the
@@ -93,6 +93,7 @@ func (t *TPM) Execute(locality uint8, request []byte) (response []byte) {
 		}
 	}()
 	t.advance()
+	t.noteLocality(locality)
 	return t.execute(locality, request)
 }
 

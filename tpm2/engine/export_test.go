@@ -10,6 +10,9 @@ func (t *TPM) SetSeed(h tpm2.Handle, seed []byte) { t.hierarchyOf(h).seed = seed
 // SetProof replaces the proof of a hierarchy.
 func (t *TPM) SetProof(h tpm2.Handle, proof []byte) { t.hierarchyOf(h).proof = proof }
 
+// Reseed gives the random bit generator new entropy, as Restore does.
+func (t *TPM) Reseed() error { return t.random.Reseed(nil) }
+
 // Sensitive returns the sensitive area of a loaded object.
 func (t *TPM) Sensitive(h tpm2.Handle) *tpm2.Sensitive { return &t.object(h).sensitive }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/binary"
 	"iter"
 
 	"github.com/assay-project/assay/tpm2"
@@ -15,12 +16,12 @@ const (
 	JournalInit      JournalKind = iota + 1 // _TPM_Init: power came on
 	JournalStartup                          // TPM2_Startup; Detail is 0 for a TPM Reset, 1 Restart, 2 Resume
 	JournalShutdown                         // TPM2_Shutdown; Detail is its TPM_SU
-	JournalExtend                           // a PCR was extended with Digests
+	JournalExtend                           // PCR was extended with Digests
 	JournalEvent                            // TPM2_PCR_Event did so
-	JournalReset                            // a PCR was reset
+	JournalReset                            // PCR was reset
 	JournalHashStart                        // _TPM_Hash_Start: a dynamic root of trust, or the H-CRTM
 	JournalHashEnd                          // _TPM_Hash_End extended PCR with Digests
-	JournalLocality                         // commands come from another locality
+	JournalLocality                         // from here on commands come from Locality
 	JournalAllocate                         // TPM2_PCR_Allocate; it takes effect at the next TPM Reset
 )
 
@@ -30,39 +31,59 @@ type JournalRecord struct {
 	Locality uint8
 	PCR      uint8
 	Detail   uint8
-	Time     uint64 // milliseconds since power on
-	Digests  []tpm2.HA
+	Time     uint64    // milliseconds since power on
+	Digests  []tpm2.HA // by bank, those that changed the PCR, in order
 }
 
-// Wire lays out a record as it is kept and snapshotted.
+// Wire lays out a record as it is kept and snapshotted; [journal.begin] and
+// [journal.digest] write the same.
 func (r *JournalRecord) Wire(c *wire.Codec) {
 	wire.U8(c, &r.Kind)
+	c.Check(r.Kind >= JournalInit && r.Kind <= JournalAllocate, wire.ErrRange)
 	wire.U8(c, &r.Locality)
 	wire.U8(c, &r.PCR)
 	wire.U8(c, &r.Detail)
 	wire.U64(c, &r.Time)
-	wire.List32(c, &r.Digests, tpm2.MaxPCRSelections)
+	n := uint8(len(r.Digests)) // bounded: a command names at most MaxPCRSelections
+	wire.U8(c, &n)
+	c.Check(n <= tpm2.MaxPCRSelections, wire.ErrSize)
+	if c.Decoding() && c.Err() == nil {
+		r.Digests = make([]tpm2.HA, n)
+	}
+	for i := range r.Digests {
+		r.Digests[i].Wire(c)
+	}
 }
 
-// journalLimit bounds the bytes of the journal of one boot: some 450 extends of
-// four banks. What comes later is counted, not kept: a guest must not be able to
-// push out the record of its own boot.
-const journalLimit = 96 << 10
+const (
+	// journalLimit bounds the bytes of the journal of one boot: some 500 extends of
+	// four banks. What comes later is counted, not kept: a guest must not be able to
+	// push out the record of its own boot.
+	journalLimit = 96 << 10
+	// recordSize is that of a record without digests, countAt the place of their number.
+	recordSize = 13
+	countAt    = recordSize - 1
+	// maxRecord is the size of the largest record, maxJournal that of a full journal.
+	maxRecord  = recordSize + tpm2.MaxPCRSelections*(2+tpm2.MaxDigest)
+	maxJournal = journalLimit + maxRecord
+)
 
 // journal is the record of measurements since _TPM_Init. Only the owner of the
 // process can read it; no command does.
 type journal struct {
-	buf     []byte // records, one after the other
-	count   uint64
-	dropped uint64
+	buf      []byte // records, one after the other
+	dropped  uint64 // records that came when it was full
+	last     int    // where the record that is being written starts; -1 is nowhere
+	locality uint8  // of the last command
 }
 
 // Journal yields the records since power came on, in order. dropped is how many
-// more there were after the journal was full.
+// more there were after the journal was full. The records share no memory with
+// the TPM, and need not be read before the next command.
 func (t *TPM) Journal() (records iter.Seq[JournalRecord], dropped uint64) {
-	buf := t.journal.buf
+	kept := clone(t.journal.buf)
 	return func(yield func(JournalRecord) bool) {
-		for len(buf) > 0 {
+		for buf := kept; len(buf) > 0; {
 			var r JournalRecord
 			rest, err := wire.DecodePrefix(buf, &r)
 			if err != nil {
@@ -75,30 +96,42 @@ func (t *TPM) Journal() (records iter.Seq[JournalRecord], dropped uint64) {
 	}, t.journal.dropped
 }
 
-// restart empties the journal for a new boot.
+// restart empties the journal for a new boot. It starts small: most boots need
+// some 10 KiB.
 func (j *journal) restart() { *j = journal{buf: j.buf[:0]} }
 
-// record appends a record at the present time.
-func (t *TPM) record(r *JournalRecord) {
-	j := &t.journal
-	j.count++
-	if len(j.buf) >= journalLimit || j.dropped != 0 {
+// begin appends a record without digests at the given time.
+func (j *journal) begin(r JournalRecord) {
+	if j.last = -1; j.dropped != 0 || len(j.buf) >= journalLimit {
 		j.dropped++
 		return
 	}
-	r.Time = t.vol.time
-	b, err := wire.Append(j.buf, r)
-	if err != nil {
-		panic(err)
-	}
-	j.buf = b
+	j.last = len(j.buf)
+	j.buf = append(j.buf, byte(r.Kind), r.Locality, r.PCR, r.Detail)
+	j.buf = binary.BigEndian.AppendUint64(j.buf, r.Time)
+	j.buf = append(j.buf, 0)
 }
 
-// journalDigests records what a PCR was extended with.
-func (t *TPM) journalDigests(kind JournalKind, locality uint8, pcr int, digests tpm2.DigestValues) {
-	r := JournalRecord{Kind: kind, Locality: locality, PCR: uint8(pcr)}
-	for i := range digests {
-		r.Digests = append(r.Digests, tpm2.HA(digests[i]))
+// digest adds a digest to the record that was begun last.
+func (j *journal) digest(a tpm2.Alg, digest []byte) {
+	if j.last < 0 {
+		return
 	}
-	t.record(&r)
+	j.buf[j.last+countAt]++
+	j.buf = binary.BigEndian.AppendUint16(j.buf, uint16(a))
+	j.buf = append(j.buf, digest...)
+}
+
+// record notes what happened now.
+func (t *TPM) record(r JournalRecord) {
+	r.Time = t.vol.time
+	t.journal.begin(r)
+}
+
+// noteLocality records that commands come from another locality than before.
+func (t *TPM) noteLocality(locality uint8) {
+	if locality != t.journal.locality {
+		t.journal.locality = locality
+		t.record(JournalRecord{Kind: JournalLocality, Locality: locality})
+	}
 }

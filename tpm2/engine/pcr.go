@@ -58,6 +58,16 @@ func (t *TPM) extendAll(pcr int, digests tpm2.DigestValues) {
 	}
 }
 
+// journalDigests records what a PCR was extended with.
+func (t *TPM) journalDigests(kind JournalKind, locality uint8, pcr int, digests tpm2.DigestValues) {
+	t.record(JournalRecord{Kind: kind, Locality: locality, PCR: uint8(pcr)})
+	for i := range digests {
+		if b := t.bank(digests[i].HashAlg); b != nil && b.value(pcr) != nil {
+			t.journal.digest(digests[i].HashAlg, digests[i].Digest)
+		}
+	}
+}
+
 // maxPCRRead is how many digests a TPML_DIGEST has (Part 2, 10.9.5).
 const maxPCRRead = 8
 
@@ -113,7 +123,7 @@ func pcrAllocate(c *call, in *command.PCRAllocateIn, out *command.PCRAllocateOut
 	t.permanent.banks = banks
 	t.vol.reallocated = true
 	t.touch()
-	t.record(&JournalRecord{Kind: JournalAllocate, Locality: c.locality})
+	t.record(JournalRecord{Kind: JournalAllocate, Locality: c.locality})
 	return nil
 }
 
@@ -151,6 +161,6 @@ func pcrReset(c *call, _, _ *command.None) error {
 			t.pcrChanged(pcr)
 		}
 	}
-	t.record(&JournalRecord{Kind: JournalReset, Locality: c.locality, PCR: uint8(pcr)})
+	t.record(JournalRecord{Kind: JournalReset, Locality: c.locality, PCR: uint8(pcr)})
 	return nil
 }

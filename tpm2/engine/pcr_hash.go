@@ -28,7 +28,7 @@ func (t *TPM) HashStart(locality uint8) {
 		}
 	}
 	t.vol.hcrtm = h
-	t.record(&JournalRecord{Kind: JournalHashStart, Locality: locality})
+	t.record(JournalRecord{Kind: JournalHashStart, Locality: locality})
 }
 
 // HashData is _TPM_Hash_Data: without a start it has no effect.
@@ -76,15 +76,14 @@ func (t *TPM) endHCRTM() {
 func (t *TPM) endHash(pcr int) {
 	h := t.vol.hcrtm
 	t.vol.hcrtm = nil
-	r := JournalRecord{Kind: JournalHashEnd, Locality: 4, PCR: uint8(pcr)}
+	t.record(JournalRecord{Kind: JournalHashEnd, Locality: 4, PCR: uint8(pcr)})
 	for i, s := range h.sums {
 		if b := t.bank(s.alg); b != nil && b.value(pcr) != nil {
 			b.extend(pcr, h.digests[i])
-			r.Digests = append(r.Digests, tpm2.HA{HashAlg: s.alg, Digest: h.digests[i]})
+			t.journal.digest(s.alg, h.digests[i])
 		}
 	}
 	t.pcrChanged(pcr)
-	t.record(&r)
 }
 
 // Established reports whether a dynamic root of trust was measured since

@@ -98,6 +98,7 @@ func (t *TPM) start(kind resumption, locality uint8) {
 	if kind != tpmReset {
 		t.reset = saved.reset
 		t.reset.restartCount++
+		t.dropLoadedSessions()
 	}
 	switch kind {
 	case tpmReset:
@@ -117,7 +118,7 @@ func (t *TPM) start(kind resumption, locality uint8) {
 	t.permanent.orderlyState = shutdownNone
 	t.vol.started = true
 	t.touch()
-	t.record(&JournalRecord{Kind: JournalStartup, Locality: locality, Detail: uint8(kind)})
+	t.record(JournalRecord{Kind: JournalStartup, Locality: locality, Detail: uint8(kind)})
 }
 
 // startReset makes what a TPM Reset makes anew (Part 1, 12.2.3.1).
@@ -154,16 +155,23 @@ func (t *TPM) startPCRs(kind resumption, locality uint8) {
 		t.endHCRTM()
 	}
 	t.vol.hcrtm = nil
+	// A saved policy session that read PCRs is told of those that start anew.
+	for pcr := range pcrTable {
+		if kind != tpmResume || !pcrTable[pcr].saved {
+			t.pcrChanged(pcr)
+		}
+	}
 }
 
 // startClock says whether the clock can be trusted: not after a power loss
-// without shutdown (Part 1, 36.3.2).
+// without shutdown (Part 1, 36.3.2). The time began anew, so that what was to
+// expire at a time of before is over, a saved policy session too.
 func (t *TPM) startClock() {
+	t.permanent.timeEpoch++
 	if t.vol.previous == shutdownNone || t.vol.previous == shutdownDAUsed {
 		// The clock went on unseen until the power went: continue where no earlier
 		// value can have been told.
 		t.orderly.clockSafe = false
-		t.permanent.timeEpoch++
 	}
 }
 
@@ -193,7 +201,7 @@ func shutdownCommand(c *call, in *command.ShutdownIn, _ *command.None) error {
 		t.permanent.saved = t.saveState()
 	}
 	t.touch()
-	t.record(&JournalRecord{Kind: JournalShutdown, Locality: c.locality, Detail: uint8(in.ShutdownType)})
+	t.record(JournalRecord{Kind: JournalShutdown, Locality: c.locality, Detail: uint8(in.ShutdownType)})
 	return nil
 }
 
@@ -260,7 +268,7 @@ func (t *TPM) manufacture() {
 	t.permanent = permanent{
 		owner: fresh(), endorsement: fresh(), platform: fresh(), lockout: hierarchy{policy: none},
 		dictionary: newDictionary(),
-		auditAlg:   t.profile.Banks[0],
+		auditAlg:   ticketHash,
 		nv:         newNVStore(),
 		objects:    map[tpm2.Handle]*object{},
 	}

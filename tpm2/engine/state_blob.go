@@ -1,0 +1,268 @@
+package engine
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"github.com/assay-project/assay/internal/tpmcrypto"
+	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/wire"
+)
+
+// Magic numbers and versions of the blobs (docs/formats/tpm-state.md). A reader
+// takes a blob whose oldest reader is not newer than itself.
+const (
+	permanentMagic = "ASYTPMP\x00"
+	volatileMagic  = "ASYTPMV\x00"
+	stateVersion   = 1
+	oldestReader   = 1
+
+	maxProfileName = 64
+	maxExtra       = 1 << 20
+)
+
+// ErrState is a blob that is not a TPM's state, or not one that this program can
+// read; it is wrapped with what is wrong and where.
+var ErrState = errors.New("not a TPM state that can be read")
+
+// stateHeader is the start of both blobs: what they are, and of which profile.
+type stateHeader struct {
+	magic           [8]byte
+	version, oldest uint16
+	profile         []byte
+	profileVersion  uint16
+}
+
+// Wire lays out the header.
+func (h *stateHeader) Wire(c *wire.Codec) {
+	c.Bytes(h.magic[:])
+	wire.U16(c, &h.version)
+	wire.U16(c, &h.oldest)
+	c.Sized16(&h.profile, maxProfileName)
+	wire.U16(c, &h.profileVersion)
+}
+
+func (t *TPM) stateHeader(magic string) *stateHeader {
+	h := &stateHeader{version: stateVersion, oldest: oldestReader, profile: []byte(t.profile.Name), profileVersion: uint16(t.profile.Version)}
+	copy(h.magic[:], magic)
+	return h
+}
+
+// find says what is wrong with the header of a blob, and finds its profile.
+func (h *stateHeader) find(magic string) (*Profile, error) {
+	switch {
+	case string(h.magic[:]) != magic:
+		return nil, fmt.Errorf("magic is %q, want %q: %w", h.magic, magic, ErrState)
+	case h.oldest > stateVersion:
+		return nil, fmt.Errorf("version %d can be read from version %d on, this program has %d: %w", h.version, h.oldest, stateVersion, ErrState)
+	case h.version == 0 || h.version < h.oldest:
+		return nil, fmt.Errorf("version %d with oldest reader %d: %w", h.version, h.oldest, ErrState)
+	case h.profileVersion == 0: // FindProfile would give the newest
+		return nil, fmt.Errorf("%w: %q version 0", ErrProfile, h.profile)
+	}
+	return FindProfile(string(h.profile), int(h.profileVersion))
+}
+
+// Permanent returns the state that must survive a power loss, and marks it as
+// written. It holds secrets in the clear: the caller encrypts it.
+func (t *TPM) Permanent() []byte {
+	t.changed = false
+	return t.encodePermanent()
+}
+
+func (t *TPM) encodePermanent() []byte {
+	return encodeState(t.stateHeader(permanentMagic), &t.permanent, &t.orderly)
+}
+
+// Volatile returns the rest of the state, for a snapshot or a migration. It goes
+// with what [TPM.Permanent] returns at the same moment, and is as secret.
+func (t *TPM) Volatile() []byte {
+	m := moment{permanent: sha256.Sum256(t.encodePermanent())}
+	m.elapsed = max(uint64(max(t.cfg.Now().Milliseconds()-t.vol.startedAt, 0)), t.vol.time)
+	return encodeState(t.stateHeader(volatileMagic), &m, &t.clear, &t.reset, &t.vol, t.random, &t.journal)
+}
+
+// A moment is what a volatile blob says of when it was made.
+type moment struct {
+	permanent [sha256.Size]byte // SHA-256 of the permanent blob that it goes with
+	elapsed   uint64            // milliseconds since power on; vol.time is that of the last command
+}
+
+// maxElapsed bounds times since power on: they are signed elsewhere.
+const maxElapsed = 1 << 62
+
+// Wire lays out the moment.
+func (m *moment) Wire(c *wire.Codec) {
+	c.Bytes(m.permanent[:])
+	wire.U64(c, &m.elapsed)
+	c.Check(m.elapsed <= maxElapsed, wire.ErrRange)
+}
+
+// drbgState is the layout of a [tpmcrypto.DRBG], as bytes.
+type drbgState [56]byte
+
+// Wire lays out the bytes.
+func (d *drbgState) Wire(c *wire.Codec) { c.Bytes(d[:]) }
+
+// extra is what a later version may add, which this one passes over.
+type extra []byte
+
+// Wire lays out the size and the bytes.
+func (e *extra) Wire(c *wire.Codec) { c.Sized32((*[]byte)(e), maxExtra) }
+
+// encodeState lays out the parts of a blob: header, parts, what a later version
+// has, and a SHA-256 of all that. The digest is there to find damage; it proves
+// nothing about who wrote the blob.
+func encodeState(header *stateHeader, parts ...wire.Layout) []byte {
+	b, err := wire.Encode(header)
+	for _, p := range append(parts, new(extra)) {
+		if err == nil {
+			b, err = wire.Append(b, p)
+		}
+	}
+	if err != nil {
+		panic(err) // the state is within its own limits
+	}
+	sum := sha256.Sum256(b)
+	return append(b, sum[:]...)
+}
+
+// Restore continues a TPM from its permanent state, and from its volatile state
+// too if it is not nil: without it power was lost, and [TPM.PowerOn] comes next.
+// The blobs are copied. Errors wrap [ErrState] or [ErrProfile], and nothing of a
+// blob that is refused is used.
+//
+// The random bit generator gets new entropy: a snapshot may be restored more than
+// once, and no two machines may share their random numbers.
+func Restore(cfg Config, permanent, volatile []byte) (*TPM, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	t := &TPM{cfg: cfg}
+	if err := t.restorePermanent(clone(permanent)); err != nil {
+		return nil, fmt.Errorf("read permanent state: %w", err)
+	}
+	t.vol = t.newVolatile()
+	if volatile == nil {
+		var err error
+		if t.random, err = tpmcrypto.NewDRBG(cfg.Random, personalization(t.profile)); err != nil {
+			return nil, fmt.Errorf("seed the random bit generator: %w", err)
+		}
+		return t, nil
+	}
+	if err := t.restoreVolatile(clone(volatile), sha256.Sum256(permanent)); err != nil {
+		return nil, fmt.Errorf("read volatile state: %w", err)
+	}
+	if err := t.random.Reseed(nil); err != nil {
+		return nil, fmt.Errorf("seed the random bit generator: %w", err)
+	}
+	return t, nil
+}
+
+// personalization sets the random bit generator of a TPM apart from others on
+// the same entropy source.
+func personalization(p *Profile) []byte { return []byte("assay tpm " + p.Name) }
+
+// decodeState reads the header and the parts of a blob, which must fill it.
+func decodeState(b []byte, magic string, parts func(*Profile) []wire.Layout) error {
+	var h stateHeader
+	rest, err := wire.DecodePrefix(b, &h)
+	if err != nil {
+		return fmt.Errorf("header: %w (%w)", err, ErrState)
+	}
+	p, err := h.find(magic)
+	if err != nil {
+		return err
+	}
+	if len(rest) < sha256.Size {
+		return fmt.Errorf("%d bytes: %w (%w)", len(b), wire.ErrShort, ErrState)
+	}
+	body := b[:len(b)-sha256.Size]
+	if sum := sha256.Sum256(body); !bytes.Equal(sum[:], b[len(body):]) {
+		return fmt.Errorf("the digest of its %d bytes is not the one at their end: %w", len(body), ErrState)
+	}
+	rest = rest[:len(rest)-sha256.Size]
+	later := new(extra)
+	for i, part := range append(parts(p), later) {
+		at := len(body) - len(rest)
+		if rest, err = wire.DecodePrefixIn(p, rest, part); err != nil {
+			return fmt.Errorf("part %d, which starts at byte %d: %w (%w)", i+1, at, err, ErrState)
+		}
+	}
+	switch {
+	case len(rest) != 0:
+		return fmt.Errorf("%d bytes follow the last part: %w", len(rest), ErrState)
+	case h.version <= stateVersion && len(*later) != 0:
+		return fmt.Errorf("version %d with %d bytes of a later one: %w", h.version, len(*later), ErrState)
+	}
+	return nil
+}
+
+func (t *TPM) restorePermanent(b []byte) error {
+	return decodeState(b, permanentMagic, func(p *Profile) []wire.Layout {
+		t.profile, t.limits = p, p.Limits
+		return []wire.Layout{&t.permanent, &t.orderly}
+	})
+}
+
+// restoreVolatile reads the volatile blob that goes with the permanent state of
+// that digest. The time since power on goes on from the moment of the snapshot,
+// whatever the machine's time is now.
+func (t *TPM) restoreVolatile(b []byte, permanent [sha256.Size]byte) error {
+	var m moment
+	var random drbgState
+	profile := t.profile
+	err := decodeState(b, volatileMagic, func(p *Profile) []wire.Layout {
+		profile = p
+		return []wire.Layout{&m, &t.clear, &t.reset, &t.vol, &random, &t.journal}
+	})
+	if err != nil {
+		return err
+	}
+	if t.random, err = tpmcrypto.RestoreDRBG(t.cfg.Random, random[:]); err != nil {
+		return fmt.Errorf("%w (%w)", err, ErrState)
+	}
+	switch {
+	case profile != t.profile || m.permanent != permanent:
+		return fmt.Errorf("it belongs to another permanent state: %w", ErrState)
+	case m.elapsed < t.vol.time:
+		return fmt.Errorf("it was made %d ms after power on, and its last command at %d ms: %w", m.elapsed, t.vol.time, ErrState)
+	}
+	if err := t.checkSessions(); err != nil {
+		return err
+	}
+	t.vol.startedAt = t.cfg.Now().Milliseconds() - int64(m.elapsed)
+	return nil
+}
+
+// checkSessions checks that the table of sessions and the slots name each other.
+func (t *TPM) checkSessions() error {
+	loaded := 0
+	for slot, s := range t.vol.sessions {
+		if s == nil {
+			continue
+		}
+		loaded++
+		i := s.handle.Index()
+		kind := tpm2.KindHMACSession
+		if s.policy {
+			kind = tpm2.KindPolicySession
+		}
+		if s.handle.Kind() != kind || i >= maxActiveSessions || t.reset.contexts[i] != uint64(slot+1) {
+			return fmt.Errorf("session %#x is not the one of slot %d: %w", uint32(s.handle), slot, ErrState)
+		}
+	}
+	for i, n := range t.reset.contexts {
+		if n != 0 && n <= uint64(len(t.vol.sessions)) {
+			if loaded--; t.vol.sessions[n-1] == nil {
+				return fmt.Errorf("session %d is in no slot: %w", i, ErrState)
+			}
+		}
+	}
+	if loaded != 0 {
+		return fmt.Errorf("%d sessions share their slots: %w", loaded, ErrState)
+	}
+	return nil
+}
