@@ -64,6 +64,24 @@ func (k *MLKEMKey) Decapsulate(ciphertext []byte) ([]byte, error) {
 	return secret, nil
 }
 
+// CheckMLKEM checks a public key (FIPS 203, 7.2). Refusals are those of
+// [EncapsulateMLKEM].
+func CheckMLKEM(set tpm2.MLKEMSet, public []byte) error {
+	var err error
+	switch set {
+	case tpm2.MLKEM768:
+		_, err = mlkem.NewEncapsulationKey768(public)
+	case tpm2.MLKEM1024:
+		_, err = mlkem.NewEncapsulationKey1024(public)
+	default:
+		return refuse(tpm2.RCParms, "ML-KEM parameter set %d", set)
+	}
+	if err != nil {
+		return refuse(tpm2.RCKey, "decode ML-KEM public key: %v", err)
+	}
+	return nil
+}
+
 // EncapsulateMLKEM makes a shared secret of 32 bytes, and the ciphertext that
 // brings it to the holder of the private key. Refusals: TPM_RC_PARMS as for
 // [GenerateMLKEM], TPM_RC_KEY for a public key that is none.

@@ -117,4 +117,12 @@ var handlers = map[tpm2.CC]handler{
 	tpm2.CCIncrementalSelfTest:        bind(incrementalSelfTest),
 	tpm2.CCGetTestResult:              bind(getTestResult),
 	tpm2.CCTestParms:                  bind(testParms),
+	tpm2.CCEncapsulate:                bind(encapsulate),
+	tpm2.CCDecapsulate:                bind(decapsulate),
+	tpm2.CCSignSequenceStart:          bind(signSequenceStart),
+	tpm2.CCSignSequenceComplete:       bind(signSequenceComplete),
+	tpm2.CCVerifySequenceStart:        bind(verifySequenceStart),
+	tpm2.CCVerifySequenceComplete:     bind(verifySequenceComplete),
+	tpm2.CCSignDigest:                 bind(signDigest),
+	tpm2.CCVerifyDigestSignature:      bind(verifyDigestSignature),
 }

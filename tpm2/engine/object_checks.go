@@ -151,6 +151,9 @@ func checkKeyedHashScheme(p *tpm2.Public) error {
 // checkAsymmetric checks the scheme of an asymmetric key, that only a parent
 // has a symmetric algorithm, and that no key derivation is asked for.
 func checkAsymmetric(p *tpm2.Public) error {
+	if err := checkMLKEM(p); err != nil {
+		return err
+	}
 	scheme := asymmetricScheme(p)
 	sign, decrypt, restricted := p.Attributes.Has(tpm2.AttrSign), p.Attributes.Has(tpm2.AttrDecrypt), p.Attributes.Has(tpm2.AttrRestricted)
 	var ok bool

@@ -60,6 +60,8 @@ func (t *TPM) generate(o *object, auth, data []byte, r io.Reader) error {
 		err = o.generateSymmetric(data, r)
 	case tpm2.AlgKeyedHash:
 		err = o.generateKeyedHash(data, r)
+	case tpm2.AlgMLKEM:
+		err = o.generateMLKEM(r)
 	default:
 		err = tpm2.RCType
 	}

@@ -35,10 +35,13 @@ func terminated(label string) []byte { return append([]byte(label), 0) }
 
 // decryptSecret recovers a seed or salt that somebody encrypted to key for the
 // purpose that label names: "SECRET", "IDENTITY" or "DUPLICATE" (Part 1, B.10.3, C.6.1).
-// The key is an RSA or ECC key with its private part.
+// The key is an RSA, ECC or ML-KEM key with its private part.
 func (t *TPM) decryptSecret(key *object, label string, secret []byte) ([]byte, error) {
-	if key.public.Type == tpm2.AlgECC {
+	switch key.public.Type {
+	case tpm2.AlgECC:
 		return key.agreedSecret(label, secret)
+	case tpm2.AlgMLKEM:
+		return key.decapsulatedSecret(label, secret)
 	}
 	scheme := key.public.Parameters.RSA.Scheme
 	if scheme.Scheme == tpm2.AlgNull {
@@ -90,13 +93,16 @@ func (o *object) secretOf(label string, z, ephemeral tpm2.ECCPoint) ([]byte, err
 
 // encryptSecret makes a secret and encrypts it to key; the inverse of
 // [TPM.decryptSecret]. The secret has the size of a digest of key's Name algorithm.
-// The key is an RSA or ECC key, of which the public part is enough.
+// The key is an RSA, ECC or ML-KEM key, of which the public part is enough.
 func (t *TPM) encryptSecret(key *object, label string) (data, secret []byte, err error) {
 	if !key.attr(tpm2.AttrDecrypt) {
 		return nil, nil, tpm2.RCAttributes
 	}
-	if key.public.Type == tpm2.AlgECC {
+	switch key.public.Type {
+	case tpm2.AlgECC:
 		return t.agreeSecret(key, label)
+	case tpm2.AlgMLKEM:
+		return t.encapsulateSecret(key, label)
 	}
 	k, err := tpmcrypto.NewRSAPublic(key.public.Unique.RSA, key.public.Parameters.RSA.Exponent)
 	if err != nil {

@@ -29,6 +29,8 @@ type object struct {
 
 	rsa *tpmcrypto.RSAKey // private key, made on first use
 	ecc *tpmcrypto.ECCKey
+
+	mlkem *tpmcrypto.MLKEMKey
 }
 
 // authValue returns the object's, without trailing zeros.

@@ -52,6 +52,8 @@ func (o *object) validate(at blame) error {
 		err = o.validateRSA(at)
 	case tpm2.AlgECC:
 		err = o.validateECC(at)
+	case tpm2.AlgMLKEM:
+		err = o.validateMLKEM(at)
 	default:
 		err = o.validateSymmetric(at)
 	}

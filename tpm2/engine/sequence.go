@@ -84,11 +84,11 @@ func sequenceComplete(c *call, in *command.SequenceCompleteIn, out *command.Sequ
 	if s == nil || s.kind != hashSequence && s.kind != hmacSequence && s.kind != cmacSequence {
 		return handleError(tpm2.RCMode, 1)
 	}
-	s.write(in.Buffer)
-	out.Result = s.result()
+	out.Result = s.finish(in.Buffer)
+	safe := s.safe || !s.begun && ticketSafe(in.Buffer)
 	out.Validation.Hierarchy = tpm2.HandleNull
 	c.flush = c.handles[0]
-	if s.kind != hashSequence || in.Hierarchy == tpm2.HandleNull || !s.safe {
+	if s.kind != hashSequence || in.Hierarchy == tpm2.HandleNull || !safe {
 		return nil
 	}
 	var err error

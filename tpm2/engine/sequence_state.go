@@ -17,10 +17,12 @@ const (
 	eventSequence
 	hmacSequence
 	cmacSequence
-	lastSequence = cmacSequence
+	signSequence // of version 1.85, as the next
+	verifySequence
+	lastSequence = verifySequence
 )
 
-// A sequence is a hash, event or MAC sequence in progress (Part 1, 32).
+// A sequence is a hash, event, MAC or signature sequence in progress (Part 1, 32).
 type sequence struct {
 	kind  sequenceKind
 	auth  []byte // authValue, without trailing zeros
@@ -28,6 +30,8 @@ type sequence struct {
 	cmac  runningCMAC // of cmacSequence
 	begun bool        // a first block came
 	safe  bool        // it does not begin as what a TPM attests
+	head  []byte      // the first bytes of the message, up to four
+	key   []byte      // Name of the key of signSequence and verifySequence
 }
 
 // bankHash is a running hash by one algorithm. An HMAC has two: the inner one,
@@ -83,10 +87,10 @@ func newHMAC(a tpm2.Alg, key []byte) ([]bankHash, error) {
 
 // write adds a part of the message.
 func (s *sequence) write(b []byte) {
-	switch s.kind {
-	case cmacSequence:
+	switch {
+	case s.kind == cmacSequence:
 		s.cmac.mac.Write(b)
-	case hmacSequence:
+	case s.hmac():
 		s.sums[0].sum.Write(b)
 	default:
 		for _, h := range s.sums {
@@ -96,19 +100,38 @@ func (s *sequence) write(b []byte) {
 	if !s.begun {
 		s.begun, s.safe = true, ticketSafe(b)
 	}
+	s.head = append(s.head, b[:min(len(b), 4-len(s.head))]...)
 }
 
-// result ends a sequence of any kind but an event sequence.
-func (s *sequence) result() []byte {
-	switch s.kind {
-	case cmacSequence:
-		return s.cmac.mac.Sum(nil)
-	case hmacSequence:
-		outer := s.sums[1].sum
-		outer.Write(s.sums[0].sum.Sum(nil))
-		return outer.Sum(nil)
+// hmac reports whether the two hashes are those of an HMAC.
+func (s *sequence) hmac() bool { return s.kind != eventSequence && len(s.sums) == 2 }
+
+// finish returns the result of the message with a last part, for a sequence of
+// any kind but an event sequence. The sequence stays as it is: the command may
+// yet fail.
+func (s *sequence) finish(last []byte) []byte {
+	if s.kind == cmacSequence {
+		m := *s.cmac.mac
+		m.Write(last)
+		return m.Sum(nil)
 	}
-	return s.sums[0].sum.Sum(nil)
+	inner := s.sums[0].clone()
+	inner.Write(last)
+	if !s.hmac() {
+		return inner.Sum(nil)
+	}
+	outer := s.sums[1].clone()
+	outer.Write(inner.Sum(nil))
+	return outer.Sum(nil)
+}
+
+// clone copies a running hash.
+func (b *bankHash) clone() hash.Hash {
+	c, err := b.sum.(hash.Cloner).Clone() // as all of Go's hashes are
+	if err != nil {
+		panic(err)
+	}
+	return c
 }
 
 // complete reports whether the sequence has the hashes that its kind needs.
@@ -120,6 +143,8 @@ func (s *sequence) complete() bool {
 		return n > 0
 	case hmacSequence:
 		return n == 2 && s.sums[0].alg == s.sums[1].alg
+	case signSequence, verifySequence:
+		return n == 1 || n == 2 && s.sums[0].alg == s.sums[1].alg
 	}
 	return len(s.sums) == 0
 }
@@ -129,6 +154,8 @@ func (s *sequence) wireRest(c *wire.Codec) {
 	wire.U8(c, &s.kind)
 	c.Check(s.kind != 0 && s.kind <= lastSequence, wire.ErrSelector)
 	wireFlags(c, &s.begun, &s.safe)
+	c.Sized16(&s.head, 4)
+	c.Sized16(&s.key, tpm2.MaxName)
 	if s.kind == cmacSequence {
 		s.cmac.Wire(c)
 	}

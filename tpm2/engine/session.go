@@ -51,7 +51,7 @@ func (c *call) sessionSalt(encrypted []byte) ([]byte, error) {
 	switch {
 	case len(encrypted) == 0:
 		return nil, parameter(tpm2.RCSize, 2)
-	case key.public.Type != tpm2.AlgRSA && key.public.Type != tpm2.AlgECC:
+	case key.sequence != nil || !isAsymmetric(key.public.Type):
 		return nil, handleError(tpm2.RCKey, 1)
 	case key.publicOnly:
 		return nil, handleError(tpm2.RCHandleValue, 1)

@@ -172,7 +172,7 @@ func TestStateThatNobodyWroteIsRefused(t *testing.T) {
 		"hash of a session":             {flip(sound(randomSession(r)), 6, 0x80), new(session), wire.ErrSelector},
 		"hash of a sequence":            {flip(bytes.Clone(sha3), 6, 0x80), new(sequence), wire.ErrSelector},
 		"magic of a hash":               {flip(bytes.Clone(sha3), 10, 1), new(sequence), wire.ErrRange},
-		"a SHA-3 that was read from":    {flip(bytes.Clone(sha3), len(sha3)-4, 1), new(sequence), wire.ErrRange},
+		"a SHA-3 that was read from":    {flip(bytes.Clone(sha3), len(sha3)-8, 1), new(sequence), wire.ErrRange},
 		"a hash without state":          {[]byte{0, 0, 0, 0, 0, 1, 0, 0x0b, 0, 0}, new(sequence), wire.ErrRange},
 		"a SHA-3 without state":         {[]byte{0, 0, 0, 0, 0, 1, 0, 0x27, 0, 0}, new(sequence), wire.ErrRange},
 		"more sums than there are PCRs": {[]byte{0, 0, 0, 0, 0, 9}, new(sequence), wire.ErrSize},
