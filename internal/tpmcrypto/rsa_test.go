@@ -592,3 +592,47 @@ func BenchmarkRSA(b *testing.B) {
 		})
 	}
 }
+
+// raw is the private operation without padding.
+func raw(k *tpmcrypto.RSAKey, block []byte) ([]byte, error) {
+	return k.Decrypt(tpm2.RSAScheme{Scheme: tpm2.AlgNull}, nil, block)
+}
+
+func TestTheNumbersOfARSAKeyLoadIt(t *testing.T) {
+	k := testRSA()
+	numbers := k.Numbers()
+	if len(numbers) != 640 || !bytes.Equal(numbers[:128], k.Prime()) {
+		t.Fatalf("Numbers has %d bytes, want the prime and four more of 128", len(numbers))
+	}
+	block := make([]byte, 256)
+	block[255] = 2
+	want, err := raw(k, block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	loaded, err := tpmcrypto.LoadRSANumbers(k.Modulus(), 0, numbers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := raw(loaded, block); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the loaded key gives %x, %v, want %x", got, err, want)
+	}
+	for name, tc := range map[string]struct {
+		change func(b []byte) []byte
+		want   tpm2.RC
+	}{
+		"short":              {func(b []byte) []byte { return b[:639] }, tpm2.RCKeySize},
+		"prime alone":        {func(b []byte) []byte { return b[:128] }, tpm2.RCKeySize},
+		"another prime":      {func(b []byte) []byte { b[127] ^= 2; return b }, tpm2.RCBinding},
+		"inverse too large":  {func(b []byte) []byte { copy(b[512:], bytes.Repeat([]byte{0xff}, 128)); return b }, tpm2.RCBinding},
+		"inverse of another": {func(b []byte) []byte { b[639] ^= 1; return b }, tpm2.RCBinding},
+	} {
+		bad, err := tpmcrypto.LoadRSANumbers(k.Modulus(), 0, tc.change(bytes.Clone(numbers)))
+		if err == nil {
+			_, err = raw(bad, block)
+		}
+		if !errors.Is(err, tc.want) {
+			t.Errorf("%s: %v, want %v", name, err, tc.want)
+		}
+	}
+}

@@ -201,6 +201,39 @@ func (k *RSAKey) inverseOfQ() *bigmod.Nat {
 // Prime returns the prime that a TPM keeps as the sensitive area. It is secret.
 func (k *RSAKey) Prime() []byte { return k.p.Nat().Bytes(k.p) }
 
+// Numbers returns the five numbers of the private key, each half as long as the
+// modulus: the primes, their exponents, and the inverse of the second prime
+// (Part 2, 11.2.4.7). They are secret.
+func (k *RSAKey) Numbers() []byte {
+	half := k.p.Size()
+	b := make([]byte, 0, 5*half)
+	for _, n := range [][]byte{k.p.Nat().Bytes(k.p), k.q.Nat().Bytes(k.q), k.dp, k.dq, k.qInv().Bytes(k.p)} {
+		b = append(b, make([]byte, half-len(n))...)
+		b = append(b, n...)
+	}
+	return b
+}
+
+// LoadRSANumbers is [LoadRSA] with what [RSAKey.Numbers] returned in place of the
+// prime. The first use of the key is then as fast as any other. An inverse that is
+// wrong is told by then, as TPM_RC_BINDING; the caller has protected the numbers.
+func LoadRSANumbers(modulus []byte, exponent uint32, numbers []byte) (*RSAKey, error) {
+	half := len(modulus) / 2
+	if len(numbers) != 5*half {
+		return nil, refuse(tpm2.RCKeySize, "RSA private key of %d bytes for a modulus of %d", len(numbers), len(modulus))
+	}
+	k, err := LoadRSA(modulus, exponent, numbers[:half])
+	if err != nil {
+		return nil, err
+	}
+	inverse, err := bigmod.NewNat().SetBytes(numbers[4*half:], k.p)
+	if err != nil {
+		return nil, refuse(tpm2.RCBinding, "inverse of an RSA prime is not below the other")
+	}
+	k.qInv = func() *bigmod.Nat { return inverse }
+	return k, nil
+}
+
 // private is RSADP and RSASP1 by the Chinese remainder theorem (RFC 8017, 5.1.2).
 // The block has the size of the modulus. The result leaves only after the public
 // operation has led back from it: a fault would tell a factor. Refusals are

@@ -34,7 +34,7 @@ func create(c *call, in *command.CreateIn, out *command.CreateOut) error {
 	if err != nil {
 		return err
 	}
-	out.OutPrivate, err = t.toPrivate(&o.sensitive, o.name, o.public.NameAlg, parent)
+	out.OutPrivate, err = t.toPrivate(o, o.sensitive, parent)
 	out.OutPublic = o.public
 	out.CreationData, out.CreationHash, out.CreationTicket = made.data, made.hash, made.ticket
 	return err
@@ -57,11 +57,9 @@ func load(c *call, in *command.LoadIn, out *command.LoadOut) error {
 	if o.name, err = o.public.Name(); err != nil || len(o.name) == 0 {
 		return parameter(tpm2.RCHash, 2)
 	}
-	sensitive, err := t.fromPrivate(in.InPrivate, o.name, parent)
-	if err != nil {
+	if err := t.fromPrivate(in.InPrivate, o, parent); err != nil {
 		return parameter(responseCode(err), 1)
 	}
-	o.sensitive = *sensitive
 	if err := o.loadKeys(parent, blame{public: 2, sensitive: 1}); err != nil {
 		return err
 	}
@@ -199,7 +197,7 @@ func objectChangeAuth(c *call, in *command.ObjectChangeAuthIn, out *command.Obje
 	}
 	s := o.sensitive
 	s.AuthValue = in.NewAuth
-	out.OutPrivate, err = c.t.toPrivate(&s, o.name, o.public.NameAlg, parent)
+	out.OutPrivate, err = c.t.toPrivate(o, s, parent)
 	return err
 }
 
@@ -237,7 +235,7 @@ func createLoaded(c *call, in *command.CreateLoadedIn, out *command.CreateLoaded
 		return err
 	}
 	if parent != nil && parent.parent {
-		if out.OutPrivate, err = t.toPrivate(&o.sensitive, o.name, o.public.NameAlg, parent); err != nil {
+		if out.OutPrivate, err = t.toPrivate(o, o.sensitive, parent); err != nil {
 			return err
 		}
 	}

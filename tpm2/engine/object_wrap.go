@@ -125,31 +125,58 @@ func appendSensitive(dst []byte, s *tpm2.Sensitive, nameAlg tpm2.Alg) ([]byte, e
 	return wire.Append(dst, &tpm2.Sensitive2B{Sensitive: &padded})
 }
 
-// toPrivate makes the TPM2B_PRIVATE of a child of parent (Part 1, 22; Part 2, 12.3.7).
-func (t *TPM) toPrivate(s *tpm2.Sensitive, name []byte, nameAlg tpm2.Alg, parent *object) ([]byte, error) {
-	data, err := appendSensitive(nil, s, nameAlg)
+// toPrivate makes the TPM2B_PRIVATE of o, with the sensitive area s, as a child of
+// parent (Part 1, 22; Part 2, 12.3.7).
+func (t *TPM) toPrivate(o *object, s tpm2.Sensitive, parent *object) ([]byte, error) {
+	if s.Type == tpm2.AlgRSA {
+		// Part 2, 11.2.4.7: what stays in this TPM may have all numbers of the key.
+		k, err := o.rsaKey()
+		if err != nil {
+			return nil, err
+		}
+		s.Bits = k.Numbers()
+	}
+	data, err := appendSensitive(nil, &s, o.public.NameAlg)
 	if err != nil {
 		return nil, err
 	}
 	w := parent.wrapping(nil)
-	return w.seal(name, t.newBytes(tpmcrypto.BlockSize), data)
+	return w.seal(o.name, t.newBytes(tpmcrypto.BlockSize), data)
 }
 
-// fromPrivate recovers the sensitive area of a child of parent. What is in an
+// fromPrivate recovers the sensitive area of o, a child of parent. What is in an
 // intact blob and is no sensitive area is TPM_RC_SENSITIVE.
-func (t *TPM) fromPrivate(private, name []byte, parent *object) (*tpm2.Sensitive, error) {
+func (t *TPM) fromPrivate(private []byte, o, parent *object) error {
 	w := parent.wrapping(nil)
-	data, err := w.open(name, true, private)
+	data, err := w.open(o.name, true, private)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(data) < 2 {
-		return nil, tpm2.RCInsufficient
+		return tpm2.RCInsufficient
 	}
 	s := new(tpm2.Sensitive2B)
 	if err := wire.DecodeIn(t.profile, data, s); err != nil || s.Sensitive == nil {
-		return nil, tpm2.RCSensitive
+		return tpm2.RCSensitive
 	}
-	s.Sensitive.AuthValue = trimAuth(s.Sensitive.AuthValue)
-	return s.Sensitive, nil
+	o.sensitive = *s.Sensitive
+	o.sensitive.AuthValue = trimAuth(o.sensitive.AuthValue)
+	return o.takeNumbers()
+}
+
+// takeNumbers makes the key of an RSA object whose sensitive area has all numbers
+// of it, and keeps the prime alone there. A public area that does not fit is left
+// to the checks of what is loaded.
+func (o *object) takeNumbers() error {
+	p := &o.public
+	half := len(p.Unique.RSA) / 2
+	if p.Type != tpm2.AlgRSA || o.sensitive.Type != tpm2.AlgRSA || half == 0 || len(o.sensitive.Bits) != 5*half {
+		return nil
+	}
+	k, err := tpmcrypto.LoadRSANumbers(p.Unique.RSA, p.Parameters.RSA.Exponent, o.sensitive.Bits)
+	if err != nil {
+		return err
+	}
+	o.rsa, o.sensitive.Bits = k, o.sensitive.Bits[:half]
+	return nil
 }
