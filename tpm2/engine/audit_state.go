@@ -37,6 +37,7 @@ func (c *call) auditCommand(params []byte) error {
 	switch {
 	case !s.audit || c.audit.has(tpm2.SessionAuditReset):
 		s.audit, s.auditDigest = true, make([]byte, s.hash.DigestSize())
+		s.boundName, s.boundAuth = nil, nil // as in the reference, an audit session is bound to nothing
 		t.vol.exclusive = s.handle
 	case t.vol.exclusive != s.handle:
 		t.vol.exclusive = 0

@@ -97,12 +97,15 @@ func (c *call) parseAuth(area []byte) (rest []byte, err error) {
 	}
 	u := &c.auths[c.nauths]
 	u.number = c.nauths + 1
+	if len(area) >= 4 { // the handle is judged before what follows is read
+		h := tpm2.Handle(binary.BigEndian.Uint32(area))
+		if rc := command.HandleAuthSessionOrPassword.Check(h, c.t.profile.HandleLimits()); rc != tpm2.RCSuccess {
+			return nil, u.of(rc)
+		}
+	}
 	rest, err = wire.DecodePrefix(area, &u.in)
 	if err != nil {
 		return nil, u.of(tpm2.RCOf(err).Base())
-	}
-	if rc := command.HandleAuthSessionOrPassword.Check(u.in.SessionHandle, c.t.profile.HandleLimits()); rc != tpm2.RCSuccess {
-		return nil, u.of(rc)
 	}
 	if u.in.SessionHandle == tpm2.HandlePassword {
 		err = u.checkPassword()

@@ -202,8 +202,8 @@ func (c *call) appendAuth(b []byte, u *authUse, params []byte) ([]byte, error) {
 	b = append(b, mac...)
 	if !u.has(tpm2.SessionContinue) {
 		c.t.flushSession(s.handle.Index())
-	} else if s.policy && u.authorizes() {
-		s.clearPolicy() // a policy serves one authorization (Part 1, 19.7.10)
+	} else if s.policy {
+		c.t.renewPolicy(s)
 	}
 	return b, nil
 }

@@ -136,11 +136,12 @@ func (c *call) authValueAvailable(h tpm2.Handle, role command.Role) bool {
 		return objectAuthAvailable(c.t.object(h), role)
 	case tpm2.KindNVIndex:
 		x := c.t.permanent.nv.index(h)
-		if !x.pinUsable() {
-			return false
-		}
 		if c.info.WritesNV() {
 			return x.public.Attributes.Has(tpm2.NVAuthWrite)
+		}
+		// As in the reference, the authValue of a PIN index needs no AUTHREAD.
+		if x.pin() {
+			return x.pinUsable()
 		}
 		return x.public.Attributes.Has(tpm2.NVAuthRead)
 	}
@@ -164,25 +165,25 @@ func objectAuthAvailable(o *object, role command.Role) bool {
 // policyAvailable reports whether the entity has a policy that may authorize the
 // command. required says that nothing but a policy may.
 func (c *call) policyAvailable(h tpm2.Handle, required bool) bool {
-	p := c.t.policyOf(h)
-	if len(p.digest) == 0 || p.alg == tpm2.AlgNull {
-		return false
-	}
 	switch h.Kind() {
 	case tpm2.KindTransient, tpm2.KindPersistent:
+		// An empty policy may be tried: no session has its digest.
 		o := c.t.object(h)
 		return !o.publicOnly && o.sequence == nil
-	case tpm2.KindNVIndex:
-		a := c.t.permanent.nv.index(h).public.Attributes
-		if required {
-			return true
-		}
-		if c.info.WritesNV() {
-			return a.Has(tpm2.NVPolicyWrite)
-		}
-		return a.Has(tpm2.NVPolicyRead)
+	case tpm2.KindPCR:
+		return pcrTable[h.Index()].group
 	}
-	return true
+	if len(c.t.policyOf(h).digest) == 0 {
+		return false
+	}
+	if h.Kind() != tpm2.KindNVIndex || required {
+		return true
+	}
+	a := c.t.permanent.nv.index(h).public.Attributes
+	if c.info.WritesNV() {
+		return a.Has(tpm2.NVPolicyWrite)
+	}
+	return a.Has(tpm2.NVPolicyRead)
 }
 
 // policyRequired reports whether only a policy session may authorize the role

@@ -224,6 +224,13 @@ func (t *TPM) boundTo(s *session, h tpm2.Handle) bool {
 	return s.boundName != nil && string(s.boundName) == string(t.name(h)) && equal(s.boundAuth, t.authValue(h))
 }
 
+// renewPolicy makes a policy session, whose nonce changed, as good as new: a policy
+// serves for one use, and its time starts with the nonce (Part 1, 19.7.10).
+func (t *TPM) renewPolicy(s *session) {
+	s.clearPolicy()
+	s.startTime, s.epoch = t.vol.time, t.permanent.timeEpoch
+}
+
 // clearPolicy resets a policy session to what it was when it was started
 // (SessionResetPolicyData of the reference).
 func (s *session) clearPolicy() {
