@@ -127,8 +127,8 @@ func quote(c *call, in *command.QuoteIn, out *command.QuoteOut) error {
 	if err != nil {
 		return err
 	}
-	if a.scheme.HashAlg == 0 || a.scheme.HashAlg == tpm2.AlgNull {
-		return parameter(tpm2.RCScheme, 2)
+	if a.key == nil {
+		return parameter(tpm2.RCScheme, 2) // no hash, no digest of PCRs
 	}
 	digest, selected, err := c.t.pcrDigest(a.scheme.HashAlg, in.PCRSelect)
 	if err != nil {
@@ -218,21 +218,28 @@ func nvCertify(c *call, in *command.NVCertifyIn, out *command.NVCertifyOut) erro
 	if err != nil {
 		return err
 	}
+	// Unlike in TPM2_NV_Read, the end comes before the size.
+	switch {
+	case int(in.Size)+int(in.Offset) > len(x.data):
+		return tpm2.RCNVRange
+	case int(in.Size) > c.t.limits.NVBuffer:
+		return parameter(tpm2.RCValue, 3)
+	}
 	var at tpm2.Attest
 	if in.Size == 0 && in.Offset == 0 {
-		digest, err := tpmcrypto.Hash(a.scheme.HashAlg, x.data)
-		if err != nil {
-			return parameter(tpm2.RCScheme, 2)
+		var digest []byte // without a key there is no hash, and as in the reference no digest
+		if a.key != nil {
+			if digest, err = tpmcrypto.Hash(a.scheme.HashAlg, x.data); err != nil {
+				return err
+			}
 		}
 		at.Type = tpm2.AttestNVDigest
 		at.Attested.NVDigest = tpm2.NVDigestCertifyInfo{IndexName: x.named, NVDigest: digest}
 	} else {
-		data, err := c.nvPart(x, in.Size, in.Offset, 3)
-		if err != nil {
-			return err
-		}
 		at.Type = tpm2.AttestNV
-		at.Attested.NV = tpm2.NVCertifyInfo{IndexName: x.named, Offset: in.Offset, NVContents: data}
+		at.Attested.NV = tpm2.NVCertifyInfo{
+			IndexName: x.named, Offset: in.Offset, NVContents: x.data[in.Offset : int(in.Offset)+int(in.Size)],
+		}
 	}
 	out.CertifyInfo, out.Signature, err = c.attest(&a, &at, in.QualifyingData)
 	return err

@@ -126,39 +126,67 @@ func policyPhysicalPresence(c *call, _, _ *command.None) error {
 	return nil
 }
 
-// bindPolicy limits the session to commands with a hash: one only, but the same
-// one any number of times.
-func (c *call) bindPolicy(kind boundHash, digest []byte) error {
+// bindPolicy limits the session to commands with a hash. It has one such limit at
+// most.
+func (c *call) bindPolicy(kind boundHash, digest []byte) {
 	s := c.policySession()
-	if s.bound != boundNothing && (s.bound != kind || !equal(s.boundDigest, digest)) {
-		return tpm2.RCCPHash
-	}
+	c.extendPolicy(s, digest)
+	s.bound, s.boundDigest = kind, clone(digest)
+}
+
+// checkBound checks the hash that is the first parameter: its size, and that the
+// session is not limited yet or, where that may be said again, to the same.
+func (c *call) checkBound(kind boundHash, digest []byte, again bool) error {
+	s := c.policySession()
 	if len(digest) != s.hash.DigestSize() {
 		return parameter(tpm2.RCSize, 1)
 	}
-	c.extendPolicy(s, digest)
-	s.bound, s.boundDigest = kind, clone(digest)
+	same := s.bound == kind && equal(s.boundDigest, digest)
+	if s.bound != boundNothing && !(again && same) {
+		return tpm2.RCCPHash
+	}
 	return nil
 }
 
 // policyCpHash is TPM2_PolicyCpHash (Part 3, 23.13).
 func policyCpHash(c *call, in *command.PolicyCpHashIn, _ *command.None) error {
-	return c.bindPolicy(boundCPHash, in.CpHashA)
+	err := c.checkBound(boundCPHash, in.CpHashA, true)
+	if err == nil {
+		c.bindPolicy(boundCPHash, in.CpHashA)
+	}
+	return err
 }
 
-// policyNameHash is TPM2_PolicyNameHash (Part 3, 23.14).
+// policyNameHash is TPM2_PolicyNameHash (Part 3, 23.14). It cannot be said twice.
 func policyNameHash(c *call, in *command.PolicyNameHashIn, _ *command.None) error {
-	return c.bindPolicy(boundNameHash, in.NameHash)
+	err := c.checkBound(boundNameHash, in.NameHash, false)
+	if err == nil {
+		c.bindPolicy(boundNameHash, in.NameHash)
+	}
+	return err
 }
 
-// policyTemplate is TPM2_PolicyTemplate (Part 3, 23.21).
+// policyTemplate is TPM2_PolicyTemplate (Part 3, 23.21). Here the reference looks
+// at the limit before the size.
 func policyTemplate(c *call, in *command.PolicyTemplateIn, _ *command.None) error {
-	return c.bindPolicy(boundTemplate, in.TemplateHash)
+	s := c.policySession()
+	if s.bound != boundNothing && (s.bound != boundTemplate || !equal(s.boundDigest, in.TemplateHash)) {
+		return tpm2.RCCPHash
+	}
+	err := c.checkBound(boundTemplate, in.TemplateHash, true)
+	if err == nil {
+		c.bindPolicy(boundTemplate, in.TemplateHash)
+	}
+	return err
 }
 
-// policyParameters is TPM2_PolicyParameters (Part 3, 23.24).
+// policyParameters is TPM2_PolicyParameters (Part 3, 23.24). It cannot be said twice.
 func policyParameters(c *call, in *command.PolicyParametersIn, _ *command.None) error {
-	return c.bindPolicy(boundParameters, in.PHash)
+	err := c.checkBound(boundParameters, in.PHash, false)
+	if err == nil {
+		c.bindPolicy(boundParameters, in.PHash)
+	}
+	return err
 }
 
 // policyDuplicationSelect is TPM2_PolicyDuplicationSelect (Part 3, 23.15).
@@ -167,7 +195,7 @@ func policyDuplicationSelect(c *call, in *command.PolicyDuplicationSelectIn, _ *
 	if s.bound != boundNothing {
 		return tpm2.RCCPHash
 	}
-	if s.commandCode != 0 && s.commandCode != tpm2.CCDuplicate {
+	if s.commandCode != 0 {
 		return tpm2.RCCommandCode
 	}
 	ha, _ := s.hash.Hash() // sessions have only hashes of the profile

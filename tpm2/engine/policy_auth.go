@@ -58,7 +58,8 @@ func (t *TPM) checkAuthorization(s *session, a *authorization, nonce []byte, b b
 	if len(a.cpHash) != s.hash.DigestSize() {
 		return parameter(tpm2.RCSize, b.cpHash)
 	}
-	if s.bound != boundNothing && !equal(a.cpHash, s.boundDigest) {
+	// A hash of another kind is another hash; the reference compares values only.
+	if s.bound != boundNothing && (s.bound != boundCPHash || !equal(a.cpHash, s.boundDigest)) {
 		return tpm2.RCCPHash
 	}
 	return nil
@@ -96,11 +97,6 @@ func (t *TPM) authTicket(tag tpm2.Tag, h tpm2.Handle, a *authorization, onReset 
 	d, err := t.ticketDigest(h, tag, sized(a.cpHash), sized(a.ref), sized(a.name),
 		binary.BigEndian.AppendUint64(nil, a.timeout), life)
 	return tpm2.AuthTicket{Tag: tag, Hierarchy: h, Digest: d}, err
-}
-
-// sized puts a length before bytes, so that neighbours in a digest cannot trade bytes.
-func sized(b []byte) []byte {
-	return append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...)
 }
 
 // giveTicket makes the ticket and timeout that an assertion returns: empty ones
@@ -170,6 +166,10 @@ func policySigned(c *call, in *command.PolicySignedIn, out *command.PolicySigned
 // first handle was checked; a PIN pass index gives no ticket, since its uses count.
 func policySecret(c *call, in *command.PolicySecretIn, out *command.PolicySecretOut) error {
 	t, s := c.t, c.t.session(c.handles[1])
+	x := t.permanent.nv.index(c.handles[0])
+	if t.clear.readOnly && x != nil && x.pin() {
+		return tpm2.RCReadOnly // its use would be counted
+	}
 	a := authorization{command: tpm2.CCPolicySecret, name: t.name(c.handles[0]), ref: in.PolicyRef, cpHash: in.CpHashA}
 	if !s.trial {
 		a.timeout = t.authTimeout(s, in.Expiration, in.NonceTPM)
@@ -180,7 +180,6 @@ func policySecret(c *call, in *command.PolicySecretIn, out *command.PolicySecret
 	if err := s.assert(&a); err != nil {
 		return err
 	}
-	x := t.permanent.nv.index(c.handles[0])
 	counted := x != nil && x.public.Attributes.Type() == tpm2.NVPinPass
 	give := in.Expiration < 0 && !s.trial && !counted
 	var err error
@@ -236,6 +235,9 @@ func policyAuthorize(c *call, in *command.PolicyAuthorizeIn, _ *command.None) er
 	if !s.trial {
 		if !equal(s.digest, in.ApprovedPolicy) {
 			return parameter(tpm2.RCValue, 1)
+		}
+		if in.CheckTicket.Tag != tpm2.TagVerified {
+			return parameter(tpm2.RCTag, 4) // those of version 1.85 vouch for something else
 		}
 		digest, err := tpmcrypto.Hash(a, in.ApprovedPolicy, in.PolicyRef)
 		if err != nil {

@@ -105,7 +105,7 @@ func policyCounterTimer(c *call, in *command.PolicyCounterTimerIn, _ *command.No
 	case offset > len(info):
 		return parameter(tpm2.RCValue, 2)
 	case len(in.OperandB) > len(info)-offset:
-		return parameter(tpm2.RCRange, 2)
+		return tpm2.RCRange
 	case !s.trial && !compare(in.Operation, info[offset:offset+len(in.OperandB)], in.OperandB):
 		return tpm2.RCPolicy
 	}

@@ -30,20 +30,37 @@ func (o *object) ownScheme() tpm2.SigScheme {
 
 // signScheme settles the scheme of a signature: the key's, the caller's, or both
 // where they agree (CryptSelectSignScheme of the reference). Without a key there
-// is no signature, and a hash only if the caller named one.
+// is no signature, and no hash whatever the caller named.
 func signScheme(o *object, in tpm2.SigScheme) (tpm2.SigScheme, bool) {
 	if o == nil {
-		return tpm2.SigScheme{Scheme: tpm2.AlgNull, HashAlg: in.HashAlg}, true
+		return tpm2.SigScheme{Scheme: tpm2.AlgNull, HashAlg: tpm2.AlgNull}, true
 	}
 	own := o.ownScheme()
 	switch {
 	case own.Scheme == tpm2.AlgNull:
-		return in, in.Scheme != tpm2.AlgNull
 	case in.Scheme == tpm2.AlgNull:
-		// A split scheme needs the count that TPM2_Commit returned.
-		return own, own.Scheme != tpm2.AlgECDAA
+		in = own
+		if own.Scheme == tpm2.AlgECDAA {
+			return in, false // a split scheme needs the count that TPM2_Commit returned
+		}
+	case own.Scheme != in.Scheme || own.HashAlg != in.HashAlg:
+		return in, false
 	}
-	return in, own.Scheme == in.Scheme && own.HashAlg == in.HashAlg
+	// CVE-2025-2884: the scheme must be one of the key's type, with a hash.
+	return in, signsBy(o.public.Type, in.Scheme) && in.HashAlg.DigestSize() != 0
+}
+
+// signsBy reports whether keys of a type sign by a scheme.
+func signsBy(key, scheme tpm2.Alg) bool {
+	switch scheme {
+	case tpm2.AlgRSASSA, tpm2.AlgRSAPSS:
+		return key == tpm2.AlgRSA
+	case tpm2.AlgECDSA, tpm2.AlgECDAA, tpm2.AlgECSchnorr:
+		return key == tpm2.AlgECC
+	case tpm2.AlgHMAC:
+		return key == tpm2.AlgKeyedHash
+	}
+	return false
 }
 
 // sign makes a signature of a digest by a settled scheme.
@@ -128,8 +145,10 @@ func verifyHMAC(o *object, digest []byte, sig *tpm2.Signature) error {
 	case o.publicOnly:
 		return tpm2.RCHandleValue
 	// CVE-2025-2884: an asymmetric scheme has no HMAC to compare.
-	case sig.SigAlg != tpm2.AlgHMAC, own.Scheme != tpm2.AlgNull && own.HashAlg != sig.Hash:
+	case sig.SigAlg != tpm2.AlgHMAC:
 		return tpm2.RCScheme
+	case own.Scheme != tpm2.AlgNull && (own.Scheme != tpm2.AlgHMAC || own.HashAlg != sig.Hash):
+		return tpm2.RCSignature
 	}
 	want, err := tpmcrypto.HMAC(sig.Hash, o.sensitive.Bits, digest)
 	if err != nil {

@@ -21,14 +21,14 @@ func (t *TPM) ticketDigest(h tpm2.Handle, tag tpm2.Tag, parts ...[]byte) ([]byte
 // creationTicket vouches that this TPM made an object of that Name with creation
 // data of that hash (Part 2, 10.6.3).
 func (t *TPM) creationTicket(h tpm2.Handle, name, creationHash []byte) (tpm2.CreationTicket, error) {
-	d, err := t.ticketDigest(h, tpm2.TagCreation, name, creationHash)
+	d, err := t.ticketDigest(h, tpm2.TagCreation, sized(name), creationHash)
 	return tpm2.CreationTicket{Hierarchy: h, Digest: d}, err
 }
 
 // verifiedTicket vouches that this TPM verified a signature of the digest by the
 // key of that Name (Part 2, 10.6.4).
 func (t *TPM) verifiedTicket(h tpm2.Handle, digest, keyName []byte) (tpm2.VerifiedTicket, error) {
-	d, err := t.ticketDigest(h, tpm2.TagVerified, digest, keyName)
+	d, err := t.ticketDigest(h, tpm2.TagVerified, sized(digest), keyName)
 	return tpm2.VerifiedTicket{Tag: tpm2.TagVerified, Hierarchy: h, Digest: d}, err
 }
 
@@ -37,4 +37,10 @@ func (t *TPM) verifiedTicket(h tpm2.Handle, digest, keyName []byte) (tpm2.Verifi
 func (t *TPM) hashCheckTicket(h tpm2.Handle, a tpm2.Alg, digest []byte) (tpm2.HashCheckTicket, error) {
 	d, err := t.ticketDigest(h, tpm2.TagHashCheck, binary.BigEndian.AppendUint16(nil, uint16(a)), digest)
 	return tpm2.HashCheckTicket{Hierarchy: h, Digest: d}, err
+}
+
+// sized puts a length before bytes, so that neighbours in a digest cannot trade
+// bytes. What is in a ticket is the business of the TPM that made it alone.
+func sized(b []byte) []byte {
+	return append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...)
 }
