@@ -16,16 +16,18 @@ type Proof struct {
 
 // Proofs returns the events of the believed registers, in log order. Of these are
 // stated: separators and actions of PCR 0 to 7; the variables of PCR 7, if it is
-// known whether Secure Boot is on; tagged events of Windows and their end, if all
-// of them can be believed and Windows did not wake from hibernation, for then
-// they are those of another boot. A SHA-1 bank proves nothing.
+// known whether Secure Boot is on; tagged events of Windows in PCR 12 to 14 and their
+// end, if all of them can be believed, PCR 19 to 22 do not contradict them, and
+// Windows did not wake from hibernation, for then they are those of another boot.
+// Nothing closes PCR 19 to 22, so that what they say is never stated. A SHA-1 bank
+// proves nothing.
 func (c *Confirmed) Proofs() []Proof {
 	if c == nil || c.a == nil || c.a.weak {
 		return nil
 	}
 	a := c.a
 	_, variables := a.secureBoot.state()
-	tags := a.log.format == FormatWBCL && a.windowsBroken() == "" && !a.windows.Counters.Resumed.IsTrue()
+	tags := a.log.format == FormatWBCL && a.windowsBroken() == "" && !a.windows.Doubtful && !a.windows.Counters.Resumed.IsTrue()
 	out := make([]Proof, 0, len(a.events))
 	for i := range a.events {
 		j := &a.events[i]
@@ -55,7 +57,7 @@ func (j *judged) states(variables, tags bool) bool {
 	case EFIVariableDriverConfig:
 		return j.PCR == 7 && variables
 	case EventTag:
-		return tags && (j.PCR >= 12 && j.PCR <= 14 || j.PCR >= 19 && j.PCR <= 22)
+		return tags && j.PCR >= 12 && j.PCR <= 14
 	default:
 		return false
 	}

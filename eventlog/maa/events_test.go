@@ -333,3 +333,54 @@ func TestWhatComesAfterTheEndOrFromAnotherBootStatesNothing(t *testing.T) {
 		t.Errorf("a wake from hibernation states %s tagged events", got)
 	}
 }
+
+// Nothing closes PCR 19 to 22: software with a locality above 0 could tell there what
+// the boot did not measure, or deny what it did.
+func TestOpenRegistersOfADynamicLaunchStateNothing(t *testing.T) {
+	driver := boundary(tag(0x40010003, slices.Concat(tag(0x00070001, wide(`\windows\system32\drivers\wdboot.sys`)), tag(0x0007000A, []byte{1}))))
+	without := func(what, other []byte) func([]record) []record {
+		return func(all []record) []record {
+			for i := range all {
+				if r := all[i]; r.typ == eventlog.EventTag && r.pcr >= 12 {
+					all[i] = record{r.pcr, r.typ, nil, bytes.ReplaceAll(r.data, what, other)}
+				}
+			}
+			return all
+		}
+	}
+	id := func(n uint32) []byte { return binary.LittleEndian.AppendUint32(nil, n) }
+	for name, tc := range map[string]struct {
+		hide  func([]record) []record
+		feign []byte
+	}{
+		"the driver":     {without([]byte("W\x00d\x00B\x00o\x00o\x00t\x00"), []byte("X\x00d\x00B\x00o\x00o\x00t\x00")), driver},
+		"code integrity": {without(id(0x00050002), id(0x00050077)), boundary(tag(0x00050002, []byte{1}))},
+		"test signing":   {without(id(0x00050003), id(0x00050077)), boundary(tag(0x00050003, []byte{0}))},
+	} {
+		for pcr := uint32(19); pcr <= 22; pcr++ {
+			text := edit(t, func(all []record) []record {
+				return append(tc.hide(all), record{pcr, eventlog.EventTag, nil, tc.feign})
+			})
+			if library(t, text) {
+				t.Errorf("%s, told by PCR %d alone: permitted", name, pcr)
+			}
+			if got := ask(t, text, "length(Events[?PcrIndex == `"+strconv.Itoa(int(pcr))+"` && (EventTypeString || ProcessedData)])"); got != "0" {
+				t.Errorf("%s: PCR %d states %s events", name, pcr, got)
+			}
+		}
+	}
+	// What contradicts the boot, or cannot be read, leaves nothing to believe: also not
+	// that Windows did not wake.
+	for name, data := range map[string][]byte{"another value": boundary(tag(0x00050003, []byte{1})), "no container": tag(0x00050003, []byte{0}), "cut": {1}} {
+		text := edit(t, func(all []record) []record { return append(all, record{19, eventlog.EventTag, nil, data}) })
+		if got := ask(t, text, "Events[?EventTypeString == 'EV_EVENT_TAG']"); got != "[]" {
+			t.Errorf("%s in PCR 19: stated are %.200s", name, got)
+		}
+	}
+	same := boundary(tag(0x00050003, []byte{0}))
+	if text := edit(t, func(all []record) []record {
+		return append(all, record{19, eventlog.EventTag, nil, same}, record{20, eventlog.EventTag, nil, same})
+	}); !library(t, text) {
+		t.Error("a dynamic launch that says the same is denied")
+	}
+}

@@ -153,3 +153,11 @@ func tag(id uint32, value []byte) []byte {
 
 // boundary is a trust boundary with the given members.
 func boundary(members ...[]byte) []byte { return tag(0x40010001, bytes.Join(members, nil)) }
+
+// wide writes text as Windows does, with its end.
+func wide(s string) (b []byte) {
+	for _, c := range s + "\x00" {
+		b = binary.LittleEndian.AppendUint16(b, uint16(c))
+	}
+	return b
+}

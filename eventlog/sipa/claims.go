@@ -60,11 +60,18 @@ func (c *collector) values(id ID, where registers) (vs [][]byte, pcrs []int, why
 	slices.Sort(pcrs)
 	for _, pcr := range pcrs {
 		if !allowed(pcr, where) {
+			c.result.Doubtful = c.result.Doubtful || open(pcr)
 			return nil, pcrs, codeDisagree
 		}
 	}
 	for _, first := range []int{12, 19} {
 		a, b := per[first], per[first+1]
+		if open(first) && len(vs) > 0 {
+			strange := func(v []byte) bool {
+				return !slices.ContainsFunc(vs, func(w []byte) bool { return bytes.Equal(v, w) })
+			}
+			c.result.Doubtful = c.result.Doubtful || slices.ContainsFunc(a, strange) || slices.ContainsFunc(b, strange)
+		}
 		if where == both && !slices.EqualFunc(a, b, bytes.Equal) {
 			if c.there[first] != c.there[first+1] {
 				return nil, pcrs, codeHalf

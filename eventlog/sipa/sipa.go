@@ -46,6 +46,9 @@ type Result struct {
 	Modules  []Module // as PCR 13 (or 20) describes them, in boot order
 	Problems []Problem
 	Counters Counters
+	// Doubtful tells that an event cannot be read, or that PCR 19 to 22 state what a
+	// claim rests on otherwise than PCR 12 and 13 do: no event stands for itself then.
+	Doubtful bool
 }
 
 // Counters place a boot among the others of its installation; see [Chain].
@@ -74,7 +77,7 @@ func Appraise(ms []Measured) Result {
 		c.event(m)
 	}
 	r := Result{Modules: c.modules, Problems: c.problems, Claims: evidence.Claims{}}
-	c.result = &r
+	c.result, r.Doubtful = &r, c.broken != ""
 	c.counters()
 	for _, row := range claimRules() {
 		row.rule(&c, row.Name)
