@@ -83,6 +83,9 @@ func (t *TPM) PowerOn() {
 	t.record(JournalRecord{Kind: JournalInit})
 }
 
+// Format prints nothing of the TPM, which holds secrets, under any verb.
+func (t *TPM) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[TPM]") }
+
 // Execute runs one command and returns the response, which is valid until the
 // next call and always well formed. The locality is that of the interface over
 // which the command came (PTP, 6.2).

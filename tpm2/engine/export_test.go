@@ -1,6 +1,13 @@
 package engine
 
-import "github.com/assay-project/assay/tpm2"
+import (
+	"flag"
+
+	"github.com/assay-project/assay/tpm2"
+)
+
+// Update is the flag that makes tests write the files that they compare with.
+var Update = flag.Bool("update", false, "rewrite docs/tpm-commands.md and missing files of testdata")
 
 // What tests need and no client of a TPM can have.
 

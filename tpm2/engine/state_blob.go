@@ -250,8 +250,8 @@ func (t *TPM) checkSessions() error {
 		if s.policy {
 			kind = tpm2.KindPolicySession
 		}
-		if s.handle.Kind() != kind || i >= maxActiveSessions || t.reset.contexts[i] != uint64(slot+1) {
-			return fmt.Errorf("session %#x is not the one of slot %d: %w", uint32(s.handle), slot, ErrState)
+		if !t.profile.OffersAlg(s.hash) || s.handle.Kind() != kind || i >= maxActiveSessions || t.reset.contexts[i] != uint64(slot+1) {
+			return fmt.Errorf("session %#x cannot be the one of slot %d: %w", uint32(s.handle), slot, ErrState)
 		}
 	}
 	for i, n := range t.reset.contexts {
