@@ -128,8 +128,9 @@ func appendSensitive(dst []byte, s *tpm2.Sensitive, nameAlg tpm2.Alg) ([]byte, e
 // toPrivate makes the TPM2B_PRIVATE of o, with the sensitive area s, as a child of
 // parent (Part 1, 22; Part 2, 12.3.7).
 func (t *TPM) toPrivate(o *object, s tpm2.Sensitive, parent *object) ([]byte, error) {
-	if s.Type == tpm2.AlgRSA {
-		// Part 2, 11.2.4.7: what stays in this TPM may have all numbers of the key.
+	if s.Type == tpm2.AlgRSA && parent.attr(tpm2.AttrFixedTPM) {
+		// Part 2, 11.2.4.7: what stays in this TPM may have all numbers of the key. A
+		// parent that is elsewhere, too, has children that any TPM must understand.
 		k, err := o.rsaKey()
 		if err != nil {
 			return nil, err
@@ -161,6 +162,9 @@ func (t *TPM) fromPrivate(private []byte, o, parent *object) error {
 	}
 	o.sensitive = *s.Sensitive
 	o.sensitive.AuthValue = trimAuth(o.sensitive.AuthValue)
+	if !parent.attr(tpm2.AttrFixedTPM) {
+		return nil
+	}
 	return o.takeNumbers()
 }
 
