@@ -11,7 +11,9 @@ const attesterCacheSize = 1 << 14
 
 // An attesterCache remembers records as last read. A decision that rests on an
 // outdated one is refused by the store ([ErrStale]), so the cache can cost a second
-// try and never a wrong answer. Keys that are not enrolled are not remembered.
+// try and never a wrong answer. Keys that are not enrolled are not remembered, nor
+// those that were removed: their refusal rests on no revision, and another process may
+// have admitted them again.
 type attesterCache struct {
 	store Administration
 
@@ -30,7 +32,7 @@ func (c *attesterCache) get(ctx context.Context, akName string) (Attester, error
 		return a, nil
 	}
 	a, err := c.store.Attester(ctx, akName)
-	if err == nil {
+	if err == nil && !a.Removed {
 		c.put(a)
 	}
 	return a, err

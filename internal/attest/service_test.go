@@ -374,6 +374,29 @@ func TestARemovedKeyComesBackWithItsCounters(t *testing.T) {
 	}
 }
 
+func TestAKeyThatAnotherProcessAdmitsAgainIsNotRefusedForItsPast(t *testing.T) {
+	f := newFixture(t, true)
+	ctx, good := context.Background(), read(t, "good.json")
+	name := f.register("web-1", good, "").AKName
+	if err := f.RemoveAttester(ctx, "tester", name); err != nil {
+		t.Fatal(err)
+	}
+	if r := f.attest(good); !slices.Contains(codes(r), "ak.removed") {
+		t.Fatalf("the removed key is %v for %v", r.Verdict, codes(r))
+	}
+	a, err := f.store.Attester(ctx, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Removed = false
+	if err := f.store.SetAttester(ctx, a, audit.Entry{Time: f.clock.Now(), Actor: "other", Action: "attester.register", Subject: name}); err != nil {
+		t.Fatal(err)
+	}
+	if r := f.attest(good); r.Verdict != evidence.Trusted {
+		t.Errorf("Attest = %v for %v, want trusted: the record that was read before is outdated", r.Verdict, codes(r))
+	}
+}
+
 // A15: a pass does not overwrite the refusal before it.
 func TestA15APassHidesNoRefusal(t *testing.T) {
 	f := newFixture(t, true)
