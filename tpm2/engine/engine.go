@@ -57,6 +57,7 @@ type TPM struct {
 	journal journal
 	resp    []byte // of the last command; reused
 	call    call   // of the present command; reused
+	signals signals
 }
 
 // Manufacture makes a new TPM of profile p, with new seeds and no power: call
@@ -95,6 +96,7 @@ func (t *TPM) Execute(locality uint8, request []byte) (response []byte) {
 			response = t.panicked(v)
 		}
 	}()
+	t.signals.canceled.Store(false) // Cancel is for the command that runs
 	t.advance()
 	t.noteLocality(locality)
 	return t.execute(locality, request)

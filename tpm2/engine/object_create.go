@@ -53,7 +53,7 @@ func (t *TPM) generate(o *object, auth, data []byte, r io.Reader) error {
 	var err error
 	switch o.public.Type {
 	case tpm2.AlgRSA:
-		err = o.generateRSA(r)
+		err = o.generateRSA(t.cancelable(r))
 	case tpm2.AlgECC:
 		err = o.generateECC(r)
 	case tpm2.AlgSymCipher:

@@ -20,6 +20,9 @@ import (
 // selfTestCommand is TPM2_SelfTest (Part 3, 10.2): of all algorithms, or of those
 // not tested yet.
 func selfTestCommand(c *call, in *command.SelfTestIn, _ *command.None) error {
+	if err := c.t.failForced(); err != nil {
+		return err
+	}
 	for _, a := range c.t.profile.testable() {
 		if in.FullTest || !c.t.vol.selfTest.tested(a) {
 			c.t.test(a)

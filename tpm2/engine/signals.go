@@ -1,0 +1,49 @@
+package engine
+
+import (
+	"io"
+	"sync/atomic"
+
+	"github.com/assay-project/assay/tpm2"
+)
+
+// signals are what reaches a TPM from its platform beside commands. They are no
+// part of its state.
+type signals struct {
+	canceled     atomic.Bool // set while a command runs, by anybody
+	failSelfTest bool
+}
+
+// Cancel asks the command that runs, if one does, to end with TPM_RC_CANCELED
+// (Part 1, 10.3.4). Only the search for RSA primes does: all else is short. It may
+// be called at any time, also while another method runs.
+func (t *TPM) Cancel() { t.signals.canceled.Store(true) }
+
+// FailSelfTest has the next self-test fail, so that clients can be tested against
+// failure mode (Part 1, 12.4).
+func (t *TPM) FailSelfTest() { t.signals.failSelfTest = true }
+
+// failForced enters failure mode when [TPM.FailSelfTest] asked for it.
+func (t *TPM) failForced() error {
+	if !t.signals.failSelfTest {
+		return nil
+	}
+	t.signals.failSelfTest = false
+	t.vol.failed = true
+	return tpm2.RCFailure
+}
+
+// cancelable returns r for work that [TPM.Cancel] may end.
+func (t *TPM) cancelable(r io.Reader) io.Reader { return cancelable{t, r} }
+
+type cancelable struct {
+	t *TPM
+	r io.Reader
+}
+
+func (c cancelable) Read(b []byte) (int, error) {
+	if c.t.signals.canceled.Load() {
+		return 0, tpm2.RCCanceled
+	}
+	return c.r.Read(b)
+}
