@@ -93,16 +93,21 @@ func TestDerivedObjectsFollowFromTheirParent(t *testing.T) {
 	name := out.Name
 	m.flush(m.handle)
 	// The label and context of the template count before those of the data.
-	data := mustEncode(t, &tpm2.Derive{Label: []byte("label"), Context: []byte("context")})
-	for what, template := range map[string]*tpm2.DeriveTemplate{
-		"data": deriveTemplate(aes, "", ""), "label of the template": deriveTemplate(aes, "label", ""), "template": deriveTemplate(aes, "label", "context"),
+	for what, tc := range map[string]struct {
+		template *tpm2.DeriveTemplate
+		data     tpm2.Derive
+	}{
+		"data":     {deriveTemplate(aes, "", ""), tpm2.Derive{Label: []byte("label"), Context: []byte("context")}},
+		"label":    {deriveTemplate(aes, "label", ""), tpm2.Derive{Label: []byte("not this"), Context: []byte("context")}},
+		"context":  {deriveTemplate(aes, "", "context"), tpm2.Derive{Label: []byte("label"), Context: []byte("not this")}},
+		"template": {deriveTemplate(aes, "label", "context"), tpm2.Derive{Label: []byte("not this"), Context: []byte("not this")}},
 	} {
-		if out := m.createLoaded(parent, template, data); !bytes.Equal(out.Name, name) {
+		if out := m.createLoaded(parent, tc.template, mustEncode(t, &tc.data)); !bytes.Equal(out.Name, name) {
 			t.Errorf("derived by the %s = %x, want %x", what, out.Name, name)
 		}
 		m.flush(m.handle)
 	}
-	other := m.createLoaded(parent, deriveTemplate(aes, "label", "other"), data)
+	other := m.createLoaded(parent, deriveTemplate(aes, "label", "other"), nil)
 	if bytes.Equal(other.Name, name) {
 		t.Errorf("another context derives the same object")
 	}
@@ -165,6 +170,14 @@ func TestDerivedObjectsAreFixedToTheirParent(t *testing.T) {
 	m.fails(parameterRC(tpm2.RCAttributes, 2), tpm2.CCCreateLoaded, handles(loose), password(""), in)
 	template.Attributes |= tpm2.AttrFixedParent
 	m.createLoaded(loose, deriveTemplate(template, "l", ""), nil)
+}
+
+// A derived object has no blob, and so no new authValue.
+func TestDerivedObjectsKeepTheirAuth(t *testing.T) {
+	m := newMachine(t)
+	parent := m.deriver()
+	m.createLoaded(parent, deriveTemplate(keyedHashTemplate(derived), "l", ""), nil)
+	m.fails(handleRC(tpm2.RCType, 2), tpm2.CCObjectChangeAuth, handles(m.handle, parent), password(""), &command.ObjectChangeAuthIn{NewAuth: []byte("new")})
 }
 
 // trailing lays out a structure and one byte more.

@@ -1,6 +1,9 @@
 package engine_test
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
 	"testing"
 
 	"github.com/assay-project/assay/tpm2"
@@ -154,6 +157,42 @@ func TestPrimaryObjectsFollowFromTheirTemplate(t *testing.T) {
 	}
 }
 
+// What an object is to contexts and persistence goes down from its parent.
+func TestChildrenLiveNoLongerThanTheirParent(t *testing.T) {
+	m := newMachine(t)
+	for name, tc := range map[string]struct {
+		hierarchy tpm2.Handle
+		parent    tpm2.ObjectAttributes
+		child     tpm2.ObjectAttributes
+		saved     tpm2.Handle
+		evict     tpm2.RC
+	}{
+		"ordinary":         {tpm2.HandleOwner, 0, 0, tpm2.SavedObject, tpm2.RCSuccess},
+		"stClear":          {tpm2.HandleOwner, 0, tpm2.AttrSTClear, tpm2.SavedSTClearObject, handleRC(tpm2.RCAttributes, 2)},
+		"parent stClear":   {tpm2.HandleOwner, tpm2.AttrSTClear, 0, tpm2.SavedSTClearObject, handleRC(tpm2.RCAttributes, 2)},
+		"null hierarchy":   {tpm2.HandleNull, 0, 0, tpm2.SavedObject, handleRC(tpm2.RCAttributes, 2)},
+		"other hierarchy":  {tpm2.HandlePlatform, 0, 0, tpm2.SavedObject, handleRC(tpm2.RCHierarchy, 2)},
+		"null and stClear": {tpm2.HandleNull, tpm2.AttrSTClear, 0, tpm2.SavedSTClearObject, handleRC(tpm2.RCAttributes, 2)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m.in(t)
+			parent := m.primary(tc.hierarchy, eccTemplate(storing|tc.parent), "")
+			h := m.child(parent, keyedHashTemplate(sealing|tc.child), "", "data")
+			var out command.ContextSaveOut
+			m.do(tpm2.CCContextSave, handles(h), nil, nil, &out)
+			if got := out.Context; got.SavedHandle != tc.saved || got.Hierarchy != tc.hierarchy {
+				t.Errorf("saved handle %v, hierarchy %v, want %v, %v", got.SavedHandle, got.Hierarchy, tc.saved, tc.hierarchy)
+			}
+			rc := m.run(tpm2.CCEvictControl, handles(tpm2.HandleOwner, h), password(""), &command.EvictControlIn{PersistentHandle: 0x81000001}, nil)
+			if rc != tc.evict {
+				t.Errorf("EvictControl = %v, want %v", rc, tc.evict)
+			}
+			m.flush(h)
+			m.flush(parent)
+		})
+	}
+}
+
 // The salt of a session takes the scheme of its key, which must be OAEP.
 func TestSaltsByTheSchemeOfTheirKey(t *testing.T) {
 	m := newMachine(t)
@@ -173,6 +212,27 @@ func TestSaltsByTheSchemeOfTheirKey(t *testing.T) {
 				NonceCaller: make([]byte, 16), EncryptedSalt: encrypted, Symmetric: tpm2.SymDef{Algorithm: tpm2.AlgNull}, AuthHash: tpm2.AlgSHA256,
 			})
 			m.flush(key)
+		})
+	}
+	m.in(t)
+	m.longSalt()
+}
+
+// longSalt checks that a salt is no longer than a digest.
+func (m *machine) longSalt() {
+	m.Helper()
+	key := m.primary(tpm2.HandleNull, rsaTemplate(decrypting), "")
+	public, err := m.public(key).Key()
+	if err != nil {
+		m.Fatal(err)
+	}
+	for size, want := range map[int]tpm2.RC{0: tpm2.RCSuccess, 32: tpm2.RCSuccess, 33: parameterRC(tpm2.RCValue, 2)} {
+		encrypted, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, public.(*rsa.PublicKey), make([]byte, size), []byte("SECRET\x00"))
+		if err != nil {
+			m.Fatal(err)
+		}
+		m.fails(want, tpm2.CCStartAuthSession, handles(key, tpm2.HandleNull), nil, &command.StartAuthSessionIn{
+			NonceCaller: make([]byte, 16), EncryptedSalt: encrypted, Symmetric: tpm2.SymDef{Algorithm: tpm2.AlgNull}, AuthHash: tpm2.AlgSHA256,
 		})
 	}
 }
