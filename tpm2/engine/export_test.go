@@ -11,6 +11,9 @@ var Update = flag.Bool("update", false, "rewrite docs/tpm-commands.md and missin
 
 // What tests need and no client of a TPM can have.
 
+// Fail puts the TPM in failure mode, as a fault of ours does.
+func (t *TPM) Fail() { t.vol.failed = true }
+
 // SetSeed replaces the primary seed of a hierarchy.
 func (t *TPM) SetSeed(h tpm2.Handle, seed []byte) { t.hierarchyOf(h).seed = seed }
 

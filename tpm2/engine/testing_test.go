@@ -1,10 +1,12 @@
 package engine_test
 
 import (
+	"bytes"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/command"
@@ -43,6 +45,85 @@ func TestSelfTestsTellWhatIsLeft(t *testing.T) {
 	m.startup(tpm2.StartupClear)
 	if diff := cmp.Diff(all, incremental()); diff != "" {
 		t.Errorf("algorithms to test after the next power on (-want +got):\n%s", diff)
+	}
+}
+
+// In failure mode the TPM tells its state and who made it, and nothing else.
+func TestFailureModeAnswersTwoCommands(t *testing.T) {
+	m := newMachine(t)
+	m.tpm.Fail()
+	m.fails(tpm2.RCFailure, tpm2.CCGetRandom, nil, nil, &command.GetRandomIn{BytesRequested: 1})
+	m.fails(tpm2.RCFailure, tpm2.CCStartup, nil, nil, &command.StartupIn{})
+	m.fails(tpm2.RCFailure, tpm2.CCSelfTest, nil, nil, &command.SelfTestIn{FullTest: true})
+	var result command.GetTestResultOut
+	m.do(tpm2.CCGetTestResult, nil, nil, nil, &result)
+	if result.TestResult != tpm2.RCFailure {
+		t.Errorf("test result = %v, want TPM_RC_FAILURE", result.TestResult)
+	}
+	for name, tc := range map[string]struct {
+		from  tpm2.PT
+		count uint32
+		want  []tpm2.TaggedProperty
+		more  bool
+	}{
+		"manufacturer":   {tpm2.PTManufacturer, 1, m.known(tpm2.PTManufacturer), true},
+		"from the start": {tpm2.PTFamilyIndicator, 10, m.known(tpm2.PTManufacturer), true},
+		"vendor string":  {tpm2.PTVendorString1, 1, m.known(tpm2.PTVendorString1), true},
+		"last":           {tpm2.PTFirmwareVersion2, 1, m.known(tpm2.PTFirmwareVersion2), false},
+		"none":           {tpm2.PTManufacturer, 0, nil, true},
+		"beyond":         {tpm2.PTInputBuffer, 1, []tpm2.TaggedProperty{{Property: tpm2.PTInputBuffer}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m.in(t)
+			var out command.GetCapabilityOut
+			m.do(tpm2.CCGetCapability, nil, nil, &command.GetCapabilityIn{Capability: tpm2.CapTPMProperties, Property: uint32(tc.from), PropertyCount: tc.count}, &out)
+			if diff := cmp.Diff(tc.want, out.CapabilityData.Properties, cmpopts.EquateEmpty()); diff != "" || out.MoreData != tc.more {
+				t.Errorf("more %t, properties (-want +got):\n%s", out.MoreData, diff)
+			}
+		})
+	}
+	m.in(t)
+	m.fails(tpm2.RCFailure, tpm2.CCGetCapability, nil, nil, &command.GetCapabilityIn{Capability: tpm2.CapAlgs, PropertyCount: 1})
+	m.fails(tpm2.RCFailure, tpm2.CCGetTestResult, nil, nil, &raw{0})
+	m.fails(tpm2.RCFailure, tpm2.CCGetTestResult, nil, password(""), nil)
+	for n := range 10 {
+		if got := m.tpm.Execute(0, make([]byte, n)); !bytes.Equal(got, failure) {
+			t.Errorf("response to %d bytes = %x, want TPM_RC_FAILURE", n, got)
+		}
+	}
+	m.tpm.PowerOn() // ends it
+	m.startup(tpm2.StartupClear)
+}
+
+var failure = []byte{0x80, 1, 0, 0, 0, 10, 0, 0, 1, 1}
+
+// known is a property as a sound TPM tells it.
+func (m *machine) known(p tpm2.PT) []tpm2.TaggedProperty {
+	m.Helper()
+	var out command.GetCapabilityOut
+	newMachine(m).do(tpm2.CCGetCapability, nil, nil, &command.GetCapabilityIn{Capability: tpm2.CapTPMProperties, Property: uint32(p), PropertyCount: 1}, &out)
+	return out.CapabilityData.Properties
+}
+
+func TestTestParmsKnowsWhatIsOffered(t *testing.T) {
+	m := newPostQuantum(t)
+	for name, tc := range map[string]struct {
+		p    tpm2.Public
+		want tpm2.RC
+	}{
+		"RSA-2048":   {rsaTemplate(0), tpm2.RCSuccess},
+		"P-256":      {eccTemplate(0), tpm2.RCSuccess},
+		"HMAC":       {keyedHashTemplate(tpm2.AttrSign), tpm2.RCSuccess},
+		"AES":        {symTemplate(0), tpm2.RCSuccess},
+		"ML-KEM-768": {mlkemTemplate(tpm2.MLKEM768, 0), tpm2.RCSuccess},
+		"ML-KEM-512": {mlkemTemplate(tpm2.MLKEM512, 0), parameterRC(tpm2.RCParms, 1)},
+		"BN P-256":   {changed(eccTemplate(0), func(p *tpm2.Public) { p.Parameters.ECC.CurveID = tpm2.CurveBNP256 }), parameterRC(tpm2.RCCurve, 1)},
+		"SM4":        {changed(symTemplate(0), func(p *tpm2.Public) { p.Parameters.SymCipher.Algorithm = tpm2.AlgSM4 }), parameterRC(tpm2.RCSymmetric, 1)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m.in(t)
+			m.fails(tc.want, tpm2.CCTestParms, nil, nil, &command.TestParmsIn{Parameters: tpm2.PublicParmsOf{Type: tc.p.Type, Parameters: tc.p.Parameters}})
+		})
 	}
 }
 
