@@ -24,9 +24,16 @@ type findings struct {
 // with a brace.
 const findingsShared = 1
 
+// maxFindings bounds what is kept and read. A boot that differs in every register from
+// its baseline gives some 10 MB.
+const maxFindings = 64 << 20
+
 // packFindings returns the column of findings, and the part that it names if that is
 // not stored yet.
 func (s *Store) packFindings(ctx context.Context, doc []byte) (column []byte, missing []part, err error) {
+	if len(doc) > maxFindings { // nobody could read it again
+		return nil, nil, fmt.Errorf("%w: findings of %d bytes", ErrInvalid, len(doc))
+	}
 	if len(doc) < partMin {
 		return doc, nil, nil
 	}
@@ -70,7 +77,7 @@ func (s *Store) sharedFindings(ctx context.Context, named []byte, shared map[dig
 	if err != nil {
 		return nil, fmt.Errorf("%w: part %x: %v", ErrCorrupt, named, err)
 	}
-	doc, err := unpack(stored, maxBundle)
+	doc, err := unpack(stored, maxFindings)
 	if err == nil && sha256.Sum256(doc) != digest(named) {
 		err = fmt.Errorf("%w: part %x has another digest", ErrCorrupt, named)
 	}

@@ -62,6 +62,23 @@ func TestSameFindingsAreStoredOnce(t *testing.T) {
 	}
 }
 
+func TestFindingsLongerThanAnyBundleAreReadAgain(t *testing.T) {
+	s, _ := openStore(t, Config{})
+	d := talkative(1, "quiet")
+	d.Appraisal.Reasons[0].Message = strings.Repeat("x", maxBundle+1)
+	if err := s.Decide(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := s.Appraisal(t.Context(), d.Appraisal.ID); err != nil || len(a.Reasons) != 1 || len(a.Reasons[0].Message) != maxBundle+1 {
+		t.Errorf("Appraisal: %d reasons, %v", len(a.Reasons), err)
+	}
+	d = talkative(2, "quiet")
+	d.Findings = make([]byte, maxFindings+1)
+	if err := s.Decide(t.Context(), d); !errors.Is(err, ErrInvalid) {
+		t.Errorf("findings that cannot be read again: %v, want ErrInvalid", err)
+	}
+}
+
 func TestDamagedFindingsAreNotRead(t *testing.T) {
 	for what, damage := range map[string]string{
 		"part missing":    "DELETE FROM evidence_part",
