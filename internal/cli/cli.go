@@ -60,7 +60,11 @@ func refusedBy(err error) error { return &exitError{status: exitRefused, err: er
 
 // Main runs the command line args (without the program's name) and returns the
 // exit status. Every error that is not an exitError is unusable input.
+// Called by the name of a program whose place it takes, assay is that program.
 func Main(env *Env, args []string) int {
+	if status, ok := asDropIn(env, args); ok {
+		return status
+	}
 	inner, out := *env, &counter{to: env.Stdout}
 	inner.Stdout = out
 	root := newRoot(&inner)

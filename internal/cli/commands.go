@@ -20,7 +20,9 @@ func commands(env *Env) []*cobra.Command {
 		newReferenceCmd(env),
 		newServeCmd(env),
 		newTokenCmd(env),
+		newTPMCmd(env),
 		newVersionCmd(env),
+		newVTPMCmd(env),
 		newWhoamiCmd(env),
 	}
 }

@@ -1,0 +1,229 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/assay-project/assay/internal/vtpm/frontend"
+	"github.com/assay-project/assay/tpm2/engine"
+)
+
+// vtpmOptions are what the command line of assay vtpm serve says.
+type vtpmOptions struct {
+	ephemeral bool
+	state     string
+	keys      keySource
+	profile   string
+
+	mssim, swtpmTCP, swtpmUnix string
+}
+
+func newVTPMCmd(env *Env) *cobra.Command {
+	group := &cobra.Command{Use: "vtpm", Short: "Virtual TPMs"}
+	group.AddCommand(newVTPMServeCmd(env))
+	return group
+}
+
+func newVTPMServeCmd(env *Env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run a TPM 2.0 for tests and other programs on this machine",
+		Long: `Run one TPM 2.0 until SIGTERM or SIGINT. It has power from the start; TPM2_Startup
+is its client's to send. "ready" on standard output says that it answers.
+
+Whoever reaches the port commands the TPM, so ports are on loopback addresses.`,
+		Args: cobra.NoArgs,
+	}
+	o := &vtpmOptions{}
+	f := cmd.Flags()
+	f.BoolVar(&o.ephemeral, "ephemeral", false, "a new TPM that ends with this process")
+	f.StringVar(&o.state, "state", "", "`DIR` that keeps the TPM, encrypted; made at the first start")
+	f.StringVar(&o.keys.file, "key-file", "", "`FILE` of the keys that --state is encrypted under; made with it")
+	f.StringVar(&o.keys.passphrase, "passphrase-file", "", "`FILE` whose first line opens the key file")
+	f.StringVar(&o.profile, "profile", "", "`NAME` of a new TPM's profile: see assay tpm profile list (default \"default\")")
+	f.StringVar(&o.mssim, "mssim", "", "`HOST:PORT` for commands by the simulator protocol; the platform port is the next")
+	f.StringVar(&o.swtpmTCP, "swtpm-tcp", "", "`HOST:PORT` for raw commands")
+	f.StringVar(&o.swtpmUnix, "swtpm-unix", "", "`PATH` of a socket for raw commands")
+	cmd.MarkFlagsOneRequired("ephemeral", "state")
+	cmd.MarkFlagsMutuallyExclusive("ephemeral", "state")
+	cmd.MarkFlagsRequiredTogether("state", "key-file")
+	cmd.MarkFlagsOneRequired("mssim", "swtpm-tcp", "swtpm-unix")
+	cmd.MarkFlagsMutuallyExclusive("mssim", "swtpm-tcp", "swtpm-unix")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return untilSignal(cmd.Context(), func(ctx context.Context) error { return o.serve(ctx, env) })
+	}
+	return cmd
+}
+
+// untilSignal runs f with a context that SIGTERM or SIGINT ends; the second
+// signal has its usual effect.
+func untilSignal(ctx context.Context, f func(context.Context) error) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	return f(ctx)
+}
+
+// serve runs the TPM until ctx ends.
+func (o *vtpmOptions) serve(ctx context.Context, env *Env) (err error) {
+	if err := o.checkAddresses(); err != nil {
+		return err
+	}
+	m, closeState, err := o.open(env)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.Shutdown(), closeState()) }()
+	m.PowerOn()
+	return o.front(ctx, env, m)
+}
+
+func (o *vtpmOptions) checkAddresses() error {
+	for flag, addr := range map[string]string{"--mssim": o.mssim, "--swtpm-tcp": o.swtpmTCP} {
+		if addr == "" {
+			continue
+		}
+		if err := mustBeLoopback(flag, addr); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// open makes or restores the TPM.
+func (o *vtpmOptions) open(env *Env) (*frontend.Machine, func() error, error) {
+	if o.ephemeral {
+		t, err := manufacture(env, o.profile)
+		return frontend.NewMachine(t, frontend.MachineConfig{Restore: restorer(env)}), func() error { return nil }, err
+	}
+	s, err := openVTPMState(env, o.state, o.keys)
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := s.load(env, o.profile)
+	if err != nil {
+		return nil, nil, errors.Join(err, s.Close())
+	}
+	return frontend.NewMachine(t, frontend.MachineConfig{Save: s.save, Restore: restorer(env)}), s.Close, nil
+}
+
+// front serves m where the command line says.
+func (o *vtpmOptions) front(ctx context.Context, env *Env, m *frontend.Machine) error {
+	cfg := frontend.Config{Now: env.Now, Log: vtpmLog(env)}
+	switch {
+	case o.mssim != "":
+		return serveMSSIM(ctx, env, m, o.mssim, cfg)
+	case o.swtpmTCP != "":
+		l, err := listen(ctx, "tcp", o.swtpmTCP)
+		if err != nil {
+			return err
+		}
+		return serveSWTPM(ctx, env, m, l, frontend.SWTPMConfig{}, cfg)
+	}
+	l, err := listenUnix(ctx, o.swtpmUnix)
+	if err != nil {
+		return err
+	}
+	return serveSWTPM(ctx, env, m, l, frontend.SWTPMConfig{}, cfg)
+}
+
+func vtpmLog(env *Env) *slog.Logger { return slog.New(slog.NewTextHandler(env.Stderr, nil)) }
+
+// readyLine is what a program says on standard output once it answers.
+const readyLine = "ready\n"
+
+func serveMSSIM(ctx context.Context, env *Env, m *frontend.Machine, addr string, cfg frontend.Config) error {
+	commands, err := listen(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer commands.Close()
+	host, port, err := net.SplitHostPort(commands.Addr().String())
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return err
+	}
+	platform, err := listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(n+1)))
+	if err != nil {
+		return err
+	}
+	defer platform.Close()
+	if _, err := io.WriteString(env.Stdout, readyLine); err != nil {
+		return err
+	}
+	return frontend.ServeMSSIM(ctx, m, commands, platform, cfg)
+}
+
+func serveSWTPM(ctx context.Context, env *Env, m *frontend.Machine, data net.Listener, sw frontend.SWTPMConfig, cfg frontend.Config) error {
+	defer data.Close()
+	if _, err := io.WriteString(env.Stdout, readyLine); err != nil {
+		return err
+	}
+	return frontend.ServeSWTPM(ctx, m, data, sw, cfg)
+}
+
+func listen(ctx context.Context, network, addr string) (net.Listener, error) {
+	return new(net.ListenConfig).Listen(ctx, network, addr)
+}
+
+// listenUnix makes a socket that only this user reaches. A socket that nobody
+// serves any more is replaced.
+func listenUnix(ctx context.Context, path string) (net.Listener, error) {
+	if c, err := new(net.Dialer).DialContext(ctx, "unix", path); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("listen on %q: somebody else does", path)
+	} else if errors.Is(err, syscall.ECONNREFUSED) {
+		if err := syscall.Unlink(path); err != nil {
+			return nil, fmt.Errorf("remove stale socket %q: %w", path, err)
+		}
+	}
+	defer syscall.Umask(syscall.Umask(0o177))
+	return listen(ctx, "unix", path)
+}
+
+// engineConfig gives a TPM this machine's randomness and clock.
+func engineConfig(env *Env) engine.Config {
+	start := env.Now()
+	log := vtpmLog(env)
+	return engine.Config{
+		Random: env.Rand,
+		Now:    func() time.Duration { return env.Now().Sub(start) },
+		Panic: func(value any, stack []byte) {
+			log.Error("the TPM is in failure mode by a fault of this program", slog.Any("panic", value), slog.String("stack", string(stack)))
+		},
+	}
+}
+
+// defaultProfile is the profile of TPMs that are made without a choice.
+const defaultProfile = "default"
+
+func manufacture(env *Env, profile string) (*engine.TPM, error) {
+	if profile == "" {
+		profile = defaultProfile
+	}
+	p, err := engine.FindProfile(profile, 0)
+	if err != nil {
+		return nil, err
+	}
+	return engine.Manufacture(p, engineConfig(env))
+}
+
+// restorer restores a TPM to where its volatile state was taken.
+func restorer(env *Env) func(permanent, volatile []byte) (frontend.TPM, error) {
+	return func(permanent, volatile []byte) (frontend.TPM, error) {
+		return engine.Restore(engineConfig(env), permanent, volatile)
+	}
+}

@@ -1,0 +1,405 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/assay-project/assay/internal/durable"
+	"github.com/assay-project/assay/internal/seal"
+	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/tpm2/client"
+	"github.com/assay-project/assay/tpm2/command"
+	"github.com/assay-project/assay/tpm2/engine"
+)
+
+// serveTPM runs a TPM until stop is called, which returns how it ended.
+func serveTPM(t *testing.T, o *vtpmOptions) (stop func() error) {
+	t.Helper()
+	r, w := io.Pipe()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		err := o.serve(ctx, serveEnv(w, io.Discard))
+		w.CloseWithError(err)
+		done <- err
+	}()
+	t.Cleanup(cancel)
+	if line, err := bufio.NewReader(r).ReadString('\n'); line != readyLine {
+		t.Fatalf("the TPM says %q, %v", line, err)
+	}
+	return func() error {
+		cancel()
+		return <-done
+	}
+}
+
+// shortDir is a folder whose path leaves room for the name of a socket.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "vtpm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// startedTPM connects to a TPM and starts it.
+func startedTPM(t *testing.T, network, addr string) *client.TPM {
+	t.Helper()
+	c, err := net.Dial(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	tpm := client.New(client.NewStream(c), rand.Reader)
+	if err := tpm.Startup(tpm2.StartupClear); err != nil {
+		t.Fatal(err)
+	}
+	return tpm
+}
+
+// primaryName is the Name of an ECC primary key, which the seed of the TPM decides.
+func primaryName(t *testing.T, tpm *client.TPM, auth string) []byte {
+	t.Helper()
+	in := &command.CreatePrimaryIn{InPublic: tpm2.EKTemplates()[1].Public}
+	out := new(command.CreatePrimaryOut)
+	owner := client.Entity{Handle: tpm2.HandleOwner, Auth: []byte(auth)}
+	h, err := tpm.Run(&client.Command{Code: tpm2.CCCreatePrimary, Handles: []client.Entity{owner}, In: in, Out: out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tpm.Flush(h); err != nil {
+		t.Fatal(err)
+	}
+	return out.Name
+}
+
+func TestAVirtualTPMIsKeptInItsFolder(t *testing.T) {
+	dir := shortDir(t)
+	o := &vtpmOptions{state: filepath.Join(dir, "state"), keys: keySource{file: filepath.Join(dir, "key")}, swtpmUnix: filepath.Join(dir, "socket")}
+	stop := serveTPM(t, o)
+	tpm := startedTPM(t, "unix", o.swtpmUnix)
+	name := primaryName(t, tpm, "")
+	change := &client.Command{
+		Code: tpm2.CCHierarchyChangeAuth, Handles: []client.Entity{{Handle: tpm2.HandleOwner}}, In: &command.HierarchyChangeAuthIn{NewAuth: []byte("secret")},
+	}
+	if _, err := tpm.Run(change); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(o.swtpmUnix); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the socket has mode %v, %v, want 0600", info.Mode(), err)
+	}
+	busy := *o
+	busy.swtpmUnix += "2"
+	if err := busy.serve(context.Background(), serveEnv(io.Discard, io.Discard)); !errors.Is(err, durable.ErrLocked) {
+		t.Errorf("a second process on the folder: %v, want %v", err, durable.ErrLocked)
+	}
+	if err := stop(); err != nil {
+		t.Fatalf("stopped: %v", err)
+	}
+
+	stop = serveTPM(t, o)
+	if again := primaryName(t, startedTPM(t, "unix", o.swtpmUnix), "secret"); !cmp.Equal(again, name) {
+		t.Errorf("after a restart the primary key is %x, before %x", again, name)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+
+	sealed, err := os.ReadFile(filepath.Join(o.state, permanentFile))
+	if err != nil || strings.Contains(string(sealed), "secret") {
+		t.Errorf("the state is not sealed: %v", err)
+	}
+}
+
+func TestStateThatDoesNotOpenIsRefused(t *testing.T) {
+	dir := shortDir(t)
+	whole := vtpmOptions{state: filepath.Join(dir, "state"), keys: keySource{file: filepath.Join(dir, "key")}, swtpmUnix: filepath.Join(dir, "s")}
+	if err := serveTPM(t, &whole)(); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(whole.state, permanentFile)
+	sealed, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		change func(o *vtpmOptions)
+		want   error
+	}{
+		"changed": {func(*vtpmOptions) {
+			write(t, file, append(sealed[:len(sealed)-1:len(sealed)-1], sealed[len(sealed)-1]^1))
+		}, seal.ErrOpen},
+		"cut": {func(*vtpmOptions) { write(t, file, sealed[:8]) }, seal.ErrFormat},
+		"key file that is gone": {func(o *vtpmOptions) {
+			write(t, file, sealed)
+			o.keys.file += "-gone"
+		}, os.ErrNotExist},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := whole
+			tc.change(&o)
+			if err := o.serve(context.Background(), serveEnv(io.Discard, io.Discard)); !errors.Is(err, tc.want) {
+				t.Errorf("serve = %v, want %v", err, tc.want)
+			}
+		})
+	}
+	write(t, file, sealed)
+	o := whole
+	o.profile = "fips"
+	if err := o.serve(context.Background(), serveEnv(io.Discard, io.Discard)); err == nil || !strings.Contains(err.Error(), "--profile") {
+		t.Errorf("another profile for a TPM that has one: %v", err)
+	}
+}
+
+func write(t *testing.T, name string, b []byte) {
+	t.Helper()
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestASocketOfSomebodyElseIsLeftAlone(t *testing.T) {
+	path := filepath.Join(shortDir(t), "socket")
+	stop := serveTPM(t, &vtpmOptions{ephemeral: true, swtpmUnix: path})
+	second := &vtpmOptions{ephemeral: true, swtpmUnix: path}
+	if err := second.serve(context.Background(), serveEnv(io.Discard, io.Discard)); err == nil {
+		t.Error("a second server took the socket")
+	}
+	startedTPM(t, "unix", path)
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale.SetUnlinkOnClose(false)
+	stale.Close()
+	if err := serveTPM(t, second)(); err != nil {
+		t.Errorf("a stale socket: %v", err)
+	}
+}
+
+func TestVTPMServeRefusesWhatIsNotSafeOrNotClear(t *testing.T) {
+	for name, tc := range map[string]struct{ args, want string }{
+		"no state":          {"--mssim 127.0.0.1:1", "[ephemeral state]"},
+		"two states":        {"--ephemeral --state d --key-file k --mssim 127.0.0.1:1", "[ephemeral state]"},
+		"no key":            {"--state d --mssim 127.0.0.1:1", "key-file"},
+		"no port":           {"--ephemeral", "[mssim swtpm-tcp swtpm-unix]"},
+		"two ports":         {"--ephemeral --mssim 127.0.0.1:1 --swtpm-unix s", "[mssim swtpm-tcp swtpm-unix]"},
+		"the whole network": {"--ephemeral --mssim 0.0.0.0:1", "not a loopback address"},
+		"raw, too":          {"--ephemeral --swtpm-tcp :1", "not a loopback address"},
+		"unknown profile":   {"--ephemeral --profile none --swtpm-tcp 127.0.0.1:1", "unknown TPM profile"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var errs strings.Builder
+			status := Main(serveEnv(io.Discard, &errs), append([]string{"vtpm", "serve"}, strings.Fields(tc.args)...))
+			if status != exitUnusable || !strings.Contains(errs.String(), tc.want) {
+				t.Errorf("status %d, %q; want %d, %q", status, errs.String(), exitUnusable, tc.want)
+			}
+		})
+	}
+}
+
+// twoPorts returns a free port whose successor is free, too.
+func twoPorts(t *testing.T) int {
+	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		next, err := net.Listen("tcp", loopback(port+1))
+		l.Close()
+		if err == nil {
+			next.Close()
+			return port
+		}
+	}
+	t.Fatal("no two free ports in a row")
+	return 0
+}
+
+// runDropIn calls assay by another name and returns its status once it ended.
+func runDropIn(t *testing.T, name string, args ...string) (status <-chan int, errs *syncBuffer) {
+	t.Helper()
+	r, w := io.Pipe()
+	errs = new(syncBuffer)
+	env := serveEnv(w, errs)
+	env.Program = "/somewhere/" + name
+	done := make(chan int, 1)
+	go func() {
+		done <- Main(env, args)
+		w.Close()
+	}()
+	if line, err := bufio.NewReader(r).ReadString('\n'); line != readyLine {
+		t.Fatalf("%s says %q, %v, %s", name, line, err, errs)
+	}
+	return done, errs
+}
+
+func TestTheSimulatorsPlaceIsTaken(t *testing.T) {
+	for name, args := range map[string][]string{
+		"tpm_server":     {"-rm", "-port"},
+		"tpm2-simulator": {"-m", "-e"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			port := twoPorts(t)
+			done, errs := runDropIn(t, name, append(args, fmt.Sprint(port))...)
+			commands, err := net.Dial("tcp", loopback(port))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer commands.Close()
+			platform, err := net.Dial("tcp", loopback(port+1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer platform.Close()
+			// TPM_SIGNAL_POWER_ON; a simulator begins without.
+			if _, err := platform.Write(binary.BigEndian.AppendUint32(nil, 1)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(platform, make([]byte, 4)); err != nil {
+				t.Fatal(err)
+			}
+			if err := client.New(client.NewSimulator(commands, 0), rand.Reader).Startup(tpm2.StartupClear); err != nil {
+				t.Errorf("Startup = %v", err)
+			}
+			if _, err := commands.Write(binary.BigEndian.AppendUint32(nil, 21)); err != nil { // TPM_STOP
+				t.Fatal(err)
+			}
+			if status := <-done; status != exitOK {
+				t.Errorf("status %d, %s", status, errs)
+			}
+		})
+	}
+}
+
+func TestSWTPMsPlaceIsTaken(t *testing.T) {
+	port := twoPorts(t)
+	done, errs := runDropIn(t, "swtpm", "socket", "--tpm2", "-p", fmt.Sprint(port), "--ctrl", fmt.Sprintf("type=tcp,port=%d", port+1),
+		"--log", "fd=1,level=5", "--flags", "not-need-init", "--tpmstate", "dir=/nowhere", "--locality", "allow-set-locality")
+	primaryName(t, startedTPM(t, "tcp", loopback(port)), "")
+	control, err := net.Dial("tcp", loopback(port+1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer control.Close()
+	if _, err := control.Write(binary.BigEndian.AppendUint32(nil, 3)); err != nil { // CMD_SHUTDOWN
+		t.Fatal(err)
+	}
+	if status := <-done; status != exitOK {
+		t.Errorf("status %d, %s", status, errs)
+	}
+}
+
+func TestSWTPMWaitsForInitAndStartsUpAsItIsTold(t *testing.T) {
+	for name, tc := range map[string]struct {
+		flags string
+		want  string // answer to GetRandom
+	}{
+		"waits for CMD_INIT":  {"", "TPM_RC_FAILURE"},
+		"waits for Startup":   {"not-need-init", "TPM_RC_INITIALIZE"},
+		"has started by then": {"not-need-init,startup-clear", "TPM_RC_SUCCESS"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := shortDir(t)
+			data, control := filepath.Join(dir, "d"), filepath.Join(dir, "c")
+			args := []string{"socket", "--tpm2", "--server", "type=unixio,path=" + data, "--ctrl", "type=unixio,path=" + control, "-t"}
+			if tc.flags != "" {
+				args = append(args, "--flags", tc.flags)
+			}
+			done, errs := runDropIn(t, "swtpm", args...)
+			c, err := net.Dial("unix", data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := client.NewStream(c).Send([]byte("\x80\x01\x00\x00\x00\x0c\x00\x00\x01\x7b\x00\x08"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := tpm2.RC(binary.BigEndian.Uint32(b[6:])).String(); got != tc.want {
+				t.Errorf("GetRandom = %s, want %s", got, tc.want)
+			}
+			c.Close() // and --terminate ends it
+			if status := <-done; status != exitOK {
+				t.Errorf("status %d, %s", status, errs)
+			}
+		})
+	}
+}
+
+func TestDropInsRefuseWhatTheyDoNotDo(t *testing.T) {
+	for name, tc := range map[string]struct{ program, args, want string }{
+		"simulator, no number":  {"tpm_server", "-port", "a number must follow"},
+		"simulator, odd flag":   {"tpm_server", "-x", "no port"},
+		"simulator, last port":  {"tpm2-simulator", "65535", "no port"},
+		"swtpm, other program":  {"swtpm", "chardev", "only"},
+		"swtpm, TPM 1.2":        {"swtpm", "socket -p 1", "--tpm2"},
+		"swtpm, no channel":     {"swtpm", "socket --tpm2", "--port"},
+		"swtpm, two channels":   {"swtpm", "socket --tpm2 -p 1 --server type=tcp,port=2", "--port"},
+		"swtpm, unknown flag":   {"swtpm", "socket --tpm2 -p 1 --key file=f", "unknown flag"},
+		"swtpm, unknown --flag": {"swtpm", "socket --tpm2 -p 1 --flags magic", "magic"},
+		"swtpm, stray word":     {"swtpm", "socket --tpm2 -p 1 more", "more"},
+		"swtpm, whole network":  {"swtpm", "socket --tpm2 --server type=tcp,port=1,bindaddr=0.0.0.0", "loopback"},
+		"swtpm, odd type":       {"swtpm", "socket --tpm2 --server type=fd,path=1", "neither"},
+		"swtpm, odd option":     {"swtpm", "socket --tpm2 --server port=1,disconnect", "disconnect"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var errs strings.Builder
+			env := serveEnv(io.Discard, &errs)
+			env.Program = tc.program
+			if status := Main(env, strings.Fields(tc.args)); status != 1 || !strings.Contains(errs.String(), tc.want) {
+				t.Errorf("status %d, %q, want 1 and %q", status, errs.String(), tc.want)
+			}
+		})
+	}
+}
+
+func TestProfilesAreListedAndShown(t *testing.T) {
+	var out strings.Builder
+	if status := Main(serveEnv(&out, io.Discard), []string{"tpm", "profile", "list", "-o", "json"}); status != exitOK {
+		t.Fatalf("status %d", status)
+	}
+	var list []profileJSON
+	if err := json.Unmarshal([]byte(out.String()), &list); err != nil || len(list) != len(engine.Profiles()) {
+		t.Fatalf("%d profiles, %v, want %d", len(list), err, len(engine.Profiles()))
+	}
+	for _, p := range list {
+		out.Reset()
+		if status := Main(serveEnv(&out, io.Discard), []string{"tpm", "profile", "show", fmt.Sprintf("%s:%d", p.Name, p.Version), "-o", "json"}); status != exitOK {
+			t.Errorf("%s: status %d", p.Name, status)
+		}
+		var j profileJSON
+		if err := json.Unmarshal([]byte(out.String()), &j); err != nil || !slices.Contains(j.Commands, "TPM2_GetRandom") || slices.Contains(j.Algorithms, "") {
+			t.Errorf("%s: %+v, %v", p.Name, j, err)
+		}
+		out.Reset()
+		if status := Main(serveEnv(&out, io.Discard), []string{"tpm", "profile", "show", p.Name}); status != exitOK || !strings.Contains(out.String(), "TPM2_GetRandom") {
+			t.Errorf("%s: status %d, %s", p.Name, status, out.String())
+		}
+	}
+	for _, name := range []string{"none", "default:99", "default:x", "default:0"} {
+		if status := Main(serveEnv(io.Discard, io.Discard), []string{"tpm", "profile", "show", name}); status != exitUnusable {
+			t.Errorf("profile %q: status %d", name, status)
+		}
+	}
+}
