@@ -99,6 +99,9 @@ func (m *machine) kdfa(a tpm2.Alg, key []byte, label string, u, v []byte, bits i
 // salt makes a salt and encrypts it to a key (Part 1, 19.6.13).
 func (m *machine) salt(public *tpm2.Public) (salt, encrypted []byte) {
 	m.Helper()
+	if public.Type == tpm2.AlgMLKEM {
+		return m.encapsulatedSecret(public, "SECRET")
+	}
 	key, err := public.Key()
 	if err != nil {
 		m.Fatal(err)

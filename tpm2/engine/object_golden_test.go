@@ -26,6 +26,10 @@ func goldenTemplates(p *engine.Profile) map[string]tpm2.Public {
 		"p256-sign":        eccTemplate(fixed | ordinary | tpm2.AttrSign),
 		"rsa2048":          rsaTemplate(fixed | ordinary | storageUse),
 	}
+	if p.OffersAlg(tpm2.AlgMLKEM) {
+		out["mlkem768"] = mlkemTemplate(tpm2.MLKEM768, fixed|ordinary|storageUse)
+		out["mlkem1024"] = mlkemTemplate(tpm2.MLKEM1024, fixed|ordinary|tpm2.AttrDecrypt)
+	}
 	if p.OffersAlg(tpm2.AlgXOR) {
 		return withCurves(out)
 	}
