@@ -128,7 +128,7 @@ func (c *call) header() (sessions bool, err error) {
 	default:
 		return false, tpm2.RCBadTag
 	}
-	if size := binary.BigEndian.Uint32(r[2:]); uint64(size) != uint64(len(r)) {
+	if size := binary.BigEndian.Uint32(r[2:]); uint64(size) != uint64(len(r)) || len(r) > c.t.limits.Command {
 		return false, tpm2.RCCommandSize
 	}
 	code := tpm2.CC(binary.BigEndian.Uint32(r[6:]))
@@ -140,6 +140,10 @@ func (c *call) header() (sessions bool, err error) {
 	// Part 3, 9.3: before TPM2_Startup no other command runs.
 	if !c.t.vol.started && code != tpm2.CCStartup {
 		return false, tpm2.RCInitialize
+	}
+	// Part 3, TPM2_ReadOnlyControl; the reference checks it before any handle.
+	if c.t.clear.readOnly && info.ChangesState() {
+		return false, tpm2.RCReadOnly
 	}
 	return sessions, nil
 }
@@ -171,18 +175,7 @@ func (c *call) run(sessions bool) error {
 	if err != nil {
 		return err
 	}
-	if err := c.checkMode(); err != nil {
-		return err
-	}
 	return c.respond(sessions)
-}
-
-// checkMode refuses what read-only mode and self test forbid at present.
-func (c *call) checkMode() error {
-	if c.t.clear.readOnly && c.info.ChangesState() {
-		return tpm2.RCReadOnly
-	}
-	return nil
 }
 
 // respond runs the handler and lays out the response: header, handle, parameter

@@ -14,11 +14,23 @@ import (
 // it (Part 3, 31.1). TPM_RC_NV_LOCKED comes before all else.
 func (c *call) writable() (*nvIndex, error) {
 	x := c.t.permanent.nv.index(c.handles[1])
+	if err := c.t.checkReadOnly(x); err != nil {
+		return x, err
+	}
 	a := x.public.Attributes
 	if a.Has(tpm2.NVWriteLocked) {
 		return x, tpm2.RCNVLocked
 	}
 	return x, c.nvAuthorized(c.handles[0], c.handles[1], a.Has(tpm2.NVOwnerWrite), a.Has(tpm2.NVPPWrite))
+}
+
+// checkReadOnly refuses a change of an index in read-only mode, unless the index is
+// one that holds nothing beyond the next restart (Part 3, TPM2_ReadOnlyControl).
+func (t *TPM) checkReadOnly(x *nvIndex) error {
+	if t.clear.readOnly && !x.public.Attributes.Has(tpm2.NVOrderly|tpm2.NVClearSTClear) {
+		return tpm2.RCReadOnly
+	}
+	return nil
 }
 
 // readable is writable for reading the index h by the authorization of auth.
@@ -212,6 +224,9 @@ func (c *call) nvPart(x *nvIndex, size, offset uint16, first int) ([]byte, error
 // can be locked.
 func nvReadLock(c *call, _, _ *command.None) error {
 	x, err := c.readable(c.handles[0], c.handles[1])
+	if err := c.t.checkReadOnly(x); err != nil {
+		return err
+	}
 	switch {
 	case errors.Is(err, tpm2.RCNVLocked):
 		return nil
