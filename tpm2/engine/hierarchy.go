@@ -61,16 +61,20 @@ func changePPS(c *call, _, _ *command.None) error {
 	t := c.t
 	t.permanent.platform.seed, t.permanent.platform.proof = t.newBytes(seedSize), t.newBytes(seedSize)
 	t.clear.platformPolicy = authPolicy{alg: tpm2.AlgNull}
+	for i := range t.permanent.pcrPolicy {
+		t.permanent.pcrPolicy[i] = authPolicy{alg: tpm2.AlgNull}
+	}
 	t.dropHierarchy(tpm2.HandlePlatform)
 	return nil
 }
 
-// changeEPS is TPM2_ChangeEPS (Part 3, 24.5).
+// changeEPS is TPM2_ChangeEPS (Part 3, 24.5). It enables the hierarchy, too.
 func changeEPS(c *call, _, _ *command.None) error {
 	t := c.t
 	t.permanent.endorsement = hierarchy{
 		seed: t.newBytes(seedSize), proof: t.newBytes(seedSize), policy: authPolicy{alg: tpm2.AlgNull},
 	}
+	t.clear.endorsementEnabled = true
 	t.dropHierarchy(tpm2.HandleEndorsement)
 	return nil
 }
@@ -105,7 +109,11 @@ func clearCommand(c *call, _, _ *command.None) error {
 	p.dictionary = newDictionary()
 	t.orderly = orderly{clockSafe: true}
 	p.resetCount, p.auditCounter = 0, 0
-	t.reset.restartCount, t.reset.clearCount = 0, 0
+	// The reference sets clearCount to zero, too, with which saved contexts of stClear
+	// objects of the platform could come back after a restart; nobody sees it here.
+	t.reset.restartCount = 0
+	t.clear.pcrAuth = [pcrAuthGroups][]byte{}
+	t.pcrChanged(0)
 	t.touch()
 	return nil
 }
