@@ -155,8 +155,9 @@ func (k *knownCredentials) drop(d access.Digest) {
 	delete(k.digests, d)
 }
 
-// learn remembers the credentials of principals, so that those of before a restart
-// need not come one by one past who floods from their address.
+// learn remembers the credentials of principals, so that those of before a restart, and
+// those that have just been given out, need not come one by one past who floods from
+// their address.
 func (k *knownCredentials) learn(principals []access.Principal) {
 	for _, p := range principals {
 		for _, d := range []access.Digest{p.TokenHash, p.Certificate} {

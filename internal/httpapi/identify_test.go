@@ -79,6 +79,18 @@ func TestGoodNewcomersOfOneAddressPayNothing(t *testing.T) {
 	}
 }
 
+func TestACredentialJustGivenOutPassesAFloodFromItsAddress(t *testing.T) {
+	f := newFixture(t, func(c *Config) { c.Limits = Limits{StrangerRate: 1, StrangerBurst: 1} })
+	for range 3 {
+		f.from("192.0.2.1", unknownToken(t), "GET", "/v1/whoami", "")
+	}
+	var added newPrincipalBody
+	f.as(access.Admin, "POST", "/v1/principals", map[string]any{"name": "new", "roles": []string{"viewer"}}).into(t, &added)
+	if got := f.from("192.0.2.1", added.Token, "GET", "/v1/whoami", ""); got.status != 200 {
+		t.Errorf("a new principal behind the address of a flood: %d %s", got.status, got.body)
+	}
+}
+
 func TestRevokedCredentialPaysLikeAnyOther(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.Limits = Limits{StrangerRate: 1, StrangerBurst: 3} })
 	token := f.principal("gone", access.Principal{Roles: []access.Role{access.Viewer}})

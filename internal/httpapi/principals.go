@@ -87,6 +87,7 @@ func (a *API) addPrincipal(ctx context.Context, in *principalInput) (*reply[newP
 	if err := a.principals.AddPrincipal(ctx, p, e); err != nil {
 		return nil, err
 	}
+	a.known.learn([]access.Principal{p})
 	return &reply[newPrincipalBody]{newPrincipalBody{p, token}}, nil
 }
 
