@@ -38,14 +38,15 @@ func page[T any, K ~uint8 | ~uint16 | ~uint32](sorted []T, key func(T) K, proper
 
 func same[K any](k K) K { return k }
 
-// getCapability is TPM2_GetCapability (Part 3, 30.2).
+// getCapability is TPM2_GetCapability (Part 3, 30.2). Of the property only the bits
+// count that a number of its kind has, as in the reference.
 func getCapability(c *call, in *command.GetCapabilityIn, out *command.GetCapabilityOut) error {
 	t, d := c.t, &out.CapabilityData
 	d.Capability = in.Capability
 	n := in.PropertyCount
 	switch in.Capability {
 	case tpm2.CapAlgs:
-		d.Algorithms, out.MoreData = page(t.profile.algorithms(), func(p tpm2.AlgProperty) tpm2.Alg { return p.Alg }, in.Property, room(n, 6))
+		d.Algorithms, out.MoreData = page(t.profile.algorithms(), func(p tpm2.AlgProperty) tpm2.Alg { return p.Alg }, in.Property&0xffff, room(n, 6))
 	case tpm2.CapHandles:
 		return t.capHandles(in, out)
 	case tpm2.CapCommands:
@@ -61,7 +62,7 @@ func getCapability(c *call, in *command.GetCapabilityIn, out *command.GetCapabil
 		// As in the reference, a count above zero asks for all banks: callers that
 		// want one property send 1.
 		if n > 0 {
-			d.AssignedPCR = t.permanent.banks
+			d.AssignedPCR = t.vol.banks
 		}
 		out.MoreData = n == 0
 	case tpm2.CapTPMProperties:
@@ -69,7 +70,7 @@ func getCapability(c *call, in *command.GetCapabilityIn, out *command.GetCapabil
 	case tpm2.CapPCRProperties:
 		d.PCRProperties, out.MoreData = page(pcrProperties(), func(p tpm2.TaggedPCRSelect) tpm2.PTPCR { return p.Tag }, in.Property, room(n, 8))
 	case tpm2.CapECCCurves:
-		d.ECCCurves, out.MoreData = page(t.profile.Curves, same[tpm2.ECCCurve], in.Property, room(n, 2))
+		d.ECCCurves, out.MoreData = page(t.profile.Curves, same[tpm2.ECCCurve], in.Property&0xffff, room(n, 2))
 	case tpm2.CapAuthPolicies:
 		if tpm2.Handle(in.Property).Kind() != tpm2.KindPermanent {
 			return parameter(tpm2.RCValue, 2)

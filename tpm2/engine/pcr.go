@@ -93,10 +93,11 @@ func pcrRead(c *call, in *command.PCRReadIn, out *command.PCRReadOut) error {
 }
 
 // pcrAllocate is TPM2_PCR_Allocate (Part 3, 22.5). Banks that are not named stay
-// as they are; the new banks are there after the next _TPM_Init.
+// as they are now, whatever an earlier command asked for; the new banks are there
+// after the next _TPM_Init, and the saved values of an earlier shutdown do not fit.
 func pcrAllocate(c *call, in *command.PCRAllocateIn, out *command.PCRAllocateOut) error {
 	t := c.t
-	banks := append([]tpm2.PCRSelection(nil), t.permanent.banks...)
+	banks := append([]tpm2.PCRSelection(nil), t.vol.banks...)
 	for _, s := range in.PCRAllocation {
 		for i := range banks {
 			if banks[i].Hash == s.Hash {
@@ -122,6 +123,7 @@ func pcrAllocate(c *call, in *command.PCRAllocateIn, out *command.PCRAllocateOut
 	out.AllocationSuccess = true
 	t.permanent.banks = banks
 	t.vol.reallocated = true
+	t.unorder()
 	t.touch()
 	t.record(JournalRecord{Kind: JournalAllocate, Locality: c.locality})
 	return nil
@@ -152,15 +154,16 @@ func pcrSetAuthValue(c *call, in *command.PCRSetAuthValueIn, _ *command.None) er
 // pcrReset is TPM2_PCR_Reset (Part 3, 22.8).
 func pcrReset(c *call, _, _ *command.None) error {
 	t, pcr := c.t, int(c.handles[0])
-	if !allowed(pcrTable[pcr].reset, c.locality) {
+	// At locality 4 only _TPM_Hash_Start resets PCRs (PCRIsResetAllowed of the reference).
+	if c.locality == drtmLocality || !allowed(pcrTable[pcr].reset, c.locality) {
 		return tpm2.RCLocality
 	}
 	for i := range t.vol.pcrs {
 		if b := &t.vol.pcrs[i]; b.value(pcr) != nil {
 			b.values[pcr] = [tpm2.MaxDigest]byte{}
-			t.pcrChanged(pcr)
 		}
 	}
+	t.pcrChanged(pcr) // once, however many banks there are
 	t.record(JournalRecord{Kind: JournalReset, Locality: c.locality, PCR: uint8(pcr)})
 	return nil
 }

@@ -2,11 +2,10 @@ package engine
 
 import "github.com/assay-project/assay/tpm2"
 
-// drtmPCR is the PCR that a dynamic root of trust is measured into, crtmPCR that
-// of the H-CRTM (PTP, 6.4; Part 1, 34.3).
 const (
-	drtmPCR = 17
-	crtmPCR = 0
+	drtmLocality = 4  // from which a dynamic root of trust is measured (PTP, 6.2)
+	drtmPCR      = 17 // into which (PTP, 6.4)
+	crtmPCR      = 0  // that of the H-CRTM (Part 1, 34.3)
 )
 
 // hcrtm is a measurement by _TPM_Hash_Start, _Data and _End: before TPM2_Startup
@@ -22,7 +21,7 @@ func (t *TPM) HashStart(locality uint8) {
 		return
 	}
 	h := &hcrtm{}
-	for _, b := range t.permanent.banks {
+	for _, b := range t.vol.banks {
 		if ha, ok := b.Hash.Hash(); ok && b.Select != (tpm2.PCRSelect{}) {
 			h.sums = append(h.sums, bankHash{b.Hash, ha.New()})
 		}
@@ -76,14 +75,16 @@ func (t *TPM) endHCRTM() {
 func (t *TPM) endHash(pcr int) {
 	h := t.vol.hcrtm
 	t.vol.hcrtm = nil
-	t.record(JournalRecord{Kind: JournalHashEnd, Locality: 4, PCR: uint8(pcr)})
+	t.record(JournalRecord{Kind: JournalHashEnd, Locality: drtmLocality, PCR: uint8(pcr)})
 	for i, s := range h.sums {
 		if b := t.bank(s.alg); b != nil && b.value(pcr) != nil {
 			b.extend(pcr, h.digests[i])
 			t.journal.digest(s.alg, h.digests[i])
+			if t.vol.started { // the count begins with TPM2_Startup
+				t.pcrChanged(pcr)
+			}
 		}
 	}
-	t.pcrChanged(pcr)
 }
 
 // Established reports whether a dynamic root of trust was measured since

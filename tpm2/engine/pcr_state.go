@@ -97,8 +97,8 @@ func (t *TPM) pcrPolicyOf(pcr int) authPolicy {
 // at the given locality (PTP, 6.4): zero, all ones for the dynamic ones, and in
 // PCR 0 the locality.
 func (t *TPM) newPCRs(locality uint8) pcrBanks {
-	banks := make(pcrBanks, 0, len(t.permanent.banks))
-	for _, s := range t.permanent.banks {
+	banks := make(pcrBanks, 0, len(t.vol.banks))
+	for _, s := range t.vol.banks {
 		if s.Select == (tpm2.PCRSelect{}) {
 			continue
 		}

@@ -208,12 +208,12 @@ func (t *TPM) bringBack(s *session) {
 	t.reset.contexts[s.handle.Index()] = uint64(slot + 1)
 }
 
-// dropLoadedSessions frees the handles of sessions that were loaded when the power
-// went: only those that were saved survive (Part 1, 30.6).
-func (t *TPM) dropLoadedSessions() {
-	for i, n := range t.reset.contexts {
-		if n <= uint64(len(t.vol.sessions)) {
-			t.reset.contexts[i] = 0
+// dropLoaded frees the handles of loaded sessions, of which there are at most
+// slots: when power goes only those that were saved survive (Part 1, 30.6).
+func (s *stateReset) dropLoaded(slots int) {
+	for i, n := range s.contexts {
+		if n <= uint64(slots) {
+			s.contexts[i] = 0
 		}
 	}
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/command"
+	"github.com/assay-project/assay/wire"
 )
 
 // Chapter 9 of Part 3: TPM2_Startup and TPM2_Shutdown, and the state that they
@@ -26,6 +27,7 @@ func (t *TPM) newVolatile() volatile {
 		startedAt:   t.cfg.Now().Milliseconds(),
 		objects:     make([]*object, t.limits.Transient),
 		sessions:    make([]*session, t.limits.Sessions),
+		banks:       t.permanent.banks,
 	}
 }
 
@@ -56,6 +58,10 @@ func (t *TPM) setClock(clock uint64) {
 		t.touch()
 	}
 	t.orderly.clock = clock
+	// After an orderly shutdown the clock must stay exact.
+	if t.permanent.orderlyState == shutdownClear || t.permanent.orderlyState == shutdownState {
+		t.touch()
+	}
 }
 
 // startup is TPM2_Startup (Part 3, 9.3).
@@ -70,7 +76,7 @@ func startup(c *call, in *command.StartupIn, _ *command.None) error {
 	}
 	locality := c.locality
 	if t.vol.hcrtm != nil {
-		locality = 4
+		locality = hcrtmLocality
 	}
 	saved := t.permanent.saved
 	kind := tpmReset
@@ -78,15 +84,29 @@ func startup(c *call, in *command.StartupIn, _ *command.None) error {
 		if t.permanent.orderlyState != shutdownState || saved == nil {
 			return parameter(tpm2.RCValue, 1)
 		}
-		// Part 3, 9.3: a resume comes from the locality of the startup before.
-		if saved.locality != locality {
-			return tpm2.RCLocality
+		if err := checkResumed(saved.locality, locality); err != nil {
+			return err
 		}
 		kind = tpmResume
 	} else if t.permanent.orderlyState == shutdownState && saved != nil {
 		kind = tpmRestart
 	}
 	t.start(kind, locality)
+	return nil
+}
+
+// hcrtmLocality stands for a startup after an H-CRTM (Part 1, 34.3).
+const hcrtmLocality = 4
+
+// checkResumed checks that a resume is as the startup before: both after an H-CRTM
+// or neither, and from the same locality (Part 3, 9.3).
+func checkResumed(before, now uint8) error {
+	switch {
+	case (before == hcrtmLocality) != (now == hcrtmLocality):
+		return parameter(tpm2.RCValue, 1)
+	case before != now:
+		return tpm2.RCLocality
+	}
 	return nil
 }
 
@@ -98,7 +118,6 @@ func (t *TPM) start(kind resumption, locality uint8) {
 	if kind != tpmReset {
 		t.reset = saved.reset
 		t.reset.restartCount++
-		t.dropLoadedSessions()
 	}
 	switch kind {
 	case tpmReset:
@@ -146,7 +165,7 @@ func (t *TPM) startClear() {
 func (t *TPM) startPCRs(kind resumption, locality uint8) {
 	initial := locality
 	if t.vol.hcrtm != nil {
-		initial = 4 // Part 1, 34.3: PCR 0 starts at 4 before the H-CRTM extends it
+		initial = hcrtmLocality // Part 1, 34.3: PCR 0 starts at 4 before the H-CRTM extends it
 	}
 	t.vol.pcrs = t.newPCRs(initial)
 	if kind == tpmResume {
@@ -195,39 +214,50 @@ func shutdownCommand(c *call, in *command.ShutdownIn, _ *command.None) error {
 		return tpm2.RCType.Of(tpm2.RCParameter, 1)
 	}
 	t.permanent.orderlyState = shutdownClear
-	t.permanent.saved = nil
 	if in.ShutdownType == tpm2.StartupState {
 		t.permanent.orderlyState = shutdownState
-		t.permanent.saved = t.saveState()
 	}
+	t.permanent.saved = t.saveState()
 	t.touch()
 	t.record(JournalRecord{Kind: JournalShutdown, Locality: c.locality, Detail: uint8(in.ShutdownType)})
 	return nil
 }
 
-// disorder voids an orderly shutdown once a command that may change state ran after
-// it (Part 3, 9.4). Those that only tell something leave it as it is.
+// disorder voids an orderly shutdown when what it saved has changed since, so that
+// no resume brings back a PCR, a saved session or a counter that went on (Part 3, 9.4).
+// The reference marks places that change such state; here the state is compared,
+// which finds EC commitments and command audit, too, that it passes over.
 func (t *TPM) disorder(cc tpm2.CC) {
 	if t.permanent.orderlyState != shutdownClear && t.permanent.orderlyState != shutdownState {
 		return
 	}
 	switch cc {
-	case tpm2.CCShutdown, tpm2.CCGetCapability, tpm2.CCGetRandom, tpm2.CCPCRRead, tpm2.CCReadClock, tpm2.CCReadPublic,
-		tpm2.CCNVReadPublic, tpm2.CCNVReadPublic2, tpm2.CCNVRead, tpm2.CCGetTestResult, tpm2.CCSelfTest,
-		tpm2.CCIncrementalSelfTest, tpm2.CCHash, tpm2.CCTestParms, tpm2.CCECCParameters, tpm2.CCVerifySignature,
-		tpm2.CCPolicyGetDigest:
+	case tpm2.CCShutdown:
 		return
+	case tpm2.CCClear, tpm2.CCChangeEPS, tpm2.CCChangePPS: // whatever they found
+	default:
+		if t.permanent.saved.same(t.saveState()) {
+			return
+		}
 	}
-	t.permanent.orderlyState = shutdownNone
-	t.permanent.saved = nil
-	t.touch()
+	t.unorder()
+}
+
+// unorder makes the present shutdown no orderly one.
+func (t *TPM) unorder() {
+	if t.permanent.orderlyState == shutdownClear || t.permanent.orderlyState == shutdownState {
+		t.permanent.orderlyState = shutdownNone
+		t.permanent.saved = nil
+		t.touch()
+	}
 }
 
 // canSaveState refuses TPM2_Shutdown(STATE) once PCRs were reallocated: the
 // saved values would not fit (Part 3, 9.4).
 func (t *TPM) canSaveState() bool { return !t.vol.reallocated }
 
-// savedState is what TPM2_Shutdown(STATE) keeps for a resume or restart.
+// savedState is what TPM2_Shutdown keeps: for a resume or restart if it is
+// TPM2_Shutdown(STATE), and in any case to see whether it stays orderly.
 type savedState struct {
 	clear    stateClear
 	reset    stateReset
@@ -237,8 +267,32 @@ type savedState struct {
 
 func (t *TPM) saveState() *savedState {
 	s := &savedState{clear: t.clear, reset: t.reset, locality: t.vol.startupLocality}
+	s.reset.dropLoaded(len(t.vol.sessions))
 	s.pcrs = append(s.pcrs, t.vol.pcrs...)
+	for i := range s.pcrs {
+		for pcr := range pcrTable {
+			if !pcrTable[pcr].saved {
+				s.pcrs[i].values[pcr] = [tpm2.MaxDigest]byte{}
+			}
+		}
+	}
 	return s
+}
+
+// same reports whether two savings are of equal state.
+func (s *savedState) same(other *savedState) bool {
+	if s == nil {
+		return false
+	}
+	one, err := wire.Encode(s)
+	if err != nil {
+		panic(err)
+	}
+	two, err := wire.Encode(other)
+	if err != nil {
+		panic(err)
+	}
+	return equal(one, two)
 }
 
 // restorePCRs brings back the PCRs that TPM2_Shutdown(STATE) saved.
@@ -269,8 +323,10 @@ func (t *TPM) manufacture() {
 		owner: fresh(), endorsement: fresh(), platform: fresh(), lockout: hierarchy{policy: none},
 		dictionary: newDictionary(),
 		auditAlg:   ticketHash,
-		nv:         newNVStore(),
-		objects:    map[tpm2.Handle]*object{},
+		// Nobody was ever told a time: the first startup is as after an orderly shutdown.
+		orderlyState: shutdownClear,
+		nv:           newNVStore(),
+		objects:      map[tpm2.Handle]*object{},
 	}
 	t.permanent.presence.set(tpm2.CCPPCommands, true)
 	t.permanent.auditCommands.set(tpm2.CCSetCommandCodeAuditStatus, true)

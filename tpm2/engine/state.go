@@ -37,8 +37,8 @@ type permanent struct {
 	algorithmSet    uint32
 	timeEpoch       uint32 // changes when time may have stood still
 
-	orderlyState shutdown // how the TPM was last shut down
-	banks        []tpm2.PCRSelection
+	orderlyState shutdown            // how the TPM was last shut down
+	banks        []tpm2.PCRSelection // from the next _TPM_Init on
 	pcrPolicy    [pcrPolicyGroups]authPolicy
 
 	nv      nvStore                 // defined indices
@@ -102,6 +102,7 @@ type volatile struct {
 	startupLocality uint8
 	previous        shutdown // orderlyState before this Startup
 
+	banks     []tpm2.PCRSelection // since _TPM_Init
 	pcrs      pcrBanks
 	objects   []*object // by slot; nil is free
 	sessions  []*session

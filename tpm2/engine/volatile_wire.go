@@ -13,6 +13,7 @@ func (v *volatile) Wire(c *wire.Codec) {
 	wire.U8(c, &v.startupLocality)
 	c.Check(v.startupLocality <= 4, wire.ErrRange)
 	v.previous.Wire(c)
+	wire.List32(c, &v.banks, tpm2.MaxPCRSelections)
 	v.pcrs.Wire(c)
 	slots(c, &v.objects)
 	slots(c, &v.sessions)
