@@ -57,7 +57,9 @@ func derive(h hash.Hash, bits int, block func(counter uint32)) ([]byte, error) {
 	size := (bits + 7) / 8
 	out := make([]byte, 0, size+h.Size())
 	for counter := uint32(1); len(out) < size; counter++ {
-		h.Reset()
+		if counter > 1 {
+			h.Reset() // costs as much as a block
+		}
 		block(counter)
 		out = h.Sum(out)
 	}
