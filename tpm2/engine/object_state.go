@@ -31,6 +31,8 @@ type object struct {
 	ecc *tpmcrypto.ECCKey
 
 	mlkem *tpmcrypto.MLKEMKey
+
+	macKey []byte // of the integrity of a parent's children, made on first use
 }
 
 // authValue returns the object's, without trailing zeros.

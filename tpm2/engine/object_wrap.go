@@ -14,15 +14,17 @@ type wrapping struct {
 	hash    tpm2.Alg // of the HMAC and of KDFa: the protector's Name algorithm
 	keyBits int      // of AES in CFB mode
 	seed    []byte   // of the protector, or that of a duplicate or credential
+	macKey  *[]byte  // where the key of the HMAC is kept once it was derived, or nil
 }
 
 // wrapping returns the protection by o, a storage parent or a key to which the
 // seed was encrypted; nil stands for o's own seed.
 func (o *object) wrapping(seed []byte) wrapping {
+	w := wrapping{hash: o.public.NameAlg, keyBits: int(symmetricOf(&o.public).KeyBits), seed: seed}
 	if seed == nil {
-		seed = o.sensitive.SeedValue
+		w.seed, w.macKey = o.sensitive.SeedValue, &o.macKey
 	}
-	return wrapping{hash: o.public.NameAlg, keyBits: int(symmetricOf(&o.public).KeyBits), seed: seed}
+	return w
 }
 
 // key derives the key of encryption, which the Name diversifies.
@@ -32,11 +34,17 @@ func (w *wrapping) key(name []byte) ([]byte, error) {
 
 // integrity is the HMAC over what is encrypted, with its initial value, and the Name.
 func (w *wrapping) integrity(name, encrypted []byte) ([]byte, error) {
-	key, err := tpm2.KDFa(w.hash, w.seed, "INTEGRITY", nil, nil, 8*w.hash.DigestSize())
-	if err != nil {
-		return nil, err
+	if w.macKey == nil {
+		w.macKey = new([]byte)
 	}
-	return tpmcrypto.HMAC(w.hash, key, encrypted, name)
+	if *w.macKey == nil {
+		key, err := tpm2.KDFa(w.hash, w.seed, "INTEGRITY", nil, nil, 8*w.hash.DigestSize())
+		if err != nil {
+			return nil, err
+		}
+		*w.macKey = key
+	}
+	return tpmcrypto.HMAC(w.hash, *w.macKey, encrypted, name)
 }
 
 // seal protects data, which it uses up. iv, unless nil, is an initial value that
