@@ -377,7 +377,13 @@ func TestOpenRegistersOfADynamicLaunchStateNothing(t *testing.T) {
 			t.Errorf("%s in PCR 19: stated are %.200s", name, got)
 		}
 	}
-	same := boundary(tag(0x00050003, []byte{0}))
+	// No open register takes a wake from hibernation back.
+	woken := append(records(t, sample(t, "win-latitude-resume-chain-1.bin")), record{20, eventlog.EventTag, nil, boundary(tag(0x00020003, []byte{1, 0, 0, 0, 0, 0, 0, 0}))})
+	if got := ask(t, events(t, encode(woken), tpm2.AlgSHA256), "Events[?EventTypeString == 'EV_EVENT_TAG']"); got != "[]" {
+		t.Errorf("a wake that PCR 20 denies: stated are %.200s", got)
+	}
+	// What a dynamic launch measures has a version of its own, which contradicts nothing.
+	same := boundary(tag(0x00050003, []byte{0}), tag(0x00020009, []byte{0x77, 0, 0, 0, 0, 0, 0, 0}))
 	if text := edit(t, func(all []record) []record {
 		return append(all, record{19, eventlog.EventTag, nil, same}, record{20, eventlog.EventTag, nil, same})
 	}); !library(t, text) {

@@ -60,18 +60,11 @@ func (c *collector) values(id ID, where registers) (vs [][]byte, pcrs []int, why
 	slices.Sort(pcrs)
 	for _, pcr := range pcrs {
 		if !allowed(pcr, where) {
-			c.result.Doubtful = c.result.Doubtful || open(pcr)
 			return nil, pcrs, codeDisagree
 		}
 	}
 	for _, first := range []int{12, 19} {
 		a, b := per[first], per[first+1]
-		if open(first) && len(vs) > 0 {
-			strange := func(v []byte) bool {
-				return !slices.ContainsFunc(vs, func(w []byte) bool { return bytes.Equal(v, w) })
-			}
-			c.result.Doubtful = c.result.Doubtful || slices.ContainsFunc(a, strange) || slices.ContainsFunc(b, strange)
-		}
 		if where == both && !slices.EqualFunc(a, b, bytes.Equal) {
 			if c.there[first] != c.there[first+1] {
 				return nil, pcrs, codeHalf
@@ -88,16 +81,24 @@ func (c *collector) values(id ID, where registers) (vs [][]byte, pcrs []int, why
 		if len(a) > 0 && len(vs) == 0 {
 			return nil, pcrs, codeOpen
 		}
-		for _, v := range a {
-			if !slices.ContainsFunc(vs, func(w []byte) bool { return bytes.Equal(v, w) }) {
-				return nil, pcrs, codeDisagree
-			}
+		if !among(vs, a) {
+			return nil, pcrs, codeDisagree
 		}
 	}
 	if len(vs) == 0 {
 		return nil, nil, c.absent()
 	}
 	return vs, slices.DeleteFunc(pcrs, open), ""
+}
+
+// among reports whether vs has every value of part.
+func among(vs, part [][]byte) bool {
+	for _, v := range part {
+		if !slices.ContainsFunc(vs, func(w []byte) bool { return bytes.Equal(v, w) }) {
+			return false
+		}
+	}
+	return true
 }
 
 func allowed(pcr int, where registers) bool {
@@ -120,8 +121,24 @@ func (c *collector) absent() evidence.Code {
 	return codeNotMeasured
 }
 
+// doubt notes when PCR 19 to 22 state another value of id than PCR 12 and 13 do.
+func (c *collector) doubt(id ID) {
+	var closed, opened [][]byte
+	for _, o := range c.seen[id] {
+		if open(o.pcr) {
+			opened = append(opened, o.value)
+		} else {
+			closed = append(closed, o.value)
+		}
+	}
+	if len(closed) > 0 && !among(closed, opened) {
+		c.result.Doubtful = true
+	}
+}
+
 // agreed is the rule "all": every occurrence is the same.
 func (c *collector) agreed(id ID, where registers, read func([]byte) (evidence.Value, bool)) finding {
+	c.doubt(id)
 	vs, pcrs, why := c.values(id, where)
 	if why != "" {
 		return unknown(why, pcrs)
@@ -284,6 +301,12 @@ func (c *collector) control() finding {
 func (c *collector) counters() {
 	k := &c.result.Counters
 	k.Resumed = c.control().value
+	for _, o := range c.seen[TransferControl] {
+		// What PCR 12 says of a resume no other register takes back.
+		if n, ok := integer(o.value); !open(o.pcr) && (!ok || n == controlResume) {
+			c.result.Doubtful = true
+		}
+	}
 	if vs, _, why := c.values(BootCounter, summary); why == "" && len(vs) == 1 && len(vs[0]) == 8 {
 		k.Boot, k.Known = binary.LittleEndian.Uint64(vs[0]), true
 	}

@@ -46,8 +46,9 @@ type Result struct {
 	Modules  []Module // as PCR 13 (or 20) describes them, in boot order
 	Problems []Problem
 	Counters Counters
-	// Doubtful tells that an event cannot be read, or that PCR 19 to 22 state what a
-	// claim rests on otherwise than PCR 12 and 13 do: no event stands for itself then.
+	// Doubtful tells that no event stands for itself: one cannot be read, PCR 19 to 22
+	// state another value of a setting than PCR 12 and 13 do, or the boot ended in a
+	// resume, whatever open registers say.
 	Doubtful bool
 }
 
