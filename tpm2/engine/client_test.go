@@ -3,7 +3,6 @@ package engine_test
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -230,14 +229,7 @@ func (m *machine) flush(h tpm2.Handle) {
 	m.do(tpm2.CCFlushContext, nil, nil, &command.FlushContextIn{FlushHandle: h}, nil)
 }
 
-// rcOf numbers a code as those of the TPM are.
+// handleRC, parameterRC and sessionRC number a code as the TPM does.
 func handleRC(rc tpm2.RC, n int) tpm2.RC    { return rc.Of(tpm2.RCHandle, n) }
 func parameterRC(rc tpm2.RC, n int) tpm2.RC { return rc.Of(tpm2.RCParameter, n) }
 func sessionRC(rc tpm2.RC, n int) tpm2.RC   { return rc.Of(tpm2.RCSession, n) }
-
-// asRC returns the response code in an error of a Go client.
-func asRC(err error) tpm2.RC {
-	var rc tpm2.RC
-	errors.As(err, &rc)
-	return rc
-}

@@ -149,3 +149,16 @@ func TestMakeCredentialChecksKeyAndSize(t *testing.T) {
 		})
 	}
 }
+
+// A key without a Name has no hash to protect with.
+func TestKeysWithoutNameProtectNothing(t *testing.T) {
+	for name, o := range map[string]*outside{"RSA": outsideRSA(t, usable|storageUse), "ECC": outsideECC(t, usable|storageUse)} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			o.public.NameAlg = tpm2.AlgNull
+			m.do(tpm2.CCLoadExternal, nil, nil, &command.LoadExternalIn{InPublic: o.public, Hierarchy: tpm2.HandleOwner}, nil)
+			m.fails(tpm2.RCHash, tpm2.CCMakeCredential, handles(m.handle), nil, &command.MakeCredentialIn{ObjectName: []byte("name")})
+			m.fails(parameterRC(tpm2.RCSize, 1), tpm2.CCMakeCredential, handles(m.handle), nil, &command.MakeCredentialIn{Credential: []byte("secret"), ObjectName: []byte("name")})
+		})
+	}
+}
