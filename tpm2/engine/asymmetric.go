@@ -63,7 +63,7 @@ func rsaPadding(o *object, in tpm2.RSADecrypt, label []byte) (tpm2.RSAScheme, er
 	if len(label) != 0 && label[len(label)-1] != 0 {
 		return tpm2.RSAScheme{}, parameter(tpm2.RCValue, 3)
 	}
-	own, asked := o.public.Parameters.RSA.Scheme, tpm2.RSAScheme{Scheme: in.Scheme, HashAlg: in.HashAlg}
+	own, asked := o.public.Parameters.RSA.Scheme, tpm2.RSAScheme(in)
 	switch {
 	case own.Scheme == tpm2.AlgNull:
 		return asked, nil

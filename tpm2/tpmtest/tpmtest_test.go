@@ -195,11 +195,10 @@ func FuzzReplay(f *testing.F) {
 			return
 		}
 		var again bytes.Buffer
-		for range r.Rest() {
+		if r.Rest() > 0 {
 			if err := r.Check(tpmtest.NewRecorder(fixed{}, &again)); err != nil && !errors.Is(err, tpmtest.ErrReplay) {
 				t.Fatal(err)
 			}
-			break
 		}
 		if _, err := tpmtest.NewReplay(&again); err != nil {
 			t.Errorf("what a recorder wrote is refused: %v", err)
