@@ -80,16 +80,22 @@ func nvWrite(c *call, in *command.NVWriteIn, _ *command.None) error {
 		return tpm2.RCNVRange
 	}
 	if !x.written() {
-		fill(x.data, 0xff) // what the first write leaves out
+		x.erase()
 	}
 	copy(x.data[offset:], in.Data)
 	c.t.indexWritten(x)
 	return nil
 }
 
-func fill(b []byte, v byte) {
-	for i := range b {
-		b[i] = v
+// erase sets what the first write leaves out, so that nothing from before a restart
+// shows through: 0xff as in erased flash, 0 in memory and where values add up.
+func (x *nvIndex) erase() {
+	a, v := x.public.Attributes, byte(0xff)
+	if t := a.Type(); a.Has(tpm2.NVOrderly) || t == tpm2.NVBits || t == tpm2.NVExtend {
+		v = 0
+	}
+	for i := range x.data {
+		x.data[i] = v
 	}
 }
 
@@ -102,7 +108,9 @@ func (t *TPM) indexWritten(x *nvIndex) {
 	}
 	if !x.public.Attributes.Has(tpm2.NVOrderly) {
 		t.touch()
+		return
 	}
+	t.unorder() // what an orderly shutdown wrote is no longer the content
 }
 
 // nvIncrement is TPM2_NV_Increment (Part 3, 31.8).
@@ -140,7 +148,7 @@ func nvExtend(c *call, in *command.NVExtendIn, _ *command.None) error {
 		return handleError(tpm2.RCAttributes, 2)
 	}
 	if !x.written() {
-		fill(x.data, 0)
+		x.erase()
 	}
 	ha, _ := x.public.NameAlg.Hash() // the layout takes only hashes that the profile has
 	h := ha.New()
@@ -161,7 +169,7 @@ func nvSetBits(c *call, in *command.NVSetBitsIn, _ *command.None) error {
 		return handleError(tpm2.RCAttributes, 2)
 	}
 	if !x.written() {
-		fill(x.data, 0)
+		x.erase()
 	}
 	binary.BigEndian.PutUint64(x.data, binary.BigEndian.Uint64(x.data)|in.Bits)
 	c.t.indexWritten(x)

@@ -29,6 +29,7 @@ type nvIndex struct {
 func (x *nvIndex) name() []byte      { return x.named }
 func (x *nvIndex) authValue() []byte { return x.auth }
 func (x *nvIndex) written() bool     { return x.public.Attributes.Has(tpm2.NVWritten) }
+func (x *nvIndex) counter() bool     { return x.public.Attributes.Type() == tpm2.NVCounter }
 
 // pin reports whether the index counts the uses of its authValue.
 func (x *nvIndex) pin() bool {
@@ -80,40 +81,31 @@ func (t *TPM) countPIN(h tpm2.Handle, ok bool) {
 	}
 }
 
-// startNV does to each index what a startup does (Part 1, 37.7): locks that last
-// until TPM Reset or Restart end, the content of some indices too. Orderly content
-// is lost without an orderly shutdown; an orderly counter then goes on from where
-// no value can have been told before.
+// startNV does to each index what a startup does (Part 1, 37.7; NvSetStartupAttributes
+// of the reference). Without an orderly shutdown an orderly counter goes on from
+// where no value can have been told before.
 func (t *TPM) startNV(kind resumption) {
 	lost := t.vol.previous == shutdownNone || t.vol.previous == shutdownDAUsed
 	for _, x := range t.permanent.nv.indices {
-		if lost && x.public.Attributes.Has(tpm2.NVOrderly) {
-			x.lose()
+		if lost && x.counter() && x.written() && x.public.Attributes.Has(tpm2.NVOrderly) {
+			binary.BigEndian.PutUint64(x.data, binary.BigEndian.Uint64(x.data)|orderlyCount)
 		}
 		if kind != tpmResume {
-			x.unlock()
+			x.restart(kind)
 		}
 	}
 }
 
-// lose forgets what an orderly index held in memory only.
-func (x *nvIndex) lose() {
-	if x.public.Attributes.Type() != tpm2.NVCounter {
-		x.unset(tpm2.NVWritten)
-		return
-	}
-	if x.written() {
-		binary.BigEndian.PutUint64(x.data, binary.BigEndian.Uint64(x.data)|orderlyCount)
-	}
-}
-
-// unlock is what TPM Reset and TPM Restart do to the attributes of an index.
-func (x *nvIndex) unlock() {
+// restart is what TPM Reset and TPM Restart do to the attributes of an index: locks
+// end, and the content of indices that last until then. A TPM Reset ends that of
+// orderly indices, too, whatever shutdown came before; never that of a counter.
+func (x *nvIndex) restart(kind resumption) {
 	x.unset(tpm2.NVReadLocked)
-	if x.public.Attributes.Has(tpm2.NVClearSTClear) {
+	a := x.public.Attributes
+	if !x.counter() && (a.Has(tpm2.NVClearSTClear) || a.Has(tpm2.NVOrderly) && kind == tpmReset) {
 		x.unset(tpm2.NVWritten)
 	}
-	if !x.public.Attributes.Has(tpm2.NVWriteDefine) || !x.written() {
+	if !a.Has(tpm2.NVWriteDefine) || !x.written() {
 		x.unset(tpm2.NVWriteLocked)
 	}
 }
@@ -146,7 +138,7 @@ func (x *nvIndex) rename() {
 
 // keepCount remembers the value of a counter that goes.
 func (s *nvStore) keepCount(x *nvIndex) {
-	if x.public.Attributes.Type() == tpm2.NVCounter && x.written() {
+	if x.counter() && x.written() {
 		s.maxCounter = max(s.maxCounter, binary.BigEndian.Uint64(x.data))
 	}
 }
@@ -156,7 +148,7 @@ func (s *nvStore) keepCount(x *nvIndex) {
 func (s *nvStore) highest() uint64 {
 	n := s.maxCounter
 	for _, x := range s.indices {
-		if x.public.Attributes.Type() == tpm2.NVCounter && x.written() {
+		if x.counter() && x.written() {
 			n = max(n, binary.BigEndian.Uint64(x.data))
 		}
 	}
@@ -176,7 +168,7 @@ func (s *nvStore) bytes() int {
 func (s *nvStore) counters() uint32 {
 	n := uint32(0)
 	for _, x := range s.indices {
-		if x.public.Attributes.Type() == tpm2.NVCounter {
+		if x.counter() {
 			n++
 		}
 	}
