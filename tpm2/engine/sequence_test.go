@@ -251,6 +251,28 @@ func TestSavedSequencesGoOn(t *testing.T) {
 	}
 }
 
+// A saved sequence of a signature knows its key and how the message began.
+func TestSavedSignatureSequencesGoOn(t *testing.T) {
+	m := newPostQuantum(t)
+	key := m.restrictedSigner()
+	two := append(password(""), password("")...)
+	for _, tc := range []struct {
+		begin string
+		want  tpm2.RC
+	}{{"a", tpm2.RCSuccess}, {"\xffT", parameterRC(tpm2.RCValue, 1)}} {
+		m.do(tpm2.CCSignSequenceStart, handles(key), nil, &command.SignSequenceStartIn{}, nil)
+		h := m.handle
+		m.update(h, "", tc.begin)
+		saved := m.save(h)
+		m.flush(h)
+		h = m.loadContext(saved)
+		m.fails(tc.want, tpm2.CCSignSequenceComplete, handles(h, key), two, &command.SignSequenceCompleteIn{Buffer: []byte("CG")})
+		if tc.want != tpm2.RCSuccess {
+			m.flush(h)
+		}
+	}
+}
+
 func TestGoTPMRunsASequence(t *testing.T) {
 	m := newMachine(t)
 	start, err := gotpm.HashSequenceStart{Auth: gotpm.TPM2BAuth{Buffer: []byte("auth")}, HashAlg: gotpm.TPMAlgSHA384}.Execute(m)
