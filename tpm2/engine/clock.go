@@ -34,10 +34,10 @@ func clockSet(c *call, in *command.ClockSetIn, _ *command.None) error {
 	return nil
 }
 
-// The steps of TPM2_ClockRateAdjust and their sum's bound, in parts of a million
-// (Part 3, 29.4; Part 1, 36.3: at most 15 %).
+// The steps of TPM2_ClockRateAdjust, which are the reference's, and their sum's
+// bound, in parts of a million (Part 3, 29.4; Part 1, 36.3: at most 15 %).
 const (
-	fineStep   = 1
+	fineStep   = 33
 	mediumStep = 1_000
 	coarseStep = 10_000
 	maxRate    = 150_000
@@ -51,8 +51,10 @@ func clockRateAdjust(c *call, in *command.ClockRateAdjustIn, _ *command.None) er
 	return nil
 }
 
-// rated returns how far the clock goes in a time: its rate can be changed, that
-// of the time cannot.
-func (t *TPM) rated(passed uint64) uint64 {
-	return passed + uint64(int64(passed)*int64(t.vol.ratePPM)/1_000_000)
+// rated returns how far time and clock go when so many milliseconds pass. What is
+// less than a millisecond counts the next time.
+func (t *TPM) rated(passed int64) uint64 {
+	change := passed*int64(t.vol.ratePPM) + int64(t.vol.rateRest)
+	t.vol.rateRest = int32(change % 1_000_000)
+	return uint64(passed + change/1_000_000) // not negative: a rate is less than 1
 }

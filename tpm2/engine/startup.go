@@ -31,18 +31,21 @@ func (t *TPM) newVolatile() volatile {
 	}
 }
 
-// advance moves the TPM's time and clock to the machine's (Part 1, 36).
+// advance moves the TPM's time and clock on by what passed on the machine's
+// (Part 1, 36), at the rate that TPM2_ClockRateAdjust set.
 func (t *TPM) advance() {
-	now := t.cfg.Now().Milliseconds() - t.vol.startedAt
-	if now < 0 || uint64(now) <= t.vol.time {
+	now := t.cfg.Now().Milliseconds()
+	passed := now - t.vol.startedAt - int64(t.vol.time) // a time in milliseconds fits
+	if passed <= 0 {
 		return
 	}
-	passed := uint64(now) - t.vol.time
-	t.vol.time = uint64(now)
+	gone := t.rated(passed)
+	t.vol.time += gone
+	t.vol.startedAt = now - int64(t.vol.time)
 	if !t.vol.started {
 		return
 	}
-	t.setClock(t.orderly.clock + t.rated(passed))
+	t.setClock(t.orderly.clock + gone)
 	t.heal()
 }
 
@@ -113,7 +116,7 @@ func checkResumed(before, now uint8) error {
 // start brings the state up after all checks passed.
 func (t *TPM) start(kind resumption, locality uint8) {
 	t.vol.previous = t.permanent.orderlyState
-	t.startDictionary(kind)
+	t.startDictionary()
 	saved := t.permanent.saved
 	if kind != tpmReset {
 		t.reset = saved.reset
@@ -192,13 +195,15 @@ func (t *TPM) startClock() {
 		// value can have been told.
 		t.orderly.clockSafe = false
 	}
+	t.setClock(t.orderly.clock + t.vol.time) // it goes on from power on
 }
 
 // startDictionary counts a power loss as a failure where it may hide one, and
 // starts the recovery times anew (Part 1, 19.8.7).
-func (t *TPM) startDictionary(kind resumption) {
+func (t *TPM) startDictionary() {
 	d := &t.permanent.dictionary
-	if kind == tpmReset && d.lockoutRecovery == 0 {
+	// Part 3, 25.3, speaks of a reboot; in the reference any startup is one.
+	if d.lockoutRecovery == 0 {
 		d.lockoutEnabled = true
 	}
 	if t.permanent.orderlyState == shutdownDAUsed && d.recoveryTime != 0 && d.failedTries < d.maxTries {

@@ -95,8 +95,7 @@ type volatile struct {
 	presence        bool
 	reallocated     bool // TPM2_PCR_Allocate awaits the next TPM Reset
 	established     bool // dynamic root of trust was measured
-	canceled        bool
-	startedAt       int64  // cfg.Now in milliseconds at power on
+	startedAt       int64  // cfg.Now in milliseconds when time was zero, at the present rate
 	time            uint64 // milliseconds since power on (Part 1, 36.2)
 	hcrtm           *hcrtm // measurement in progress, or before Startup
 	startupLocality uint8
@@ -109,7 +108,8 @@ type volatile struct {
 	exclusive tpm2.Handle // exclusive audit session, or 0
 	daUsed    bool
 	heal      healing
-	ratePPM   int32 // by which TPM2_ClockRateAdjust changed the clock
+	ratePPM   int32 // by which TPM2_ClockRateAdjust changed the rate of time and clock
+	rateRest  int32 // of the last change of time, in parts of a million of a millisecond
 	selfTest  selfTest
 }
 

@@ -25,6 +25,10 @@ func (v *volatile) Wire(c *wire.Codec) {
 	wire.U32(c, &rate)
 	v.ratePPM = int32(rate)
 	c.Check(-maxRate <= v.ratePPM && v.ratePPM <= maxRate, wire.ErrRange)
+	rest := uint32(v.rateRest)
+	wire.U32(c, &rest)
+	v.rateRest = int32(rest)
+	c.Check(-1_000_000 < v.rateRest && v.rateRest < 1_000_000, wire.ErrRange)
 	v.selfTest.Wire(c)
 }
 
