@@ -22,7 +22,12 @@ func (t *TPM) heal() {
 		d.lockoutEnabled = true
 		t.touch()
 	}
-	if d.failedTries == 0 || d.recoveryTime == 0 {
+	if d.failedTries == 0 {
+		return
+	}
+	if d.recoveryTime == 0 { // Part 1, 19.8.3: nothing is protected
+		d.failedTries = 0
+		t.touch()
 		return
 	}
 	n := (t.vol.time - t.vol.heal.tries) / 1000 / uint64(d.recoveryTime)
