@@ -93,8 +93,8 @@ type volatile struct {
 	failed          bool // failure mode
 	platformEnabled bool // phEnable: always set at Startup (Part 3, 9.3)
 	presence        bool
-	reallocated     bool // TPM2_PCR_Allocate awaits the next TPM Reset
-	established     bool // dynamic root of trust was measured
+	reallocated     bool   // TPM2_PCR_Allocate awaits the next TPM Reset
+	established     bool   // dynamic root of trust was measured
 	startedAt       int64  // cfg.Now in milliseconds when time was zero, at the present rate
 	time            uint64 // milliseconds since power on (Part 1, 36.2)
 	hcrtm           *hcrtm // measurement in progress, or before Startup
