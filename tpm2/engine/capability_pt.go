@@ -31,7 +31,7 @@ func (t *TPM) capProperties(from uint32, limit int) (out []tpm2.TaggedProperty, 
 	var all []tpm2.TaggedProperty
 	switch {
 	case from < uint32(tpm2.PTVar):
-		all = t.fixedProperties()
+		all = append(t.fixedProperties(), t.profile.parameterSets()...)
 	case from < uint32(tpm2.PTVar)+groupSize:
 		all = t.variableProperties()
 	}

@@ -38,6 +38,18 @@ func mlkemPublicSize(set tpm2.MLKEMSet) int {
 	return 0
 }
 
+// The bits of TPMA_ML_PARAMETER_SET of the sets that are implemented (Part 2, 1.85,
+// 8.13).
+const mlkemSets = 1<<1 | 1<<2
+
+// parameterSets returns the property that tells the post-quantum parameter sets.
+func (p *Profile) parameterSets() []tpm2.TaggedProperty {
+	if !p.OffersAlg(tpm2.AlgMLKEM) {
+		return nil
+	}
+	return []tpm2.TaggedProperty{{Property: tpm2.PTMLParameterSets, Value: mlkemSets}}
+}
+
 func (o *object) generateMLKEM(r io.Reader) error {
 	k, err := tpmcrypto.GenerateMLKEM(r, o.public.Parameters.MLKEM.ParameterSet)
 	if err != nil {

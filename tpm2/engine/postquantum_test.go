@@ -5,6 +5,8 @@ import (
 	"crypto/mlkem"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/command"
 	"github.com/assay-project/assay/wire"
@@ -209,4 +211,31 @@ func TestOutsideMLKEMKeys(t *testing.T) {
 	storage := m.primary(tpm2.HandleOwner, mlkemTemplate(tpm2.MLKEM768, storing), "")
 	m.do(tpm2.CCEncapsulate, handles(storage), nil, nil, nil) // attributes do not matter
 	m.fails(handleRC(tpm2.RCAttributes, 1), tpm2.CCDecapsulate, handles(storage), password(""), &command.DecapsulateIn{Ciphertext: ciphertext})
+}
+
+func TestMLKEMKeysAreSavedAndTold(t *testing.T) {
+	m := newPostQuantum(t)
+	key := m.primary(tpm2.HandleOwner, mlkemTemplate(tpm2.MLKEM1024, decrypting), "")
+	secret, ciphertext := kem(t, m.public(key))
+	saved := m.save(key)
+	m.flush(key)
+	key = m.loadContext(saved)
+	m.do(tpm2.CCEvictControl, handles(tpm2.HandleOwner, key), password(""), &command.EvictControlIn{PersistentHandle: 0x81000001}, nil)
+	for _, h := range []tpm2.Handle{key, 0x81000001} {
+		var out command.DecapsulateOut
+		m.do(tpm2.CCDecapsulate, handles(h), password(""), &command.DecapsulateIn{Ciphertext: ciphertext}, &out)
+		if !bytes.Equal(out.SharedSecret, secret) {
+			t.Errorf("Decapsulate by %v = %x, want %x", h, out.SharedSecret, secret)
+		}
+	}
+	property := &command.GetCapabilityIn{Capability: tpm2.CapTPMProperties, Property: uint32(tpm2.PTMLParameterSets), PropertyCount: 1}
+	var told command.GetCapabilityOut
+	m.do(tpm2.CCGetCapability, nil, nil, property, &told)
+	if diff := cmp.Diff([]tpm2.TaggedProperty{{Property: tpm2.PTMLParameterSets, Value: 6}}, told.CapabilityData.Properties); diff != "" {
+		t.Errorf("parameter sets (-want +got):\n%s", diff)
+	}
+	newMachine(t).do(tpm2.CCGetCapability, nil, nil, property, &told)
+	if len(told.CapabilityData.Properties) != 0 {
+		t.Errorf("the default profile tells %v", told.CapabilityData.Properties)
+	}
 }
