@@ -127,7 +127,8 @@ func (s *Session) crypt(e *Entity, newer, older, b []byte, encrypt bool) error {
 	case tpm2.AlgNull:
 		return fmt.Errorf("session has no algorithm to encrypt with: %w", ErrCommand)
 	case tpm2.AlgXOR:
-		return tpmcrypto.XOR(s.symmetric.Hash, key, newer, older, b)
+		// The hash of the session, whatever TPMT_SYM_DEF names: so does the reference.
+		return tpmcrypto.XOR(s.hash, key, newer, older, b)
 	}
 	bits := int(s.symmetric.KeyBits)
 	k, err := tpm2.KDFa(s.hash, key, "CFB", newer, older, bits+8*tpmcrypto.BlockSize)

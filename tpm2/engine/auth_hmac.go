@@ -120,7 +120,8 @@ func (c *call) decryptFirst() error {
 // crypt encrypts or decrypts the bytes of a parameter in place (Part 1, 21.3, 21.4).
 func (s *session) crypt(key, newer, older, b []byte, encrypt bool) error {
 	if s.symmetric.Algorithm == tpm2.AlgXOR {
-		return tpmcrypto.XOR(s.symmetric.Hash, key, newer, older, b)
+		// The hash of the session, whatever TPMT_SYM_DEF names: so does the reference.
+		return tpmcrypto.XOR(s.hash, key, newer, older, b)
 	}
 	bits := int(s.symmetric.KeyBits)
 	k, err := tpm2.KDFa(s.hash, key, "CFB", newer, older, bits+8*tpmcrypto.BlockSize)

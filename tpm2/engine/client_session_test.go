@@ -306,7 +306,7 @@ func (x *exchange) crypt(params []byte, bit tpm2.SessionAttributes) {
 		return // the TPM refuses
 	}
 	if s.symmetric.Algorithm == tpm2.AlgXOR {
-		x.check(tpmcrypto.XOR(s.symmetric.Hash, key, newer, older, first))
+		x.check(tpmcrypto.XOR(s.hash, key, newer, older, first))
 		return
 	}
 	bits := int(s.symmetric.KeyBits)

@@ -137,8 +137,9 @@ func (c *call) header() (sessions bool, err error) {
 		return false, tpm2.RCCommandCode
 	}
 	c.info = info
-	// Part 3, 9.3: before TPM2_Startup no other command runs.
-	if !c.t.vol.started && code != tpm2.CCStartup {
+	// Part 3, 9.3: before TPM2_Startup no other command runs, and none twice; the
+	// reference looks here, before the parameters.
+	if c.t.vol.started == (code == tpm2.CCStartup) {
 		return false, tpm2.RCInitialize
 	}
 	// Part 3, TPM2_ReadOnlyControl; the reference checks it before any handle.

@@ -53,6 +53,7 @@ func (t *TPM) HashEnd() {
 		return
 	}
 	t.vol.established = true
+	t.reset.restartCount++ // Part 2, 10.11.1: a dynamic launch counts as a restart
 	for i := range t.vol.pcrs {
 		b := &t.vol.pcrs[i]
 		for pcr := range b.values {

@@ -12,15 +12,15 @@ const minNonce = 16
 
 // startAuthSession is TPM2_StartAuthSession (Part 3, 11.1).
 func startAuthSession(c *call, in *command.StartAuthSessionIn, out *command.StartAuthSessionOut) error {
+	if n := len(in.NonceCaller); n < minNonce || n > in.AuthHash.DigestSize() {
+		return parameter(tpm2.RCSize, 1)
+	}
 	salt, err := c.sessionSalt(in.EncryptedSalt)
 	if err != nil {
 		return err
 	}
 	if err := c.checkBind(c.handles[1]); err != nil {
 		return err
-	}
-	if n := len(in.NonceCaller); n < minNonce || n > in.AuthHash.DigestSize() {
-		return parameter(tpm2.RCSize, 1)
 	}
 	switch sym := &in.Symmetric; {
 	case sym.Algorithm == tpm2.AlgNull, sym.Algorithm == tpm2.AlgXOR:
