@@ -405,3 +405,27 @@ func FuzzContextLoad(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkContext(b *testing.B) {
+	for name, template := range map[string]tpm2.Public{
+		"ECC": eccTemplate(fixed | ordinary | storageUse), "RSA": rsaTemplate(fixed | ordinary | storageUse),
+	} {
+		m := newMachine(b)
+		h := m.primary(tpm2.HandleOwner, template, "")
+		b.Run("save "+name, func(b *testing.B) { m.in(b); m.benchmark(b, tpm2.CCContextSave, h, nil) })
+		x := &exchange{m: m, cc: tpm2.CCContextLoad}
+		in := command.ContextLoadIn{Context: m.save(h)}
+		request := x.request(&in)
+		m.flush(h)
+		b.Run("load and flush "+name, func(b *testing.B) {
+			m.in(b)
+			b.ReportAllocs()
+			for b.Loop() {
+				if rc := x.parse(m.tpm.Execute(0, request), nil); rc != tpm2.RCSuccess {
+					b.Fatal(rc)
+				}
+				m.flush(m.handle)
+			}
+		})
+	}
+}
