@@ -63,6 +63,9 @@ func (c *call) attest(a *attester, in *tpm2.Attest, qualifying []byte) ([]byte, 
 		return nil, tpm2.Signature{}, err
 	}
 	sig, err := t.sign(a.key, a.scheme, digest)
+	if err == nil {
+		t.unorder() // a clock that was signed must not be told again after a power loss
+	}
 	return b, sig, err
 }
 

@@ -368,3 +368,26 @@ func TestNVCertifyReadsWhatMayBeRead(t *testing.T) {
 	m.do(tpm2.CCNVCertify, h, password("", ""), part(1024, 1024), nil)
 	m.fails(parameterRC(tpm2.RCValue, 3), tpm2.CCNVCertify, h, password("", ""), part(1025, 0))
 }
+
+// A clock that was signed must not be told again: a shutdown before it is void.
+func TestASignedClockEndsAnOrderlyShutdown(t *testing.T) {
+	for name, tc := range map[string]struct {
+		signed bool
+		want   tpm2.RC
+	}{"signed": {true, parameterRC(tpm2.RCValue, 1)}, "not signed": {false, tpm2.RCSuccess}} {
+		t.Run(name, func(t *testing.T) {
+			m, key := newWitness(t, tpm2.HandleEndorsement, restrictedKey())
+			if !tc.signed {
+				key = tpm2.HandleNull
+			}
+			m.do(tpm2.CCShutdown, nil, nil, &command.ShutdownIn{ShutdownType: tpm2.StartupState}, nil)
+			if _, rc := m.attests(attestings()["GetTime"], key, noScheme(), ""); rc != tpm2.RCSuccess {
+				t.Fatal(rc)
+			}
+			m.tpm.PowerOn()
+			if rc := m.run(tpm2.CCStartup, nil, nil, &command.StartupIn{StartupType: tpm2.StartupState}, nil); rc != tc.want {
+				t.Errorf("Startup(STATE) = %v, want %v", rc, tc.want)
+			}
+		})
+	}
+}

@@ -222,10 +222,10 @@ func policyTicket(c *call, in *command.PolicyTicketIn, _ *command.None) error {
 // policy so far, and its approval takes the policy's place.
 func policyAuthorize(c *call, in *command.PolicyAuthorizeIn, _ *command.None) error {
 	t, s := c.t, c.policySession()
-	if len(in.KeySign) < 2 {
-		return parameter(tpm2.RCSize, 3)
+	var a tpm2.Alg // none in a Name that is too short, which the reference calls a wrong hash too
+	if len(in.KeySign) >= 2 {
+		a = tpm2.Alg(binary.BigEndian.Uint16(in.KeySign))
 	}
-	a := tpm2.Alg(binary.BigEndian.Uint16(in.KeySign))
 	if _, ok := a.Hash(); !ok || !t.profile.OffersAlg(a) {
 		return parameter(tpm2.RCHash, 3)
 	}

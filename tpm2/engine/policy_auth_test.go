@@ -358,7 +358,7 @@ func TestPolicyAuthorizeReplacesAnApprovedPolicy(t *testing.T) {
 		"another key": {func(m *machine, in *command.PolicyAuthorizeIn) {
 			in.KeySign = m.name(m.ecdsaSigner(tpm2.HandleOwner).handle)
 		}, parameterRC(tpm2.RCValue, 4)},
-		"a name of one byte": {func(m *machine, in *command.PolicyAuthorizeIn) { in.KeySign = in.KeySign[:1] }, parameterRC(tpm2.RCSize, 3)},
+		"a name of one byte": {func(m *machine, in *command.PolicyAuthorizeIn) { in.KeySign = in.KeySign[:1] }, parameterRC(tpm2.RCHash, 3)},
 		"no hash":            {func(m *machine, in *command.PolicyAuthorizeIn) { in.KeySign[1] = 0x10 }, parameterRC(tpm2.RCHash, 3)},
 		"another hash":       {func(m *machine, in *command.PolicyAuthorizeIn) { in.KeySign[1] = 0x0c }, parameterRC(tpm2.RCSize, 3)},
 		"a short name":       {func(m *machine, in *command.PolicyAuthorizeIn) { in.KeySign = in.KeySign[:33] }, parameterRC(tpm2.RCSize, 3)},

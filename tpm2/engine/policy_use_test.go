@@ -139,6 +139,18 @@ func TestAPolicyAuthorizesWhatItAsserts(t *testing.T) {
 	}
 }
 
+// A policy over PCRs of two moments is of none.
+func TestPolicyPCRTwiceIsOfOneMoment(t *testing.T) {
+	m := newMachine(t)
+	a := assertion{cc: tpm2.CCPolicyPCR, in: &command.PolicyPCRIn{PCRs: tpm2.PCRSelections{{Hash: tpm2.AlgSHA256, Select: tpm2.SelectPCRs(3)}}}}
+	s := m.satisfied(a, a)
+	in := &command.PCRExtendIn{Digests: tpm2.DigestValues{{HashAlg: tpm2.AlgSHA256, Digest: sum()}}}
+	m.do(tpm2.CCPCRExtend, handles(4), password(""), in, nil)
+	if rc := m.asserts(s, a); rc != tpm2.RCPCRChanged {
+		t.Errorf("PolicyPCR after another PCR changed = %v, want TPM_RC_PCR_CHANGED", rc)
+	}
+}
+
 // Without its assertions, or with those of another hash, a session authorizes nothing.
 func TestTheDigestAndItsHashMustBeThePolicys(t *testing.T) {
 	m := newMachine(t)
