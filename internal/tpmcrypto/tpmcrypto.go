@@ -13,8 +13,8 @@
 // time, never with math/big, but for these places: FIPS 140-3 mode, where
 // crypto/rsa holds its keys as big.Int; the greatest common divisor of a public
 // exponent and a prime less one, which tells the time of a few divisions of
-// 32-bit numbers; the inverse of an ECDSA nonce, which is taken in variable time
-// of the nonce times a random number. The number of candidates that a search
+// 32-bit numbers; the inverse of an ECDSA nonce, which math/big takes, in variable
+// time, of the nonce times a random number. The number of candidates that a search
 // for primes tries is seen in its time; it tells nothing of the prime found.
 //
 // Read [RSAKey], [ECCKey] and [EncryptSym] first; [Seeded] has the promise that
