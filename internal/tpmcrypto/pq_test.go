@@ -250,3 +250,25 @@ func FuzzPostQuantum(f *testing.F) {
 		}
 	})
 }
+
+func TestMLKEMPublicKeysAreChecked(t *testing.T) {
+	k, err := tpmcrypto.LoadMLKEM(tpm2.MLKEM768, make([]byte, 64))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		set    tpm2.MLKEMSet
+		public []byte
+		want   error
+	}{
+		"good":                   {tpm2.MLKEM768, k.Public(), nil},
+		"of another set":         {tpm2.MLKEM1024, k.Public(), tpm2.RCKey},
+		"short":                  {tpm2.MLKEM768, k.Public()[1:], tpm2.RCKey},
+		"coefficients too large": {tpm2.MLKEM768, bytes.Repeat([]byte{0xff}, 1184), tpm2.RCKey},
+		"ML-KEM-512":             {tpm2.MLKEM512, make([]byte, 800), tpm2.RCParms},
+	} {
+		if err := tpmcrypto.CheckMLKEM(tc.set, tc.public); !errors.Is(err, tc.want) {
+			t.Errorf("%s: CheckMLKEM = %v, want %v", name, err, tc.want)
+		}
+	}
+}
