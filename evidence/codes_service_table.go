@@ -9,6 +9,12 @@ var serviceCodes = []CodeInfo{
 		Action:  "Find out why the key was removed; then register or enrol it again.",
 	},
 	{
+		Code:    "appraisal.damaged",
+		Meaning: "The stored record of this appraisal is not what was put there; its verdict is not told.",
+		Causes:  []string{"the disk or the database lost or altered bytes", "somebody changed the database behind the service"},
+		Action:  "Compare the audit chain with a head noted elsewhere (assay audit verify), and restore the database from a backup.",
+	},
+	{
 		Code:    "bundle.unreadable",
 		Meaning: "The file with the evidence cannot be read, or is longer than any bundle.",
 		Causes:  []string{"the name is wrong", "this user may not read it"},

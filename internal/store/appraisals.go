@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -32,7 +33,8 @@ func (s *Store) Appraisal(ctx context.Context, id string) (a attest.Appraisal, e
 	return a, nil
 }
 
-// Appraisals lists newest first, at most 10,000 at once.
+// Appraisals lists newest first, at most 10,000 at once. A row that is damaged is
+// [evidence.Unusable], with its id and the reason appraisal.damaged.
 func (s *Store) Appraisals(ctx context.Context, f attest.AppraisalFilter) ([]attest.Appraisal, error) {
 	if texts(f.Attester, f.Machine, f.Before) != nil {
 		return nil, nil // nothing stored has such a text
@@ -56,14 +58,26 @@ func (s *Store) Appraisals(ctx context.Context, f attest.AppraisalFilter) ([]att
 	}
 	var out []attest.Appraisal
 	var found [][]byte
+	var faults []error
 	err := s.read.query(ctx, query+" ORDER BY id DESC LIMIT ?", append(args, limit(f.Limit)), func(row scanner) error {
 		a, column, err := scanAppraisal(row)
-		out, found = append(out, a), append(found, column)
-		return err
+		if err != nil && !errors.Is(err, ErrCorrupt) {
+			return err
+		}
+		out, found, faults = append(out, a), append(found, column), append(faults, err)
+		return nil
 	})
 	shared := map[digest][]byte{}
 	for i := 0; i < len(out) && err == nil; i++ {
-		err = s.unpackFindings(ctx, found[i], &out[i], shared)
+		fault := faults[i]
+		if fault == nil {
+			fault = s.unpackFindings(ctx, found[i], &out[i], shared)
+		}
+		if errors.Is(fault, ErrCorrupt) {
+			out[i] = damaged(out[i])
+			continue
+		}
+		err = fault
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list appraisals: %w", err)
@@ -71,7 +85,18 @@ func (s *Store) Appraisals(ctx context.Context, f attest.AppraisalFilter) ([]att
 	return out, nil
 }
 
-// scanAppraisal reads a row but for its findings, whose column it returns.
+const codeDamaged evidence.Code = "appraisal.damaged"
+
+// damaged is an appraisal in a list whose row is not what was put there: its id and
+// what it is about are told, that the others can be read, but no verdict.
+func damaged(a attest.Appraisal) attest.Appraisal {
+	a.Verdict, a.Claims, a.NotChecked = evidence.Unusable, nil, nil
+	a.Reasons = []evidence.Reason{{Code: codeDamaged, Message: fmt.Sprintf("the stored record of appraisal %q is damaged: it says nothing of a verdict", a.ID)}}
+	return a
+}
+
+// scanAppraisal reads a row but for its findings, whose column it returns. Of a row
+// that is damaged the rest is there.
 func scanAppraisal(row scanner) (a attest.Appraisal, found []byte, err error) {
 	var made, verdict int64
 	var digest []byte
@@ -79,10 +104,11 @@ func scanAppraisal(row scanner) (a attest.Appraisal, found []byte, err error) {
 	if err != nil {
 		return attest.Appraisal{}, nil, err
 	}
+	a.Time, a.Evidence = fromMoment(made), hex.EncodeToString(digest)
 	// A verdict that is none must not read as one: 257 would become Trusted.
 	if verdict < 0 || verdict > int64(evidence.Unusable) {
-		return attest.Appraisal{}, nil, fmt.Errorf("%w: verdict %d of %q", ErrCorrupt, verdict, a.ID)
+		return a, nil, fmt.Errorf("%w: verdict %d of %q", ErrCorrupt, verdict, a.ID)
 	}
-	a.Time, a.Verdict, a.Evidence = fromMoment(made), evidence.Verdict(verdict), hex.EncodeToString(digest)
+	a.Verdict = evidence.Verdict(verdict)
 	return a, found, nil
 }

@@ -51,6 +51,7 @@ type batch struct {
 	state state
 	group []*pending
 	errs  []error // by index in group
+	epoch uint64  // of the memory that says what is stored
 
 	challenges map[string]bool // used, before or in this group
 	ids        map[string]bool // appraisals that exist
@@ -59,9 +60,9 @@ type batch struct {
 	audit      []any           // rows, in order
 }
 
-func newBatch(st state, group []*pending) *batch {
+func newBatch(st state, group []*pending, epoch uint64) *batch {
 	return &batch{
-		state: st, group: group, errs: make([]error, len(group)),
+		state: st, group: group, epoch: epoch, errs: make([]error, len(group)),
 		challenges: map[string]bool{}, ids: map[string]bool{}, attesters: map[string]*revision{}, keys: map[string]bool{},
 	}
 }
@@ -133,6 +134,8 @@ func (b *batch) judge(p *pending) error {
 		return attest.ErrExists
 	case d.Unrecorded != nil && b.keys[string(d.Unrecorded)]:
 		return attest.ErrStale // the key was enrolled meanwhile
+	case p.epoch != b.epoch:
+		return errForgotten
 	}
 	if d.Attester == nil {
 		return nil

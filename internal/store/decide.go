@@ -17,6 +17,7 @@ type pending struct {
 	row      []any   // of the table appraisal
 	evidence *parcel // nil for none
 	parts    []part  // of the findings, that are not stored yet
+	epoch    uint64  // of the memory that says what is stored
 	weight   int64
 	state    atomic.Int32
 	done     chan error // one answer
@@ -40,26 +41,39 @@ const (
 // An attester's revision must be the stored one; it rises when the counters
 // differ from the stored ones. The caller must not change d while Decide runs.
 func (s *Store) Decide(ctx context.Context, d attest.Decision) error {
-	p, err := s.prepare(ctx, d)
-	if err != nil {
-		return fmt.Errorf("decide %.40q: %w", d.Appraisal.ID, err)
-	}
-	if err := s.enqueue(p); err != nil {
-		return fmt.Errorf("decide %.40q: %w", d.Appraisal.ID, err)
-	}
-	select {
-	case err = <-p.done:
-	case <-ctx.Done():
-		if p.state.CompareAndSwap(waiting, abandoned) {
-			err = ctx.Err()
-		} else {
-			err = <-p.done
-		}
+	err := s.decideOnce(ctx, d)
+	for tries := 1; err == errForgotten && tries < maxTries; tries++ { //nolint:errorlint // our own, never wrapped
+		err = s.decideOnce(ctx, d)
 	}
 	if err != nil {
 		return fmt.Errorf("decide %.40q: %w", d.Appraisal.ID, err)
 	}
 	return nil
+}
+
+// errForgotten is a decision that leaves out what was stored when it was prepared and
+// may be stored no longer. Nothing was kept.
+var errForgotten = fmt.Errorf("%w: its connections are being replaced", ErrUnavailable)
+
+const maxTries = 4 // each but the first for a database that was away meanwhile
+
+func (s *Store) decideOnce(ctx context.Context, d attest.Decision) error {
+	p, err := s.prepare(ctx, d)
+	if err != nil {
+		return err
+	}
+	if err := s.enqueue(p); err != nil {
+		return err
+	}
+	select {
+	case err = <-p.done:
+		return err
+	case <-ctx.Done():
+		if p.state.CompareAndSwap(waiting, abandoned) {
+			return ctx.Err()
+		}
+		return <-p.done
+	}
 }
 
 // challengeSize is that of the ids in attest.Decision. An empty id that counted
@@ -82,6 +96,7 @@ func (s *Store) prepare(ctx context.Context, d attest.Decision) (*pending, error
 	if err != nil {
 		return nil, err
 	}
+	epoch := s.recent.epoch() // before the memory is asked
 	if d.Findings == nil {
 		d.Findings = a.Findings()
 	}
@@ -89,7 +104,7 @@ func (s *Store) prepare(ctx context.Context, d attest.Decision) (*pending, error
 	if err != nil {
 		return nil, err
 	}
-	p := &pending{decision: d, parts: parts, done: make(chan error, 1), weight: int64(len(d.Findings))}
+	p := &pending{decision: d, parts: parts, epoch: epoch, done: make(chan error, 1), weight: int64(len(d.Findings))}
 	p.row = []any{
 		a.ID, moment(a.Time), a.Type, a.Attester, a.Machine, int64(a.Verdict),
 		a.Policy, int64(a.PolicyRev), octets(evidenceDigest), a.TokenID, found,
@@ -180,14 +195,14 @@ func (s *Store) gather(first *pending) []*pending {
 // remember notes what a decision has stored.
 func (s *Store) remember(p *pending) {
 	for _, part := range p.parts {
-		s.recent.add(held{true, part.digest})
+		s.recent.add(held{true, part.digest}, p.epoch)
 	}
 	if p.evidence == nil || p.evidence.known {
 		return
 	}
-	s.recent.add(held{false, p.evidence.digest})
+	s.recent.add(held{false, p.evidence.digest}, p.epoch)
 	for _, part := range p.evidence.parts {
-		s.recent.add(held{true, part.digest})
+		s.recent.add(held{true, part.digest}, p.epoch)
 	}
 }
 
@@ -247,7 +262,8 @@ func (s *Store) commitOnce(group []*pending) ([]error, error) {
 		if err != nil {
 			return err
 		}
-		b := newBatch(st, group)
+		// By now the connection is there that commits.
+		b := newBatch(st, group, s.recent.epoch())
 		if err := b.check(ctx, t); err != nil {
 			return err
 		}

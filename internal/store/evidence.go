@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"sync"
 
 	"github.com/assay-project/assay/internal/attest"
 )
@@ -157,17 +156,17 @@ type held struct {
 }
 
 // holdsPart reports whether a part is stored. Parts are never removed, so what was
-// seen once stays true.
+// seen once stays true, as long as the database loses no commit.
 func (s *Store) holdsPart(ctx context.Context, d digest) (bool, error) {
 	what := held{true, d}
 	if s.recent.has(what) {
 		return true, nil
 	}
-	found := false
+	found, epoch := false, s.recent.epoch()
 	const query = "SELECT 1 FROM evidence_part WHERE digest = ?"
 	err := s.read.query(ctx, query, []any{d[:]}, func(scanner) error { found = true; return nil })
 	if found {
-		s.recent.add(what)
+		s.recent.add(what, epoch)
 	}
 	return found, err
 }
@@ -205,31 +204,4 @@ func (s *Store) one(ctx context.Context, query string, key any, scan func(scanne
 		return attest.ErrNotFound
 	}
 	return err
-}
-
-// recentDigests remembers what is stored, the newest at least recentMax.
-type recentDigests struct {
-	mu       sync.Mutex // guards both
-	new, old map[held]struct{}
-}
-
-const recentMax = 8192 // 33 bytes each, twice
-
-func (r *recentDigests) has(what held) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	_, ok := r.new[what]
-	if !ok {
-		_, ok = r.old[what]
-	}
-	return ok
-}
-
-func (r *recentDigests) add(what held) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.new == nil || len(r.new) >= recentMax {
-		r.old, r.new = r.new, make(map[held]struct{})
-	}
-	r.new[what] = struct{}{}
 }

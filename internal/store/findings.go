@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 
 	"github.com/assay-project/assay/evidence"
@@ -74,8 +75,11 @@ func (s *Store) sharedFindings(ctx context.Context, named []byte, shared map[dig
 	}
 	var stored []byte
 	err := s.one(ctx, "SELECT body FROM evidence_part WHERE digest = ?", named, func(row scanner) error { return row.Scan(&stored) })
+	if errors.Is(err, attest.ErrNotFound) {
+		err = fmt.Errorf("%w: part %x is missing", ErrCorrupt, named)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: part %x: %v", ErrCorrupt, named, err)
+		return nil, err
 	}
 	doc, err := unpack(stored, maxFindings)
 	if err == nil && sha256.Sum256(doc) != digest(named) {

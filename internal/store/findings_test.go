@@ -104,9 +104,67 @@ func TestDamagedFindingsAreNotRead(t *testing.T) {
 			if a, err := s.Appraisal(t.Context(), "id-000001"); !errors.Is(err, ErrCorrupt) || a.Claims != nil {
 				t.Errorf("Appraisal: %v, %v, want ErrCorrupt", a, err)
 			}
-			if list, err := s.Appraisals(t.Context(), attest.AppraisalFilter{}); !errors.Is(err, ErrCorrupt) || list != nil {
-				t.Errorf("Appraisals: %v, %v, want ErrCorrupt", list, err)
+			list, err := s.Appraisals(t.Context(), attest.AppraisalFilter{})
+			if err != nil || len(list) != 1 || !isDamaged(list[0], "id-000001") {
+				t.Errorf("Appraisals: %v, %v, want one that is damaged", list, err)
 			}
 		})
+	}
+}
+
+// isDamaged reports whether a list shows the row of id as damaged, and nothing of what
+// it decided.
+func isDamaged(a attest.Appraisal, id string) bool {
+	return a.ID == id && a.Verdict == evidence.Unusable && a.Claims == nil && a.NotChecked == nil &&
+		len(a.Reasons) == 1 && a.Reasons[0].Code == codeDamaged && strings.Contains(a.Reasons[0].Message, id)
+}
+
+func TestOneDamagedRowLeavesThePageReadable(t *testing.T) {
+	for what, damage := range map[string]string{
+		"findings": "UPDATE appraisal SET findings = X'02' WHERE id = 'id-000002'",
+		"verdict":  "UPDATE appraisal SET verdict = 257 WHERE id = 'id-000002'",
+	} {
+		t.Run(what, func(t *testing.T) {
+			s, file := openStore(t, Config{})
+			for n := range 4 {
+				d := talkative(n, "quiet")
+				d.Appraisal.Verdict, d.Appraisal.Machine = evidence.Trusted, "web-1"
+				if err := s.Decide(t.Context(), d); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := connect(t, file, 1).Exec(damage); err != nil {
+				t.Fatal(err)
+			}
+			list, err := s.Appraisals(t.Context(), attest.AppraisalFilter{})
+			if err != nil || len(list) != 4 {
+				t.Fatalf("Appraisals: %d, %v, want 4", len(list), err)
+			}
+			for i, a := range list {
+				switch {
+				case i == 1:
+					if !isDamaged(a, "id-000002") || a.Machine != "web-1" {
+						t.Errorf("the damaged row is shown as %v", a)
+					}
+				case a.Verdict != evidence.Trusted || len(a.Claims) != 1 || a.Reasons[0].Code != "a.b":
+					t.Errorf("row %d beside the damaged one: %v", i, a)
+				}
+			}
+		})
+	}
+}
+
+// A database that is away is no damage: the list fails, and says so.
+func TestListOfAnUnavailableDatabaseShowsNoDamage(t *testing.T) {
+	s, file := openStore(t, Config{})
+	if err := s.Decide(t.Context(), talkative(1, "quiet")); err != nil {
+		t.Fatal(err)
+	}
+	s.read.away = func(error) bool { return true }
+	if _, err := connect(t, file, 1).Exec("ALTER TABLE evidence_part RENAME TO gone"); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := s.Appraisals(t.Context(), attest.AppraisalFilter{}); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrCorrupt) {
+		t.Errorf("Appraisals: %v, %v, want ErrUnavailable", list, err)
 	}
 }

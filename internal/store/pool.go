@@ -15,6 +15,7 @@ type pool struct {
 	db      *sql.DB
 	dialect Dialect
 	away    func(error) bool
+	lost    func() // called when commits may have been lost; nil for nothing
 
 	mu    sync.Mutex // guards stmts
 	stmts map[string]*sql.Stmt
@@ -24,12 +25,20 @@ func newPool(db *sql.DB, of Databases) *pool {
 	return &pool{db: db, dialect: of.Dialect, away: of.Away, stmts: map[string]*sql.Stmt{}}
 }
 
-// explain marks an error of a database that is not there to be asked.
+// explain marks an error of a database that is not there to be asked, and has the
+// store forget what such a database may come back without.
 func (p *pool) explain(err error) error {
-	if err == nil || errors.Is(err, ErrUnavailable) || p.away == nil || !p.away(err) {
-		return err
+	if err == nil {
+		return nil
 	}
-	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	if !errors.Is(err, ErrUnavailable) && p.away != nil && p.away(err) {
+		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	var commit *commitError
+	if p.lost != nil && (isAway(err) || errors.As(err, &commit)) {
+		p.lost()
+	}
+	return err
 }
 
 func (p *pool) close() error {

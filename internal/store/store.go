@@ -76,6 +76,9 @@ type Databases struct {
 	Dialect Dialect
 	// Away reports whether an error of the driver means [ErrUnavailable]; nil for none.
 	Away func(error) bool
+	// Opened counts the connections of Write that were made so far; nil for a database
+	// that loses no commit while the store is open.
+	Opened func() uint64
 	// Release, when not nil, is called after the connections are closed.
 	Release func() error
 }
@@ -141,8 +144,11 @@ func newStore(dbs Databases, cfg Config) *Store {
 		read: newPool(dbs.Read, dbs), release: dbs.Release, cfg: cfg,
 		queue: make(chan *pending, cfg.Queue), committed: make(chan struct{}),
 	}
+	s.recent.opened = dbs.Opened
+	s.read.lost = s.recent.forget
 	if dbs.Write != nil {
 		s.write = newPool(dbs.Write, dbs)
+		s.write.lost = s.recent.forget
 	}
 	return s
 }

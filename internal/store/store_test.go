@@ -437,7 +437,7 @@ func TestAGroupKnowsWhatItAccepted(t *testing.T) {
 		d.Attester = &attest.Attester{AKName: "ak", Revision: revision, Last: &attest.Counters{Clock: clock}}
 		return d
 	}
-	b := newBatch(state{generation: 1}, nil)
+	b := newBatch(state{generation: 1}, nil, 0)
 	b.attesters["ak"] = &revision{number: 4}
 	b.accept(&pending{decision: attester(decision(1, ""), 4, 10)})
 	sameChallenge, sameID := decision(2, ""), decision(1, "")

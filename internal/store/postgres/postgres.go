@@ -17,6 +17,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -48,7 +49,11 @@ func Open(ctx context.Context, url string, cfg store.Config) (*store.Store, erro
 	if cfg.Timeout == 0 {
 		cfg.Timeout = commitTimeout
 	}
-	dbs := store.Databases{Write: connect(conf, writers), Read: connect(conf, readers), Dialect: dialect(), Away: away}
+	var opened atomic.Uint64
+	dbs := store.Databases{
+		Write: connect(conf, writers, stdlib.OptionAfterConnect(func(context.Context, *pgx.Conn) error { opened.Add(1); return nil })),
+		Read:  connect(conf, readers), Dialect: dialect(), Away: away, Opened: opened.Load,
+	}
 	if err := checkDurable(ctx, dbs.Write, cfg.WithoutSync); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store: %w", err), dbs.Write.Close(), dbs.Read.Close())
 	}
@@ -95,8 +100,8 @@ func parse(url string) (*pgx.ConnConfig, error) {
 
 const idleTimeout = "idle_in_transaction_session_timeout"
 
-func connect(conf *pgx.ConnConfig, conns int) *sql.DB {
-	db := stdlib.OpenDB(*conf)
+func connect(conf *pgx.ConnConfig, conns int, opts ...stdlib.OptionOpenDB) *sql.DB {
+	db := stdlib.OpenDB(*conf, opts...)
 	db.SetMaxOpenConns(conns)
 	db.SetMaxIdleConns(conns)
 	return db
