@@ -1,6 +1,7 @@
 package attest
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/sha256"
@@ -57,9 +58,21 @@ type Keys struct {
 // openedKeys are those of one configuration. Immutable.
 type openedKeys struct {
 	issuer     *token.Issuer
-	byID       map[string]*token.Key
+	byID       map[string]openedKey
 	challenges [][]byte // newest first
 	challenge  map[string][]byte
+}
+
+// An openedKey is a token key, with the record that it was opened from.
+type openedKey struct {
+	*token.Key
+	from SigningKey
+}
+
+// of reports whether the key is that of a record as it stands: its dates change when
+// its use is ended early.
+func (k openedKey) of(s SigningKey) bool {
+	return k.Key != nil && k.from.NotBefore.Equal(s.NotBefore) && k.from.NotAfter.Equal(s.NotAfter) && bytes.Equal(k.from.Certificate, s.Certificate)
 }
 
 // NewKeys checks cfg; the keys come with the service's configuration.
@@ -75,10 +88,11 @@ func NewKeys(cfg KeysConfig) (*Keys, error) {
 	return k, nil
 }
 
-// load opens the stored keys; those opened before are not opened again.
+// load opens the stored keys; those opened before are not opened again unless their
+// record has changed.
 func (k *Keys) load(ctx context.Context, stored []SigningKey) error {
 	before := k.opened.Load()
-	next := &openedKeys{byID: map[string]*token.Key{}, challenge: map[string][]byte{}}
+	next := &openedKeys{byID: map[string]openedKey{}, challenge: map[string][]byte{}}
 	byAge := slices.Clone(stored)
 	slices.SortFunc(byAge, func(a, b SigningKey) int { return b.NotBefore.Compare(a.NotBefore) })
 	for _, s := range byAge {
@@ -112,12 +126,13 @@ func (k *Keys) open(ctx context.Context, s SigningKey, before, next *openedKeys)
 		next.challenges = append(next.challenges, key)
 		return nil
 	}
-	key, ok := before.byID[s.ID]
-	if !ok {
-		var err error
-		if key, err = k.openToken(ctx, s); err != nil {
+	key := before.byID[s.ID]
+	if !key.of(s) {
+		opened, err := k.openToken(ctx, s)
+		if err != nil {
 			return err
 		}
+		key = openedKey{opened, s}
 	}
 	next.byID[s.ID] = key
 	return nil
@@ -165,7 +180,7 @@ const cacheTime = 24 * time.Hour
 func (o *openedKeys) makeIssuer(cfg KeysConfig) error {
 	keys := make([]*token.Key, 0, len(o.byID))
 	for _, k := range o.byID {
-		keys = append(keys, k)
+		keys = append(keys, k.Key)
 	}
 	set, err := token.NewKeySet(cfg.TokenLifetime+cacheTime, keys...)
 	if err != nil {

@@ -526,6 +526,37 @@ func TestKeysRotateWithOverlap(t *testing.T) {
 	}
 }
 
+// The record of a key may end its use early, also that of a key which is open.
+func TestAKeyThatIsEndedEarlySignsNoMore(t *testing.T) {
+	f := newFixture(t, true)
+	ctx := context.Background()
+	f.clock.advance(time.Hour)
+	if err := f.Ready(ctx); err != nil {
+		t.Fatal(err)
+	}
+	c, err := f.store.Configuration(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := 0
+	for _, k := range c.SigningKeys {
+		if k.Alg != string(token.ES256) {
+			continue
+		}
+		ended++
+		k.NotAfter = f.clock.Now().Add(-time.Minute)
+		if err := f.store.PutSigningKey(ctx, k, audit.Entry{Action: "key.end", Subject: k.ID}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Ready(ctx); ended != 1 || !errors.Is(err, token.ErrNoKey) {
+		t.Errorf("after the end of %d keys: Ready = %v, want ErrNoKey", ended, err)
+	}
+	if n := len(f.PublishedKeys()); n != 2 {
+		t.Errorf("%d keys are published, want 2: tokens of the ended one are still about", n)
+	}
+}
+
 func TestEveryDecisionIsInTheAuditChain(t *testing.T) {
 	f := newFixture(t, true)
 	good := read(t, "good.json")
