@@ -291,8 +291,13 @@ func registerAttesterCmd() adminCmd {
 // readAKPublic reads a TPMT_PUBLIC: the file itself, or a member of a bundle.
 func readAKPublic(name string) ([]byte, error) {
 	text, err := os.ReadFile(name)
-	if err != nil || len(text) == 0 || text[0] != '{' {
-		return text, err
+	switch {
+	case err != nil:
+		return nil, err
+	case len(text) == 0:
+		return nil, fmt.Errorf("%s is empty: it has no public area of a key", name)
+	case text[0] != '{':
+		return text, nil
 	}
 	var bundle struct {
 		AKPublic []byte `json:"akPublic"`

@@ -117,6 +117,14 @@ func refuseUnknown(group *cobra.Command) {
 		return
 	}
 	group.Args = cobra.ArbitraryArgs
+	// A flag of the command that was meant, as -o json, is unknown to the group; the
+	// name that is wrong comes first.
+	group.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if args := cmd.Flags().Args(); cmd == group && len(args) > 0 {
+			return unknownCommand(cmd, args[0])
+		}
+		return err
+	})
 	group.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 {
 			return unknownCommand(cmd, args[0])

@@ -8,7 +8,7 @@ import (
 
 // A mistyped "policy check" or "token verify" must not end as if all were good.
 func TestUnknownSubcommandIsNotAYes(t *testing.T) {
-	for _, line := range []string{"policy chekc x.policy", "token verfy x", "audit verfy", "principal lsit", "appraisal get x", "nonsense"} {
+	for _, line := range []string{"policy chekc x.policy", "token verfy x", "audit verfy", "principal lsit", "appraisal get x", "nonsense", "nonsense -x", "policy chekc --frobnicate x"} {
 		var out, errs bytes.Buffer
 		env := &Env{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, Getenv: func(string) string { return "" }}
 		if got := Main(env, strings.Fields(line)); got != exitUnusable || out.Len() > 0 || !strings.Contains(errs.String(), "unknown command") {

@@ -300,7 +300,10 @@ func TestAdministrationOverTheAPI(t *testing.T) {
 	if err := os.WriteFile(policyFile, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	bundle, otherToken := "demodata/good.json", filepath.Join(dir, "token")
+	bundle, otherToken, empty := "demodata/good.json", filepath.Join(dir, "token"), filepath.Join(dir, "empty")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	stranger, _, _, err := access.NewToken(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -328,6 +331,7 @@ func TestAdministrationOverTheAPI(t *testing.T) {
 		{[]string{"policy", "list"}, exitOK, "default"},
 		{[]string{"attester", "register", "--machine", "web-1", "--ak", bundle}, exitOK, "000b"},
 		{[]string{"attester", "register", "--machine", "web-1", "--ak", bundle}, exitRefused, "attester.taken"},
+		{[]string{"attester", "register", "--machine", "web-2", "--ak", empty}, exitUnusable, empty + " is empty"},
 		{[]string{"attester", "list"}, exitOK, "web-1"},
 		{[]string{"attester", "baseline", "000bff", ""}, exitRefused, "request.not-found"},
 		{[]string{"anchor", "add", filepath.Join(s.data, caFile)}, exitOK, "ek-ca-"},

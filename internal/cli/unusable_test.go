@@ -96,6 +96,7 @@ func TestJSONOfEveryFailureIsOneValueThatSaysNo(t *testing.T) {
 		"version, argument":          {"version x", nil, nil},
 		"remote":                     {"attester list --server nowhere", nil, nil},
 		"no such command":            {"nonsense", nil, nil},
+		"no such subcommand":         {"policy chekc", nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, form := range []string{"-o json", "-ojson", "--output=json"} {
@@ -107,8 +108,12 @@ func TestJSONOfEveryFailureIsOneValueThatSaysNo(t *testing.T) {
 					t.Errorf("assay %s: status %d, standard error %q; want %d and a message", tc.args, status, &errs, exitUnusable)
 				}
 				fault, _ := got["error"].(map[string]any)
-				if m, _ := fault["message"].(string); m == "" || !strings.Contains(errs.String(), m) {
+				m, _ := fault["message"].(string)
+				if m == "" || !strings.Contains(errs.String(), m) {
 					t.Errorf("assay %s: error.message is %q, standard error %q", tc.args, m, &errs)
+				}
+				if strings.HasPrefix(name, "no such") && !strings.HasPrefix(m, "unknown command") {
+					t.Errorf("assay %s: error.message is %q, want it to name the command", tc.args, m)
 				}
 				for member, want := range tc.want {
 					if value, there := got[member]; !there || !cmp.Equal(value, want) {
