@@ -1,0 +1,187 @@
+// Package differential sends the same streams of commands to this project's TPM
+// and to another one, and compares what they answer: response codes with their
+// handle, parameter and session numbers, sizes, and all contents that do not hang
+// on a secret of the one TPM.
+//
+// Agreement proves little where both follow the same reference code; what this
+// finds is where we do not. Every difference must be one of [Differences], which
+// says who is right and by which clause, else the run fails.
+//
+// Start with [Run]. The streams are made by generate.go and follow from a seed.
+package differential
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/assay-project/assay/internal/tpmcrypto"
+	"github.com/assay-project/assay/tpm2"
+)
+
+// A Peer is a TPM in a machine.
+type Peer interface {
+	// Send runs a command.
+	Send(command []byte) ([]byte, error)
+	// PowerCycle takes the power away without warning and gives it back.
+	PowerCycle() error
+	// SetLocality says where the following commands come from.
+	SetLocality(locality uint8) error
+	// Hash measures data as the dynamic root of trust does: _TPM_Hash_Start, _Data, _End.
+	Hash(data []byte) error
+	Close() error
+}
+
+// Config says what to run.
+type Config struct {
+	Seed     uint64
+	Commands int // to be sent to each of the two, about
+	Stream   int // commands of one stream, each with TPMs of its own; 0 is 400
+	// Ours and Theirs make new TPMs, with power and not started.
+	Ours, Theirs func() (Peer, error)
+	// Now bounds the run to Budget, unless that is 0.
+	Now    func() time.Time
+	Budget time.Duration
+	// Only runs nothing but the stream of this number, from 1.
+	rsa  *tpmcrypto.RSAKey // a key that both can load
+	Only int
+	// Trace is told of every command with its responses. May be nil.
+	Trace func(o *Observation)
+}
+
+// An Observation is one command and what the two answered.
+type Observation struct {
+	Stream, Step int
+	Code         tpm2.CC
+	Name         string
+	Bent         string // how the command was spoilt, "" when it was not
+	Plain        []byte // the parameters of the request, not encrypted
+	Request      [2][]byte
+	RC           [2]tpm2.RC
+	Response     [2][]byte
+	Params       [2][]byte // of the response, decrypted
+	Diff         string    // "" when they agree
+}
+
+// String is the observation in one line.
+func (o *Observation) String() string {
+	return fmt.Sprintf("stream %d step %d %s%s: ours %v (%#x), theirs %v (%#x): %s", o.Stream, o.Step, o.Name, o.Bent, o.RC[0], uint32(o.RC[0]), o.RC[1], uint32(o.RC[1]), o.Diff)
+}
+
+// A Report is the result of a run.
+type Report struct {
+	Streams     int
+	Commands    int            // sent to each
+	Succeeded   int            // by both
+	Retries     int            // TPM_RC_RETRY of the peer, after which the command was sent again
+	ByCommand   map[string]int // how often each command was sent
+	Successes   map[string]int // how often both ran it
+	Explained   map[string]int // differences, by their name in [Differences]
+	Unexplained []*Observation // one for each kind, and how often each was seen
+	Seen        map[string]int
+}
+
+// ErrUnexplained is a difference that the table does not have.
+var ErrUnexplained = errors.New("difference that no row explains")
+
+// Err returns an error for the first of the differences that nothing explains.
+func (r *Report) Err() error {
+	if len(r.Unexplained) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d kinds; %s: %w", len(r.Unexplained), r.Unexplained[0], ErrUnexplained)
+}
+
+// String is the report as text.
+func (r *Report) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d commands to each TPM in %d streams, %d run by both, %d retries\n", r.Commands, r.Streams, r.Succeeded, r.Retries)
+	lines := func(title string, of map[string]int) {
+		fmt.Fprintln(&b, title)
+		names := make([]string, 0, len(of))
+		for n := range of {
+			names = append(names, n)
+		}
+		slices.Sort(names)
+		for _, n := range names {
+			fmt.Fprintf(&b, "  %8d %s\n", of[n], n)
+		}
+	}
+	lines("explained differences:", r.Explained)
+	lines("unexplained differences:", r.Seen)
+	return b.String()
+}
+
+// Run runs streams until the number of commands is reached.
+func Run(cfg Config) (*Report, error) {
+	key, err := tpmcrypto.GenerateRSA(nonces(cfg.Seed, 0), 2048, 65537)
+	if err != nil {
+		return nil, err
+	}
+	cfg.rsa = key
+	if cfg.Stream == 0 {
+		cfg.Stream = 400
+	}
+	r := &Report{ByCommand: map[string]int{}, Successes: map[string]int{}, Explained: map[string]int{}, Seen: map[string]int{}}
+	start := cfg.Now()
+	for n := 1; r.Commands < cfg.Commands; n++ {
+		if cfg.Budget != 0 && cfg.Now().Sub(start) > cfg.Budget {
+			break
+		}
+		if cfg.Only != 0 {
+			n = cfg.Only
+		}
+		if err := r.stream(&cfg, n); err != nil {
+			return r, fmt.Errorf("stream %d: %w", n, err)
+		}
+		r.Streams++
+		if cfg.Only != 0 {
+			break
+		}
+	}
+	return r, nil
+}
+
+// stream runs one stream with two new TPMs. It ends early where the two have gone
+// separate ways.
+func (r *Report) stream(cfg *Config, n int) (err error) {
+	p, err := newPair(cfg, r, n)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	g := newGenerator(p, cfg.Seed, n)
+	g.begin()
+	for p.steps < cfg.Stream && !p.parted {
+		g.next()
+	}
+	return p.err
+}
+
+// observe counts an observation.
+func (r *Report) observe(o *Observation) {
+	r.Commands++
+	r.ByCommand[o.Name]++
+	if o.RC[0] == tpm2.RCSuccess && o.RC[1] == tpm2.RCSuccess {
+		r.Succeeded++
+		r.Successes[o.Name]++
+	}
+	if o.Diff == "" {
+		return
+	}
+	if d := explain(o); d != nil {
+		r.Explained[d.Name]++
+		return
+	}
+	kind := fmt.Sprintf("%s: ours %v (%#x), theirs %v (%#x): %s", o.Name, o.RC[0], uint32(o.RC[0]), o.RC[1], uint32(o.RC[1]), firstLine(o.Diff))
+	if r.Seen[kind]++; r.Seen[kind] == 1 {
+		r.Unexplained = append(r.Unexplained, o)
+	}
+}
+
+func firstLine(s string) string {
+	s, _, _ = strings.Cut(s, "\n")
+	return s
+}

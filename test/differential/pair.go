@@ -1,0 +1,294 @@
+package differential
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+
+	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/tpm2/client"
+	"github.com/assay-project/assay/tpm2/command"
+	"github.com/assay-project/assay/wire"
+)
+
+// A pair is the two TPMs of a stream with a caller for each.
+type pair struct {
+	cfg    *Config
+	report *Report
+	stream int
+	peers  [2]Peer
+	taps   [2]*tap
+	tpms   [2]*client.TPM
+
+	steps  int
+	parted bool // the two have different state: nothing that follows compares
+	err    error
+}
+
+func newPair(cfg *Config, r *Report, stream int) (*pair, error) {
+	p := &pair{cfg: cfg, report: r, stream: stream}
+	for i, start := range []func() (Peer, error){cfg.Ours, cfg.Theirs} {
+		peer, err := start()
+		if err != nil {
+			return nil, errors.Join(err, p.close())
+		}
+		p.peers[i] = peer
+		p.taps[i] = &tap{peer: peer, retry: i == 1, report: r}
+		p.tpms[i] = client.New(p.taps[i], nonces(cfg.Seed, stream))
+	}
+	return p, nil
+}
+
+// nonces is the randomness of a caller: the same for both.
+func nonces(seed uint64, stream int) io.Reader {
+	var key [32]byte
+	binary.BigEndian.PutUint64(key[:], seed)
+	binary.BigEndian.PutUint64(key[8:], uint64(stream))
+	return rand.NewChaCha8(key)
+}
+
+func (p *pair) close() error {
+	var errs []error
+	for _, peer := range p.peers {
+		if peer != nil {
+			errs = append(errs, peer.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// both does something to both machines.
+func (p *pair) both(do func(Peer) error) {
+	for _, peer := range p.peers {
+		if err := do(peer); err != nil {
+			p.fail(err)
+		}
+	}
+}
+
+func (p *pair) fail(err error) {
+	p.err = errors.Join(p.err, err)
+	p.parted = true
+}
+
+// A tap is a transport that spoils requests and keeps what passes.
+type tap struct {
+	peer     Peer
+	retry    bool // send again after TPM_RC_RETRY
+	report   *Report
+	bend     bend
+	request  []byte
+	response []byte
+}
+
+// errTooLong is a command for which not all have room: swtpm reads 4,096 bytes and
+// takes the rest for the next command.
+var errTooLong = errors.New("command is too long")
+
+// Send sends a command, spoilt as bend says.
+func (t *tap) Send(c []byte) ([]byte, error) {
+	if len(c) > 4000 {
+		return nil, errTooLong
+	}
+	t.request = sized(t.bend.apply(bytes.Clone(c)))
+	b, err := t.peer.Send(t.request)
+	for range 3 {
+		if err != nil || !t.retry || tpm2.RC(binary.BigEndian.Uint32(b[6:])) != tpm2.RCRetry {
+			break
+		}
+		t.report.Retries++
+		b, err = t.peer.Send(t.request)
+	}
+	t.response = bytes.Clone(b)
+	return t.response, err
+}
+
+// A step is one command for both.
+type step struct {
+	info    *command.Info
+	handles []*thing
+	uses    []use
+	in      [2]wire.Layout
+	bend    bend
+	inner   bend // of the parameters, before they are authorized
+	wrong   bool // with a wrong authValue for the first handle
+
+	mixed bool // made of something that differs between the two
+}
+
+// A use is a session in a step.
+type use struct {
+	session *thing // nil is a password
+	attr    tpm2.SessionAttributes
+}
+
+// run sends the step to both and compares. outs are the decoded parameters of the
+// responses when both succeeded, else nil.
+func (p *pair) run(s *step) (handle tpm2.Handle, outs *[2]wire.Layout) {
+	if p.parted {
+		return 0, nil
+	}
+	p.steps++
+	o := &Observation{Stream: p.stream, Step: p.steps, Code: s.info.Code, Name: s.info.Name, Bent: s.bend.String() + s.inner.String()}
+	var errs [2]error
+	s.mixed = s.bend.kind == headed || s.bend.kind == replaced || s.bend.kind == flipped // another handle, perhaps
+	params, ok := s.encode()
+	if !ok {
+		return 0, nil
+	}
+	o.Plain = params[0]
+	for i := range p.tpms {
+		var out raw
+		c := s.command(i, params[i], &out)
+		t := p.taps[i]
+		t.bend, t.request, t.response = s.bend, nil, nil
+		_, errs[i] = p.tpms[i].Run(c)
+		if t.request == nil {
+			return 0, nil // the client refuses to send it, to both
+		}
+		if t.response == nil {
+			p.fail(fmt.Errorf("%s: %w", s.info.Name, errs[i]))
+			return 0, nil
+		}
+		o.Request[i], o.Response[i], o.Params[i] = t.request, t.response, out
+		o.RC[i] = tpm2.RC(binary.BigEndian.Uint32(t.response[6:]))
+	}
+	outs = s.compare(o, errs)
+	p.report.observe(o)
+	if p.cfg.Trace != nil {
+		p.cfg.Trace(o)
+	}
+	if (o.RC[0] == 0) != (o.RC[1] == 0) || o.RC[0] == tpm2.RCFailure || o.RC[1] == tpm2.RCFailure {
+		p.parted = true
+		return 0, nil
+	}
+	if outs != nil && s.info.Response != "" {
+		if !bytes.Equal(o.Response[0][10:14], o.Response[1][10:14]) {
+			p.parted = true
+			return 0, nil
+		}
+		handle = tpm2.Handle(binary.BigEndian.Uint32(o.Response[0][10:]))
+	}
+	return handle, outs
+}
+
+// encode encodes the parameters and spoils them.
+func (s *step) encode() (params [2][]byte, ok bool) {
+	for i := range params {
+		if s.in[i] == nil {
+			continue
+		}
+		b, err := wire.Encode(s.in[i])
+		if err != nil {
+			return params, false
+		}
+		params[i] = b
+	}
+	if !bytes.Equal(params[0], params[1]) {
+		s.mixed = true
+	}
+	if s.inner.kind != straight {
+		if len(params[0]) != len(params[1]) {
+			return params, false
+		}
+		for i := range params {
+			params[i] = s.inner.apply(params[i])
+		}
+	}
+	return params, true
+}
+
+// command is the step as a command for one of the two.
+func (s *step) command(i int, params []byte, out *raw) *client.Command {
+	in := raw(params)
+	c := &client.Command{Code: s.info.Code, In: &in, Out: out}
+	for n, h := range s.handles {
+		e := h.entity(i)
+		if n == 0 && s.wrong {
+			e.Auth = append(bytes.Clone(e.Auth), 'x')
+		}
+		if h.mixed {
+			s.mixed = true
+		}
+		c.Handles = append(c.Handles, e)
+	}
+	for _, u := range s.uses {
+		cu := client.Use{Attributes: u.attr}
+		if u.session != nil {
+			cu.Session = u.session.side[i].session
+		}
+		c.Uses = append(c.Uses, cu)
+	}
+	return c
+}
+
+// raw is parameters as bytes.
+type raw []byte
+
+// Wire lays out all that is there.
+func (r *raw) Wire(c *wire.Codec) { c.Rest((*[]byte)(r)) }
+
+// A bend is a way to spoil bytes.
+type bend struct {
+	kind  bendKind
+	at    uint32 // a place, modulo the length
+	value byte
+}
+
+type bendKind uint8
+
+const (
+	straight bendKind = iota
+	flipped           // one bit
+	replaced          // one byte
+	cut               // the end is missing
+	extended
+	retagged
+	headed // somewhere in the header, handles or authorizations
+)
+
+func (b bend) String() string {
+	if b.kind == straight {
+		return ""
+	}
+	return fmt.Sprintf(" %s %d %#x", [...]string{"", "flipped", "replaced", "cut", "extended", "retagged", "headed"}[b.kind], b.at, b.value)
+}
+
+// apply spoils c, which it may change.
+func (b bend) apply(c []byte) []byte {
+	if len(c) == 0 {
+		return c
+	}
+	at := int(b.at % uint32(len(c)))
+	switch b.kind {
+	case flipped:
+		c[at] ^= 1 << (b.value % 8)
+	case replaced:
+		c[at] = b.value
+	case cut:
+		c = c[:at]
+	case extended:
+		c = append(c, make([]byte, 1+b.value%9)...)
+	case retagged:
+		c[1] ^= 3
+	case headed:
+		c[int(b.at%uint32(min(len(c), 60)))] ^= 1 << (b.value % 8)
+	}
+	return c
+}
+
+// sized makes a command at least a header, and the size there that of the command:
+// on a stream a wrong one would have the TPM wait for more.
+func sized(c []byte) []byte {
+	for len(c) < 10 {
+		c = append(c, 0)
+	}
+	binary.BigEndian.PutUint32(c[2:], uint32(len(c)))
+	return c
+}
+
+// rcOf is the code of a response.
+func rcOf(b []byte) tpm2.RC { return tpm2.RC(binary.BigEndian.Uint32(b[6:])) }
