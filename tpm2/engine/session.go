@@ -49,10 +49,10 @@ func (c *call) sessionSalt(encrypted []byte) ([]byte, error) {
 	}
 	key := c.t.object(c.handles[0])
 	switch {
-	case len(encrypted) == 0:
-		return nil, parameter(tpm2.RCSize, 2)
 	case key.sequence != nil || !isAsymmetric(key.public.Type):
 		return nil, handleError(tpm2.RCKey, 1)
+	case len(encrypted) == 0:
+		return nil, parameter(tpm2.RCValue, 2)
 	case key.publicOnly:
 		return nil, handleError(tpm2.RCHandleValue, 1)
 	case !key.attr(tpm2.AttrDecrypt):

@@ -128,6 +128,9 @@ func (t *TPM) verify(o *object, digest []byte, sig *tpm2.Signature) error {
 		}
 		return k.Verify(sig.SigAlg, sig.Hash, digest, sig.RSA)
 	case tpm2.AlgECC:
+		if sig.SigAlg == tpm2.AlgECDAA {
+			return tpm2.RCScheme // no TPM verifies it: CryptEccValidateSignature of the reference
+		}
 		k, err := tpmcrypto.NewECCPublic(o.public.Parameters.ECC.CurveID, o.public.Unique.ECC)
 		if err != nil {
 			return err
