@@ -13,6 +13,9 @@ import (
 func (t *TPM) present(h tpm2.Handle) error {
 	switch h.Kind() {
 	case tpm2.KindPermanent:
+		if t.hierarchyOf(h) == nil {
+			return tpm2.RCValue // a vendor's authorization or a timer, of which there are none
+		}
 		if !t.enabled(h) {
 			return tpm2.RCHierarchy
 		}

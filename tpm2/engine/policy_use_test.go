@@ -385,3 +385,13 @@ func TestPolicySecretOfAPIN(t *testing.T) {
 	m.fails(tpm2.RCReadOnly, tpm2.CCPolicySecret, target, password("pin"), in)
 	m.fails(sessionRC(tpm2.RCAuthUnavailable, 1), tpm2.CCPolicySecret, target, password("pin"), in)
 }
+
+// Part 2, 7.4 has handles of authorizations and timers that this TPM has not got.
+func TestPermanentHandlesThatAreNotThere(t *testing.T) {
+	m := newMachine(t)
+	s := m.satisfied()
+	for _, h := range []tpm2.Handle{tpm2.HandleAuth00, tpm2.HandleAuthFF} {
+		m.fails(handleRC(tpm2.RCValue, 1), tpm2.CCPolicySecret, handles(h, s.handle), password(""), &command.PolicySecretIn{})
+	}
+	m.fails(handleRC(tpm2.RCValue, 1), tpm2.CCSetPrimaryPolicy, handles(tpm2.HandleACT0), password(""), &command.SetPrimaryPolicyIn{HashAlg: tpm2.AlgNull})
+}
