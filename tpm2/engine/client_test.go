@@ -28,6 +28,8 @@ type machine struct {
 	handle tpm2.Handle
 	// trace, unless nil, gets all that is done to the TPM.
 	trace *[]step
+	// written is the permanent state as its owner last wrote it.
+	written []byte
 
 	// names are Names that the client need not ask for: a question ends an
 	// exclusive audit session.
