@@ -30,11 +30,14 @@ func goldenTemplates(p *engine.Profile) map[string]tpm2.Public {
 		out["mlkem768"] = mlkemTemplate(tpm2.MLKEM768, fixed|ordinary|storageUse)
 		out["mlkem1024"] = mlkemTemplate(tpm2.MLKEM1024, fixed|ordinary|tpm2.AttrDecrypt)
 	}
-	if p.OffersAlg(tpm2.AlgXOR) {
-		return withCurves(out)
+	if !p.OffersAlg(tpm2.AlgXOR) {
+		delete(out, "keyedhash-derive")
 	}
-	delete(out, "keyedhash-derive")
-	return withCurves(out)
+	out = withCurves(out)
+	if !p.OffersKeyBits(tpm2.AlgRSA, 3072) {
+		delete(out, "rsa3072")
+	}
+	return out
 }
 
 func withCurves(out map[string]tpm2.Public) map[string]tpm2.Public {

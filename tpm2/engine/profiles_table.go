@@ -49,6 +49,23 @@ var profiles = []*Profile{
 		Limits: limits1,
 	},
 	{
+		Name: "reference", Version: 1,
+		Summary: "what the reference code's simulator offers: RSA keys of at most 2048 bits",
+		Algorithms: []tpm2.Alg{
+			tpm2.AlgRSA, tpm2.AlgSHA1, tpm2.AlgHMAC, tpm2.AlgAES, tpm2.AlgMGF1, tpm2.AlgKeyedHash, tpm2.AlgXOR,
+			tpm2.AlgSHA256, tpm2.AlgSHA384, tpm2.AlgSHA512, tpm2.AlgRSASSA, tpm2.AlgRSAES, tpm2.AlgRSAPSS, tpm2.AlgOAEP,
+			tpm2.AlgECDSA, tpm2.AlgECDH, tpm2.AlgECDAA, tpm2.AlgECSchnorr, tpm2.AlgECMQV, tpm2.AlgKDF1, tpm2.AlgKDF2, tpm2.AlgKDFa,
+			tpm2.AlgECC, tpm2.AlgSymCipher, tpm2.AlgCMAC,
+			tpm2.AlgCTR, tpm2.AlgOFB, tpm2.AlgCBC, tpm2.AlgCFB, tpm2.AlgECB,
+		},
+		Curves:    []tpm2.ECCCurve{tpm2.CurveNISTP256, tpm2.CurveNISTP384, tpm2.CurveNISTP521},
+		RSABits:   []uint16{1024, 2048},
+		SymBits:   []uint16{128, 192, 256},
+		Banks:     []tpm2.Alg{tpm2.AlgSHA1, tpm2.AlgSHA256, tpm2.AlgSHA384, tpm2.AlgSHA512},
+		Allocated: []tpm2.Alg{tpm2.AlgSHA1, tpm2.AlgSHA256, tpm2.AlgSHA384, tpm2.AlgSHA512},
+		Limits:    limits1,
+	},
+	{
 		Name: "post-quantum", Version: 1, Version185: true,
 		Summary: "default, with ML-KEM and the commands of TPM 2.0 version 1.85",
 		Algorithms: []tpm2.Alg{
