@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -180,7 +181,7 @@ func TestCertifyX509Refuses(t *testing.T) {
 		"a broken element":                 {sign, sign, ecdsa, func(testing.TB) []byte { return []byte{0x30, 10, 0x30, 0, 0x30, 0, 0x30, 0, 0xa3, 9, 0, 0} }, bad},
 		"no list":                          {sign, sign, ecdsa, func(testing.TB) []byte { return []byte{0x30, 8, 0x30, 0, 0x30, 0, 0x30, 0, 0xa3, 0} }, bad},
 		"no key usage":                     {sign, sign, ecdsa, func(t testing.TB) []byte { return mustDER(t, *newPartial(attributesOf(t, signing))) }, bad},
-		"key usage twice":                  {sign, sign, ecdsa, func(t testing.TB) []byte { return mustDER(t, *newPartial(usage(t, 0x80), usage(t, 0x20))) }, bad},
+		"key usage twice":                  {sign, sign, ecdsa, func(t testing.TB) []byte { return mustDER(t, *newPartial(usage(t, 0x80), usage(t, 0xc0))) }, bad},
 		"key usage is none": {sign, sign, ecdsa, func(t testing.TB) []byte {
 			return mustDER(t, *newPartial(pkix.Extension{Id: keyUsageOID, Value: []byte{4, 1, 0}}))
 		}, bad},
@@ -218,6 +219,21 @@ func TestCertifyX509Refuses(t *testing.T) {
 	m.fails(parameterRC(tpm2.RCSize, 1), tpm2.CCCertifyX509, handles(key, key), password("", ""), in)
 	in.Reserved = nil
 	m.fails(handleRC(tpm2.RCKey, 2), tpm2.CCCertifyX509, handles(key, tpm2.HandleNull), password("", ""), in)
+}
+
+// RFC 4055, 3.1: RSAPSS with SHA-1 has no parameters, since they are the defaults.
+func TestDefaultParametersOfRSAPSSAreLeftOut(t *testing.T) {
+	m := newMachine(t)
+	key := m.external(outsideRSA(t, usable|tpm2.AttrSign))
+	object := m.primary(tpm2.HandleOwner, eccTemplate(signing), "")
+	out, rc := m.certifyX509(object, key, tpm2.SigScheme{Scheme: tpm2.AlgRSAPSS, HashAlg: tpm2.AlgSHA1}, mustDER(t, *newPartial(usage(t, 0x80))))
+	if rc != tpm2.RCSuccess {
+		t.Fatalf("CertifyX509 = %v", rc)
+	}
+	want := mustDER(t, pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10}, Parameters: asn1.NullRawValue})
+	if !bytes.Contains(out.AddedToCertificate, want) {
+		t.Errorf("what is added is %x, want %x in it", out.AddedToCertificate, want)
+	}
 }
 
 // FuzzCertifyX509 looks for partial certificates that end in failure mode, or that

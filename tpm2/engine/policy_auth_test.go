@@ -410,3 +410,26 @@ func TestPolicyAuthorizeReplacesAnApprovedPolicy(t *testing.T) {
 		t.Errorf("digest of the trial is %x, want %x", got, template.AuthPolicy)
 	}
 }
+
+// A ticket is under the proof of the hierarchy to which what authorized belongs.
+func TestTicketsNameTheHierarchyOfTheirEntity(t *testing.T) {
+	m := newMachine(t)
+	m.filled([]byte("owner's"))
+	platforms := tpm2.NVPublic{NVIndex: policyIndex + 1, NameAlg: tpm2.AlgSHA256, DataSize: 1,
+		Attributes: tpm2.NVPlatformCreate | tpm2.NVAuthRead | tpm2.NVAuthWrite}
+	m.do(tpm2.CCNVDefineSpace, handles(tpm2.HandlePlatform), password(""), &command.NVDefineSpaceIn{PublicInfo: platforms}, nil)
+	key := m.primary(tpm2.HandleEndorsement, eccTemplate(signing), "")
+	for h, want := range map[tpm2.Handle]tpm2.Handle{
+		tpm2.HandleOwner: tpm2.HandleOwner, tpm2.HandleLockout: tpm2.HandleOwner, tpm2.HandleEndorsement: tpm2.HandleEndorsement,
+		tpm2.HandlePlatform: tpm2.HandlePlatform, policyIndex: tpm2.HandleOwner, policyIndex + 1: tpm2.HandlePlatform,
+		key: tpm2.HandleEndorsement, 7: tpm2.HandleOwner,
+	} {
+		s := m.satisfied()
+		var out command.PolicySecretOut
+		m.do(tpm2.CCPolicySecret, handles(h, s.handle), password(""), &command.PolicySecretIn{NonceTPM: s.nonceTPM, Expiration: -10}, &out)
+		if out.PolicyTicket.Hierarchy != want {
+			t.Errorf("ticket of %v is of %v, want %v", h, out.PolicyTicket.Hierarchy, want)
+		}
+		m.flush(s.handle)
+	}
+}

@@ -245,6 +245,7 @@ func TestAssertionsThatDoNotHoldAreRefused(t *testing.T) {
 		"nameHash again":                {[]assertion{nameHash}, nameHash, tpm2.RCCPHash},
 		"short nameHash":                {[]assertion{nameHash}, assertion{cc: tpm2.CCPolicyNameHash, in: &command.PolicyNameHashIn{NameHash: d[1:]}}, parameterRC(tpm2.RCSize, 1)},
 		"template after cpHash":         {[]assertion{cpHash}, template, tpm2.RCCPHash},
+		"short template after cpHash":   {[]assertion{cpHash}, assertion{cc: tpm2.CCPolicyTemplate, in: &command.PolicyTemplateIn{TemplateHash: d[1:]}}, tpm2.RCCPHash},
 		"another template":              {[]assertion{template}, assertion{cc: tpm2.CCPolicyTemplate, in: &command.PolicyTemplateIn{TemplateHash: other}}, tpm2.RCCPHash},
 		"short template":                {nil, assertion{cc: tpm2.CCPolicyTemplate, in: &command.PolicyTemplateIn{TemplateHash: d[1:]}}, parameterRC(tpm2.RCSize, 1)},
 		"parameters again":              {[]assertion{parameters}, parameters, tpm2.RCCPHash},
@@ -396,6 +397,7 @@ func TestPolicyCapability(t *testing.T) {
 		want tpm2.RC
 	}{
 		"algorithm":             {ask(tpm2.CapAlgs, 0x0b, tpm2.OpEQ, 0, 0, 0x0b, 0, 0, 0, 4), tpm2.RCSuccess},
+		"algorithm, cut off":    {ask(tpm2.CapAlgs, 0x1000b, tpm2.OpEQ, 0, 0, 0x0b), tpm2.RCSuccess}, // as the reference casts
 		"no algorithm":          {ask(tpm2.CapAlgs, 0x12, tpm2.OpEQ, 0, 0, 0x12), tpm2.RCPolicy},
 		"is not an algorithm":   {ask(tpm2.CapAlgs, 0x12, tpm2.OpNEQ, 0), tpm2.RCSuccess},
 		"PCR":                   {ask(tpm2.CapHandles, 9, tpm2.OpEQ, 3, 9), tpm2.RCSuccess},

@@ -75,6 +75,7 @@ func policyUses(t *testing.T) map[string]struct {
 	}
 	secret := []assertion{{tpm2.CCPolicySecret, handles(tpm2.HandlePlatform), &command.PolicySecretIn{Expiration: 10}}}
 	wait := func(d time.Duration) func(m *machine) { return func(m *machine) { m.now += d } }
+	endless := []assertion{{tpm2.CCPolicySecret, handles(tpm2.HandlePlatform), &command.PolicySecretIn{}}}
 	limited := []assertion{{tpm2.CCPolicySecret, handles(tpm2.HandlePlatform), &command.PolicySecretIn{CpHashA: setClock(anHour).cpHash(t)}}}
 	fail := sessionRC(tpm2.RCPolicyFail, 1)
 	type row = struct {
@@ -110,6 +111,7 @@ func policyUses(t *testing.T) map[string]struct {
 		"a debug PCR has changed":       {pcr, extend(16), setClock(anHour), tpm2.RCSuccess},
 		"in time":                       {secret, wait(10 * time.Second), setClock(anHour), tpm2.RCSuccess},
 		"too late":                      {secret, wait(10*time.Second + time.Millisecond), setClock(anHour), sessionRC(tpm2.RCExpired, 1)},
+		"without an end":                {endless, wait(24 * time.Hour), setClock(48 * anHour), tpm2.RCSuccess},
 		"authorized for the cpHash":     {limited, nil, setClock(anHour), tpm2.RCSuccess},
 		"authorized for another cpHash": {limited, nil, setClock(anHour + 1), fail},
 	}
@@ -134,7 +136,7 @@ func TestAPolicyAuthorizesWhatItAsserts(t *testing.T) {
 			if got := m.policyDigest(s); !bytes.Equal(got, zeros()) {
 				t.Errorf("digest after use is %x, want that of a new session", got)
 			}
-			m.fails(sessionRC(tpm2.RCPolicyFail, 1), tpm2.CCClockSet, handles(tpm2.HandleOwner), s.with(""), setClock(2*anHour).in)
+			m.fails(sessionRC(tpm2.RCPolicyFail, 1), tpm2.CCClockSet, handles(tpm2.HandleOwner), s.with(""), setClock(50*anHour).in)
 		})
 	}
 }

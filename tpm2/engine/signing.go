@@ -63,12 +63,9 @@ func signsBy(key, scheme tpm2.Alg) bool {
 	return false
 }
 
-// sign makes a signature of a digest by a settled scheme.
+// sign makes a signature of a digest by the scheme that signScheme settled for the key.
 func (t *TPM) sign(o *object, s tpm2.SigScheme, digest []byte) (tpm2.Signature, error) {
 	sig := tpm2.Signature{SigAlg: s.Scheme, Hash: s.HashAlg}
-	if o == nil || s.Scheme == tpm2.AlgNull {
-		return tpm2.Signature{SigAlg: tpm2.AlgNull}, nil
-	}
 	var err error
 	switch o.public.Type {
 	case tpm2.AlgRSA:
@@ -76,9 +73,6 @@ func (t *TPM) sign(o *object, s tpm2.SigScheme, digest []byte) (tpm2.Signature, 
 	case tpm2.AlgECC:
 		sig.R, sig.S, err = t.signECC(o, s, digest)
 	case tpm2.AlgKeyedHash:
-		if s.Scheme != tpm2.AlgHMAC {
-			return sig, tpm2.RCScheme
-		}
 		sig.HMAC, err = tpmcrypto.HMAC(s.HashAlg, o.sensitive.Bits, digest)
 	default:
 		err = tpm2.RCScheme

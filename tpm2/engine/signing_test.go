@@ -1,7 +1,8 @@
 package engine_test
 
 import (
-	"bytes"
+	"crypto/hmac"
+	"crypto/sha512"
 	"testing"
 
 	"github.com/assay-project/assay/tpm2"
@@ -176,7 +177,9 @@ func TestVerifySignatureByHMAC(t *testing.T) {
 	in.Signature.HMAC[3]++
 	m.fails(parameterRC(tpm2.RCSignature, 2), tpm2.CCVerifySignature, handles(k.handle), nil, in)
 	// The key is for SHA-256 only.
-	in.Signature = tpm2.Signature{SigAlg: tpm2.AlgHMAC, Hash: tpm2.AlgSHA384, HMAC: bytes.Repeat([]byte{1}, 48)}
+	mac := hmac.New(sha512.New384, []byte("shared"))
+	mac.Write(sum())
+	in.Signature = tpm2.Signature{SigAlg: tpm2.AlgHMAC, Hash: tpm2.AlgSHA384, HMAC: mac.Sum(nil)}
 	m.fails(parameterRC(tpm2.RCSignature, 2), tpm2.CCVerifySignature, handles(k.handle), nil, in)
 	in.Signature = tpm2.Signature{SigAlg: tpm2.AlgECDSA, Hash: tpm2.AlgSHA256, R: sum(), S: sum()}
 	m.fails(parameterRC(tpm2.RCScheme, 2), tpm2.CCVerifySignature, handles(k.handle), nil, in)
