@@ -11,7 +11,7 @@ ifdef FIPS
 export GOFIPS140 := certified
 endif
 
-.PHONY: help demo test build lint bench fuzz setup reproducible openapi clean
+.PHONY: help demo test build lint bench fuzz setup reproducible openapi clean test-interop test-tpm-suites
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -22,7 +22,13 @@ demo: build ## build, run the main job on recorded boots, show the result
 
 test: setup ## set up what is missing and run every test that CI runs
 	ASSAY_REQUIRE_POSTGRES=1 $(GO) test -race -shuffle=on -timeout 20m ./...
-	$(MAKE) --no-print-directory reproducible
+	$(MAKE) --no-print-directory test-interop reproducible
+
+test-interop: ## other people's TPM suites over our engine, from the module proxy and Debian's packages
+	cd test/interop && ASSAY_REQUIRE_TPM_TOOLS=1 $(GO) test -count=1 -timeout 20m ./...
+
+test-tpm-suites: ## all TPM suites: SUITES_DIR has their checkouts, see docs/tpm-conformance.md
+	tools/tpm-suites.sh $(or $(SUITES_DIR),$(error SUITES_DIR is not set: see docs/tpm-conformance.md)) $(SUITES)
 
 build: ## build both programs into bin/ (FIPS=1: with the FIPS 140-3 module)
 	@command -v $(GO) >/dev/null || { echo "Go 1.26 or newer must be on PATH: see README.md, Requirements" >&2; exit 1; }

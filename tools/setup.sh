@@ -4,6 +4,9 @@ set -eu
 need=""
 command -v gcc >/dev/null || need="$need gcc libc6-dev"
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need="$need postgresql"
+command -v tpm2_getrandom >/dev/null || need="$need tpm2-tools libtss2-tcti-swtpm0"
+command -v cryptsetup >/dev/null || need="$need cryptsetup-bin"
+command -v systemd-cryptenroll >/dev/null || need="$need systemd"
 if ! command -v go >/dev/null; then
 	echo "Go 1.26 or newer must be on PATH: see README.md, Requirements" >&2
 	exit 1

@@ -250,3 +250,29 @@ func TestSystemdCryptenroll(t *testing.T) {
 		})
 	}
 }
+
+// Debian's tpm2-tools over the main flows of testdata/tpm2-tools.txt.
+func TestTPM2Tools(t *testing.T) {
+	need(t, "tpm2_getrandom")
+	data, control := ports(t)
+	start(t, "swtpm", "socket", "--tpm2", "-p", data, "--ctrl", "type=tcp,port="+control, "--flags", "not-need-init,startup-clear")
+	script, err := os.ReadFile("testdata/tpm2-tools.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for n, line := range strings.Split(string(script), "\n") {
+		command, fails := strings.CutPrefix(strings.TrimSpace(line), "! ")
+		if command == "" || strings.HasPrefix(command, "#") {
+			continue
+		}
+		// The shell is there for quotes and redirection.
+		cmd := exec.Command("sh", "-c", command)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "TPM2TOOLS_TCTI=swtpm:host=127.0.0.1,port="+data, "TSS2_LOG=all+none")
+		out, err := cmd.CombinedOutput()
+		if (err != nil) != fails {
+			t.Errorf("line %d: %s: %v\n%s", n+1, line, err, out)
+		}
+	}
+}

@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# Runs other people's TPM test suites over this project's TPM and writes, for each,
+# a table of its tests: name, pass, fail or skip, and a remark.
+#
+# usage: tpm-suites.sh SUITES_DIR [SUITE...]
+#
+# SUITES_DIR holds built checkouts named tpm2-tss, tpm2-tools and ibmtss; see
+# docs/tpm-conformance.md. Suites canonical, go-tpm and cryptenroll need none.
+# OUT (bin/tpm-suites) gets the tables and the logs; JOBS (2) tests run at a time.
+set -u
+here=$(cd "$(dirname "$0")/.." && pwd)
+dir=$(cd "${1:?SUITES_DIR is missing}" && pwd) || exit 2
+shift
+out=${OUT:-$here/bin/tpm-suites}
+jobs=${JOBS:-2}
+mkdir -p "$out/bin"
+out=$(cd "$out" && pwd)
+
+(cd "$here" && CGO_ENABLED=0 go build -trimpath -o "$out/bin/assay" ./cmd/assay) || exit 2
+for name in tpm_server tpm2-simulator swtpm; do
+	ln -sf assay "$out/bin/$name"
+done
+export PATH=$out/bin:$PATH
+
+# go_suite SUITE PATTERN...: the tests of Go packages, from test/interop
+go_suite() {
+	suite=$1
+	shift
+	mkdir -p "$out/run"
+	(cd "$here/test/interop" && XDG_RUNTIME_DIR=$out/run go test -json -vet=off -p 1 -count=1 "$@") >"$out/$suite.json" 2>"$out/$suite.err"
+	go run "$here/tools/gotests.go" <"$out/$suite.json" >"$out/$suite.tsv"
+}
+
+run_canonical() {
+	go_suite canonical github.com/canonical/go-tpm2 github.com/canonical/go-tpm2/{cryptutil,objectutil,policyutil,templates,testutil,util} -check.v -args -use-mssim -mssim-port=3010
+}
+
+run_go-tpm() {
+	go_suite go-tpm github.com/google/go-tpm/tpm2/...
+	tpm_server -port 3020 >"$out/go-tpm-tcp.server" 2>&1 &
+	server=$!
+	sleep 0.5
+	(cd "$here/test/interop" && go test -json -count=1 github.com/google/go-tpm/tpm2/transport/tcp -args -cmd_addr=127.0.0.1:3020 -plat_addr=127.0.0.1:3021) >"$out/go-tpm-tcp.json" 2>&1
+	kill "$server"
+	wait "$server"
+	go run "$here/tools/gotests.go" <"$out/go-tpm-tcp.json" >>"$out/go-tpm.tsv"
+}
+
+# automake SUITE: the results of an automake test run, from its .trs files
+automake() {
+	find "$dir/$1/test" -name '*.trs' -newer "$out/$1.start" | sort | while read -r trs; do
+		result=$(sed -n 's/^:test-result: //p' "$trs" | tr 'A-Z' 'a-z')
+		printf '%s\t%s\t\n' "$(basename "${trs%.trs}")" "$result"
+	done
+}
+
+run_tpm2-tss() {
+	touch "$out/tpm2-tss.start"
+	# shellcheck disable=SC2016 # make expands it
+	make -C "$dir/tpm2-tss" -j"$jobs" -k check 'TESTS=$(TESTS_INTEGRATION)' >"$out/tpm2-tss.log" 2>&1
+	automake tpm2-tss >"$out/tpm2-tss.tsv"
+}
+
+run_tpm2-tools() {
+	touch "$out/tpm2-tools.start"
+	tests=$(cd "$dir/tpm2-tools" && echo test/integration/tests/*.sh)
+	dbus-run-session make -C "$dir/tpm2-tools" -j"$jobs" -k check TPM2_SIM=swtpm TPM2_ABRMD=tpm2-abrmd TESTS="$tests" >"$out/tpm2-tools.log" 2>&1
+	automake tpm2-tools >"$out/tpm2-tools.tsv"
+}
+
+# The groups of reg.sh. Group 34 is for one vendor's chips and stays away.
+ibm_groups="$(seq 1 33) 35 36 50 51"
+
+run_ibmtss() {
+	# The suite names its own folder in a file, and a curve that this TPM has not:
+	# a copy names the folder that it is in, and NIST P-256 where it says bnp256.
+	rm -rf "$out/ibmtss"
+	cp -r "$dir/ibmtss/utils" "$out/ibmtss"
+	cd "$out/ibmtss" || return
+	sed -i "s,^.*/certificates/,$PWD/certificates/," certificates/rootcerts.txt
+	sed -i 's/bnp256 //' reg.sh
+	sed -i 's/bnp256/nistp256/g' regtests/testecc.sh regtests/testcreateloaded.sh regtests/testprimary.sh
+	export LD_LIBRARY_PATH=$PWD/.libs TPM_INTERFACE_TYPE=socsim TPM_SERVER_NAME=127.0.0.1 TPM_SERVER_TYPE=mssim
+	export TPM_COMMAND_PORT=3030 TPM_PLATFORM_PORT=3031
+	: >"$out/ibmtss.tsv"
+	for group in $ibm_groups; do
+		tpm_server -port $TPM_COMMAND_PORT >"$out/ibmtss-$group.server" 2>&1 &
+		server=$!
+		sleep 0.5
+		result=fail
+		./reg.sh "-$group" >"$out/ibmtss-$group.log" 2>&1 && result=pass
+		kill $server
+		wait $server
+		printf 'group %s\t%s\t%s checks\n' "$group" $result "$(grep -c INFO: "$out/ibmtss-$group.log")" >>"$out/ibmtss.tsv"
+	done
+	printf 'group 34\tskip\tvendor commands of Nuvoton chips\n' >>"$out/ibmtss.tsv"
+	cd "$here" || return
+}
+
+run_cryptenroll() {
+	(cd "$here/test/interop" && go test -json -count=1 -run Cryptenroll .) >"$out/cryptenroll.json" 2>"$out/cryptenroll.err"
+	go run "$here/tools/gotests.go" <"$out/cryptenroll.json" >"$out/cryptenroll.tsv"
+}
+
+[ $# -gt 0 ] || set -- canonical go-tpm cryptenroll tpm2-tss tpm2-tools ibmtss
+status=0
+for suite; do
+	begun=$(date +%s)
+	"run_$suite"
+	awk -F'\t' -v suite="$suite" -v took=$(($(date +%s) - begun)) '
+		{ n[$2]++ }
+		$2 == "fail" || $2 == "error" { bad = bad "\n    " $1 }
+		END { printf "%-12s %5d pass %4d fail %4d skip %6d s%s\n", suite, n["pass"], n["fail"] + n["error"], n["skip"], took, bad; exit bad != "" || n["pass"] == 0 }
+	' "$out/$suite.tsv" || status=1
+done
+exit $status
