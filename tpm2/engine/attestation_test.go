@@ -33,25 +33,32 @@ func restrictedKey() tpm2.Public {
 func attestings() map[string]attesting {
 	endorsed := func(_ *witness, key tpm2.Handle) []tpm2.Handle { return handles(tpm2.HandleEndorsement, key) }
 	return map[string]attesting{
-		"Certify": {tpm2.CCCertify, 2, 2,
+		"Certify": {
+			tpm2.CCCertify, 2, 2,
 			func(_ *witness, key tpm2.Handle) []tpm2.Handle { return handles(0x80000000, key) },
 			func(_ *witness, s tpm2.SigScheme, x []byte) wire.Layout {
 				return &command.CertifyIn{QualifyingData: x, InScheme: s}
-			}},
-		"CertifyCreation": {tpm2.CCCertifyCreation, 1, 3,
+			},
+		},
+		"CertifyCreation": {
+			tpm2.CCCertifyCreation, 1, 3,
 			func(_ *witness, key tpm2.Handle) []tpm2.Handle { return handles(key, 0x80000000) },
 			func(m *witness, s tpm2.SigScheme, x []byte) wire.Layout {
 				m.Helper()
 				return &command.CertifyCreationIn{QualifyingData: x, InScheme: s, CreationHash: m.made.CreationHash, CreationTicket: m.made.CreationTicket}
-			}},
-		"Quote": {tpm2.CCQuote, 1, 2,
+			},
+		},
+		"Quote": {
+			tpm2.CCQuote, 1, 2,
 			func(_ *witness, key tpm2.Handle) []tpm2.Handle { return handles(key) },
 			func(_ *witness, s tpm2.SigScheme, x []byte) wire.Layout {
 				return &command.QuoteIn{QualifyingData: x, InScheme: s, PCRSelect: tpm2.PCRSelections{
 					{Hash: tpm2.AlgSHA256, Select: tpm2.SelectPCRs(0, 7, 17)}, {Hash: tpm2.AlgSHA3x256, Select: tpm2.SelectPCRs(3)},
 				}}
-			}},
-		"GetSessionAuditDigest": {tpm2.CCGetSessionAuditDigest, 2, 2,
+			},
+		},
+		"GetSessionAuditDigest": {
+			tpm2.CCGetSessionAuditDigest, 2, 2,
 			func(m *witness, key tpm2.Handle) []tpm2.Handle {
 				m.Helper()
 				s := m.session(sessionConfig{})
@@ -60,20 +67,27 @@ func attestings() map[string]attesting {
 			},
 			func(_ *witness, s tpm2.SigScheme, x []byte) wire.Layout {
 				return &command.GetSessionAuditDigestIn{QualifyingData: x, InScheme: s}
-			}},
-		"GetCommandAuditDigest": {tpm2.CCGetCommandAuditDigest, 2, 2, endorsed,
+			},
+		},
+		"GetCommandAuditDigest": {
+			tpm2.CCGetCommandAuditDigest, 2, 2, endorsed,
 			func(_ *witness, s tpm2.SigScheme, x []byte) wire.Layout {
 				return &command.GetCommandAuditDigestIn{QualifyingData: x, InScheme: s}
-			}},
-		"GetTime": {tpm2.CCGetTime, 2, 2, endorsed,
+			},
+		},
+		"GetTime": {
+			tpm2.CCGetTime, 2, 2, endorsed,
 			func(_ *witness, s tpm2.SigScheme, x []byte) wire.Layout {
 				return &command.GetTimeIn{QualifyingData: x, InScheme: s}
-			}},
-		"NV_Certify": {tpm2.CCNVCertify, 1, 2,
+			},
+		},
+		"NV_Certify": {
+			tpm2.CCNVCertify, 1, 2,
 			func(_ *witness, key tpm2.Handle) []tpm2.Handle { return handles(key, policyIndex, policyIndex) },
 			func(_ *witness, s tpm2.SigScheme, x []byte) wire.Layout {
 				return &command.NVCertifyIn{QualifyingData: x, InScheme: s, Size: 4, Offset: 2}
-			}},
+			},
+		},
 	}
 }
 

@@ -166,8 +166,11 @@ func TestCertifyX509Refuses(t *testing.T) {
 		"nothing":             {sign, sign, ecdsa, func(t testing.TB) []byte { return mustDER(t, *use(t, 0xc0)) }, tpm2.RCSuccess},
 		"a storage key signs": {sign, eccTemplate(storing), ecdsa, func(t testing.TB) []byte { return mustDER(t, *use(t, 0x80)) }, handleRC(tpm2.RCKey, 2)},
 		"no scheme":           {sign, sign, noScheme(), func(t testing.TB) []byte { return mustDER(t, *use(t, 0x80)) }, parameterRC(tpm2.RCScheme, 2)},
-		"a scheme that certificates have not": {sign, sign, tpm2.SigScheme{Scheme: tpm2.AlgECSchnorr, HashAlg: tpm2.AlgSHA256},
-			func(t testing.TB) []byte { return mustDER(t, *use(t, 0x80)) }, handleRC(tpm2.RCScheme, 2)},
+		"a scheme that certificates have not": {
+			sign, sign,
+			tpm2.SigScheme{Scheme: tpm2.AlgECSchnorr, HashAlg: tpm2.AlgSHA256},
+			func(t testing.TB) []byte { return mustDER(t, *use(t, 0x80)) }, handleRC(tpm2.RCScheme, 2),
+		},
 		"a key that certificates have not": {keyedHashTemplate(signing), sign, ecdsa, func(t testing.TB) []byte { return mustDER(t, *use(t, 0x80)) }, handleRC(tpm2.RCAsymmetric, 1)},
 		"empty":                            {sign, sign, ecdsa, func(testing.TB) []byte { return nil }, bad},
 		"no sequence":                      {sign, sign, ecdsa, func(testing.TB) []byte { return []byte{4, 0} }, parameterRC(tpm2.RCSize, 3)},

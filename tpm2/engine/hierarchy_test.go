@@ -52,12 +52,22 @@ func TestWhoControlsHierarchies(t *testing.T) {
 		state        bool
 		want         tpm2.RC
 	}{
-		{platform, owner, false, 0}, {platform, endorsement, false, 0}, {platform, platform, false, 0}, {platform, tpm2.HandlePlatformNV, false, 0},
-		{platform, owner, true, 0}, {platform, platform, true, 0},
-		{owner, owner, false, 0}, {owner, owner, true, 0},
-		{owner, endorsement, false, tpm2.RCAuthType}, {owner, platform, false, tpm2.RCAuthType}, {owner, tpm2.HandlePlatformNV, false, tpm2.RCAuthType},
-		{endorsement, endorsement, false, 0}, {endorsement, endorsement, true, 0},
-		{endorsement, owner, false, tpm2.RCAuthType}, {endorsement, platform, true, tpm2.RCAuthType}, {endorsement, tpm2.HandlePlatformNV, true, tpm2.RCAuthType},
+		{platform, owner, false, 0},
+		{platform, endorsement, false, 0},
+		{platform, platform, false, 0},
+		{platform, tpm2.HandlePlatformNV, false, 0},
+		{platform, owner, true, 0},
+		{platform, platform, true, 0},
+		{owner, owner, false, 0},
+		{owner, owner, true, 0},
+		{owner, endorsement, false, tpm2.RCAuthType},
+		{owner, platform, false, tpm2.RCAuthType},
+		{owner, tpm2.HandlePlatformNV, false, tpm2.RCAuthType},
+		{endorsement, endorsement, false, 0},
+		{endorsement, endorsement, true, 0},
+		{endorsement, owner, false, tpm2.RCAuthType},
+		{endorsement, platform, true, tpm2.RCAuthType},
+		{endorsement, tpm2.HandlePlatformNV, true, tpm2.RCAuthType},
 		{lockout, owner, false, handleRC(tpm2.RCValue, 1)},
 	} {
 		if got := newMachine(t).control(tc.auth, tc.enable, tc.state); got != tc.want {
@@ -195,8 +205,10 @@ func TestPrimaryPolicies(t *testing.T) {
 func TestAPrimaryPolicyIsADigest(t *testing.T) {
 	m := newMachine(t)
 	for _, in := range []command.SetPrimaryPolicyIn{
-		{AuthPolicy: make([]byte, 31), HashAlg: tpm2.AlgSHA256}, {AuthPolicy: make([]byte, 32), HashAlg: tpm2.AlgSHA384},
-		{HashAlg: tpm2.AlgSHA256}, {AuthPolicy: make([]byte, 32), HashAlg: tpm2.AlgNull},
+		{AuthPolicy: make([]byte, 31), HashAlg: tpm2.AlgSHA256},
+		{AuthPolicy: make([]byte, 32), HashAlg: tpm2.AlgSHA384},
+		{HashAlg: tpm2.AlgSHA256},
+		{AuthPolicy: make([]byte, 32), HashAlg: tpm2.AlgNull},
 	} {
 		m.fails(parameterRC(tpm2.RCSize, 1), tpm2.CCSetPrimaryPolicy, handles(owner), password(""), &in)
 	}

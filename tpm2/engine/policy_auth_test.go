@@ -415,8 +415,10 @@ func TestPolicyAuthorizeReplacesAnApprovedPolicy(t *testing.T) {
 func TestTicketsNameTheHierarchyOfTheirEntity(t *testing.T) {
 	m := newMachine(t)
 	m.filled([]byte("owner's"))
-	platforms := tpm2.NVPublic{NVIndex: policyIndex + 1, NameAlg: tpm2.AlgSHA256, DataSize: 1,
-		Attributes: tpm2.NVPlatformCreate | tpm2.NVAuthRead | tpm2.NVAuthWrite}
+	platforms := tpm2.NVPublic{
+		NVIndex: policyIndex + 1, NameAlg: tpm2.AlgSHA256, DataSize: 1,
+		Attributes: tpm2.NVPlatformCreate | tpm2.NVAuthRead | tpm2.NVAuthWrite,
+	}
 	m.do(tpm2.CCNVDefineSpace, handles(tpm2.HandlePlatform), password(""), &command.NVDefineSpaceIn{PublicInfo: platforms}, nil)
 	key := m.primary(tpm2.HandleEndorsement, eccTemplate(signing), "")
 	for h, want := range map[tpm2.Handle]tpm2.Handle{

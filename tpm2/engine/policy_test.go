@@ -260,10 +260,14 @@ func TestAssertionsThatDoNotHoldAreRefused(t *testing.T) {
 		"authorized for another cpHash": {[]assertion{{cc: tpm2.CCPolicyCpHash, in: &command.PolicyCpHashIn{CpHashA: other}}}, secret, tpm2.RCCPHash},
 		// The values are equal, but what they are hashes of is not.
 		"authorized for a cpHash, limited to a nameHash": {[]assertion{nameHash}, secret, tpm2.RCCPHash},
-		"authorized for a short cpHash": {nil, assertion{tpm2.CCPolicySecret, handles(tpm2.HandleOwner),
-			&command.PolicySecretIn{CpHashA: d[1:]}}, parameterRC(tpm2.RCSize, 2)},
-		"a nonce of another session": {nil, assertion{tpm2.CCPolicySecret, handles(tpm2.HandleOwner),
-			&command.PolicySecretIn{NonceTPM: d}}, parameterRC(tpm2.RCNonce, 1)},
+		"authorized for a short cpHash": {nil, assertion{
+			tpm2.CCPolicySecret, handles(tpm2.HandleOwner),
+			&command.PolicySecretIn{CpHashA: d[1:]},
+		}, parameterRC(tpm2.RCSize, 2)},
+		"a nonce of another session": {nil, assertion{
+			tpm2.CCPolicySecret, handles(tpm2.HandleOwner),
+			&command.PolicySecretIn{NonceTPM: d},
+		}, parameterRC(tpm2.RCNonce, 1)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMachine(t)

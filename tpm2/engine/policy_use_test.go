@@ -397,3 +397,23 @@ func TestPermanentHandlesThatAreNotThere(t *testing.T) {
 	}
 	m.fails(handleRC(tpm2.RCValue, 1), tpm2.CCSetPrimaryPolicy, handles(tpm2.HandleACT0), password(""), &command.SetPrimaryPolicyIn{HashAlg: tpm2.AlgNull})
 }
+
+func TestHandlesThatNameNothingUsable(t *testing.T) {
+	m := newMachine(t)
+	s, mac := m.satisfied(), m.session(sessionConfig{})
+	m.fails(tpm2.RCReferenceH0, tpm2.CCPolicyRestart, handles(s.handle+9), nil, nil)
+	m.fails(handleRC(tpm2.RCHandleValue, 1), tpm2.CCPolicyRestart, handles(tpm2.KindPolicySession.First()+tpm2.Handle(mac.handle.Index())), nil, nil)
+	m.fails(handleRC(tpm2.RCHandleValue, 2), tpm2.CCPolicyNV, handles(tpm2.HandleOwner, policyIndex, s.handle), password(""), &command.PolicyNVIn{})
+	m.fails(tpm2.RCReferenceH0, tpm2.CCPolicySecret, handles(0x80000000, s.handle), password(""), &command.PolicySecretIn{})
+	m.fails(tpm2.RCReferenceH0+1, tpm2.CCPolicySecret, handles(tpm2.HandleOwner, s.handle+9), password(""), &command.PolicySecretIn{})
+	// An index without AUTHWRITE is read by its authValue, not written.
+	m.filled([]byte("data"))
+	index := handles(policyIndex, policyIndex)
+	m.do(tpm2.CCNVRead, index, password(""), &command.NVReadIn{Size: 4}, nil)
+	m.fails(sessionRC(tpm2.RCAuthUnavailable, 1), tpm2.CCNVWrite, index, password(""), &command.NVWriteIn{Data: []byte("more")})
+	// Disabled hierarchies authorize nothing.
+	for _, h := range []tpm2.Handle{tpm2.HandleOwner, tpm2.HandleEndorsement, tpm2.HandlePlatform} {
+		m.do(tpm2.CCHierarchyControl, handles(tpm2.HandlePlatform), password(""), &command.HierarchyControlIn{Enable: h}, nil)
+		m.fails(handleRC(tpm2.RCHierarchy, 1), tpm2.CCPolicySecret, handles(h, s.handle), password(""), &command.PolicySecretIn{})
+	}
+}
