@@ -72,12 +72,12 @@ type mask struct {
 // their sizes compare.
 var random = []string{
 	"RandomBytes", "NonceTPM", "OutPrivate", "CreationHash", "CredentialBlob", "Secret", "EncryptionKeyOut", "Duplicate", "OutSymSeed",
-	"OutDuplicate", "R", "S", "PubPoint", "ZPoint", "K", "L", "E", "Q", "Digest", "Timeout", "HMAC", "RSA",
+	"OutDuplicate", "R", "S", "PubPoint", "ZPoint", "K", "L", "E", "Q", "Digest", "Timeout", "HMAC", "RSA", "QualifiedName",
 }
 
 // keyed are fields that hang on the keys and inputs: they compare when those are the same.
 var keyed = []string{
-	"Unique", "Name", "QualifiedName", "ParentName", "ParentQualifiedName", "OutMAC", "OutData", "IVOut", "Message", "OutPoint", "OutZ1", "OutZ2", "NVName",
+	"Unique", "Name", "ParentName", "ParentQualifiedName", "OutMAC", "OutData", "IVOut", "Message", "OutPoint", "OutZ1", "OutZ2", "NVName",
 	"Result", "PolicyDigest", "CertInfo", "Handles",
 }
 
@@ -191,7 +191,7 @@ func plain(c *tpm2.ClockInfo) { c.ResetCount, c.RestartCount = 0, 0 }
 var own = []uint32{
 	0x102, 0x103, 0x104, 0x105, 0x106, 0x107, 0x108, 0x109, 0x10a, 0x10b, 0x10c, // revision, date, manufacturer, vendor strings, firmware
 	0x10d, 0x10f, 0x113, 0x114, 0x115, 0x117, 0x119, 0x11b, 0x11e, 0x120, 0x121, 0x122, 0x124, 0x128, 0x129, 0x12a, 0x12b, 0x12d, 0x12e, // sizes and numbers of what there is
-	0x20a, 0x20b, 0x20c, 0x20d, // numbers of NV indices and free room
+	0x209, 0x20a, 0x20b, 0x20c, 0x20d, // numbers of NV indices and free room
 }
 
 // common leaves of two lists what both have, where each TPM has its own.

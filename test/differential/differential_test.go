@@ -1,6 +1,7 @@
 package differential_test
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -9,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/assay-project/assay/test/differential"
 )
 
@@ -16,6 +19,7 @@ var (
 	seed   = flag.Uint64("seed", 1, "seed of the streams")
 	n      = flag.Int("commands", 3000, "commands to send to each TPM")
 	stream = flag.Int("stream", 0, "run this stream alone and print it")
+	update = flag.Bool("update", false, "write docs/tpm-differences.md")
 	budget = flag.Duration("budget", 20*time.Second, "start no stream after this time; 0 is no bound")
 )
 
@@ -55,4 +59,60 @@ func dump(r *differential.Report) {
 	for _, o := range r.Unexplained {
 		fmt.Fprintf(os.Stderr, "%s\n   > %.800x\n   > %.800x\n   < %.400x\n   < %.400x\n", o, o.Request[0], o.Request[1], o.Response[0], o.Response[1])
 	}
+}
+
+func TestTheDifferencesAreDocumented(t *testing.T) {
+	const page = "../../docs/tpm-differences.md"
+	if *update {
+		if err := os.WriteFile(page, []byte(differential.Document()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(differential.Document(), string(got)); diff != "" {
+		t.Errorf("docs/tpm-differences.md is not the table (-want +got), run with -update:\n%s", diff)
+	}
+	for _, d := range differential.Differences() {
+		if d.Name == "" || d.Clause == "" || d.Why == "" || d.Right != "ours" && d.Right != "theirs" && d.Right != "either" || d.Match == nil {
+			t.Errorf("row %q is not whole", d.Name)
+		}
+	}
+}
+
+func TestWhatNoRowExplainsFailsTheRun(t *testing.T) {
+	start := time.Now()
+	ours := func(lie bool) func() (differential.Peer, error) {
+		return func() (differential.Peer, error) {
+			p, err := differential.Ours("default", rand.NewChaCha8([32]byte{1}), func() time.Duration { return time.Since(start) })
+			return &liar{p, lie}, err
+		}
+	}
+	for name, lie := range map[string]bool{"the same twice": false, "one digest differs": true} {
+		t.Run(name, func(t *testing.T) {
+			r, err := differential.Run(differential.Config{Seed: 1, Commands: 1500, Now: time.Now, Ours: ours(false), Theirs: ours(lie)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := r.Err(); errors.Is(err, differential.ErrUnexplained) != lie {
+				t.Errorf("Run = %v, want an unexplained difference: %v\n%s", err, lie, r)
+			}
+		})
+	}
+}
+
+// A liar is a TPM whose TPM2_Hash is wrong in one bit.
+type liar struct {
+	differential.Peer
+	lies bool
+}
+
+func (l *liar) Send(c []byte) ([]byte, error) {
+	b, err := l.Peer.Send(c)
+	if len(b) > 30 && l.lies && c[1] == 1 && c[8] == 1 && c[9] == 0x7d {
+		b[12] ^= 1
+	}
+	return b, err
 }

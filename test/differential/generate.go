@@ -95,6 +95,7 @@ func (g *generator) next() {
 		g.locality = structtest.Pick[uint8](g.Source, 0, 0, 0, 1, 2, 3, 4)
 		g.both(func(p Peer) error { return p.SetLocality(g.locality) })
 	case n < 14:
+		g.forget() // the measurement takes a slot, from an object if none is free
 		data := g.UpTo(200)
 		g.both(func(p Peer) error { return p.Hash(data) })
 	case n < 30:
