@@ -50,7 +50,7 @@ func getCapability(c *call, in *command.GetCapabilityIn, out *command.GetCapabil
 	case tpm2.CapHandles:
 		return t.capHandles(in, out)
 	case tpm2.CapCommands:
-		d.Commands, out.MoreData = page(t.profile.commands(), tpm2.CommandAttributes.Code, in.Property, room(n, 4))
+		d.Commands, out.MoreData = page(t.commands(), tpm2.CommandAttributes.Code, in.Property, room(n, 4))
 	case tpm2.CapPPCommands:
 		d.CommandCodes, out.MoreData = page(t.profile.members(&t.permanent.presence), same[tpm2.CC], in.Property, room(n, 4))
 	case tpm2.CapAuditCommands:
@@ -84,6 +84,14 @@ func getCapability(c *call, in *command.GetCapabilityIn, out *command.GetCapabil
 		return parameter(tpm2.RCValue, 1)
 	}
 	return nil
+}
+
+// commands lists the commands of the TPM by code.
+func (t *TPM) commands() []tpm2.CommandAttributes {
+	if t.offered == nil {
+		t.offered = t.profile.commands()
+	}
+	return t.offered
 }
 
 // commands lists the commands of the profile by code.

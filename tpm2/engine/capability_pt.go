@@ -49,7 +49,7 @@ func (p *Profile) specification() (revision, day, year uint32) {
 // fixedProperties are those that do not change while the firmware does not (PT_FIXED).
 func (t *TPM) fixedProperties() []tpm2.TaggedProperty {
 	revision, day, year := t.profile.specification()
-	n := uint32(len(t.profile.commands()))
+	n := uint32(len(t.commands()))
 	modes := uint32(0)
 	if t.profile.FIPS {
 		modes = 1

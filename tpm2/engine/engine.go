@@ -55,8 +55,9 @@ type TPM struct {
 
 	changed bool // permanent state differs from what Permanent last returned
 	journal journal
-	resp    []byte // of the last command; reused
-	call    call   // of the present command; reused
+	offered []tpm2.CommandAttributes // list of commands, once it was asked for
+	resp    []byte                   // of the last command; reused
+	call    call                     // of the present command; reused
 	signals signals
 }
 
@@ -80,6 +81,7 @@ func Manufacture(p *Profile, cfg Config) (*TPM, error) {
 // command must be TPM2_Startup. The time since power on starts at zero.
 func (t *TPM) PowerOn() {
 	t.vol = t.newVolatile()
+	t.reset.dropLoaded(len(t.vol.sessions)) // a snapshot before TPM2_Startup has slots, and none in them
 	t.journal.restart()
 	t.record(JournalRecord{Kind: JournalInit})
 }

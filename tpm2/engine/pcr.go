@@ -19,8 +19,7 @@ func pcrExtend(c *call, in *command.PCRExtendIn, _ *command.None) error {
 	if !allowed(pcrTable[pcr].extend, c.locality) {
 		return tpm2.RCLocality
 	}
-	c.t.extendAll(pcr, in.Digests)
-	c.t.journalDigests(JournalExtend, c.locality, pcr, in.Digests)
+	c.extendAll(JournalExtend, pcr, in.Digests)
 	return nil
 }
 
@@ -40,29 +39,21 @@ func pcrEvent(c *call, in *command.PCREventIn, out *command.PCREventOut) error {
 	if h == tpm2.HandleNull {
 		return nil
 	}
-	c.t.extendAll(int(h), out.Digests)
-	c.t.journalDigests(JournalEvent, c.locality, int(h), out.Digests)
+	c.extendAll(JournalEvent, int(h), out.Digests)
 	return nil
 }
 
 // allowed reports whether a set of localities, as bits, has the locality.
 func allowed(set, locality uint8) bool { return locality < 5 && set>>locality&1 == 1 }
 
-// extendAll extends a PCR in each bank of which there is a digest.
-func (t *TPM) extendAll(pcr int, digests tpm2.DigestValues) {
+// extendAll extends a PCR in each bank of which there is a digest, and records it.
+func (c *call) extendAll(kind JournalKind, pcr int, digests tpm2.DigestValues) {
+	t := c.t
+	t.record(JournalRecord{Kind: kind, Locality: c.locality, PCR: uint8(pcr)})
 	for i := range digests {
 		if b := t.bank(digests[i].HashAlg); b != nil && b.value(pcr) != nil {
 			b.extend(pcr, digests[i].Digest)
 			t.pcrChanged(pcr)
-		}
-	}
-}
-
-// journalDigests records what a PCR was extended with.
-func (t *TPM) journalDigests(kind JournalKind, locality uint8, pcr int, digests tpm2.DigestValues) {
-	t.record(JournalRecord{Kind: kind, Locality: locality, PCR: uint8(pcr)})
-	for i := range digests {
-		if b := t.bank(digests[i].HashAlg); b != nil && b.value(pcr) != nil {
 			t.journal.digest(digests[i].HashAlg, digests[i].Digest)
 		}
 	}

@@ -113,7 +113,6 @@ func eventSequenceComplete(c *call, in *command.EventSequenceCompleteIn, out *co
 	if h == tpm2.HandleNull {
 		return nil
 	}
-	c.t.extendAll(int(h), out.Results)
-	c.t.journalDigests(JournalEvent, c.locality, int(h), out.Results)
+	c.extendAll(JournalEvent, int(h), out.Results)
 	return nil
 }
