@@ -33,6 +33,39 @@ func TestWriteFileReplacesContentAndMode(t *testing.T) {
 	onlyFile(t, name)
 }
 
+// CVE-2020-28407: swtpm_setup followed a symbolic link in place of its log file, and
+// wrote as root where another user liked. No file here is written through a link.
+func TestCVE2020x28407LinksAreNotFollowed(t *testing.T) {
+	dir, other := t.TempDir(), filepath.Join(t.TempDir(), "other")
+	if err := os.WriteFile(other, []byte("kept"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, write := range map[string]func(name string) error{
+		"WriteFile":  func(name string) error { return WriteFile(name, []byte("mine"), 0o600) },
+		"CreateFile": func(name string) error { return CreateFile(name, []byte("mine"), 0o600) },
+	} {
+		link := filepath.Join(dir, name)
+		if err := os.Symlink(other, link); err != nil {
+			t.Fatal(err)
+		}
+		err := write(link)
+		if got, _ := os.ReadFile(other); string(got) != "kept" {
+			t.Errorf("%s through a link = %v, and the file behind it is now %q", name, err, got)
+		}
+	}
+	missing := filepath.Join(t.TempDir(), "missing")
+	if err := os.Symlink(missing, filepath.Join(dir, lockName)); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := LockDir(dir); err == nil {
+		_ = l.Close()
+		t.Error("LockDir takes a link for its lock")
+	}
+	if _, err := os.Lstat(missing); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("LockDir makes the file behind a link: %v", err)
+	}
+}
+
 func TestCreateFileRefusesATakenName(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "f")
 	if err := CreateFile(name, []byte("first"), 0o600); err != nil {

@@ -22,7 +22,7 @@ type Lock struct{ file *os.File }
 // [ErrLocked] when another process, or another Lock of this one, has it. The
 // caller closes the Lock.
 func LockDir(dir string) (*Lock, error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock %q: %w", dir, err)
 	}
