@@ -17,6 +17,7 @@ type curve struct {
 	group
 	id     tpm2.ECCCurve
 	params *elliptic.CurveParams // public numbers only
+	a      []byte                // the coefficient that params takes to be -3
 	size   int                   // of a coordinate and of a scalar, in bytes; for these curves the same
 
 	n       *bigmod.Modulus // the order
@@ -45,7 +46,7 @@ type point[P any] interface {
 	ScalarBaseMult([]byte) (P, error)
 }
 
-// nist is a group of nistec.
+// nist is a group of nistec, or of another package with the same methods.
 type nist[P point[P]] struct{ new func() P }
 
 func (g nist[P]) check(p []byte) bool {
@@ -97,8 +98,10 @@ func newCurve(id tpm2.ECCCurve, params *elliptic.CurveParams, g group) *curve {
 	n := params.N.Bytes()
 	minus1 := bytes.Clone(n)
 	minus1[len(n)-1]-- // the orders are odd
+	a := params.P.Bytes()
+	a[len(a)-1] -= 3 // SP 800-186, 3.2.1: a is -3 for the curves of NIST; their p ends in FF
 	return &curve{
-		group: g, id: id, params: params, size: len(n),
+		group: g, id: id, params: params, a: a, size: len(n),
 		n:       known(bigmod.NewModulus(n)),
 		nMinus1: known(bigmod.NewModulus(minus1)),
 		wide:    known(bigmod.NewModulus(bytes.Repeat([]byte{0xFF}, len(n)+8))),
@@ -115,6 +118,8 @@ func curveOf(id tpm2.ECCCurve) (*curve, error) {
 		return curveP384(), nil
 	case tpm2.CurveNISTP521:
 		return curveP521(), nil
+	case tpm2.CurveBNP256:
+		return curveBNP256(), nil
 	}
 	return nil, refuse(tpm2.RCCurve, "curve %v is not implemented", id)
 }
@@ -133,12 +138,9 @@ func Parameters(id tpm2.ECCCurve) (*CurveParameters, error) {
 		return nil, err
 	}
 	pad := func(b []byte) []byte { return append(make([]byte, c.size-len(b), c.size), b...) }
-	p := c.params.P.Bytes()
-	a := bytes.Clone(p)
-	a[len(a)-1] -= 3 // FIPS 186-5, SP 800-186, 3.2.1: a is -3 for these curves; their p ends in FF
 	return &CurveParameters{
 		KeyBits: uint16(c.params.BitSize), // at most 521
-		P:       p, A: a, B: pad(c.params.B.Bytes()),
+		P:       c.params.P.Bytes(), A: bytes.Clone(c.a), B: pad(c.params.B.Bytes()),
 		GX: pad(c.params.Gx.Bytes()), GY: pad(c.params.Gy.Bytes()),
 		N: pad(c.params.N.Bytes()), H: []byte{1},
 	}, nil

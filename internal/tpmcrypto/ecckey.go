@@ -86,7 +86,7 @@ func newECCKey(c *curve, d *bigmod.Nat) *ECCKey {
 
 // newStd returns the key as crypto/ecdsa takes it in FIPS 140-3 mode, else nil.
 func (k *ECCKey) newStd() *ecdsa.PrivateKey {
-	if !fips140.Enabled() {
+	if !fips140.Enabled() || k.c.elliptic() == nil {
 		return nil
 	}
 	return known(ecdsa.ParseRawPrivateKey(k.c.elliptic(), k.raw))

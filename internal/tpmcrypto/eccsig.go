@@ -13,14 +13,17 @@ import (
 	"github.com/assay-project/assay/tpm2"
 )
 
+// elliptic returns the curve as the standard library has it, nil when it has none.
 func (c *curve) elliptic() elliptic.Curve {
 	switch c.id {
 	case tpm2.CurveNISTP256:
 		return elliptic.P256()
 	case tpm2.CurveNISTP384:
 		return elliptic.P384()
+	case tpm2.CurveNISTP521:
+		return elliptic.P521()
 	}
-	return elliptic.P521()
+	return nil
 }
 
 // noncesOf returns secret randomness for one try at a signature. It is bound to
@@ -262,11 +265,40 @@ func (k *ECCPublic) Verify(scheme, hash tpm2.Alg, digest, sigR, sigS []byte) err
 }
 
 func (k *ECCPublic) verifyECDSA(digest, sigR, sigS []byte) error {
+	if k.c.elliptic() == nil {
+		return k.verifyOther(digest, sigR, sigS)
+	}
 	key, err := ecdsa.ParseUncompressedPublicKey(k.c.elliptic(), k.q)
 	if err != nil || !ecdsa.Verify(key, digest, new(big.Int).SetBytes(sigR), new(big.Int).SetBytes(sigS)) {
 		return refuse(tpm2.RCSignature, "ECDSA signature does not verify")
 	}
 	return nil
+}
+
+// verifyOther is FIPS 186-5, 6.4.2, on a curve that the standard library lacks.
+func (k *ECCPublic) verifyOther(digest, sigR, sigS []byte) error {
+	c := k.c
+	r, okR := c.scalar(sigR)
+	s, okS := c.scalar(sigS)
+	if okR && okS {
+		w := c.inverseOfBlinded(s) // all is public here
+		u := c.reduced(leftmost(digest, c.size)).Mul(w, c.n)
+		v := w.Mul(r, c.n)
+		e := c.baseCombine(u.Bytes(c.n), v.Bytes(c.n), k.q) // [u]G + [v]Q
+		if len(e) == 1+2*c.size && c.reduced(e[1:1+c.size]).Equal(r) == 1 {
+			return nil
+		}
+	}
+	return refuse(tpm2.RCSignature, "ECDSA signature does not verify")
+}
+
+// leftmost returns the first size bytes of a digest, or a shorter one with zeros
+// before it.
+func leftmost(digest []byte, size int) []byte {
+	b := make([]byte, size)
+	n := min(len(digest), size)
+	copy(b[size-n:], digest[:n])
+	return b
 }
 
 func (k *ECCPublic) verifySchnorr(hash tpm2.Alg, digest, sigR, sigS []byte) error {

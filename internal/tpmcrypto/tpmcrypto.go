@@ -15,7 +15,9 @@
 // exponent and a prime less one, which tells the time of a few divisions of
 // 32-bit numbers; the inverse of an ECDSA nonce, which math/big takes, in variable
 // time, of the nonce times a random number. The number of candidates that a search
-// for primes tries is seen in its time; it tells nothing of the prime found.
+// for primes tries is seen in its time; it tells nothing of the prime found. The
+// group of BN P-256, which no library here has, is computed in bn.go; profiles for
+// test suites offer it.
 //
 // Read [RSAKey], [ECCKey] and [EncryptSym] first; [Seeded] has the promise that
 // primary keys never change. TPM 2.0 Library, Part 1: Architecture, 11.4, annex B

@@ -116,7 +116,7 @@ func (o *object) validateECC(at blame) error {
 // fieldSize is the size of a coordinate on the curves that a profile can offer.
 func fieldSize(c tpm2.ECCCurve) int {
 	switch c {
-	case tpm2.CurveNISTP256:
+	case tpm2.CurveNISTP256, tpm2.CurveBNP256:
 		return 32
 	case tpm2.CurveNISTP384:
 		return 48

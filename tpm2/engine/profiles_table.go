@@ -50,7 +50,7 @@ var profiles = []*Profile{
 	},
 	{
 		Name: "reference", Version: 1,
-		Summary: "what the reference code's simulator offers: RSA keys of at most 2048 bits",
+		Summary: "for test suites: the key sizes of the reference code's simulator, and BN P-256",
 		Algorithms: []tpm2.Alg{
 			tpm2.AlgRSA, tpm2.AlgSHA1, tpm2.AlgHMAC, tpm2.AlgAES, tpm2.AlgMGF1, tpm2.AlgKeyedHash, tpm2.AlgXOR,
 			tpm2.AlgSHA256, tpm2.AlgSHA384, tpm2.AlgSHA512, tpm2.AlgRSASSA, tpm2.AlgRSAES, tpm2.AlgRSAPSS, tpm2.AlgOAEP,
@@ -58,7 +58,7 @@ var profiles = []*Profile{
 			tpm2.AlgECC, tpm2.AlgSymCipher, tpm2.AlgCMAC,
 			tpm2.AlgCTR, tpm2.AlgOFB, tpm2.AlgCBC, tpm2.AlgCFB, tpm2.AlgECB,
 		},
-		Curves:    []tpm2.ECCCurve{tpm2.CurveNISTP256, tpm2.CurveNISTP384, tpm2.CurveNISTP521},
+		Curves:    []tpm2.ECCCurve{tpm2.CurveNISTP256, tpm2.CurveNISTP384, tpm2.CurveNISTP521, tpm2.CurveBNP256},
 		RSABits:   []uint16{1024, 2048},
 		SymBits:   []uint16{128, 192, 256},
 		Banks:     []tpm2.Alg{tpm2.AlgSHA1, tpm2.AlgSHA256, tpm2.AlgSHA384, tpm2.AlgSHA512},
