@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/binary"
 	"flag"
 
 	"github.com/assay-project/assay/tpm2"
@@ -48,4 +49,22 @@ func (t *TPM) Credential(key tpm2.Handle, name, content []byte) (blob, secret []
 	w := o.wrapping(seed)
 	blob, err = w.seal(name, nil, clone(content))
 	return blob, secret, err
+}
+
+// Settled returns all state but what a command that fails may change: guessing
+// protection and what counts for it, the random bit generator, the journal.
+func (t *TPM) Settled() []byte {
+	p, v := t.permanent, t.vol
+	p.dictionary.failedTries, p.dictionary.lockoutEnabled, p.orderlyState = 0, true, shutdownNone
+	v.daUsed, v.heal = false, healing{}
+	p.nv.indices = make(map[tpm2.Handle]*nvIndex, len(t.permanent.nv.indices))
+	for h, x := range t.permanent.nv.indices {
+		c := *x
+		if x.pin() {
+			c.data = clone(x.data)
+			binary.BigEndian.PutUint32(c.data, 0)
+		}
+		p.nv.indices[h] = &c
+	}
+	return encodeState(t.stateHeader(permanentMagic), &p, &t.orderly, &t.clear, &t.reset, &v)
 }
