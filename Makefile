@@ -11,7 +11,7 @@ ifdef FIPS
 export GOFIPS140 := certified
 endif
 
-.PHONY: help demo test build lint bench fuzz setup reproducible openapi clean test-interop test-tpm-suites
+.PHONY: differential help demo test build lint bench fuzz setup reproducible openapi clean test-interop test-tpm-suites
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,9 @@ lint: ## formatting, vet, fix, staticcheck, import order, generated documents
 
 bench: ## measure the table of docs/benchmarks.md, peers beside us
 	sh tools/bench.sh
+
+differential: ## a million commands to our TPM and to Debian's swtpm, compared (SEED=1)
+	nice -n 10 $(GO) test -count=1 -timeout 2h -run SWTPM ./test/differential -commands 1000000 -budget 0 -seed $(or $(SEED),1) -v
 
 fuzz: ## run every fuzz target for FUZZTIME (20s)
 	sh tools/fuzz.sh $(FUZZTIME)

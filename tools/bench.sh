@@ -19,3 +19,9 @@ run . ./internal/store/... Decide
 run . ./internal/httpapi AttestHTTPS
 echo
 awk -f tools/bench.awk "$out"
+if command -v swtpm >/dev/null; then
+	echo
+	CGO_ENABLED=0 go build -trimpath -o "$out.assay" ./cmd/assay
+	go test -count=1 -run 'Speed' ./test/differential -speed "$out.assay"
+	rm -f "$out.assay"
+fi

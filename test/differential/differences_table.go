@@ -189,6 +189,11 @@ var differences = []Difference{
 		Match: func(o *Observation) bool { return o.Code == tpm2.CCImport && o.RC[0] == tpm2.RCBinding && o.RC[1] == 0 },
 	},
 	{
+		Name: "chaining value after a part of a block", Right: "ours", Clause: "Part 4, CryptSymmetricEncrypt",
+		Why: "After data that end within a block, the reference code fills the chaining value of CFB up with zeros, and so do we; libtpms leaves what OpenSSL had there.",
+		Match: func(o *Observation) bool { return firstLine(o.Diff) == "content: IVOut" },
+	},
+	{
 		Name: "algorithms to test", Right: "either", Clause: "Part 3, 10.3",
 		Why:   "Which algorithms still await their test depends on what there is and was used.",
 		Match: func(o *Observation) bool { return o.Code == tpm2.CCIncrementalSelfTest && o.RC == [2]tpm2.RC{} },
