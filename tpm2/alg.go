@@ -68,39 +68,54 @@ const (
 	AlgHashMLDSA Alg = 0x00A2
 )
 
-// hashes gives what this package knows of each hash algorithm.
-// SM3 has a size, so that logs with an SM3 bank parse, and no implementation.
-var hashes = map[Alg]struct {
+// hashInfo is what this package knows of a hash algorithm.
+type hashInfo struct {
 	name string
 	size int
 	hash crypto.Hash
-}{
-	AlgSHA1:     {"sha1", 20, crypto.SHA1},
-	AlgSHA256:   {"sha256", 32, crypto.SHA256},
-	AlgSHA384:   {"sha384", 48, crypto.SHA384},
-	AlgSHA512:   {"sha512", 64, crypto.SHA512},
-	AlgSM3:      {"sm3_256", 32, 0},
-	AlgSHA3x256: {"sha3_256", 32, crypto.SHA3_256},
-	AlgSHA3x384: {"sha3_384", 48, crypto.SHA3_384},
-	AlgSHA3x512: {"sha3_512", 64, crypto.SHA3_512},
+}
+
+// info returns what is known of a, the zero value when it is no known hash: a
+// switch, because every command asks. SM3 has a size, so that logs with an SM3
+// bank parse, and no implementation.
+func (a Alg) info() hashInfo {
+	switch a {
+	case AlgSHA1:
+		return hashInfo{"sha1", 20, crypto.SHA1}
+	case AlgSHA256:
+		return hashInfo{"sha256", 32, crypto.SHA256}
+	case AlgSHA384:
+		return hashInfo{"sha384", 48, crypto.SHA384}
+	case AlgSHA512:
+		return hashInfo{"sha512", 64, crypto.SHA512}
+	case AlgSM3:
+		return hashInfo{"sm3_256", 32, 0}
+	case AlgSHA3x256:
+		return hashInfo{"sha3_256", 32, crypto.SHA3_256}
+	case AlgSHA3x384:
+		return hashInfo{"sha3_384", 48, crypto.SHA3_384}
+	case AlgSHA3x512:
+		return hashInfo{"sha3_512", 64, crypto.SHA3_512}
+	}
+	return hashInfo{}
 }
 
 // MaxDigest is the size in bytes of the longest digest of any hash known here.
 const MaxDigest = 64
 
 // DigestSize returns the size in bytes of a digest by a, 0 when a is no known hash.
-func (a Alg) DigestSize() int { return hashes[a].size }
+func (a Alg) DigestSize() int { return a.info().size }
 
 // Hash returns Go's hash for a; ok is false when there is none (SM3, or no hash at all).
 func (a Alg) Hash() (h crypto.Hash, ok bool) {
-	h = hashes[a].hash
+	h = a.info().hash
 	return h, h != 0 && h.Available()
 }
 
 // BankName returns the name of a PCR bank, "sha256" for [AlgSHA256], as used in
 // every JSON shape of this project; other algorithms give their number in hex.
 func (a Alg) BankName() string {
-	if h, ok := hashes[a]; ok {
+	if h := a.info(); h.name != "" {
 		return h.name
 	}
 	return fmt.Sprintf("%#04x", uint16(a))
@@ -108,8 +123,8 @@ func (a Alg) BankName() string {
 
 // AlgOfBank is the inverse of [Alg.BankName]; ok is false for an unknown name.
 func AlgOfBank(name string) (a Alg, ok bool) {
-	for a, h := range hashes {
-		if h.name == name {
+	for _, a := range [...]Alg{AlgSHA1, AlgSHA256, AlgSHA384, AlgSHA512, AlgSM3, AlgSHA3x256, AlgSHA3x384, AlgSHA3x512} {
+		if a.info().name == name {
 			return a, true
 		}
 	}
