@@ -108,6 +108,9 @@ func (d *DRBG) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// Fresh says for [Fresh] that nothing depends on which random bytes these are.
+func (d *DRBG) Fresh() bool { return true }
+
 // Generate fills p with CTR_DRBG_Generate (10.2.1.5.1), in requests of 64 KiB.
 // It fails only when a new seed is due and cannot be had.
 func (d *DRBG) Generate(p, additional []byte) error {

@@ -37,10 +37,18 @@ func (k *RSAKey) newFIPS() *fipsRSA {
 	return &fipsRSA{key}
 }
 
+// Fresh reports whether the bytes of r are random and no more, as those of a
+// [DRBG] are: then others may stand for them. A reader that does not say so by a
+// method Fresh() bool is one whose stream decides the result, as that of [Seeded].
+func Fresh(r io.Reader) bool {
+	f, ok := r.(interface{ Fresh() bool })
+	return ok && f.Fresh()
+}
+
 // generateFIPS makes a key with the validated module and its randomness. A key
 // that must come from r's stream is not for it.
 func generateFIPS(r io.Reader, bits int, e uint32) (*RSAKey, bool) {
-	if _, fixed := r.(*seeded); fixed || !fips140.Enabled() || bits < 2048 || e != DefaultExponent {
+	if !Fresh(r) || !fips140.Enabled() || bits < 2048 || e != DefaultExponent {
 		return nil, false
 	}
 	std, err := rsa.GenerateKey(r, bits)

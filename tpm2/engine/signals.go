@@ -4,6 +4,7 @@ import (
 	"io"
 	"sync/atomic"
 
+	"github.com/assay-project/assay/internal/tpmcrypto"
 	"github.com/assay-project/assay/tpm2"
 )
 
@@ -47,3 +48,7 @@ func (c cancelable) Read(b []byte) (int, error) {
 	}
 	return c.r.Read(b)
 }
+
+// Fresh passes on whether r's bytes are random only, or a primary key's stream
+// that nothing may replace.
+func (c cancelable) Fresh() bool { return tpmcrypto.Fresh(c.r) }
