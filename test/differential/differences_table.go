@@ -190,7 +190,7 @@ var differences = []Difference{
 	},
 	{
 		Name: "chaining value after a part of a block", Right: "ours", Clause: "Part 4, CryptSymmetricEncrypt",
-		Why: "After data that end within a block, the reference code fills the chaining value of CFB up with zeros, and so do we; libtpms leaves what OpenSSL had there.",
+		Why:   "After data that end within a block, the reference code fills the chaining value of CFB up with zeros, and so do we; libtpms leaves what OpenSSL had there.",
 		Match: func(o *Observation) bool { return firstLine(o.Diff) == "content: IVOut" },
 	},
 	{
