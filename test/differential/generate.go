@@ -28,7 +28,6 @@ type generator struct {
 	tickets   *ticket
 	recipes   map[recipeKey]*recipe
 	locality  uint8
-	orderly   bool
 }
 
 func newGenerator(p *pair, seed uint64, stream int) *generator {

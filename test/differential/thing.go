@@ -9,14 +9,13 @@ import (
 
 // A thing is what a handle names, in both TPMs.
 type thing struct {
-	handle    tpm2.Handle
-	auth      []byte
-	hierarchy tpm2.Handle
-	policy    *recipe // of authPolicy; nil for none
-	mixed     bool    // its Name or content differs between the two
-	sequence  tpm2.Alg
-	nv        tpm2.NVPublic
-	side      [2]known
+	handle   tpm2.Handle
+	auth     []byte
+	policy   *recipe // of authPolicy; nil for none
+	mixed    bool    // its Name or content differs between the two
+	sequence tpm2.Alg
+	nv       tpm2.NVPublic
+	side     [2]known
 }
 
 // known is what a caller knows of the thing in one TPM.

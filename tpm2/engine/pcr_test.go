@@ -42,7 +42,7 @@ func TestLocalitiesOfPCRs(t *testing.T) {
 				t.Errorf("PCR_Extend(%d) at locality %d = %v", pcr, l, rc)
 			}
 			event := m.run(tpm2.CCPCREvent, h, password(""), &command.PCREventIn{}, nil)
-			if (event == tpm2.RCSuccess) != bytes.Contains([]byte(got.extend), []byte(fmt.Sprint(l))) {
+			if (event == tpm2.RCSuccess) != bytes.Contains([]byte(got.extend), fmt.Append(nil, l)) {
 				t.Errorf("PCR_Event(%d) at locality %d = %v", pcr, l, event)
 			}
 			if rc := m.run(tpm2.CCPCRReset, h, password(""), nil, nil); rc == tpm2.RCSuccess {
