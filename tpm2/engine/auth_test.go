@@ -21,10 +21,14 @@ func TestAuthorizationAreasAreChecked(t *testing.T) {
 		want    tpm2.RC
 	}{
 		"none where one is needed": {tpm2.CCPolicySecret, ownerAndPolicy, func(*machine) []auth { return nil }, secret, tpm2.RCAuthMissing},
-		"one where two are needed": {tpm2.CCGetTime, func(*machine) []tpm2.Handle { return handles(tpm2.HandleEndorsement, tpm2.HandleNull) },
-			func(*machine) []auth { return password("") }, &command.GetTimeIn{InScheme: noScheme()}, tpm2.RCAuthMissing},
-		"with a command that takes none": {tpm2.CCFlushContext, func(*machine) []tpm2.Handle { return nil },
-			func(*machine) []auth { return password("") }, &command.FlushContextIn{FlushHandle: 0x02000000}, tpm2.RCAuthContext},
+		"one where two are needed": {
+			tpm2.CCGetTime, func(*machine) []tpm2.Handle { return handles(tpm2.HandleEndorsement, tpm2.HandleNull) },
+			func(*machine) []auth { return password("") }, &command.GetTimeIn{InScheme: noScheme()}, tpm2.RCAuthMissing,
+		},
+		"with a command that takes none": {
+			tpm2.CCFlushContext, func(*machine) []tpm2.Handle { return nil },
+			func(*machine) []auth { return password("") }, &command.FlushContextIn{FlushHandle: 0x02000000}, tpm2.RCAuthContext,
+		},
 		"a password for nothing":   {tpm2.CCGetRandom, nil, func(*machine) []auth { return password("") }, random, sessionRC(tpm2.RCHandleValue, 1)},
 		"a password that encrypts": {tpm2.CCPolicySecret, ownerAndPolicy, func(*machine) []auth { return []auth{{attributes: tpm2.SessionEncrypt}} }, secret, sessionRC(tpm2.RCAttributes, 1)},
 		"a password that audits":   {tpm2.CCPolicySecret, ownerAndPolicy, func(*machine) []auth { return []auth{{attributes: tpm2.SessionAudit}} }, secret, sessionRC(tpm2.RCAttributes, 1)},
@@ -59,8 +63,10 @@ func TestAuthorizationAreasAreChecked(t *testing.T) {
 			one, two := m.session(sessionConfig{symmetric: aes128()}), m.session(sessionConfig{symmetric: aes128()})
 			return append(one.with("", tpm2.SessionEncrypt), two.with("", tpm2.SessionEncrypt)...)
 		}, random, sessionRC(tpm2.RCAttributes, 2)},
-		"nobody is there": {tpm2.CCPPCommands, func(*machine) []tpm2.Handle { return handles(tpm2.HandlePlatform) },
-			func(*machine) []auth { return password("") }, &command.PPCommandsIn{}, sessionRC(tpm2.RCPP, 1)},
+		"nobody is there": {
+			tpm2.CCPPCommands, func(*machine) []tpm2.Handle { return handles(tpm2.HandlePlatform) },
+			func(*machine) []auth { return password("") }, &command.PPCommandsIn{}, sessionRC(tpm2.RCPP, 1),
+		},
 		"four": {tpm2.CCGetRandom, nil, func(*machine) []auth { return password("", "", "", "") }, random, sessionRC(tpm2.RCSize, 4)},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -34,8 +34,12 @@ func TestCVE2023x1017ParametersTooShortToDecrypt(t *testing.T) {
 		s := m.session(sessionConfig{symmetric: symmetric})
 		entry := tpm2.AuthCommand{SessionHandle: s.handle, Nonce: make([]byte, 16), Attributes: tpm2.SessionContinue | tpm2.SessionDecrypt}
 		for _, c := range []meant{
-			{cc: tpm2.CCStirRandom}, {cc: tpm2.CCHash}, {cc: tpm2.CCCreatePrimary, handles: handles(tpm2.HandleOwner)}, {cc: tpm2.CCCreate, handles: handles(srk)},
-			{cc: tpm2.CCHierarchyChangeAuth, handles: handles(tpm2.HandleOwner)}, {cc: tpm2.CCMakeCredential, handles: handles(srk)},
+			{cc: tpm2.CCStirRandom},
+			{cc: tpm2.CCHash},
+			{cc: tpm2.CCCreatePrimary, handles: handles(tpm2.HandleOwner)},
+			{cc: tpm2.CCCreate, handles: handles(srk)},
+			{cc: tpm2.CCHierarchyChangeAuth, handles: handles(tpm2.HandleOwner)},
+			{cc: tpm2.CCMakeCredential, handles: handles(srk)},
 		} {
 			for params, want := range map[string]tpm2.RC{
 				"": tpm2.RCInsufficient, "\x00": tpm2.RCInsufficient, "\x00\x01": tpm2.RCSize, "\x00\x03ab": tpm2.RCSize,

@@ -85,7 +85,8 @@ func TestExtending(t *testing.T) {
 func TestEightPCRsAreReadAtOnce(t *testing.T) {
 	m := newMachine(t)
 	in := &command.PCRReadIn{PCRSelectionIn: tpm2.PCRSelections{
-		{Hash: tpm2.AlgSHA256, Select: tpm2.SelectPCRs(0, 1, 2, 9, 17, 23)}, {Hash: tpm2.AlgSHA3x256, Select: tpm2.SelectPCRs(1)},
+		{Hash: tpm2.AlgSHA256, Select: tpm2.SelectPCRs(0, 1, 2, 9, 17, 23)},
+		{Hash: tpm2.AlgSHA3x256, Select: tpm2.SelectPCRs(1)},
 		{Hash: tpm2.AlgSHA1, Select: tpm2.SelectPCRs(3, 4, 5)},
 	}}
 	var out command.PCRReadOut

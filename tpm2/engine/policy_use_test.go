@@ -368,8 +368,10 @@ func TestASavedPolicySessionAfterAStartup(t *testing.T) {
 // ticket.
 func TestPolicySecretOfAPIN(t *testing.T) {
 	m := newMachine(t)
-	p := tpm2.NVPublic{NVIndex: policyIndex, NameAlg: tpm2.AlgSHA256, DataSize: 8,
-		Attributes: tpm2.NVPinPass.Attributes() | tpm2.NVOwnerWrite | tpm2.NVOwnerRead | tpm2.NVNoDA}
+	p := tpm2.NVPublic{
+		NVIndex: policyIndex, NameAlg: tpm2.AlgSHA256, DataSize: 8,
+		Attributes: tpm2.NVPinPass.Attributes() | tpm2.NVOwnerWrite | tpm2.NVOwnerRead | tpm2.NVNoDA,
+	}
 	m.do(tpm2.CCNVDefineSpace, handles(tpm2.HandleOwner), password(""), &command.NVDefineSpaceIn{Auth: []byte("pin"), PublicInfo: p}, nil)
 	s := m.satisfied()
 	target := handles(policyIndex, s.handle)
