@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
+	"os"
 	"os/signal"
 	"strconv"
 	"syscall"
@@ -186,6 +188,10 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 		c.Close()
 		return nil, fmt.Errorf("listen on %q: somebody else does", path)
 	} else if errors.Is(err, syscall.ECONNREFUSED) {
+		// So is a connection to a file that is no socket, and was nobody's to remove.
+		if info, err := os.Lstat(path); err != nil || info.Mode().Type() != fs.ModeSocket {
+			return nil, fmt.Errorf("listen on %q: it is no socket", path)
+		}
 		if err := syscall.Unlink(path); err != nil {
 			return nil, fmt.Errorf("remove stale socket %q: %w", path, err)
 		}

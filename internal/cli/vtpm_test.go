@@ -196,6 +196,20 @@ func TestASocketOfSomebodyElseIsLeftAlone(t *testing.T) {
 	}
 }
 
+// A file at the place of the socket was taken for a stale socket and removed: a
+// connection to it is refused, too.
+func TestAFileInPlaceOfTheSocketIsKept(t *testing.T) {
+	path := filepath.Join(shortDir(t), "file")
+	write(t, path, []byte("kept"))
+	if l, err := listenUnix(context.Background(), path); err == nil {
+		l.Close()
+		t.Error("somebody listens in place of a file")
+	}
+	if got, err := os.ReadFile(path); string(got) != "kept" {
+		t.Errorf("the file holds %q, %v", got, err)
+	}
+}
+
 func TestVTPMServeRefusesWhatIsNotSafeOrNotClear(t *testing.T) {
 	for name, tc := range map[string]struct{ args, want string }{
 		"no state":          {"--mssim 127.0.0.1:1", "[ephemeral state]"},
