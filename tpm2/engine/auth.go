@@ -245,6 +245,11 @@ func (c *call) checkEntity(u *authUse) error {
 	if err := c.checkKind(u); err != nil {
 		return err
 	}
+	// The count of a PIN index limits all uses of its authValue. In the reference
+	// one by a policy with TPM2_PolicyAuthValue is counted, but never refused.
+	if x := t.permanent.nv.index(u.entity); usesAuth && x != nil && !x.pinUsable() {
+		return tpm2.RCAuthUnavailable
+	}
 	err := c.checkSecret(u)
 	if usesAuth && u.entity.Kind() == tpm2.KindNVIndex {
 		t.countPIN(u.entity, err == nil)
