@@ -90,9 +90,11 @@ func readContext(x *tpm2.Context, b []byte, kept wire.Layout) {
 }
 
 // contextKey derives the key and initial value of a context from the proof of its
-// hierarchy (Part 1, 30.3.1).
+// hierarchy (Part 1, 30.3.1). The numbers begin anew with each TPM Reset and the
+// proof may not, so that the count of TPM Resets is part of what the key is for.
 func (t *TPM) contextKey(x *tpm2.Context) (key, iv []byte, err error) {
 	sequence := binary.BigEndian.AppendUint64(nil, x.Sequence)
+	sequence = binary.BigEndian.AppendUint64(sequence, t.permanent.totalResetCount)
 	k, err := tpm2.KDFa(contextHash, t.proof(x.Hierarchy), "CONTEXT", sequence, handleName(x.SavedHandle), contextKeyBits+8*tpmcrypto.BlockSize)
 	if err != nil {
 		return nil, nil, err
