@@ -17,13 +17,17 @@ type wrapping struct {
 	macKey  *[]byte  // where the key of the HMAC is kept once it was derived, or nil
 }
 
-// wrapping returns the protection by o, a storage parent or a key to which the
-// seed was encrypted; nil stands for o's own seed.
+// wrapping returns the protection by a seed that was encrypted to o, which may
+// be empty.
 func (o *object) wrapping(seed []byte) wrapping {
-	w := wrapping{hash: o.public.NameAlg, keyBits: int(symmetricOf(&o.public).KeyBits), seed: seed}
-	if seed == nil {
-		w.seed, w.macKey = o.sensitive.SeedValue, &o.macKey
-	}
+	return wrapping{hash: o.public.NameAlg, keyBits: int(symmetricOf(&o.public).KeyBits), seed: seed}
+}
+
+// childWrapping returns the protection of the children of o, a storage parent, by
+// its own seed.
+func (o *object) childWrapping() wrapping {
+	w := o.wrapping(o.sensitive.SeedValue)
+	w.macKey = &o.macKey
 	return w
 }
 
@@ -149,14 +153,14 @@ func (t *TPM) toPrivate(o *object, s tpm2.Sensitive, parent *object) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	w := parent.wrapping(nil)
+	w := parent.childWrapping()
 	return w.seal(o.name, t.newBytes(tpmcrypto.BlockSize), data)
 }
 
 // fromPrivate recovers the sensitive area of o, a child of parent. What is in an
 // intact blob and is no sensitive area is TPM_RC_SENSITIVE.
 func (t *TPM) fromPrivate(private []byte, o, parent *object) error {
-	w := parent.wrapping(nil)
+	w := parent.childWrapping()
 	data, err := w.open(o.name, true, private)
 	if err != nil {
 		return err
