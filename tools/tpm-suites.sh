@@ -46,6 +46,17 @@ run_go-tpm() {
 	go run "$here/tools/gotests.go" <"$out/go-tpm-tcp.json" >>"$out/go-tpm.tsv"
 }
 
+# ours SUITE LOG...: whether our TPM said "ready" in the logs. A build of those
+# suites remembers the PATH that it was configured with, where another may be.
+ours() {
+	suite=$1
+	shift
+	if ! grep -qsx ready "$@"; then
+		echo "$suite did not run over our TPM" >&2
+		exit 2
+	fi
+}
+
 # automake SUITE: the results of an automake test run, from its .trs files
 automake() {
 	find "$dir/$1/test" -name '*.trs' -newer "$out/$1.start" | sort | while read -r trs; do
@@ -57,14 +68,16 @@ automake() {
 run_tpm2-tss() {
 	touch "$out/tpm2-tss.start"
 	# shellcheck disable=SC2016 # make expands it
-	make -C "$dir/tpm2-tss" -j"$jobs" -k check 'TESTS=$(TESTS_INTEGRATION)' >"$out/tpm2-tss.log" 2>&1
+	make -C "$dir/tpm2-tss" -j"$jobs" -k check PATH="$PATH" 'TESTS=$(TESTS_INTEGRATION)' >"$out/tpm2-tss.log" 2>&1
+	ours tpm2-tss "$dir"/tpm2-tss/test/integration/*_simulator.log
 	automake tpm2-tss >"$out/tpm2-tss.tsv"
 }
 
 run_tpm2-tools() {
 	touch "$out/tpm2-tools.start"
 	tests=$(cd "$dir/tpm2-tools" && echo test/integration/tests/*.sh)
-	dbus-run-session make -C "$dir/tpm2-tools" -j"$jobs" -k check TPM2_SIM=swtpm TPM2_ABRMD=tpm2-abrmd TESTS="$tests" >"$out/tpm2-tools.log" 2>&1
+	dbus-run-session make -C "$dir/tpm2-tools" -j"$jobs" -k check PATH="$PATH" TPM2_SIM=swtpm TPM2_ABRMD=tpm2-abrmd TESTS="$tests" >"$out/tpm2-tools.log" 2>&1
+	ours tpm2-tools "$dir"/tpm2-tools/test/integration/tests/*.log
 	automake tpm2-tools >"$out/tpm2-tools.tsv"
 }
 
