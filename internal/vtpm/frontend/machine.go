@@ -287,7 +287,7 @@ func (m *Machine) StoreVolatile() error {
 }
 
 // Init starts the TPM again: where StoreVolatile left it, else without volatile
-// state. With forget, stored state does not serve a second time.
+// state. Stored state that no longer fits is an error once, and forgotten. With forget, stored state does not serve a second time.
 func (m *Machine) Init(forget bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -297,6 +297,7 @@ func (m *Machine) Init(forget bool) error {
 	}
 	t, err := m.cfg.Restore(m.tpm.Permanent(), m.volatile)
 	if err != nil {
+		m.volatile = nil // it would not fit the next time either
 		return fmt.Errorf("restore volatile state: %w", err)
 	}
 	m.cancel.Lock()

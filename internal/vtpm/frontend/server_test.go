@@ -189,6 +189,22 @@ func TestShutdownIsOrderly(t *testing.T) {
 	}
 }
 
+// Stored volatile state that permanent state had left behind made every later
+// CMD_INIT fail, whether or not it was to be forgotten.
+func TestVolatileStateThatDoesNotFitIsRefusedOnce(t *testing.T) {
+	tpm := &fakeTPM{}
+	m := NewMachine(tpm, MachineConfig{Restore: func(_, _ []byte) (TPM, error) { return nil, io.ErrUnexpectedEOF }})
+	m.PowerOn()
+	if err := m.StoreVolatile(); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []error{io.ErrUnexpectedEOF, nil} {
+		if err := m.Init(false); !errors.Is(err, want) {
+			t.Errorf("Init = %v, want %v", err, want)
+		}
+	}
+}
+
 func TestSWTPMListensOnAUnixSocketAndShutsDown(t *testing.T) {
 	dir, err := os.MkdirTemp("", "front") // a short name: the path of a socket has 107 bytes
 	if err != nil {
