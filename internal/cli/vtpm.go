@@ -25,6 +25,7 @@ type vtpmOptions struct {
 	ephemeral bool
 	state     string
 	keys      keySource
+	create    bool // make a TPM although the key file is older
 	profile   string
 
 	mssim, swtpmTCP, swtpmUnix string
@@ -52,6 +53,7 @@ Whoever reaches the port commands the TPM, so ports are on loopback addresses.`,
 	f.StringVar(&o.state, "state", "", "`DIR` that keeps the TPM, encrypted; made at the first start")
 	f.StringVar(&o.keys.file, "key-file", "", "`FILE` of the keys that --state is encrypted under; made with it")
 	f.StringVar(&o.keys.passphrase, "passphrase-file", "", "`FILE` whose first line opens the key file")
+	f.BoolVar(&o.create, "new", false, "make a TPM in --state under a key file that is there already")
 	f.StringVar(&o.profile, "profile", "", "`NAME` of a new TPM's profile: see assay tpm profile list (default \"default\")")
 	f.StringVar(&o.mssim, "mssim", "", "`HOST:PORT` for commands by the simulator protocol; the platform port is the next")
 	f.StringVar(&o.swtpmTCP, "swtpm-tcp", "", "`HOST:PORT` for raw commands")
@@ -112,7 +114,7 @@ func (o *vtpmOptions) open(env *Env) (*frontend.Machine, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	t, err := s.load(env, o.profile)
+	t, err := s.load(env, o.profile, o.create)
 	if err != nil {
 		return nil, nil, errors.Join(err, s.Close())
 	}

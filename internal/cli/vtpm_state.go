@@ -26,6 +26,7 @@ type vtpmState struct {
 	dir  string
 	lock *durable.Lock
 	keys *keyprovider.Local
+	made bool // the key file is new: there can be no state yet
 }
 
 // openVTPMState opens a folder and its key file. Where neither is there, both
@@ -66,16 +67,22 @@ func (s *vtpmState) firstKey(keys keySource) error {
 		return err
 	}
 	defer passphrase.Destroy()
+	s.made = true
 	return keyprovider.CreateFile(keys.file, s.env.Rand, passphrase)
 }
 
 func (s *vtpmState) file() string { return filepath.Join(s.dir, permanentFile) }
 
-// load restores the TPM of the folder, or makes the first one. A profile is
-// fixed when a TPM is made, so asking for one later is an error.
-func (s *vtpmState) load(env *Env, profile string) (*engine.TPM, error) {
+// load restores the TPM of the folder, or makes the first one: when its key file
+// is as new, or when told so, since a state that is gone must not become another
+// TPM unseen. A profile is fixed when a TPM is made, so asking for one later is an
+// error.
+func (s *vtpmState) load(env *Env, profile string, create bool) (*engine.TPM, error) {
 	sealed, err := os.ReadFile(s.file())
 	if errors.Is(err, fs.ErrNotExist) {
+		if !s.made && !create {
+			return nil, fmt.Errorf("no %s in %q, and its key file was there before: is the folder the right one, or not mounted? --new makes a new TPM", permanentFile, s.dir)
+		}
 		t, err := manufacture(env, profile)
 		if err != nil {
 			return nil, err

@@ -127,6 +127,28 @@ func TestAVirtualTPMIsKeptInItsFolder(t *testing.T) {
 	}
 }
 
+// State that is gone must not come back as another TPM.
+func TestStateThatIsGoneIsNotReplaced(t *testing.T) {
+	dir := shortDir(t)
+	o := &vtpmOptions{state: filepath.Join(dir, "state"), keys: keySource{file: filepath.Join(dir, "key")}, swtpmUnix: filepath.Join(dir, "s")}
+	if err := serveTPM(t, o)(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(o.state, permanentFile)); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.serve(context.Background(), serveEnv(io.Discard, io.Discard)); err == nil || !strings.Contains(err.Error(), "--new") {
+		t.Errorf("serve without its state = %v, want an error that names --new", err)
+	}
+	if _, err := os.Stat(filepath.Join(o.state, permanentFile)); err == nil {
+		t.Error("a refused start made a state")
+	}
+	o.create = true
+	if err := serveTPM(t, o)(); err != nil {
+		t.Errorf("serve --new: %v", err)
+	}
+}
+
 func TestStateThatDoesNotOpenIsRefused(t *testing.T) {
 	dir := shortDir(t)
 	whole := vtpmOptions{state: filepath.Join(dir, "state"), keys: keySource{file: filepath.Join(dir, "key")}, swtpmUnix: filepath.Join(dir, "s")}

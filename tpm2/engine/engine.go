@@ -54,6 +54,7 @@ type TPM struct {
 	vol       volatile   // does not survive _TPM_Init
 
 	changed bool // permanent state differs from what Permanent last returned
+	torn    bool // a fault of ours may have left the state half changed
 	journal journal
 	offered []tpm2.CommandAttributes // list of commands, once it was asked for
 	resp    []byte                   // of the last command; reused
@@ -107,7 +108,7 @@ func (t *TPM) Execute(locality uint8, request []byte) (response []byte) {
 // panicked puts the TPM in failure mode: a state that a fault may have torn must
 // not serve another command (Part 1, 12.4).
 func (t *TPM) panicked(v any) []byte {
-	t.vol.failed = true
+	t.torn, t.vol.failed = true, true
 	if t.cfg.Panic != nil {
 		t.cfg.Panic(v, debug.Stack())
 	}
@@ -118,8 +119,10 @@ func (t *TPM) panicked(v any) []byte {
 func (t *TPM) SetPhysicalPresence(present bool) { t.vol.presence = present }
 
 // Changed reports whether permanent state differs from what [TPM.Permanent] last
-// returned. The owner writes it before the response of the command leaves.
-func (t *TPM) Changed() bool { return t.changed }
+// returned. The owner writes it before the response of the command leaves. After a
+// fault of ours it reports false for ever: the state last written is the good one,
+// and [Restore] goes on from it.
+func (t *TPM) Changed() bool { return t.changed && !t.torn }
 
 // newBytes returns n random bytes of the TPM's generator.
 func (t *TPM) newBytes(n int) []byte {

@@ -52,6 +52,7 @@ func (t *TPM) HashEnd() {
 	if !t.vol.started {
 		return
 	}
+	t.unorder() // what was shut down is not what is now
 	t.vol.established = true
 	t.reset.restartCount++ // Part 2, 10.11.1: a dynamic launch counts as a restart
 	for i := range t.vol.pcrs {

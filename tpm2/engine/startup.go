@@ -22,6 +22,7 @@ const (
 // trust left behind are lines of the platform, and stay.
 func (t *TPM) newVolatile() volatile {
 	return volatile{
+		failed:      t.torn, // power does not mend what a fault tore
 		presence:    t.vol.presence,
 		established: t.vol.established,
 		startedAt:   t.cfg.Now().Milliseconds(),
