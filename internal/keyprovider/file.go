@@ -8,11 +8,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"strings"
 	"syscall"
 
-	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/seal"
 )
 
@@ -36,96 +33,37 @@ const (
 // CreateFile makes a key file with one new key; it fails when the file exists.
 // An empty passphrase leaves the keys in the clear, readable by the owner alone.
 func CreateFile(name string, random io.Reader, passphrase seal.Secret) error {
-	key, err := NewKey(random)
-	if err != nil {
-		return err
-	}
-	defer key.Secret.Destroy()
-	text, err := encode([]seal.Key{key}, random, passphrase)
-	if err != nil {
-		return err
-	}
-	defer clear(text)
-	if err := durable.CreateFile(name, text, 0o600); err != nil {
-		return fmt.Errorf("create key file: %w", err)
-	}
-	return nil
+	return createLocked(name, random, lock{passphrase: passphrase})
 }
 
 // AddKey puts a new key at the head of a key file: it wraps from now on, and the
 // older ones still unwrap. A crash leaves the old file or the new one.
 func AddKey(name string, random io.Reader, passphrase seal.Secret) error {
-	key, err := NewKey(random)
-	if err != nil {
-		return err
-	}
-	defer key.Secret.Destroy()
-	return rewrite(name, random, passphrase, func(keys []seal.Key) []seal.Key { return append([]seal.Key{key}, keys...) })
+	return addKeyLocked(name, random, lock{passphrase: passphrase})
 }
 
 // DropOldKeys leaves only the newest key in a key file. What the others wrapped is
 // lost then: the caller has seen to it that nothing which matters is
 // ([WrappedUnder]).
 func DropOldKeys(name string, random io.Reader, passphrase seal.Secret) error {
-	return rewrite(name, random, passphrase, func(keys []seal.Key) []seal.Key { return keys[:1] })
-}
-
-// rewrite puts other keys into a key file, in place of what it holds.
-func rewrite(name string, random io.Reader, passphrase seal.Secret, change func([]seal.Key) []seal.Key) error {
-	l, err := ReadFile(name, random, passphrase)
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	text, err := encode(change(l.keys), random, passphrase)
-	if err != nil {
-		return err
-	}
-	defer clear(text)
-	if err := durable.WriteFile(name, text, 0o600); err != nil {
-		return fmt.Errorf("write key file: %w", err)
-	}
-	return nil
+	return rewrite(name, random, lock{passphrase: passphrase}, func(keys []seal.Key) []seal.Key { return keys[:1] })
 }
 
 // ReadFile opens a key file. It must be a regular file, not a link, that belongs
 // to the user who runs the program or to root, and that nobody else may read.
 func ReadFile(name string, random io.Reader, passphrase seal.Secret) (*Local, error) {
-	return read(name, 0o077, random, passphrase)
+	return readLocked(name, 0o077, random, lock{passphrase: passphrase})
 }
 
 // ReadCredential opens a key file that systemd passes as a credential: name in the
 // folder that $CREDENTIALS_DIRECTORY names. systemd lends it by an access list,
 // which shows as a group that may read.
 func ReadCredential(dir, name string, random io.Reader, passphrase seal.Secret) (*Local, error) {
-	if dir == "" || name == "" || name == "." || name == ".." || strings.ContainsRune(name, filepath.Separator) {
-		return nil, fmt.Errorf("credential %q in folder %q: want a folder and a plain name", name, dir)
-	}
-	return read(filepath.Join(dir, name), 0o037, random, passphrase)
-}
-
-// read opens a key file whose mode has none of the bits in forbidden.
-func read(name string, forbidden fs.FileMode, random io.Reader, passphrase seal.Secret) (*Local, error) {
-	// One open file is checked and read: a name could lead elsewhere in between.
-	// O_NONBLOCK keeps a named pipe from stalling us until its mode is seen.
-	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	path, err := credentialFile(dir, name)
 	if err != nil {
-		return nil, fmt.Errorf("open key file: %w", err)
+		return nil, err
 	}
-	defer f.Close()
-	if err := checkFile(f, forbidden); err != nil {
-		return nil, fmt.Errorf("key file %q: %w", name, err)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	defer clear(text)
-	if err != nil {
-		return nil, fmt.Errorf("read key file: %w", err)
-	}
-	keys, err := Parse(text, passphrase)
-	if err != nil {
-		return nil, fmt.Errorf("key file %q: %w", name, err)
-	}
-	return NewLocal(random, keys...)
+	return readLocked(path, 0o037, random, lock{passphrase: passphrase})
 }
 
 func checkFile(f *os.File, forbidden fs.FileMode) error {
@@ -152,30 +90,30 @@ func mayOwn(uid uint32, euid int) bool { return uid == 0 || int64(uid) == int64(
 // [ErrPassphrase] when the passphrase does not open it; a passphrase for a file
 // that has none is an error too, because its owner believes the file protected.
 func Parse(text []byte, passphrase seal.Secret) ([]seal.Key, error) {
+	return parse(text, lock{passphrase: passphrase})
+}
+
+func parse(text []byte, l lock) ([]seal.Key, error) {
 	if len(text) > maxFile {
 		return nil, fmt.Errorf("more than %d bytes", maxFile)
 	}
 	head, rest, _ := bytes.Cut(text, []byte("\n"))
-	switch string(head) {
-	case plainHeader:
-		if passphrase.Len() > 0 {
-			return nil, errors.New("a passphrase is given, and the keys in the file are in the clear")
+	if string(head) == plainHeader {
+		if l.tpm != nil || l.passphrase.Len() > 0 {
+			return nil, errors.New("a passphrase or a TPM is given, and the keys in the file are in the clear")
 		}
 		return parseKeys(rest)
-	case protectedHeader:
-		inner, err := unprotect(rest, passphrase)
-		if err != nil {
-			return nil, err
-		}
-		defer inner.Destroy()
-		head, rest, _ := bytes.Cut(inner.Expose(), []byte("\n"))
-		if string(head) != plainHeader {
-			return nil, errors.New("protected text is no key file")
-		}
-		return parseKeys(rest)
-	default:
-		return nil, errors.New("not a key file of a version known here")
 	}
+	inner, err := l.open(string(head), rest)
+	if err != nil {
+		return nil, err
+	}
+	defer inner.Destroy()
+	head, rest, _ = bytes.Cut(inner.Expose(), []byte("\n"))
+	if string(head) != plainHeader {
+		return nil, errors.New("protected text is no key file")
+	}
+	return parseKeys(rest)
 }
 
 // parseKeys reads lines of a name, a space, and the key in base64.
@@ -202,8 +140,8 @@ func parseKeys(text []byte) ([]seal.Key, error) {
 	return keys, nil
 }
 
-// encode writes the text of a key file, protected unless passphrase is empty.
-func encode(keys []seal.Key, random io.Reader, passphrase seal.Secret) ([]byte, error) {
+// encode writes the text of a key file, protected by l.
+func encode(keys []seal.Key, random io.Reader, l lock) ([]byte, error) {
 	if len(keys) > maxKeys {
 		return nil, fmt.Errorf("more than %d keys in a file", maxKeys)
 	}
@@ -214,9 +152,6 @@ func encode(keys []seal.Key, random io.Reader, passphrase seal.Secret) ([]byte, 
 		text = base64.StdEncoding.AppendEncode(text, k.Secret.Expose())
 		text = append(text, '\n')
 	}
-	if passphrase.Len() == 0 {
-		return text, nil
-	}
 	defer clear(text)
-	return protect(text, random, passphrase)
+	return l.protect(text, random)
 }

@@ -1,11 +1,14 @@
-// Package keyprovider holds the key-encryption keys: it wraps the keys that
-// encrypt what the service stores, and unwraps them again.
+// Package keyprovider holds the key-encryption keys, or asks who holds them: it
+// wraps the keys that encrypt what is stored, and unwraps them again.
 //
-// [Local] keeps its keys in a file. That protects a copied database, a backup, or
-// a stolen disk that does not hold the file as well; it does not protect against
-// who can read both, such as root on the machine or whoever takes the whole disk.
-// A passphrase on the file protects it at rest, a systemd credential against being
-// on the disk in the clear. Start with [Seal] and [ReadFile].
+// [OpenSpec] opens a provider of any kind: keys in a file ([Local]), which may be
+// sealed to this machine's TPM, Vault or OpenBao, a KMIP server, or a PKCS #11
+// token. Each protects a copied database, a backup or a stolen disk that does not
+// hold its keys as well; none protects against who may use it, such as root on the
+// running machine: docs/key-providers.md says of each kind against whom it helps.
+// That a data key unwraps proves that the provider wrapped it for this context,
+// not when, nor that it is the newest. Start with [OpenSpec] and [Seal]. [Set] is
+// the list of providers that an operator has given names.
 package keyprovider
 
 import (
@@ -17,9 +20,21 @@ import (
 	"github.com/assay-project/assay/internal/seal"
 )
 
-// ErrUnknownKey is returned, wrapped, for what was wrapped under a key that the
-// provider does not hold.
-var ErrUnknownKey = errors.New("key-encryption key is not held")
+// The failures that a caller acts on. What does not open although its key is held
+// is seal.ErrOpen or seal.ErrFormat, as with every sealed text.
+var (
+	// ErrUnknownKey is returned, wrapped, for what was wrapped under a key that the
+	// provider does not hold: another provider's, or one that was destroyed.
+	ErrUnknownKey = errors.New("key-encryption key is not held")
+	// ErrUnavailable is a provider that cannot be reached, is not ready or does not
+	// answer in time. Asking again later helps.
+	ErrUnavailable = errors.New("key provider is not available")
+	// ErrRefused is a provider that does not let this caller use the key: the
+	// credential is missing, wrong, expired or not entitled. Asking again does not help.
+	ErrRefused = errors.New("key provider refuses the credential")
+	// ErrGarbage is an answer that the provider's protocol does not allow.
+	ErrGarbage = errors.New("key provider answers garbage")
+)
 
 // A Provider wraps data keys. What it wraps for one context it unwraps for that
 // context only. It is safe for concurrent use.

@@ -350,7 +350,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := encode(keys, rand.Reader, seal.Secret{})
+		again, err := encode(keys, rand.Reader, lock{})
 		if err != nil || !bytes.Equal(again, text) {
 			t.Errorf("Parse(%q) writes back as %q, %v", text, again, err)
 		}

@@ -65,7 +65,10 @@ func wrapContext(c seal.Context) seal.Context {
 }
 
 // Wrap encrypts under the newest key.
-func (l *Local) Wrap(_ context.Context, c seal.Context, key seal.Secret) ([]byte, error) {
+func (l *Local) Wrap(ctx context.Context, c seal.Context, key seal.Secret) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	if key.Len() != seal.KeySize {
 		return nil, fmt.Errorf("data key has %d bytes, want %d", key.Len(), seal.KeySize)
 	}
@@ -74,7 +77,10 @@ func (l *Local) Wrap(_ context.Context, c seal.Context, key seal.Secret) ([]byte
 
 // Unwrap decrypts under the key that the wrapped form names. The error is
 // [ErrUnknownKey] when that key is not held, seal.ErrOpen when it does not fit.
-func (l *Local) Unwrap(_ context.Context, c seal.Context, wrapped []byte) (seal.Secret, error) {
+func (l *Local) Unwrap(ctx context.Context, c seal.Context, wrapped []byte) (seal.Secret, error) {
+	if err := ctx.Err(); err != nil {
+		return seal.Secret{}, err
+	}
 	e, err := seal.Parse(wrapped)
 	if err != nil {
 		return seal.Secret{}, err
