@@ -87,7 +87,11 @@ func (s *vtpmState) load(env *Env, profile string, create bool) (*engine.TPM, er
 		if err != nil {
 			return nil, err
 		}
-		return t, s.save(t.Permanent())
+		state, err := t.Permanent()
+		if err != nil {
+			return nil, err
+		}
+		return t, s.save(state)
 	}
 	if err != nil {
 		return nil, err

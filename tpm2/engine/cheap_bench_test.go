@@ -55,12 +55,12 @@ func BenchmarkState(b *testing.B) {
 	b.Run("Permanent", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			m.tpm.Permanent()
+			m.tpm.MustPermanent()
 		}
 	})
 	b.Run("Volatile", func(b *testing.B) {
 		for b.Loop() {
-			m.tpm.Volatile()
+			m.tpm.MustVolatile()
 		}
 	})
 }

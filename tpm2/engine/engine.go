@@ -4,7 +4,7 @@
 // randomness come in through [Config], and what must survive a power loss leaves
 // through [TPM.Permanent], which its owner writes before the response leaves. The
 // package proves nothing about who sends commands; a guest is hostile, and a
-// fault of ours met on its input puts this one TPM in failure mode.
+// fault of ours puts this one TPM in failure mode, by whatever method it is met.
 //
 // Read [TPM.Execute] first. Part 3 has one file here for each of its chapters.
 //
@@ -64,11 +64,12 @@ type TPM struct {
 
 // Manufacture makes a new TPM of profile p, with new seeds and no power: call
 // [TPM.PowerOn], then send TPM2_Startup.
-func Manufacture(p *Profile, cfg Config) (*TPM, error) {
+func Manufacture(p *Profile, cfg Config) (_ *TPM, err error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
 	t := &TPM{cfg: cfg, profile: p, limits: p.Limits}
+	defer t.fault(&err)
 	random, err := tpmcrypto.NewDRBG(cfg.Random, personalization(p))
 	if err != nil {
 		return nil, fmt.Errorf("seed the random bit generator: %w", err)
@@ -81,6 +82,7 @@ func Manufacture(p *Profile, cfg Config) (*TPM, error) {
 // PowerOn is _TPM_Init (Part 1, 12.2.2): what is volatile is gone, and the next
 // command must be TPM2_Startup. The time since power on starts at zero.
 func (t *TPM) PowerOn() {
+	defer t.fault(nil)
 	t.vol = t.newVolatile()
 	t.reset.dropLoaded(len(t.vol.sessions)) // a snapshot before TPM2_Startup has slots, and none in them
 	t.journal.restart()
@@ -103,6 +105,23 @@ func (t *TPM) Execute(locality uint8, request []byte) (response []byte) {
 	t.advance()
 	t.noteLocality(locality)
 	return t.execute(locality, request)
+}
+
+// ErrFault is returned by a TPM that met a fault of ours: its state may be half
+// changed, so it is not given out any more.
+var ErrFault = errors.New("the TPM is in failure mode by a fault of this program")
+
+// fault is deferred by what the platform calls: a panic puts this TPM in failure
+// mode and ends here. An err that is not nil is told of it.
+func (t *TPM) fault(err *error) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	t.panicked(v)
+	if err != nil {
+		*err = ErrFault
+	}
 }
 
 // panicked puts the TPM in failure mode: a state that a fault may have torn must

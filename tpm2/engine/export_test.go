@@ -51,6 +51,19 @@ func (t *TPM) Credential(key tpm2.Handle, name, content []byte) (blob, secret []
 	return blob, secret, err
 }
 
+// MustPermanent is Permanent of a TPM that met no fault.
+func (t *TPM) MustPermanent() []byte { return must(t.Permanent()) }
+
+// MustVolatile is Volatile of a TPM that met no fault.
+func (t *TPM) MustVolatile() []byte { return must(t.Volatile()) }
+
+func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
 // Settled returns all state but what a command that fails may change: guessing
 // protection and what counts for it, the random bit generator, the journal.
 func (t *TPM) Settled() []byte {

@@ -51,7 +51,7 @@ func scenes(t testing.TB) []*scene {
 		m.now = time.Minute
 		s.prepare(m)
 		m.tpm.Execute(0, nil) // from here on the time stands still
-		s.permanent, s.volatile, s.now = m.tpm.Permanent(), m.tpm.Volatile(), m.now
+		s.permanent, s.volatile, s.now = m.tpm.MustPermanent(), m.tpm.MustVolatile(), m.now
 	}
 	return all
 }

@@ -174,7 +174,7 @@ func (m *machine) checkTwin(last []byte) {
 	m.Helper()
 	twin := m.fork()
 	var err error
-	if twin.tpm, err = engine.Restore(impatient(twin), m.tpm.Permanent(), m.tpm.Volatile()); err != nil {
+	if twin.tpm, err = engine.Restore(impatient(twin), m.tpm.MustPermanent(), m.tpm.MustVolatile()); err != nil {
 		m.Fatalf("what Execute left cannot be restored: %v", err)
 	}
 	if err := m.tpm.Reseed(); err != nil {
@@ -186,7 +186,7 @@ func (m *machine) checkTwin(last []byte) {
 			m.Errorf("%x is answered with %x by a restored TPM, else with %x", request, got, want)
 		}
 	}
-	if !bytes.Equal(twin.tpm.Permanent(), m.tpm.Permanent()) || !bytes.Equal(twin.tpm.Volatile(), m.tpm.Volatile()) {
+	if !bytes.Equal(twin.tpm.MustPermanent(), m.tpm.MustPermanent()) || !bytes.Equal(twin.tpm.MustVolatile(), m.tpm.MustVolatile()) {
 		m.Errorf("the state of a restored TPM differs after %x", last)
 	}
 }

@@ -111,12 +111,12 @@ func (m *machine) cutCommand(request []byte, cut int) {
 func TestCVE2021x3746VolatileStateOfEveryKind(t *testing.T) {
 	for _, s := range scenes(t) {
 		m := s.machine(t)
-		permanent, volatile := m.tpm.Permanent(), m.tpm.Volatile()
+		permanent, volatile := m.tpm.MustPermanent(), m.tpm.MustVolatile()
 		again, err := engine.Restore(impatient(m), permanent, volatile)
 		if err != nil {
 			t.Fatalf("%s: %v", s.name, err)
 		}
-		if !bytes.Equal(m.tpm.Settled(), again.Settled()) || !bytes.Equal(permanent, again.Permanent()) {
+		if !bytes.Equal(m.tpm.Settled(), again.Settled()) || !bytes.Equal(permanent, again.MustPermanent()) {
 			t.Errorf("%s: the state changes when it is written and read", s.name)
 		}
 	}
@@ -137,7 +137,7 @@ func TestOpenVMMDeps82AttestationKeysAreTheSameAtEachBoot(t *testing.T) {
 		for boot := range byte(4) {
 			next := &machine{TB: t, now: time.Hour * time.Duration(boot), entropy: rand.NewChaCha8([32]byte{boot}), names: map[tpm2.Handle][]byte{}}
 			var err error
-			if next.tpm, err = engine.Restore(next.config(), m.tpm.Permanent(), nil); err != nil {
+			if next.tpm, err = engine.Restore(next.config(), m.tpm.MustPermanent(), nil); err != nil {
 				t.Fatal(err)
 			}
 			next.tpm.PowerOn()

@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/binary"
 	"iter"
+	"slices"
 
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/wire"
@@ -79,21 +80,25 @@ type journal struct {
 
 // Journal yields the records since power came on, in order. dropped is how many
 // more there were after the journal was full. The records share no memory with
-// the TPM, and need not be read before the next command.
+// the TPM, and need not be read before the next command. There is always one of
+// power coming on, unless a fault of ours made them unreadable.
 func (t *TPM) Journal() (records iter.Seq[JournalRecord], dropped uint64) {
-	kept := clone(t.journal.buf)
-	return func(yield func(JournalRecord) bool) {
-		for buf := kept; len(buf) > 0; {
-			var r JournalRecord
-			rest, err := wire.DecodePrefix(buf, &r)
-			if err != nil {
-				panic(err) // we wrote it
-			}
-			if buf = rest; !yield(r) {
-				return
-			}
+	return slices.Values(t.journalRecords()), t.journal.dropped
+}
+
+// journalRecords decodes all records, or none.
+func (t *TPM) journalRecords() []JournalRecord {
+	defer t.fault(nil)
+	var list []JournalRecord
+	for buf := clone(t.journal.buf); len(buf) > 0; {
+		var r JournalRecord
+		rest, err := wire.DecodePrefix(buf, &r)
+		if err != nil {
+			panic(err) // we wrote it
 		}
-	}, t.journal.dropped
+		buf, list = rest, append(list, r)
+	}
+	return list
 }
 
 // restart empties the journal for a new boot. It starts small: most boots need

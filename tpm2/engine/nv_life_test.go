@@ -39,7 +39,7 @@ func (m *machine) cycle(c cycle) {
 func (m *machine) powerLoss() {
 	m.Helper()
 	if m.tpm.Changed() || m.written == nil {
-		m.written = m.tpm.Permanent()
+		m.written = m.tpm.MustPermanent()
 	}
 	var err error
 	if m.tpm, err = engine.Restore(m.config(), m.written, nil); err != nil {
@@ -52,7 +52,7 @@ func (m *machine) powerLoss() {
 // that changed it.
 func (m *machine) guarded() {
 	if m.tpm.Changed() {
-		m.written = m.tpm.Permanent()
+		m.written = m.tpm.MustPermanent()
 	}
 }
 
@@ -191,12 +191,12 @@ func TestOrderlyCountersAreSeldomWritten(t *testing.T) {
 	for a, want := range map[tpm2.NVAttributes]int{0: 1024, tpm2.NVOrderly: 5} {
 		m := newMachine(t)
 		m.defineNV(index(byOwner | a | tpm2.NVCounter.Attributes()))
-		m.tpm.Permanent()
+		m.tpm.MustPermanent()
 		writes := 0
 		for range 1024 {
 			m.nvDo(tpm2.CCNVIncrement, tpm2.HandleOwner, nil)
 			if m.tpm.Changed() {
-				m.tpm.Permanent()
+				m.tpm.MustPermanent()
 				writes++
 			}
 		}

@@ -17,6 +17,7 @@ type hcrtm struct {
 
 // HashStart is _TPM_Hash_Start (Part 1, 34.2). A measurement in progress starts anew.
 func (t *TPM) HashStart(locality uint8) {
+	defer t.fault(nil)
 	if t.vol.failed {
 		return
 	}
@@ -32,6 +33,7 @@ func (t *TPM) HashStart(locality uint8) {
 
 // HashData is _TPM_Hash_Data: without a start it has no effect.
 func (t *TPM) HashData(b []byte) {
+	defer t.fault(nil)
 	if h := t.vol.hcrtm; h != nil && h.digests == nil {
 		for _, s := range h.sums {
 			s.sum.Write(b)
@@ -42,6 +44,7 @@ func (t *TPM) HashData(b []byte) {
 // HashEnd is _TPM_Hash_End. After TPM2_Startup it resets the dynamic PCRs and
 // extends the first of them; before, the digest waits for TPM2_Startup.
 func (t *TPM) HashEnd() {
+	defer t.fault(nil)
 	h := t.vol.hcrtm
 	if h == nil || h.digests != nil {
 		return

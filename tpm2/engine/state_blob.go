@@ -66,10 +66,16 @@ func (h *stateHeader) find(magic string) (*Profile, error) {
 }
 
 // Permanent returns the state that must survive a power loss, and marks it as
-// written. It holds secrets in the clear: the caller encrypts it.
-func (t *TPM) Permanent() []byte {
+// written. It holds secrets in the clear: the caller encrypts it. The error is
+// [ErrFault], and then there is no state: the one last written is the good one.
+func (t *TPM) Permanent() (state []byte, err error) {
+	if t.torn {
+		return nil, ErrFault
+	}
+	defer t.fault(&err)
+	state = t.encodePermanent()
 	t.changed = false
-	return t.encodePermanent()
+	return state, nil
 }
 
 func (t *TPM) encodePermanent() []byte {
@@ -77,11 +83,16 @@ func (t *TPM) encodePermanent() []byte {
 }
 
 // Volatile returns the rest of the state, for a snapshot or a migration. It goes
-// with what [TPM.Permanent] returns at the same moment, and is as secret.
-func (t *TPM) Volatile() []byte {
+// with what [TPM.Permanent] returns at the same moment, is as secret, and fails as
+// that does.
+func (t *TPM) Volatile() (state []byte, err error) {
+	if t.torn {
+		return nil, ErrFault
+	}
+	defer t.fault(&err)
 	m := moment{permanent: sha256.Sum256(t.encodePermanent())}
 	m.elapsed = max(uint64(max(t.cfg.Now().Milliseconds()-t.vol.startedAt, 0)), t.vol.time)
-	return encodeState(t.stateHeader(volatileMagic), &m, &t.clear, &t.reset, &t.vol, t.random, &t.journal)
+	return encodeState(t.stateHeader(volatileMagic), &m, &t.clear, &t.reset, &t.vol, t.random, &t.journal), nil
 }
 
 // A moment is what a volatile blob says of when it was made.
@@ -123,7 +134,7 @@ func encodeState(header *stateHeader, parts ...wire.Layout) []byte {
 		}
 	}
 	if err != nil {
-		panic(err) // the state is within its own limits
+		panic(fmt.Errorf("the state breaks its own limits: %w", err))
 	}
 	sum := sha256.Sum256(b)
 	return append(b, sum[:]...)
@@ -136,11 +147,12 @@ func encodeState(header *stateHeader, parts ...wire.Layout) []byte {
 //
 // The random bit generator gets new entropy: a snapshot may be restored more than
 // once, and no two machines may share their random numbers.
-func Restore(cfg Config, permanent, volatile []byte) (*TPM, error) {
+func Restore(cfg Config, permanent, volatile []byte) (_ *TPM, err error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
 	t := &TPM{cfg: cfg}
+	defer t.fault(&err)
 	if err := t.restorePermanent(clone(permanent)); err != nil {
 		return nil, fmt.Errorf("read permanent state: %w", err)
 	}

@@ -113,12 +113,11 @@ func TestStateThatNoTPMHasIsRefused(t *testing.T) {
 
 // tryEncode gives the blobs, or that the state cannot be written.
 func tryEncode(x *TPM) (permanent, volatile []byte, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = v.(error)
-		}
-	}()
-	return x.Permanent(), x.Volatile(), nil
+	x.cfg.Panic = nil
+	if permanent, err = x.Permanent(); err == nil {
+		volatile, err = x.Volatile()
+	}
+	return permanent, volatile, err
 }
 
 func TestHeadersOfOtherFormatsAreRefused(t *testing.T) {
@@ -193,7 +192,7 @@ func FuzzRestore(f *testing.F) {
 		exercise(x)
 		x.PowerOn()
 		exercise(x)
-		if _, err := Restore(testConfig(t), x.Permanent(), x.Volatile()); err != nil {
+		if _, err := Restore(testConfig(t), x.MustPermanent(), x.MustVolatile()); err != nil {
 			t.Errorf("what was restored cannot be restored again: %v", err)
 		}
 	})

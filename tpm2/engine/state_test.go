@@ -151,7 +151,7 @@ func writeState(t *testing.T) {
 	}
 	m := newMachine(t)
 	m.keepSomething()
-	for name, b := range map[string][]byte{"permanent.bin": m.tpm.Permanent(), "volatile.bin": m.tpm.Volatile()} {
+	for name, b := range map[string][]byte{"permanent.bin": m.tpm.MustPermanent(), "volatile.bin": m.tpm.MustVolatile()} {
 		if err := os.WriteFile(base+name, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +160,7 @@ func writeState(t *testing.T) {
 
 func TestChangedSaysWhenToWrite(t *testing.T) {
 	m := newMachine(t)
-	m.tpm.Permanent()
+	m.tpm.MustPermanent()
 	for _, tc := range []struct {
 		name string
 		want bool
@@ -188,7 +188,7 @@ func TestChangedSaysWhenToWrite(t *testing.T) {
 		if got := m.tpm.Changed(); got != tc.want {
 			t.Errorf("after %s, Changed() = %v, want %v", tc.name, got, tc.want)
 		}
-		m.tpm.Permanent()
+		m.tpm.MustPermanent()
 		if m.tpm.Changed() {
 			t.Errorf("after Permanent(), Changed() = true")
 		}
@@ -198,7 +198,7 @@ func TestChangedSaysWhenToWrite(t *testing.T) {
 // A restored TPM has other random numbers than the one it was copied from.
 func TestCopiesShareNoRandomNumbers(t *testing.T) {
 	m := newMachine(t)
-	permanent, volatile := m.tpm.Permanent(), m.tpm.Volatile()
+	permanent, volatile := m.tpm.MustPermanent(), m.tpm.MustVolatile()
 	seen := map[string]bool{}
 	for i, c := range []*machine{m, restored(t, permanent, volatile), m.fork()} {
 		if c.tpm == nil {
@@ -220,7 +220,7 @@ func TestCopiesShareNoRandomNumbers(t *testing.T) {
 func TestDamagedStateIsRefused(t *testing.T) {
 	m := newMachine(t)
 	m.keepSomething()
-	permanent, volatile := m.tpm.Permanent(), m.tpm.Volatile()
+	permanent, volatile := m.tpm.MustPermanent(), m.tpm.MustVolatile()
 	refused := func(what string, at int, permanent, volatile []byte) {
 		t.Helper()
 		got, err := engine.Restore(m.config(), permanent, volatile)
@@ -252,12 +252,12 @@ func TestDamagedStateIsRefused(t *testing.T) {
 // one of them back.
 func TestPartsOfTwoSnapshotsAreRefused(t *testing.T) {
 	m := newMachine(t)
-	permanent, volatile := m.tpm.Permanent(), m.tpm.Volatile()
+	permanent, volatile := m.tpm.MustPermanent(), m.tpm.MustVolatile()
 	m.keepSomething()
 	for name, tc := range map[string]struct{ permanent, volatile []byte }{
-		"older permanent state": {permanent, m.tpm.Volatile()},
-		"older volatile state":  {m.tpm.Permanent(), volatile},
-		"other TPM":             {manufacture(t, "fips").tpm.Permanent(), volatile},
+		"older permanent state": {permanent, m.tpm.MustVolatile()},
+		"older volatile state":  {m.tpm.MustPermanent(), volatile},
+		"other TPM":             {manufacture(t, "fips").tpm.MustPermanent(), volatile},
 		"exchanged":             {volatile, permanent},
 	} {
 		if _, err := engine.Restore(m.config(), tc.permanent, tc.volatile); !errors.Is(err, engine.ErrState) {
@@ -267,7 +267,7 @@ func TestPartsOfTwoSnapshotsAreRefused(t *testing.T) {
 }
 
 func TestRestoreNeedsAMachine(t *testing.T) {
-	permanent := newMachine(t).tpm.Permanent()
+	permanent := newMachine(t).tpm.MustPermanent()
 	if _, err := engine.Restore(engine.Config{}, permanent, nil); err == nil {
 		t.Error("Restore without time and randomness succeeded")
 	}

@@ -76,7 +76,7 @@ func (m *machine) snapshot() *machine {
 	m.Helper()
 	twin := m.fork()
 	var err error
-	if twin.tpm, err = engine.Restore(twin.config(), m.tpm.Permanent(), m.tpm.Volatile()); err != nil {
+	if twin.tpm, err = engine.Restore(twin.config(), m.tpm.MustPermanent(), m.tpm.MustVolatile()); err != nil {
 		m.Fatal(err)
 	}
 	if err := m.tpm.Reseed(); err != nil {
@@ -365,10 +365,10 @@ func TestARestoredTwinAnswersTheSame(t *testing.T) {
 			g.live(100)
 			twin.replay(steps)
 			twin.now = g.now
-			if got, want := twin.tpm.Permanent(), g.tpm.Permanent(); !bytes.Equal(got, want) {
+			if got, want := twin.tpm.MustPermanent(), g.tpm.MustPermanent(); !bytes.Equal(got, want) {
 				t.Errorf("permanent states differ:\n%x\n%x", got, want)
 			}
-			if got, want := twin.tpm.Volatile(), g.tpm.Volatile(); !bytes.Equal(got, want) {
+			if got, want := twin.tpm.MustVolatile(), g.tpm.MustVolatile(); !bytes.Equal(got, want) {
 				t.Errorf("volatile states differ:\n%x\n%x", got, want)
 			}
 		})
@@ -393,7 +393,7 @@ func TestARecordedStreamReplays(t *testing.T) {
 		again := manufacture(t, "default")
 		again.replay(steps)
 		again.now = g.now
-		if got, want := again.tpm.Volatile(), g.tpm.Volatile(); !bytes.Equal(got, want) {
+		if got, want := again.tpm.MustVolatile(), g.tpm.MustVolatile(); !bytes.Equal(got, want) {
 			t.Errorf("seed %d: volatile states differ", seed)
 		}
 	}

@@ -158,10 +158,11 @@ func (s *swtpm) signal(l *link, code uint32, body []byte) uint32 {
 		s.machine.Cancel()
 		return resultSuccess
 	case ctrlStoreVolatile:
-		if err := s.machine.StoreVolatile(); errors.Is(err, ErrNoVolatile) {
+		err := s.machine.StoreVolatile()
+		if errors.Is(err, ErrNoVolatile) {
 			return resultBadOrdinal
 		}
-		return resultSuccess
+		return resultOf(err)
 	}
 	return resultBadOrdinal
 }

@@ -19,6 +19,7 @@ type fakeTPM struct {
 	mu      sync.Mutex
 	calls   []string
 	changed bool
+	fault   error         // of Permanent and Volatile
 	entered chan struct{} // when not nil, told that Execute began
 	release chan struct{} // when not nil, Execute waits for it
 }
@@ -57,10 +58,17 @@ func (f *fakeTPM) ResetEstablished(l uint8) bool {
 	f.note("reset established %d", l)
 	return l >= 3
 }
-func (f *fakeTPM) FailSelfTest()     { f.note("fail self-test") }
-func (f *fakeTPM) Cancel()           { f.note("cancel") }
-func (f *fakeTPM) Permanent() []byte { f.changed = false; return []byte("permanent") }
-func (f *fakeTPM) Volatile() []byte  { return []byte("volatile") }
+func (f *fakeTPM) FailSelfTest()              { f.note("fail self-test") }
+func (f *fakeTPM) Cancel()                    { f.note("cancel") }
+func (f *fakeTPM) Permanent() ([]byte, error) { f.changed = false; return f.state("permanent") }
+func (f *fakeTPM) Volatile() ([]byte, error)  { return f.state("volatile") }
+
+func (f *fakeTPM) state(name string) ([]byte, error) {
+	if f.fault != nil {
+		return nil, f.fault
+	}
+	return []byte(name), nil
+}
 
 func (f *fakeTPM) Changed() bool { return f.changed }
 

@@ -32,8 +32,10 @@ type TPM interface {
 	Cancel()
 	// Changed reports whether Permanent differs from what it last returned.
 	Changed() bool
-	Permanent() []byte
-	Volatile() []byte
+	// Permanent and Volatile are the state; an error is a fault of the TPM's own,
+	// and then there is none.
+	Permanent() ([]byte, error)
+	Volatile() ([]byte, error)
 }
 
 // MachineConfig is what a machine does for its TPM. Its zero value keeps nothing.
@@ -138,11 +140,11 @@ func (m *Machine) save() error {
 	if m.broken != nil || !m.tpm.Changed() {
 		return m.broken
 	}
-	state := m.tpm.Permanent()
-	if m.cfg.Save == nil {
-		return nil
+	state, err := m.tpm.Permanent()
+	if err == nil && m.cfg.Save != nil {
+		err = m.cfg.Save(state)
 	}
-	if err := m.cfg.Save(state); err != nil {
+	if err != nil {
 		m.broken = fmt.Errorf("keep the state of the TPM: %w", err)
 	}
 	return m.broken
@@ -280,10 +282,11 @@ func (m *Machine) StoreVolatile() error {
 	if !m.CanStoreVolatile() {
 		return ErrNoVolatile
 	}
-	if !m.whilePowered(func(t TPM) { m.volatile = t.Volatile() }) {
+	var err error
+	if !m.whilePowered(func(t TPM) { m.volatile, err = t.Volatile() }) {
 		return ErrNoVolatile
 	}
-	return nil
+	return err
 }
 
 // Init starts the TPM again: where StoreVolatile left it, else without volatile
@@ -295,7 +298,11 @@ func (m *Machine) Init(forget bool) error {
 		m.init()
 		return m.broken
 	}
-	t, err := m.cfg.Restore(m.tpm.Permanent(), m.volatile)
+	permanent, err := m.tpm.Permanent()
+	var t TPM
+	if err == nil {
+		t, err = m.cfg.Restore(permanent, m.volatile)
+	}
 	if err != nil {
 		m.volatile = nil // it would not fit the next time either
 		return fmt.Errorf("restore volatile state: %w", err)

@@ -144,6 +144,31 @@ func TestATPMWhoseStateCannotBeKeptFails(t *testing.T) {
 	}
 }
 
+// A TPM that met a fault gives no state: nothing is saved, stored or restored.
+func TestATPMWithoutStateFails(t *testing.T) {
+	fault := errors.New("a fault of the TPM's own")
+	saved := false
+	tpm := &fakeTPM{fault: fault, changed: true}
+	m := NewMachine(tpm, MachineConfig{
+		Save:    func([]byte) error { saved = true; return nil },
+		Restore: func(_, _ []byte) (TPM, error) { t.Error("restored"); return nil, io.EOF },
+	})
+	m.PowerOn()
+	if got := m.Execute(nil, 0, unhex(t, getRandom)); fmt.Sprintf("%x", got) != "80010000000a00000101" || saved {
+		t.Errorf("answer %x, saved %v; want TPM_RC_FAILURE, false", got, saved)
+	}
+	if err := m.Err(); !errors.Is(err, fault) {
+		t.Errorf("Err = %v, want %v", err, fault)
+	}
+	if err := m.StoreVolatile(); !errors.Is(err, fault) {
+		t.Errorf("StoreVolatile = %v, want %v", err, fault)
+	}
+	m.volatile = []byte("of before")
+	if err := m.Init(false); !errors.Is(err, fault) {
+		t.Errorf("Init = %v, want %v", err, fault)
+	}
+}
+
 func TestStateIsSavedBeforeTheAnswerAndOnlyWhenItChanged(t *testing.T) {
 	tpm := &fakeTPM{}
 	var saved []string
