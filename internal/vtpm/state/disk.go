@@ -1,0 +1,136 @@
+//go:build unix
+
+package state
+
+import (
+	"errors"
+	"io"
+	"os"
+	"syscall"
+
+	"github.com/assay-project/assay/internal/durable"
+)
+
+// disk is what this package asks of a file system. Tests put one in its place that
+// fails and loses power.
+type disk interface {
+	open(path string) (handle, error)
+	// begin makes a file that gets its name by commit.
+	begin(path string) (pending, error)
+	// link gives a file a second name, which must be free.
+	link(from, to string) error
+	// sweep removes what a crash left of begin.
+	sweep(path string) error
+}
+
+// handle is an open file.
+type handle interface {
+	io.ReaderAt
+	io.WriterAt
+	size() (int64, error)
+	// sync makes the content durable.
+	sync() error
+	// lock is false when another has the file.
+	lock() (bool, error)
+	unlock() error
+	// named reports whether path leads to this file.
+	named(path string) (bool, error)
+	// owner tells who has the lock, for people; empty when it cannot be told.
+	owner() string
+	Close() error
+}
+
+type pending interface {
+	handle
+	commit() error
+	commitNew() error
+	abort() error
+}
+
+// system is the disk of the operating system.
+type system struct{}
+
+type osFile struct{ *os.File }
+
+type osPending struct {
+	osFile
+	p *durable.Pending
+}
+
+// errNotRegular is a folder, pipe, link or device in the place of a file.
+var errNotRegular = errors.New("not a regular file")
+
+func (system) open(path string) (handle, error) {
+	// O_NONBLOCK keeps a named pipe from stalling us until its mode is seen.
+	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errNotRegular
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+func (system) begin(path string) (pending, error) {
+	p, err := durable.Begin(path, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return osPending{osFile{p.File}, p}, nil
+}
+
+func (system) link(from, to string) error { return os.Link(from, to) }
+
+func (system) sweep(path string) error { return durable.SweepOf(path) }
+
+func (f osFile) size() (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+func (f osFile) sync() error { return dataSync(f.File) }
+
+func (f osFile) lock() (bool, error) {
+	err := f.flock(syscall.LOCK_EX | syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (f osFile) unlock() error { return f.flock(syscall.LOCK_UN) }
+
+func (f osFile) flock(how int) error {
+	for {
+		if err := syscall.Flock(int(f.Fd()), how); !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
+}
+
+func (f osFile) named(path string) (bool, error) {
+	held, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	found, err := os.Lstat(path)
+	if err != nil {
+		return false, err
+	}
+	return os.SameFile(held, found), nil
+}
+
+func (f osFile) owner() string { return lockOwner(f.File) }
+
+func (p osPending) commit() error    { return p.p.Commit() }
+func (p osPending) commitNew() error { return p.p.CommitNew() }
+func (p osPending) abort() error     { return p.p.Abort() }
