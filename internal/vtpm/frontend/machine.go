@@ -46,6 +46,42 @@ type MachineConfig struct {
 	// Restore makes a TPM that goes on where Volatile was taken. Nil when stored
 	// volatile state is not supported.
 	Restore func(permanent, volatile []byte) (TPM, error)
+	// Load opens the TPM of a machine that was made without one, when it first gets
+	// power. An error leaves the machine without power, and the next time tries anew.
+	Load func() (TPM, error)
+	// Volatile keeps stored volatile state beyond this process; nil keeps it in
+	// the machine.
+	Volatile VolatileStore
+	// NoShutdown leaves TPM2_Shutdown to the client when the power goes (swtpm:
+	// --flags disable-auto-shutdown).
+	NoShutdown bool
+}
+
+// A VolatileStore keeps volatile state for the next start.
+type VolatileStore interface {
+	Put(volatile []byte) error
+	// Get returns what Put kept, nil for nothing.
+	Get() ([]byte, error)
+	// Delete removes it; nothing to remove is no error.
+	Delete() error
+}
+
+// heldVolatile keeps volatile state in the machine.
+type heldVolatile struct{ state []byte }
+
+// Put keeps the state.
+func (h *heldVolatile) Put(volatile []byte) error {
+	h.state = volatile
+	return nil
+}
+
+// Get returns it.
+func (h *heldVolatile) Get() ([]byte, error) { return h.state, nil }
+
+// Delete forgets it.
+func (h *heldVolatile) Delete() error {
+	h.state = nil
+	return nil
 }
 
 // A Machine is the platform around one TPM: its power, the person in front of
@@ -57,16 +93,22 @@ type Machine struct {
 	cancel sync.Mutex // guards tpm for Cancel, which must not wait for mu
 
 	mu       sync.Mutex // guards all below; held while the TPM works
-	tpm      TPM        // written under both locks
+	tpm      TPM        // written under both locks; nil until it is loaded
 	powered  bool
 	noMemory bool // non-volatile memory is not available
 	last     tpm2.CC
-	volatile []byte // stored by StoreVolatile, nil when none
-	broken   error  // Save failed: what the TPM knows is not what is kept
+	broken   error // Save failed: what the TPM knows is not what is kept
+	loadErr  error // why the last Load failed
 }
 
-// NewMachine returns a machine around t, without power.
-func NewMachine(t TPM, cfg MachineConfig) *Machine { return &Machine{tpm: t, cfg: cfg} }
+// NewMachine returns a machine around t, without power. Without a TPM, cfg.Load
+// gives it one.
+func NewMachine(t TPM, cfg MachineConfig) *Machine {
+	if cfg.Volatile == nil {
+		cfg.Volatile = &heldVolatile{}
+	}
+	return &Machine{tpm: t, cfg: cfg}
+}
 
 // ErrNoVolatile is a machine that cannot store volatile state.
 var ErrNoVolatile = errors.New("volatile state cannot be stored")
@@ -158,6 +200,14 @@ func (m *Machine) Err() error {
 	return m.broken
 }
 
+// LoadErr returns why the machine got no TPM when it was last given power, nil
+// when it did.
+func (m *Machine) LoadErr() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.loadErr
+}
+
 // PowerOn gives the TPM power. It does nothing to a machine that has it.
 func (m *Machine) PowerOn() {
 	m.mu.Lock()
@@ -178,9 +228,31 @@ func (m *Machine) Reset() {
 }
 
 func (m *Machine) init() {
+	if m.load() != nil {
+		return
+	}
 	m.tpm.PowerOn()
 	m.powered, m.last = true, 0
 	m.save()
+}
+
+// load gives the machine its TPM, if it has none yet.
+func (m *Machine) load() error {
+	if m.tpm != nil {
+		return nil
+	}
+	t, err := m.cfg.Load()
+	if m.loadErr = err; err == nil {
+		m.setTPM(t)
+	}
+	return err
+}
+
+// setTPM changes the TPM.
+func (m *Machine) setTPM(t TPM) {
+	m.cancel.Lock()
+	defer m.cancel.Unlock()
+	m.tpm = t
 }
 
 // PowerOff takes the power away. Commands get no answer until it is back.
@@ -203,7 +275,7 @@ func (m *Machine) Powered() bool {
 func (m *Machine) Shutdown() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.powered && m.last != tpm2.CCShutdown {
+	if m.powered && m.last != tpm2.CCShutdown && !m.cfg.NoShutdown {
 		m.execute(nil, 0, []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0, 0})
 	}
 	m.powered = false
@@ -271,48 +343,7 @@ func (m *Machine) SetMemory(available bool) {
 func (m *Machine) Cancel() {
 	m.cancel.Lock()
 	defer m.cancel.Unlock()
-	m.tpm.Cancel()
-}
-
-// CanStoreVolatile reports whether [Machine.StoreVolatile] is supported.
-func (m *Machine) CanStoreVolatile() bool { return m.cfg.Restore != nil }
-
-// StoreVolatile keeps the volatile state for the next [Machine.Init].
-func (m *Machine) StoreVolatile() error {
-	if !m.CanStoreVolatile() {
-		return ErrNoVolatile
+	if m.tpm != nil {
+		m.tpm.Cancel()
 	}
-	var err error
-	if !m.whilePowered(func(t TPM) { m.volatile, err = t.Volatile() }) {
-		return ErrNoVolatile
-	}
-	return err
-}
-
-// Init starts the TPM again: where StoreVolatile left it, else without volatile
-// state. Stored state that no longer fits is an error once, and forgotten. With forget, stored state does not serve a second time.
-func (m *Machine) Init(forget bool) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.volatile == nil {
-		m.init()
-		return m.broken
-	}
-	permanent, err := m.tpm.Permanent()
-	var t TPM
-	if err == nil {
-		t, err = m.cfg.Restore(permanent, m.volatile)
-	}
-	if err != nil {
-		m.volatile = nil // it would not fit the next time either
-		return fmt.Errorf("restore volatile state: %w", err)
-	}
-	m.cancel.Lock()
-	m.tpm = t
-	m.cancel.Unlock()
-	m.powered, m.last = true, 0
-	if forget {
-		m.volatile = nil
-	}
-	return nil
 }

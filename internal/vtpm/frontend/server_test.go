@@ -163,7 +163,9 @@ func TestATPMWithoutStateFails(t *testing.T) {
 	if err := m.StoreVolatile(); !errors.Is(err, fault) {
 		t.Errorf("StoreVolatile = %v, want %v", err, fault)
 	}
-	m.volatile = []byte("of before")
+	if err := m.cfg.Volatile.Put([]byte("of before")); err != nil {
+		t.Fatal(err)
+	}
 	if err := m.Init(false); !errors.Is(err, fault) {
 		t.Errorf("Init = %v, want %v", err, fault)
 	}

@@ -1,0 +1,73 @@
+package frontend
+
+import (
+	"errors"
+	"fmt"
+)
+
+// CanStoreVolatile reports whether [Machine.StoreVolatile] is supported.
+func (m *Machine) CanStoreVolatile() bool { return m.cfg.Restore != nil }
+
+// StoreVolatile keeps the volatile state for the next [Machine.Init].
+func (m *Machine) StoreVolatile() error {
+	if !m.CanStoreVolatile() {
+		return ErrNoVolatile
+	}
+	var err error
+	powered := m.whilePowered(func(t TPM) {
+		var state []byte
+		if state, err = t.Volatile(); err == nil {
+			err = m.cfg.Volatile.Put(state)
+		}
+	})
+	if !powered {
+		return ErrNoVolatile
+	}
+	return err
+}
+
+// Init starts the TPM again: where StoreVolatile left it, else without volatile
+// state. Stored state that no longer fits is an error once, and forgotten. With
+// forget, stored state does not serve a second time.
+func (m *Machine) Init(forget bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.load(); err != nil {
+		return err
+	}
+	if !m.CanStoreVolatile() {
+		m.init()
+		return m.broken
+	}
+	volatile, err := m.cfg.Volatile.Get()
+	if err != nil {
+		return fmt.Errorf("read volatile state: %w", err)
+	}
+	if volatile == nil {
+		m.init()
+		return m.broken
+	}
+	if err := m.resume(volatile); err != nil {
+		// It would not fit the next time either.
+		return errors.Join(fmt.Errorf("restore volatile state: %w", err), m.cfg.Volatile.Delete())
+	}
+	m.powered, m.last = true, 0
+	if forget {
+		return m.cfg.Volatile.Delete()
+	}
+	return nil
+}
+
+// resume has the TPM go on where its volatile state was taken.
+func (m *Machine) resume(volatile []byte) error {
+	permanent, err := m.tpm.Permanent()
+	if err != nil {
+		return err
+	}
+	t, err := m.cfg.Restore(permanent, volatile)
+	if err != nil {
+		return err
+	}
+	m.setTPM(t)
+	return nil
+}

@@ -1,0 +1,65 @@
+package frontend
+
+import (
+	"errors"
+	"slices"
+	"testing"
+)
+
+// A shelf is a VolatileStore whose reads can fail.
+type shelf struct {
+	heldVolatile
+	fault error
+}
+
+func (s *shelf) Get() ([]byte, error) { return s.state, s.fault }
+
+func TestAMachineLoadsItsTPMWhenItGetsPower(t *testing.T) {
+	fault := errors.New("no key")
+	loads := 0
+	tpm := &fakeTPM{}
+	m := NewMachine(nil, MachineConfig{Load: func() (TPM, error) {
+		loads++
+		if loads < 3 {
+			return nil, fault
+		}
+		return tpm, nil
+	}})
+	m.Cancel() // of nothing
+	if got := m.Execute(nil, 0, unhex(t, getRandom)); len(got) != 0 || loads != 0 {
+		t.Errorf("without power: answer %x, %d loads", got, loads)
+	}
+	if err := m.Init(false); !errors.Is(err, fault) || m.Powered() || !errors.Is(m.LoadErr(), fault) {
+		t.Errorf("Init = %v, powered %v, LoadErr %v", err, m.Powered(), m.LoadErr())
+	}
+	if m.PowerOn(); m.Powered() {
+		t.Error("powered without a TPM")
+	}
+	if err := m.Init(false); err != nil || !m.Powered() || m.LoadErr() != nil {
+		t.Errorf("third time: Init = %v, powered %v, LoadErr %v", err, m.Powered(), m.LoadErr())
+	}
+	if err := m.Init(false); err != nil || loads != 3 {
+		t.Errorf("Init = %v, %d loads, want 3", err, loads)
+	}
+}
+
+func TestVolatileStateThatCannotBeReadIsKept(t *testing.T) {
+	s := &shelf{heldVolatile{[]byte("state")}, errors.New("provider is down")}
+	m := NewMachine(&fakeTPM{}, MachineConfig{Volatile: s, Restore: func(_, _ []byte) (TPM, error) { return &fakeTPM{}, nil }})
+	if err := m.Init(true); !errors.Is(err, s.fault) || m.Powered() || s.state == nil {
+		t.Errorf("Init = %v, powered %v, kept %q", err, m.Powered(), s.state)
+	}
+	s.fault = nil
+	if err := m.Init(true); err != nil || !m.Powered() || s.state != nil {
+		t.Errorf("Init = %v, powered %v, kept %q; want it used up", err, m.Powered(), s.state)
+	}
+}
+
+func TestShutdownIsTheClientsWhenToldSo(t *testing.T) {
+	tpm := &fakeTPM{}
+	m := NewMachine(tpm, MachineConfig{NoShutdown: true})
+	m.PowerOn()
+	if err := m.Shutdown(); err != nil || !slices.Equal(tpm.noted(), []string{"power on"}) {
+		t.Errorf("Shutdown = %v, calls %q", err, tpm.noted())
+	}
+}
