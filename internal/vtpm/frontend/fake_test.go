@@ -11,14 +11,17 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/assay-project/assay/tpm2"
 )
 
-// A fakeTPM answers every command with its locality and code, and notes what it
-// is told.
+// A fakeTPM answers every command with its locality and code (TPM2_Shutdown with
+// success), and notes what it is told.
 type fakeTPM struct {
 	mu      sync.Mutex
 	calls   []string
 	changed bool
+	refuses bool          // answers TPM2_Shutdown as it does others: with its code for a result
 	fault   error         // of Permanent and Volatile
 	entered chan struct{} // when not nil, told that Execute began
 	release chan struct{} // when not nil, Execute waits for it
@@ -43,7 +46,7 @@ func (f *fakeTPM) Execute(locality uint8, request []byte) []byte {
 		<-f.release
 	}
 	out := []byte{0x80, 0x01, 0, 0, 0, 11, 0, 0, 0, 0}
-	if len(request) >= requestSize {
+	if code := commandCode(request); code != 0 && (code != tpm2.CCShutdown || f.refuses) {
 		binary.BigEndian.PutUint32(out[6:], binary.BigEndian.Uint32(request[6:]))
 	}
 	return append(out, locality)

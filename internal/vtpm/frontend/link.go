@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
-	"sync"
 	"time"
 )
 
@@ -30,29 +29,28 @@ var (
 // A link is one client's connection, read frame by frame. The stream is cut by
 // the lengths in it, never by what one read happens to return.
 type link struct {
-	conn net.Conn
-	now  func() time.Time
+	stream
+	now func() time.Time
 
 	buf        []byte
-	start, end int // what was read and not yet used
-	started    bool
+	start, end int       // what was read and not yet used
+	due        time.Time // by when the rest of the frame must be here; zero while that is not asked
 
 	out []byte // the answer; reused
-
-	mu      sync.Mutex // guards stopped, and the deadline of reads against it
-	stopped bool
-	timed   bool // a deadline for reads is set; only the serving goroutine reads it
 }
 
 func newLink(conn net.Conn, now func() time.Time) *link {
-	return &link{conn: conn, now: now, buf: make([]byte, firstBuffer)}
+	return linkOf(&connStream{conn: conn, now: now}, now)
+}
+
+func linkOf(s stream, now func() time.Time) *link {
+	return &link{stream: s, now: now, buf: make([]byte, firstBuffer)}
 }
 
 // begin waits for the first byte of the next frame, for as long as it takes.
 func (l *link) begin() error {
-	l.deadline(false)
-	l.started = false
-	return l.fill(1)
+	l.due = time.Time{}
+	return l.read(1)
 }
 
 // take returns the next n bytes of the frame, which are valid until the next call.
@@ -92,24 +90,27 @@ func (l *link) chunk(n uint32) ([]byte, error) {
 // buffered returns what has been read beyond the frame.
 func (l *link) buffered() []byte { return l.buf[l.start:l.end] }
 
-// fill reads until n bytes are there.
+// fill reads until n bytes of a frame that has begun are there.
 func (l *link) fill(n int) error {
+	if l.end-l.start < n && l.due.IsZero() {
+		l.due = l.now().Add(frameTime)
+	}
+	return l.read(n)
+}
+
+// read reads until n bytes are there.
+func (l *link) read(n int) error {
 	if n > maxFrame {
 		return errFrame
 	}
 	for l.end-l.start < n {
-		if l.started {
-			l.deadline(true)
-		}
 		l.room()
-		got, err := l.conn.Read(l.buf[l.end:])
+		got, err := l.Read(l.buf[l.end:], l.due)
 		l.end += got
-		l.started = l.started || got > 0
 		if err != nil && l.end-l.start < n {
 			return err
 		}
 	}
-	l.started = true
 	return nil
 }
 
@@ -126,38 +127,10 @@ func (l *link) room() {
 }
 
 // renew gives the rest of a long frame as much time again.
-func (l *link) renew() { l.deadline(false) }
-
-// deadline sets or clears the end of reads, unless the server stops.
-func (l *link) deadline(set bool) {
-	if l.timed == set {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.stopped {
-		return
-	}
-	l.timed = set
-	var end time.Time
-	if set {
-		end = l.now().Add(frameTime)
-	}
-	l.conn.SetReadDeadline(end)
-}
+func (l *link) renew() { l.due = time.Time{} }
 
 // send writes l.out in one piece: clients that read once take what they get.
 func (l *link) send() error {
-	_, err := l.conn.Write(l.out)
+	_, err := l.Write(l.out)
 	return err
-}
-
-// stop ends reads now and writes soon; the answer under way may leave.
-func (l *link) stop() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.stopped = true
-	now := l.now()
-	l.conn.SetReadDeadline(now)
-	l.conn.SetWriteDeadline(now.Add(stopTime))
 }

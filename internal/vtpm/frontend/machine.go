@@ -95,10 +95,11 @@ type Machine struct {
 	mu       sync.Mutex // guards all below; held while the TPM works
 	tpm      TPM        // written under both locks; nil until it is loaded
 	powered  bool
-	noMemory bool // non-volatile memory is not available
-	last     tpm2.CC
+	noMemory bool  // non-volatile memory is not available
+	orderly  bool  // the last command was TPM2_Shutdown, and it succeeded
 	broken   error // Save failed: what the TPM knows is not what is kept
 	loadErr  error // why the last Load failed
+	stored   bool  // volatile state was stored, and nothing ran since
 }
 
 // NewMachine returns a machine around t, without power. Without a TPM, cfg.Load
@@ -141,6 +142,7 @@ func (m *Machine) execute(dst []byte, locality uint8, request []byte) []byte {
 	if m.broken != nil {
 		return refuse(dst, tpm2.RCFailure)
 	}
+	m.stored = false
 	code := commandCode(request)
 	if m.noMemory && writesMemory(code) {
 		return refuse(dst, tpm2.RCNVUnavailable)
@@ -150,7 +152,7 @@ func (m *Machine) execute(dst []byte, locality uint8, request []byte) []byte {
 		// Part 1, 12.4: a TPM that cannot keep its state must not say that it has.
 		return refuse(dst, tpm2.RCFailure)
 	}
-	m.last = code
+	m.orderly = code == tpm2.CCShutdown && succeeded(response)
 	return append(dst, response...)
 }
 
@@ -161,6 +163,11 @@ func realLocality(l uint8) uint8 {
 		return 0
 	}
 	return l
+}
+
+// succeeded reports whether a response is TPM_RC_SUCCESS.
+func succeeded(response []byte) bool {
+	return len(response) >= responseSize && binary.BigEndian.Uint32(response[6:]) == uint32(tpm2.RCSuccess)
 }
 
 func commandCode(request []byte) tpm2.CC {
@@ -182,6 +189,7 @@ func (m *Machine) save() error {
 	if m.broken != nil || !m.tpm.Changed() {
 		return m.broken
 	}
+	m.stored = false
 	state, err := m.tpm.Permanent()
 	if err == nil && m.cfg.Save != nil {
 		err = m.cfg.Save(state)
@@ -232,7 +240,7 @@ func (m *Machine) init() {
 		return
 	}
 	m.tpm.PowerOn()
-	m.powered, m.last = true, 0
+	m.powered, m.orderly = true, false
 	m.save()
 }
 
@@ -269,13 +277,14 @@ func (m *Machine) Powered() bool {
 	return m.powered
 }
 
-// Shutdown takes the power away in good order: unless that was its last command,
-// the TPM is told by TPM2_Shutdown(CLEAR) first (Part 1, 12.2.4), so that no
-// count of failed tries and no clock is in doubt at the next start.
+// Shutdown takes the power away in good order: unless that was its last command, and
+// succeeded, the TPM is told by TPM2_Shutdown(CLEAR) first (Part 1, 12.2.4), so that no
+// count of failed tries and no clock is in doubt at the next start. Volatile state
+// that was stored just before is where the next start goes on, and needs none.
 func (m *Machine) Shutdown() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.powered && m.last != tpm2.CCShutdown && !m.cfg.NoShutdown {
+	if m.powered && !m.orderly && !m.stored && !m.cfg.NoShutdown {
 		m.execute(nil, 0, []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0, 0})
 	}
 	m.powered = false

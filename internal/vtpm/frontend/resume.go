@@ -23,6 +23,11 @@ func (m *Machine) StoreVolatile() error {
 	if !powered {
 		return ErrNoVolatile
 	}
+	if err == nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.stored = true
+	}
 	return err
 }
 
@@ -51,7 +56,7 @@ func (m *Machine) Init(forget bool) error {
 		// It would not fit the next time either.
 		return errors.Join(fmt.Errorf("restore volatile state: %w", err), m.cfg.Volatile.Delete())
 	}
-	m.powered, m.last = true, 0
+	m.powered, m.orderly = true, false
 	if forget {
 		return m.cfg.Volatile.Delete()
 	}

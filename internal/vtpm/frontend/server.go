@@ -20,6 +20,8 @@ type Config struct {
 	Now func() time.Time
 	// Log is told of clients that break the protocol; nil for none.
 	Log *slog.Logger
+	// Threads are what connections may read on; nil for none.
+	Threads *Threads
 }
 
 func (c Config) check() (Config, error) {
@@ -114,9 +116,9 @@ func (p *port) accept() error {
 		if err != nil {
 			return err
 		}
-		l := newLink(conn, p.cfg.Now)
+		l := p.link(conn)
 		if !p.add(l) {
-			conn.Close()
+			l.Close()
 			return nil
 		}
 		p.all.Go(func() {
@@ -124,6 +126,16 @@ func (p *port) accept() error {
 			p.one(l)
 		})
 	}
+}
+
+// link is a connection, on a thread while it is busy if there may be one.
+func (s *server) link(conn net.Conn) *link {
+	if s.cfg.Threads != nil {
+		if t := newThreadStream(conn, s.cfg.Threads, s.cfg.Now); t != nil {
+			return linkOf(t, s.cfg.Now)
+		}
+	}
+	return newLink(conn, s.cfg.Now)
 }
 
 // add notes a connection; false when the server has stopped.
@@ -140,7 +152,7 @@ func (s *server) add(l *link) bool {
 // one serves a connection.
 func (p *port) one(l *link) {
 	err := p.serve(l)
-	l.conn.Close()
+	l.Close()
 	p.mu.Lock()
 	delete(p.links, l)
 	p.mu.Unlock()

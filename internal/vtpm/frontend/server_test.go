@@ -189,16 +189,20 @@ func TestStateIsSavedBeforeTheAnswerAndOnlyWhenItChanged(t *testing.T) {
 }
 
 func TestShutdownIsOrderly(t *testing.T) {
+	const shutdown = "80010000000c000001450000"
 	for name, tc := range map[string]struct {
 		commands []string
+		refuses  bool
 		want     int
 	}{
-		"running":          {[]string{getRandom}, 2},
-		"after a shutdown": {[]string{getRandom, "80010000000c000001450000"}, 2},
-		"and a command":    {[]string{"80010000000c000001450000", getRandom}, 3},
+		"running":                  {[]string{getRandom}, false, 2},
+		"after a shutdown":         {[]string{getRandom, shutdown}, false, 2},
+		"after one that failed":    {[]string{getRandom, shutdown}, true, 3},
+		"after one and a command":  {[]string{shutdown, getRandom}, false, 3},
+		"after one and half a one": {[]string{shutdown, shutdown[:18]}, false, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tpm := &fakeTPM{}
+			tpm := &fakeTPM{refuses: tc.refuses}
 			m := NewMachine(tpm, MachineConfig{})
 			m.PowerOn()
 			tpm.calls = nil

@@ -1,0 +1,285 @@
+package frontend
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// quiet is how long a connection may be silent on a thread of its own.
+const quiet = 20 * time.Millisecond
+
+// yieldTime is how long a busy connection may hold its processor.
+const yieldTime = 4 * time.Millisecond
+
+// A threadStream is a stream over a socket that reads on a thread while the client
+// is busy, and in Go's poller while it is not.
+type threadStream struct {
+	threads *Threads
+	now     func() time.Time
+
+	// Of the serving goroutine:
+	raw syscall.RawConn // of file
+	// These give RawConn.Read and Write what they do; bound once.
+	tryRead, trySend func(uintptr) bool
+	buf              []byte // what they do it to, and what came of it
+	n                int
+	err              error
+	yielded          time.Time
+	patience         time.Duration // how long Write may take
+
+	mu      sync.Mutex // guards all below, which the serving goroutine writes
+	fd      int        // the socket in blocking mode, with a place of threads; or -1
+	file    *os.File   // the socket in the poller; or nil
+	stopped bool
+}
+
+// newThreadStream takes over the socket of conn, or returns nil if that is none.
+func newThreadStream(conn net.Conn, threads *Threads, now func() time.Time) stream {
+	switch conn.(type) {
+	case *net.UnixConn, *net.TCPConn:
+	default:
+		return nil // a wrapper has its own Read and Write
+	}
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return nil
+	}
+	s := &threadStream{threads: threads, now: now, fd: -1, patience: sendTime}
+	fd := dup(raw)
+	if s.poll(fd) != nil {
+		syscall.Close(fd)
+		return nil
+	}
+	conn.Close()
+	s.tryRead, s.trySend = s.readOnce, s.sendOnce
+	return s
+}
+
+// dup returns a second descriptor of a socket; -1 when there is none to be had.
+func dup(raw syscall.RawConn) int {
+	fd := -1
+	raw.Control(func(old uintptr) {
+		r, _, errno := syscall.Syscall(syscall.SYS_FCNTL, old, syscall.F_DUPFD_CLOEXEC, 0)
+		if errno == 0 {
+			fd = int(r) // a descriptor
+		}
+	})
+	return fd
+}
+
+// poll hands the socket to the poller.
+func (s *threadStream) poll(fd int) error {
+	if fd < 0 {
+		return syscall.EBADF
+	}
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), "connection")
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fd, s.file, s.raw = -1, f, raw
+	if s.stopped {
+		s.end()
+	}
+	return nil
+}
+
+// park gives the place back.
+func (s *threadStream) park() error {
+	if err := s.poll(s.fd); err != nil {
+		return err
+	}
+	s.threads.release()
+	return nil
+}
+
+// unpark takes the socket out of the poller, if there is a place.
+func (s *threadStream) unpark() {
+	if !s.threads.take() {
+		return
+	}
+	fd := dup(s.raw)
+	if fd < 0 {
+		s.threads.release()
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.file.Close()
+	s.fd, s.file, s.raw = fd, nil, nil
+	wait := syscall.NsecToTimeval(quiet.Nanoseconds())
+	// Without them a client that falls silent would keep its place; it would be the
+	// only one to notice.
+	_ = syscall.SetNonblock(fd, false)
+	_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &wait)
+}
+
+// Read reads on the thread or waits in the poller.
+func (s *threadStream) Read(b []byte, end time.Time) (int, error) {
+	if s.fd >= 0 {
+		if !end.IsZero() && s.now().After(end) {
+			return 0, os.ErrDeadlineExceeded
+		}
+		s.yield()
+		n, err := ignoringEINTR(func() (int, error) { return syscall.Read(s.fd, b) })
+		switch {
+		case err == nil && n > 0:
+			return n, nil
+		case err == nil:
+			return 0, io.EOF
+		case !errors.Is(err, syscall.EAGAIN):
+			return 0, err
+		}
+		if err := s.park(); err != nil {
+			return 0, err
+		}
+	}
+	if err := s.readDeadline(end); err != nil {
+		return 0, err
+	}
+	s.buf, s.n, s.err = b, 0, nil
+	err := s.raw.Read(s.tryRead)
+	if err = errors.Join(err, s.err); err != nil {
+		return 0, err
+	}
+	if s.n == 0 {
+		return 0, io.EOF
+	}
+	s.unpark()
+	return s.n, nil
+}
+
+// yield lets other goroutines run, now and then: what holds a processor for longer
+// than 10 ms, be it by system calls that each end at once, has Go's monitor wake
+// every 20 us to take it away.
+func (s *threadStream) yield() {
+	if now := s.now(); now.Sub(s.yielded) > yieldTime {
+		s.yielded = now
+		runtime.Gosched()
+	}
+}
+
+// readOnce reads if something is there; false is to be called again when it is.
+func (s *threadStream) readOnce(fd uintptr) bool {
+	s.n, s.err = ignoringEINTR(func() (int, error) { return syscall.Read(int(fd), s.buf) })
+	if errors.Is(s.err, syscall.EAGAIN) {
+		s.err = nil
+		return false
+	}
+	return true
+}
+
+func (s *threadStream) readDeadline(end time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return os.ErrDeadlineExceeded
+	}
+	return s.file.SetReadDeadline(end)
+}
+
+// Write sends b at once where the socket has room for it, as it has for a client
+// that takes its answers; else it waits in the poller.
+func (s *threadStream) Write(b []byte) (int, error) {
+	if s.fd >= 0 {
+		n, err := send(s.fd, b)
+		if err != nil && !errors.Is(err, syscall.EAGAIN) {
+			return n, err
+		}
+		if n == len(b) {
+			return n, nil
+		}
+		if err := s.park(); err != nil {
+			return n, err
+		}
+		rest, err := s.Write(b[n:])
+		return n + rest, err
+	}
+	s.buf, s.n, s.err = b, 0, nil
+	if err := s.writeDeadline(); err != nil {
+		return 0, err
+	}
+	err := s.raw.Write(s.trySend)
+	return s.n, errors.Join(err, s.err)
+}
+
+// sendOnce sends as much as there is room for; false is to be called again when
+// there is more.
+func (s *threadStream) sendOnce(fd uintptr) bool {
+	n, err := send(int(fd), s.buf[s.n:])
+	s.n += n
+	if errors.Is(err, syscall.EAGAIN) {
+		return false
+	}
+	s.err = err
+	return err != nil || s.n == len(s.buf)
+}
+
+func (s *threadStream) writeDeadline() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return nil // stop has set it
+	}
+	return s.file.SetWriteDeadline(s.now().Add(s.patience))
+}
+
+// send sends what there is room for, whatever mode the socket is in.
+func send(fd int, b []byte) (int, error) {
+	return ignoringEINTR(func() (int, error) {
+		return syscall.SendmsgN(fd, b, nil, nil, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
+	})
+}
+
+// ignoringEINTR calls f until no signal interrupts it. Its count is not negative.
+func ignoringEINTR(f func() (int, error)) (int, error) {
+	for {
+		n, err := f()
+		if !errors.Is(err, syscall.EINTR) {
+			return max(n, 0), err
+		}
+	}
+}
+
+func (s *threadStream) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = true
+	s.end()
+}
+
+// end wakes the goroutine that reads, wherever it does.
+func (s *threadStream) end() {
+	if s.fd >= 0 {
+		_ = syscall.Shutdown(s.fd, syscall.SHUT_RD) // or the client has gone
+	}
+	if s.file != nil {
+		now := s.now()
+		s.file.SetReadDeadline(now)
+		s.file.SetWriteDeadline(now.Add(stopTime))
+	}
+}
+
+// Close ends the connection and gives its place back.
+func (s *threadStream) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fd >= 0 {
+		s.threads.release()
+		fd := s.fd
+		s.fd = -1
+		return syscall.Close(fd)
+	}
+	return s.file.Close()
+}

@@ -1,0 +1,11 @@
+//go:build !linux
+
+package frontend
+
+import (
+	"net"
+	"time"
+)
+
+// newThreadStream returns nil: connections stay in the poller.
+func newThreadStream(net.Conn, *Threads, func() time.Time) stream { return nil }
