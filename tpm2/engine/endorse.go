@@ -8,17 +8,19 @@ import (
 	"github.com/assay-project/assay/tpm2"
 )
 
-// What the owner of a TPM's state may ask of its endorsement keys beside commands.
-// No guest reaches this: it is a method, not a command.
+// What the owner of a TPM's state may ask of its endorsement hierarchy beside
+// commands. No guest reaches this: these are methods, not commands.
 
 // ErrRequest is a text that an endorsement key does not sign: no request for a
 // certificate of this very key.
 var ErrRequest = errors.New("not a certification request for this endorsement key")
 
-// EndorsementKey returns the public area of the key that a template makes in the
-// endorsement hierarchy, whatever a guest did with authorizations and persistent
-// objects. The TPM does not change. It takes as long as TPM2_CreatePrimary.
-func (t *TPM) EndorsementKey(template *tpm2.Public) (*tpm2.Public, error) {
+// EndorsementKey returns the public area of the asymmetric key that a template
+// makes in the endorsement hierarchy, whatever a guest did with authorizations and
+// persistent objects: a handle may hold another key, the seed gives this one. The
+// TPM does not change. It takes as long as TPM2_CreatePrimary.
+func (t *TPM) EndorsementKey(template *tpm2.Public) (public *tpm2.Public, err error) {
+	defer contain(&err)
 	o, err := t.endorsement(template)
 	if err != nil {
 		return nil, err
@@ -35,7 +37,12 @@ func (t *TPM) EndorsementKey(template *tpm2.Public) (*tpm2.Public, error) {
 // 1, 5.2, allows a private key of key establishment this one signature, to
 // request its certificate. Therefore it is made over nothing but a request that
 // has the key itself; anything else is [ErrRequest].
-func (t *TPM) SignRequest(template *tpm2.Public, info []byte) ([]byte, error) {
+func (t *TPM) SignRequest(template *tpm2.Public, info []byte) (signature []byte, err error) {
+	defer contain(&err)
+	const attributes = tpm2.AttrRestricted | tpm2.AttrDecrypt | tpm2.AttrFixedTPM | tpm2.AttrFixedParent | tpm2.AttrSensitiveDataOrigin
+	if !template.Attributes.Has(attributes) || template.Attributes.Has(tpm2.AttrSign) {
+		return nil, fmt.Errorf("template is not of an endorsement key: %w", tpm2.RCAttributes)
+	}
 	o, err := t.endorsement(template)
 	if err != nil {
 		return nil, err
@@ -73,11 +80,18 @@ func requestHash(p *tpm2.Public) tpm2.Alg {
 	return tpm2.AlgSHA256
 }
 
-// endorsement makes the endorsement key of a template.
-func (t *TPM) endorsement(template *tpm2.Public) (o *object, err error) {
-	const attributes = tpm2.AttrRestricted | tpm2.AttrDecrypt | tpm2.AttrFixedTPM | tpm2.AttrFixedParent | tpm2.AttrSensitiveDataOrigin
-	if !template.Attributes.Has(attributes) || template.Attributes.Has(tpm2.AttrSign) || !isAsymmetric(template.Type) {
-		return nil, fmt.Errorf("template is not of an endorsement key: %w", tpm2.RCAttributes)
+// contain makes a fault of ours, as of a random source that fails, an error. The
+// state is whole: nothing here changes it.
+func contain(err *error) {
+	if v := recover(); v != nil {
+		*err = fmt.Errorf("fault of this program: %v", v)
+	}
+}
+
+// endorsement makes the primary object of a template in the endorsement hierarchy.
+func (t *TPM) endorsement(template *tpm2.Public) (*object, error) {
+	if !isAsymmetric(template.Type) {
+		return nil, fmt.Errorf("template is of no asymmetric key: %w", tpm2.RCType)
 	}
 	if err := checkCreation(nil, template, 0); err != nil {
 		return nil, fmt.Errorf("template of an endorsement key: %w", err)
@@ -86,7 +100,7 @@ func (t *TPM) endorsement(template *tpm2.Public) (o *object, err error) {
 	if err != nil {
 		return nil, err
 	}
-	o = &object{public: clonePublic(template), primary: true, hierarchy: tpm2.HandleEndorsement}
+	o := &object{public: clonePublic(template), primary: true, hierarchy: tpm2.HandleEndorsement}
 	if err := t.generate(o, nil, nil, r); err != nil {
 		return nil, fmt.Errorf("make endorsement key: %w", err)
 	}

@@ -268,3 +268,10 @@ func (m *module) writeChain(chain [][]byte) error {
 	}
 	return nil
 }
+
+// readName returns the Name of the object at a handle.
+func (m *module) readName(h tpm2.Handle) ([]byte, error) {
+	var out command.ReadPublicOut
+	_, err := m.tpm.Run(&client.Command{Code: tpm2.CCReadPublic, Handles: []client.Entity{{Handle: h}}, Out: &out})
+	return out.Name, err
+}

@@ -39,6 +39,8 @@ var (
 	oidSubjectDirectory = asn1.ObjectIdentifier{2, 5, 29, 9}
 	oidSubjectAltName   = asn1.ObjectIdentifier{2, 5, 29, 17}
 	oidCRLPoints        = asn1.ObjectIdentifier{2, 5, 29, 31}
+	oidKeyUsage         = asn1.ObjectIdentifier{2, 5, 29, 15}
+	oidExtKeyUsage      = asn1.ObjectIdentifier{2, 5, 29, 37}
 	oidPolicies         = asn1.ObjectIdentifier{2, 5, 29, 32}
 	oidAuthorityKey     = asn1.ObjectIdentifier{2, 5, 29, 35}
 	oidAuthorityInfo    = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 1}
