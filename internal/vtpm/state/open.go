@@ -270,7 +270,7 @@ func (f *file) headerFault(err error, size int64) *Fault {
 
 func (f *file) headerAt(at int64) (*header, error) {
 	if at < 0 {
-		return nil, Damaged
+		return nil, NotOurs
 	}
 	b := make([]byte, headerSize)
 	n, err := f.h.ReadAt(b, at)
