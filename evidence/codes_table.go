@@ -34,4 +34,5 @@ var codes = slices.SortedFunc(slices.Values(slices.Concat(
 	windowsCodes,
 	imaCodes,
 	tokenCodes,
+	vtpmCodes,
 )), func(a, b CodeInfo) int { return strings.Compare(string(a.Code), string(b.Code)) })

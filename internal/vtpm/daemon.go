@@ -1,0 +1,274 @@
+package vtpm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"golang.org/x/time/rate"
+
+	"github.com/assay-project/assay/internal/vtpm/frontend"
+)
+
+// DaemonConfig is what a [Daemon] is told. Its zero value is safe.
+type DaemonConfig struct {
+	// SocketDir is where each TPM has its control socket, NAME.ctrl; empty for the
+	// folder run of the root.
+	SocketDir string
+	// SocketMode is that of control sockets; 0 means 0600. Who reaches a socket is
+	// that TPM's hypervisor.
+	SocketMode fs.FileMode
+	// SocketGID is the group of control sockets; 0 leaves it.
+	SocketGID int
+	// Admins are the users who may administer, beside root and the daemon's own.
+	Admins []uint32
+}
+
+// A Daemon runs the TPMs of a root: each has a control socket, and is open while
+// its hypervisor is connected. What happens to one does not reach another.
+type Daemon struct {
+	root    *Root
+	cfg     DaemonConfig
+	ctx     context.Context // ends when the daemon stops
+	cancel  context.CancelCauseFunc
+	all     sync.WaitGroup
+	starts  lane
+	threads *frontend.Threads
+	denials *rate.Limiter
+
+	mu    sync.Mutex // guards slots
+	slots map[string]*slot
+}
+
+// maxThreads bounds the threads of the operating system that busy connections have.
+const maxThreads = 32
+
+// What refused requests leave in the audit trail is bounded.
+const (
+	denialsPerSecond = 1
+	denialsBurst     = 10
+)
+
+// RunDaemon serves the TPMs of root until ctx ends; ready is called once all of
+// them can be reached. Every TPM is shut down in good order on return.
+func RunDaemon(ctx context.Context, root *Root, cfg DaemonConfig, ready func() error) error {
+	if cfg.SocketDir == "" {
+		cfg.SocketDir = filepath.Join(root.Dir(), "run")
+	}
+	if cfg.SocketMode == 0 {
+		cfg.SocketMode = 0o600
+	}
+	d := &Daemon{
+		root: root, cfg: cfg, starts: newLane(root.cfg.Limits.Starts), threads: frontend.NewThreads(maxThreads),
+		denials: rate.NewLimiter(denialsPerSecond, denialsBurst), slots: map[string]*slot{},
+	}
+	d.ctx, d.cancel = context.WithCancelCause(ctx)
+	err := d.run(ready)
+	d.cancel(nil)
+	d.all.Wait()
+	return errors.Join(err, d.closeSlots())
+}
+
+func (d *Daemon) run(ready func() error) error {
+	mode := fs.FileMode(0o600)
+	if len(d.cfg.Admins) > 0 {
+		mode = 0o666 // the kernel says who asks
+	}
+	admin, err := listenUnix(d.ctx, AdminSocket(d.root.Dir()), mode, 0)
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	if err := d.addAll(); err != nil {
+		return err
+	}
+	d.all.Go(func() { d.admin(admin) })
+	if err := ready(); err != nil {
+		return err
+	}
+	<-d.ctx.Done()
+	if cause := context.Cause(d.ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// addAll opens the socket of each TPM.
+func (d *Daemon) addAll() error {
+	if err := os.MkdirAll(d.cfg.SocketDir, 0o711); err != nil {
+		return err
+	}
+	names, err := d.root.Names()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if _, err := d.add(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add opens the socket of one TPM, or finds it open.
+func (d *Daemon) add(name string) (*slot, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s := d.slots[name]; s != nil {
+		return s, nil
+	}
+	if err := d.ctx.Err(); err != nil {
+		return nil, err
+	}
+	l, err := listenUnix(d.ctx, d.socket(name), d.cfg.SocketMode, d.cfg.SocketGID)
+	if err != nil {
+		return nil, err
+	}
+	s := newSlot(d, name, l)
+	d.slots[name] = s
+	d.all.Go(s.serve)
+	return s, nil
+}
+
+func (d *Daemon) socket(name string) string { return filepath.Join(d.cfg.SocketDir, name+".ctrl") }
+
+func (d *Daemon) slot(name string) *slot {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.slots[name]
+}
+
+// remove ends a slot: its socket is gone and its TPM is shut down on return.
+func (d *Daemon) remove(name string) error {
+	d.mu.Lock()
+	s := d.slots[name]
+	delete(d.slots, name)
+	d.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	return s.stop()
+}
+
+func (d *Daemon) closeSlots() error {
+	d.mu.Lock()
+	slots := d.slots
+	d.slots = nil
+	d.mu.Unlock()
+	var errs []error
+	for _, s := range slots {
+		errs = append(errs, s.stop())
+	}
+	return errors.Join(errs...)
+}
+
+// Started says what a daemon serves after a request to start or stop.
+type Started struct {
+	Name    string `json:"name"`
+	Socket  string `json:"socket,omitempty"`
+	Running bool   `json:"running"`
+}
+
+// handle carries out a request in the daemon.
+func (d *Daemon) handle(ctx context.Context, actor string, q *Request) (any, error) {
+	switch q.Verb {
+	case VerbStart:
+		return d.start(ctx, actor, q.Name)
+	case VerbStop:
+		if err := d.root.mustHave(q.Name); err != nil {
+			return nil, err
+		}
+		return &Started{Name: q.Name}, d.remove(q.Name)
+	case VerbClear, VerbDelete, VerbAttach, VerbDetach, VerbClone:
+		if err := d.root.confirm(ctx, q); err != nil {
+			return nil, err
+		}
+		return d.whileStopped(ctx, actor, q)
+	case VerbCreate:
+		result, err := d.root.Handle(ctx, actor, q)
+		if err == nil {
+			_, err = d.add(q.Name)
+		}
+		return result, err
+	}
+	return d.root.Handle(ctx, actor, q)
+}
+
+// start opens the socket of a TPM and its state, so that what is wrong is told
+// here and not to the hypervisor.
+func (d *Daemon) start(ctx context.Context, actor, name string) (*Started, error) {
+	if err := d.root.mustHave(name); err != nil {
+		return nil, err
+	}
+	s, err := d.add(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.load(ctx, actor); err != nil {
+		return nil, err
+	}
+	return &Started{name, d.socket(name), true}, nil
+}
+
+// whileStopped carries out what needs a TPM that does not run. One that was only
+// started, and has no hypervisor, is given up for it.
+func (d *Daemon) whileStopped(ctx context.Context, actor string, q *Request) (any, error) {
+	if s := d.slot(q.Name); s != nil {
+		if err := s.giveUp(); err != nil {
+			return nil, err
+		}
+	}
+	result, err := d.root.Handle(ctx, actor, q)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case q.Verb == VerbClone:
+		_, err = d.add(q.To)
+	case q.Verb == VerbDelete || q.Delete:
+		err = d.remove(q.Name)
+	}
+	return result, err
+}
+
+// listenUnix makes a socket with mode, group gid if it is not 0. A socket that
+// nobody serves any more is replaced.
+func listenUnix(ctx context.Context, path string, mode fs.FileMode, gid int) (*net.UnixListener, error) {
+	if len(path) > maxSocketPath {
+		return nil, fmt.Errorf("listen on %q: longer than %d bytes: give a shorter folder for sockets", path, maxSocketPath)
+	}
+	if c, err := new(net.Dialer).DialContext(ctx, "unix", path); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("listen on %q: somebody else does", path)
+	} else if errors.Is(err, syscall.ECONNREFUSED) {
+		// So is a connection to a file that is no socket, and was nobody's to remove.
+		if info, err := os.Lstat(path); err != nil || info.Mode().Type() != fs.ModeSocket {
+			return nil, fmt.Errorf("listen on %q: it is no socket", path)
+		}
+		if err := syscall.Unlink(path); err != nil {
+			return nil, fmt.Errorf("remove stale socket %q: %w", path, err)
+		}
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	// The folder keeps others out until the mode is set: Dir and run have 0700.
+	err = os.Chmod(path, mode)
+	if gid != 0 {
+		err = errors.Join(err, os.Chown(path, -1, gid))
+	}
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// maxSocketPath is what a sockaddr_un of Linux holds, less the ending zero.
+const maxSocketPath = 107
