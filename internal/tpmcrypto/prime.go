@@ -23,14 +23,17 @@ type sieveGroup struct {
 }
 
 // sieveGroups are the odd primes below sieveBound.
-var sieveGroups = sync.OnceValue(func() []sieveGroup {
-	composite := make([]bool, sieveBound)
+var sieveGroups = sync.OnceValue(func() []sieveGroup { return groupPrimes(sieveBound) })
+
+// groupPrimes returns the odd primes below a bound, in their order.
+func groupPrimes(bound uint64) []sieveGroup {
+	composite := make([]bool, bound)
 	groups := []sieveGroup{{product: 1}}
-	for p := uint64(3); p < sieveBound; p += 2 {
+	for p := uint64(3); p < bound; p += 2 {
 		if composite[p] {
 			continue
 		}
-		for q := p * p; q < sieveBound; q += 2 * p {
+		for q := p * p; q < bound; q += 2 * p {
 			composite[q] = true
 		}
 		g := &groups[len(groups)-1]
@@ -41,7 +44,7 @@ var sieveGroups = sync.OnceValue(func() []sieveGroup {
 		}
 	}
 	return groups
-})
+}
 
 // hasSmallFactor reports whether an odd prime below sieveBound divides x.
 func hasSmallFactor(x []uint64) bool {
@@ -75,7 +78,7 @@ func randomPrime(r io.Reader, size int, e uint32) ([]byte, error) {
 		if hasSmallFactor(x) {
 			continue
 		}
-		ok, err := probablyPrime(r, p)
+		ok, err := probablyPrime(r, p, millerRabinRounds(size))
 		if err != nil {
 			return nil, err
 		}
@@ -90,7 +93,7 @@ func randomPrime(r io.Reader, size int, e uint32) ([]byte, error) {
 }
 
 // probablyPrime is the Miller-Rabin test of FIPS 186-5, B.3.1, on an odd p.
-func probablyPrime(r io.Reader, p []byte) (bool, error) {
+func probablyPrime(r io.Reader, p []byte, rounds int) (bool, error) {
 	m, err := bigmod.NewModulus(p)
 	if err != nil {
 		return false, nil // p is 1
@@ -98,7 +101,7 @@ func probablyPrime(r io.Reader, p []byte) (bool, error) {
 	minus1 := m.Nat().SubOne(m)
 	a := minus1.TrailingZeroBitsVarTime()
 	exponent := minus1.ShiftRightVarTime(a).Bytes(m)
-	for range millerRabinRounds(len(p)) {
+	for range rounds {
 		b, err := randomBase(r, m)
 		if err != nil {
 			return false, err

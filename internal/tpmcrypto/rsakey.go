@@ -100,12 +100,18 @@ func GenerateRSA(r io.Reader, bits int, exponent uint32) (*RSAKey, error) {
 	if k, ok := generateFIPS(r, bits, e); ok {
 		return k, nil
 	}
-	p, err := randomPrime(r, bits/16, e)
+	return generateRSA(e, func() ([]byte, error) { return randomPrime(r, bits/16, e) })
+}
+
+// generateRSA makes a key of the first two primes that are far enough apart. The
+// one that a TPM keeps is the first.
+func generateRSA(e uint32, prime func() ([]byte, error)) (*RSAKey, error) {
+	p, err := prime()
 	if err != nil {
 		return nil, err
 	}
 	for {
-		q, err := randomPrime(r, bits/16, e)
+		q, err := prime()
 		if err != nil {
 			return nil, err
 		}
