@@ -108,7 +108,9 @@ func (a *Authority) Issue(ctx context.Context, b *Batch) (*Certificates, error) 
 			return nil, err
 		}
 		out.Platform = der
-		entries = append(entries, a.issued(b, "platform", byPlatform, serial))
+		e := a.issued(b, "platform", byPlatform, serial)
+		e.Holder = hexSerial(ek.SerialNumber)
+		entries = append(entries, e)
 	}
 	return out, a.record(ctx, entries...)
 }

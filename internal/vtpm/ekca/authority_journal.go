@@ -26,6 +26,7 @@ type journalEntry struct {
 	Kind   string    `json:"kind,omitempty"`
 	TPM    string    `json:"tpm,omitempty"`
 	Name   string    `json:"name,omitempty"`
+	Holder string    `json:"holder,omitempty"` // of a platform certificate: serial number of the key's
 	Reason Reason    `json:"reason,omitempty"`
 	Number string    `json:"number,omitempty"` // of a list
 }
@@ -193,6 +194,7 @@ type IssuedCertificate struct {
 	Kind    string     `json:"kind"`
 	TPM     string     `json:"tpm"`
 	Name    string     `json:"name,omitempty"`
+	Holder  string     `json:"holder,omitempty"` // of a platform certificate: serial number of the key's
 	Issued  time.Time  `json:"issued"`
 	Revoked *time.Time `json:"revoked,omitempty"`
 	Reason  Reason     `json:"reason,omitempty"`
@@ -208,7 +210,7 @@ func (a *Authority) Issued(tpm string) ([]IssuedCertificate, error) {
 		switch n, known := at[key]; {
 		case e.Type == entryIssue && (tpm == "" || e.TPM == tpm):
 			at[key] = len(out)
-			out = append(out, IssuedCertificate{Serial: e.Serial, By: e.By, Kind: e.Kind, TPM: e.TPM, Name: e.Name, Issued: e.Time})
+			out = append(out, IssuedCertificate{Serial: e.Serial, By: e.By, Kind: e.Kind, TPM: e.TPM, Name: e.Name, Holder: e.Holder, Issued: e.Time})
 		case e.Type == entryRevoke && known:
 			when := e.Time
 			out[n].Revoked, out[n].Reason = &when, e.Reason

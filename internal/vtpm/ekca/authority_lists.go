@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 
 	"github.com/assay-project/assay/internal/durable"
@@ -25,13 +26,17 @@ func (a *Authority) Revoke(ctx context.Context, serial string, reason Reason) er
 	return err
 }
 
-// RevokeTPM revokes all certificates of a TPM, as when it is deleted or made anew,
-// and publishes new lists. It returns how many certificates the TPM has.
-func (a *Authority) RevokeTPM(ctx context.Context, tpm string, reason Reason) (int, error) {
+// RevokeTPM revokes the certificates of a TPM, as when it is deleted or made anew,
+// and publishes new lists. Those whose serial number is in keep, in hex, stay
+// good, and with them a platform certificate that names one. It returns how many
+// certificates are meant.
+func (a *Authority) RevokeTPM(ctx context.Context, tpm string, reason Reason, keep ...string) (int, error) {
 	if tpm == "" {
 		return 0, errors.New("revoke certificates of a TPM: which?")
 	}
-	return a.revoke(ctx, reason, func(c *IssuedCertificate) bool { return c.TPM == tpm })
+	return a.revoke(ctx, reason, func(c *IssuedCertificate) bool {
+		return c.TPM == tpm && !slices.Contains(keep, c.Serial) && (c.Holder == "" || !slices.Contains(keep, c.Holder))
+	})
 }
 
 // revoke writes down what is revoked first: a list that fails to be signed now is

@@ -30,6 +30,8 @@ type AuthorityOptions struct {
 	// URL is where its public files will be served, without a slash at the end;
 	// empty leaves out of certificates where their issuer and its lists are found.
 	URL string
+	// Provider names the key provider of AuthorityConfig, for whoever opens the folder.
+	Provider string
 	// CPS is where its practice statement is; may be empty.
 	CPS string
 	// IssuingCert is the certificate of AuthorityConfig.Signer and RootCert the root

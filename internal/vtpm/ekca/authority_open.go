@@ -43,14 +43,16 @@ const authorityVersion = 1
 
 // An authorityFile is the content of authority.json.
 type authorityFile struct {
-	Version int       `json:"version"`
-	Oldest  int       `json:"oldestReader"`
-	ID      string    `json:"id"` // UUID; the policy's identifier is 2.25 and its value
-	Name    string    `json:"name"`
-	URL     string    `json:"url,omitempty"`
-	CPS     string    `json:"cps,omitempty"`
-	Policy  string    `json:"policy"`
-	Created time.Time `json:"created"`
+	Version int    `json:"version"`
+	Oldest  int    `json:"oldestReader"`
+	ID      string `json:"id"` // UUID; the policy's identifier is 2.25 and its value
+	Name    string `json:"name"`
+	URL     string `json:"url,omitempty"`
+	CPS     string `json:"cps,omitempty"`
+	Policy  string `json:"policy"`
+	// Provider names the key provider that unseals the keys.
+	Provider string    `json:"provider,omitempty"`
+	Created  time.Time `json:"created"`
 	// Foreign says that the issuing key is not in this folder.
 	Foreign bool `json:"foreignKey,omitempty"`
 }
@@ -64,7 +66,7 @@ func newAuthorityFile(o *AuthorityOptions, cfg *AuthorityConfig) (*authorityFile
 	return &authorityFile{
 		Version: authorityVersion, Oldest: 1,
 		ID:   fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:]),
-		Name: o.Name, URL: o.URL, CPS: o.CPS, Foreign: o.IssuingCert != nil,
+		Name: o.Name, URL: o.URL, CPS: o.CPS, Provider: o.Provider, Foreign: o.IssuingCert != nil,
 		// ITU-T X.667: an identifier that a UUID gives, without asking anybody.
 		Policy:  "2.25." + new(big.Int).SetBytes(id[:]).String(),
 		Created: cfg.Now().UTC().Truncate(time.Second),
@@ -80,6 +82,32 @@ func (a *Authority) writeFile(f *authorityFile) error {
 		return err
 	}
 	return durable.WriteFile(a.path(metaFile), append(text, '\n'), 0o600)
+}
+
+// ProviderOf returns the name of the key provider that an authority was made with,
+// which whoever opens it needs first. All of the file is a claim.
+func ProviderOf(dir string) (string, error) {
+	a := &Authority{dir: dir}
+	err := a.readFile()
+	return a.file.Provider, err
+}
+
+// Info is what authority.json says.
+type Info struct {
+	ID       string    `json:"id"`
+	Name     string    `json:"name"`
+	URL      string    `json:"url,omitempty"`
+	CPS      string    `json:"cps,omitempty"`
+	Policy   string    `json:"policy"`
+	Provider string    `json:"provider,omitempty"`
+	Created  time.Time `json:"created"`
+	Foreign  bool      `json:"foreignKey"`
+}
+
+// Info returns what the authority was made with.
+func (a *Authority) Info() Info {
+	f := &a.file
+	return Info{f.ID, f.Name, f.URL, f.CPS, f.Policy, f.Provider, f.Created, f.Foreign}
 }
 
 // OpenAuthority opens the authority of a folder. With a provider in cfg its keys
