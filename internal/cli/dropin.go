@@ -4,14 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
-
-	"github.com/spf13/pflag"
 
 	"github.com/assay-project/assay/internal/vtpm/frontend"
 )
@@ -19,7 +14,8 @@ import (
 // A dropIn takes the place of another program when assay is called by its name,
 // as by a symbolic link: other people's test suites start their TPM so. One
 // program under several names is nothing more to build, ship and keep in step.
-// All drop-ins serve a new TPM that ends with the process, on 127.0.0.1.
+// The simulators serve a new TPM that ends with the process, as theirs does when
+// their file is not kept; swtpm keeps its TPM.
 type dropIn func(env *Env, args []string) error
 
 // dropIns are the programs, by name.
@@ -28,6 +24,7 @@ func dropIns() map[string]dropIn {
 		"tpm_server":     runSimulator, // IBM's build of the reference code
 		"tpm2-simulator": runSimulator, // the one that canonical/go-tpm2 starts
 		"swtpm":          runSWTPM,
+		"swtpm_ioctl":    runIOCTL,
 	}
 }
 
@@ -39,11 +36,21 @@ func asDropIn(env *Env, args []string) (status int, ok bool) {
 		return 0, false
 	}
 	if err := run(env, args); err != nil {
-		fmt.Fprintf(env.Stderr, "%s: %v\n", name, err)
+		if plain := plainError(""); errors.As(err, &plain) {
+			name = ""
+		} else {
+			name += ": "
+		}
+		fmt.Fprintf(env.Stderr, "%s%v\n", name, err)
 		return 1, true
 	}
 	return exitOK, true
 }
+
+// A plainError is printed as the other program prints it, for who compares.
+type plainError string
+
+func (e plainError) Error() string { return string(e) }
 
 // defaultSimPort is the command port of the reference simulator.
 const defaultSimPort = 2321
@@ -103,141 +110,4 @@ func ephemeralMachine(env *Env) (*frontend.Machine, error) {
 		return nil, err
 	}
 	return frontend.NewMachine(t, frontend.MachineConfig{Restore: restorer(env)}), nil
-}
-
-// swtpmOptions are what of swtpm's command line is understood.
-type swtpmOptions struct {
-	tpm2, terminate bool
-	port            int
-	server, ctrl    string
-	flags, locality []string
-}
-
-// runSWTPM is swtpm socket, as far as test suites use it. State folders are
-// accepted and stay empty; what would ask for more than that is refused.
-func runSWTPM(env *Env, args []string) error {
-	if len(args) == 0 || args[0] != "socket" {
-		return errors.New("only \"swtpm socket\" is served")
-	}
-	o, err := parseSWTPM(env.Stderr, args[1:])
-	if err != nil {
-		return err
-	}
-	return untilSignal(context.Background(), func(ctx context.Context) error { return o.serve(ctx, env) })
-}
-
-func parseSWTPM(usage io.Writer, args []string) (*swtpmOptions, error) {
-	o := &swtpmOptions{}
-	f := pflag.NewFlagSet("swtpm socket", pflag.ContinueOnError)
-	f.SetOutput(usage)
-	f.BoolVar(&o.tpm2, "tpm2", false, "serve a TPM 2.0; required")
-	f.BoolVarP(&o.terminate, "terminate", "t", false, "end when the client of the data channel goes")
-	f.IntVarP(&o.port, "port", "p", 0, "TCP `PORT` of the data channel")
-	f.StringVar(&o.server, "server", "", "data channel: type=tcp,port=PORT or type=unixio,path=PATH")
-	f.StringVar(&o.ctrl, "ctrl", "", "control channel: type=tcp,port=PORT or type=unixio,path=PATH")
-	f.StringSliceVar(&o.flags, "flags", nil, "not-need-init, startup-clear, startup-none")
-	f.StringSliceVar(&o.locality, "locality", nil, "allow-set-locality, reject-locality-4")
-	f.String("log", "", "accepted; logs go to standard error")
-	f.String("tpmstate", "", "accepted; the TPM ends with the process")
-	f.String("seccomp", "", "accepted")
-	if err := f.Parse(args); err != nil {
-		return nil, err
-	}
-	switch {
-	case !o.tpm2:
-		return nil, errors.New("--tpm2 is missing: there is no TPM 1.2 here")
-	case f.NArg() > 0:
-		return nil, fmt.Errorf("%q is not understood", f.Arg(0))
-	case (o.port == 0) == (o.server == ""):
-		return nil, errors.New("one of --port and --server must say where the data channel is")
-	}
-	if err := knownWords("--flags", o.flags, "not-need-init", "startup-clear", "startup-none"); err != nil {
-		return nil, err
-	}
-	return o, knownWords("--locality", o.locality, "allow-set-locality", "reject-locality-4")
-}
-
-func knownWords(flag string, words []string, known ...string) error {
-	for _, w := range words {
-		if !slices.Contains(known, w) {
-			return fmt.Errorf("%s: %q is not one of %v", flag, w, known)
-		}
-	}
-	return nil
-}
-
-func (o *swtpmOptions) serve(ctx context.Context, env *Env) error {
-	m, err := ephemeralMachine(env)
-	if err != nil {
-		return err
-	}
-	server := o.server
-	if server == "" {
-		server = fmt.Sprintf("type=tcp,port=%d", o.port)
-	}
-	data, err := listenSWTPM(ctx, "--server", server)
-	if err != nil {
-		return err
-	}
-	defer data.Close()
-	sw := frontend.SWTPMConfig{
-		AllowSetLocality: slices.Contains(o.locality, "allow-set-locality"),
-		RejectLocality4:  slices.Contains(o.locality, "reject-locality-4"),
-		Terminate:        o.terminate,
-	}
-	if o.ctrl != "" {
-		if sw.Control, err = listenSWTPM(ctx, "--ctrl", o.ctrl); err != nil {
-			return err
-		}
-		defer sw.Control.Close()
-	}
-	o.power(m)
-	return serveSWTPM(ctx, env, m, data, sw, dropInConfig(env))
-}
-
-// startupClear is TPM2_Startup(CLEAR).
-const startupClear = "\x80\x01\x00\x00\x00\x0c\x00\x00\x01\x44\x00\x00"
-
-// power gives the TPM power as --flags say: without not-need-init, and with a
-// control channel, it waits for CMD_INIT.
-func (o *swtpmOptions) power(m *frontend.Machine) {
-	startup := slices.Contains(o.flags, "startup-clear")
-	if o.ctrl == "" || startup || slices.Contains(o.flags, "not-need-init") || slices.Contains(o.flags, "startup-none") {
-		m.PowerOn()
-	}
-	if startup {
-		m.Execute(nil, 0, []byte(startupClear))
-	}
-}
-
-// listenSWTPM listens where an option of swtpm says.
-func listenSWTPM(ctx context.Context, flag, value string) (net.Listener, error) {
-	opts := map[string]string{"type": "tcp"}
-	for part := range strings.SplitSeq(value, ",") {
-		name, v, _ := strings.Cut(part, "=")
-		opts[name] = v
-	}
-	for name := range opts {
-		if err := knownWords(flag, []string{name}, "type", "port", "bindaddr", "path", "mode"); err != nil {
-			return nil, err
-		}
-	}
-	switch opts["type"] {
-	case "tcp":
-		port, err := parsePort(opts["port"])
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", flag, err)
-		}
-		addr := loopback(port)
-		if host := opts["bindaddr"]; host != "" {
-			addr = net.JoinHostPort(host, opts["port"])
-			if err := mustBeLoopback(flag, addr); err != nil {
-				return nil, err
-			}
-		}
-		return listen(ctx, "tcp", addr)
-	case "unixio":
-		return listenUnix(ctx, opts["path"])
-	}
-	return nil, fmt.Errorf("%s: type %q is neither tcp nor unixio", flag, opts["type"])
 }

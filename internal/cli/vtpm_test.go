@@ -273,24 +273,6 @@ func twoPorts(t *testing.T) int {
 	return 0
 }
 
-// runDropIn calls assay by another name and returns its status once it ended.
-func runDropIn(t *testing.T, name string, args ...string) (status <-chan int, errs *syncBuffer) {
-	t.Helper()
-	r, w := io.Pipe()
-	errs = new(syncBuffer)
-	env := serveEnv(w, errs)
-	env.Program = "/somewhere/" + name
-	done := make(chan int, 1)
-	go func() {
-		done <- Main(env, args)
-		w.Close()
-	}()
-	if line, err := bufio.NewReader(r).ReadString('\n'); line != readyLine {
-		t.Fatalf("%s says %q, %v, %s", name, line, err, errs)
-	}
-	return done, errs
-}
-
 func TestTheSimulatorsPlaceIsTaken(t *testing.T) {
 	for name, args := range map[string][]string{
 		"tpm_server":     {"-rm", "-port"},
@@ -298,7 +280,7 @@ func TestTheSimulatorsPlaceIsTaken(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			port := twoPorts(t)
-			done, errs := runDropIn(t, name, append(args, fmt.Sprint(port))...)
+			done, errs := runDropIn(t, ephemeral(), name, append(args, fmt.Sprint(port))...)
 			commands, err := net.Dial("tcp", loopback(port))
 			if err != nil {
 				t.Fatal(err)
@@ -324,87 +306,6 @@ func TestTheSimulatorsPlaceIsTaken(t *testing.T) {
 			}
 			if status := <-done; status != exitOK {
 				t.Errorf("status %d, %s", status, errs)
-			}
-		})
-	}
-}
-
-func TestSWTPMsPlaceIsTaken(t *testing.T) {
-	port := twoPorts(t)
-	done, errs := runDropIn(t, "swtpm", "socket", "--tpm2", "-p", fmt.Sprint(port), "--ctrl", fmt.Sprintf("type=tcp,port=%d", port+1),
-		"--log", "fd=1,level=5", "--flags", "not-need-init", "--tpmstate", "dir=/nowhere", "--locality", "allow-set-locality")
-	primaryName(t, startedTPM(t, "tcp", loopback(port)), "")
-	control, err := net.Dial("tcp", loopback(port+1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer control.Close()
-	if _, err := control.Write(binary.BigEndian.AppendUint32(nil, 3)); err != nil { // CMD_SHUTDOWN
-		t.Fatal(err)
-	}
-	if status := <-done; status != exitOK {
-		t.Errorf("status %d, %s", status, errs)
-	}
-}
-
-func TestSWTPMWaitsForInitAndStartsUpAsItIsTold(t *testing.T) {
-	for name, tc := range map[string]struct {
-		flags string
-		want  string // answer to GetRandom
-	}{
-		"waits for CMD_INIT":  {"", "TPM_RC_FAILURE"},
-		"waits for Startup":   {"not-need-init", "TPM_RC_INITIALIZE"},
-		"has started by then": {"not-need-init,startup-clear", "TPM_RC_SUCCESS"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			dir := shortDir(t)
-			data, control := filepath.Join(dir, "d"), filepath.Join(dir, "c")
-			args := []string{"socket", "--tpm2", "--server", "type=unixio,path=" + data, "--ctrl", "type=unixio,path=" + control, "-t"}
-			if tc.flags != "" {
-				args = append(args, "--flags", tc.flags)
-			}
-			done, errs := runDropIn(t, "swtpm", args...)
-			c, err := net.Dial("unix", data)
-			if err != nil {
-				t.Fatal(err)
-			}
-			b, err := client.NewStream(c).Send([]byte("\x80\x01\x00\x00\x00\x0c\x00\x00\x01\x7b\x00\x08"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := tpm2.RC(binary.BigEndian.Uint32(b[6:])).String(); got != tc.want {
-				t.Errorf("GetRandom = %s, want %s", got, tc.want)
-			}
-			c.Close() // and --terminate ends it
-			if status := <-done; status != exitOK {
-				t.Errorf("status %d, %s", status, errs)
-			}
-		})
-	}
-}
-
-func TestDropInsRefuseWhatTheyDoNotDo(t *testing.T) {
-	for name, tc := range map[string]struct{ program, args, want string }{
-		"simulator, no number":  {"tpm_server", "-port", "a number must follow"},
-		"simulator, odd flag":   {"tpm_server", "-x", "no port"},
-		"simulator, last port":  {"tpm2-simulator", "65535", "no port"},
-		"swtpm, other program":  {"swtpm", "chardev", "only"},
-		"swtpm, TPM 1.2":        {"swtpm", "socket -p 1", "--tpm2"},
-		"swtpm, no channel":     {"swtpm", "socket --tpm2", "--port"},
-		"swtpm, two channels":   {"swtpm", "socket --tpm2 -p 1 --server type=tcp,port=2", "--port"},
-		"swtpm, unknown flag":   {"swtpm", "socket --tpm2 -p 1 --key file=f", "unknown flag"},
-		"swtpm, unknown --flag": {"swtpm", "socket --tpm2 -p 1 --flags magic", "magic"},
-		"swtpm, stray word":     {"swtpm", "socket --tpm2 -p 1 more", "more"},
-		"swtpm, whole network":  {"swtpm", "socket --tpm2 --server type=tcp,port=1,bindaddr=0.0.0.0", "loopback"},
-		"swtpm, odd type":       {"swtpm", "socket --tpm2 --server type=fd,path=1", "neither"},
-		"swtpm, odd option":     {"swtpm", "socket --tpm2 --server port=1,disconnect", "disconnect"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var errs strings.Builder
-			env := serveEnv(io.Discard, &errs)
-			env.Program = tc.program
-			if status := Main(env, strings.Fields(tc.args)); status != 1 || !strings.Contains(errs.String(), tc.want) {
-				t.Errorf("status %d, %q, want 1 and %q", status, errs.String(), tc.want)
 			}
 		})
 	}
