@@ -21,7 +21,7 @@ demo: build ## build, run the main job on recorded boots, show the result
 	@$(BIN)/assay demo --keep $(BIN)/demo
 
 test: setup ## set up what is missing and run every test that CI runs
-	ASSAY_REQUIRE_POSTGRES=1 $(GO) test -race -shuffle=on -timeout 20m ./...
+	ASSAY_REQUIRE_POSTGRES=1 ASSAY_REQUIRE_PYKMIP=1 ASSAY_REQUIRE_SOFTHSM=1 $(GO) test -race -shuffle=on -timeout 20m ./...
 	$(MAKE) --no-print-directory test-interop reproducible
 
 test-interop: ## other people's TPM suites over our engine, from the module proxy and Debian's packages

@@ -7,6 +7,8 @@ ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need="$need postgresql"
 command -v tpm2_getrandom >/dev/null || need="$need tpm2-tools libtss2-tcti-swtpm0"
 command -v cryptsetup >/dev/null || need="$need cryptsetup-bin"
 command -v systemd-cryptenroll >/dev/null || need="$need systemd"
+[ -e /usr/bin/pykmip-server ] || need="$need python3-pykmip"
+[ -e /usr/lib/softhsm/libsofthsm2.so ] || need="$need softhsm2"
 if ! command -v go >/dev/null; then
 	echo "Go 1.26 or newer must be on PATH: see README.md, Requirements" >&2
 	exit 1

@@ -89,6 +89,10 @@ func open(ctx context.Context, spec Spec, env *Env) (holder, error) {
 	switch spec.kind {
 	case KindLocal:
 		return openFile(ctx, spec, env)
+	case KindVault:
+		return openVault(spec, env)
+	case KindKMIP:
+		return openKMIP(spec, env)
 	case KindTrusted:
 		return openTrusted(spec, env)
 	}
@@ -120,15 +124,26 @@ func (o *Opened) KeyID(ctx context.Context) (string, error) {
 	return id, o.named(err)
 }
 
-// Rotate has the provider make a new key, which wraps from now on; older ones still
-// unwrap. The spec that it returns replaces the one that the provider was opened by:
-// whoever keeps specs keeps it before anything else is wrapped.
+// Rotate has the provider make a new key. What is opened by the spec that it returns
+// wraps under it and still unwraps what older keys wrapped; whoever keeps specs keeps
+// it before anything is wrapped so.
 func (o *Opened) Rotate(ctx context.Context) (Spec, error) {
 	spec, err := o.rotate(ctx)
-	if err == nil {
-		o.spec = spec
-	}
 	return spec, o.named(err)
+}
+
+// Renew prolongs the credential that the provider is asked with, where it has one
+// that ends, and returns when to do so again; 0 for never. A process that lives long
+// and asks seldom calls it, or finds the credential expired.
+func (o *Opened) Renew(ctx context.Context) (time.Duration, error) {
+	r, ok := o.holder.(interface {
+		renew(context.Context) (time.Duration, error)
+	})
+	if !ok {
+		return 0, nil
+	}
+	next, err := r.renew(ctx)
+	return next, o.named(err)
 }
 
 func (o *Opened) named(err error) error {
@@ -152,8 +167,25 @@ func create(ctx context.Context, spec Spec, env *Env) (Spec, error) {
 	switch spec.kind {
 	case KindLocal:
 		return spec, createFile(ctx, spec, env)
+	case KindVault:
+		return spec, createVault(ctx, spec, env)
+	case KindKMIP:
+		return createKMIP(ctx, spec, env, true)
 	}
 	return Spec{}, fmt.Errorf("kind %q makes no keys", spec.kind)
+}
+
+// Find completes a spec that names its key otherwise than by what it is opened by: on
+// a KMIP server by name=NAME. Other specs come back as they are.
+func Find(ctx context.Context, spec Spec, env Env) (Spec, error) {
+	if spec.kind != KindKMIP || !spec.query.Has("name") {
+		return spec, nil
+	}
+	found, err := createKMIP(ctx, spec, &env, false)
+	if err != nil {
+		return Spec{}, fmt.Errorf("find key of %q: %w", spec, err)
+	}
+	return found, nil
 }
 
 // A Round is what [Test] found.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
+	"os"
 	"sync"
 
 	"github.com/assay-project/assay/internal/seal"
@@ -64,14 +65,23 @@ func (f *fileSpec) read(ctx context.Context, env *Env) (*Local, error) {
 		return nil, err
 	}
 	defer l.passphrase.Destroy()
-	path, forbidden := f.path, fs.FileMode(0o077)
+	path, err := f.where(env)
+	if err != nil {
+		return nil, err
+	}
+	forbidden := fs.FileMode(0o077)
 	if f.credential != "" {
-		if path, err = credentialFile(env.getenv("CREDENTIALS_DIRECTORY"), f.credential); err != nil {
-			return nil, err
-		}
 		forbidden = 0o037
 	}
 	return readLocked(path, forbidden, env.Random, l)
+}
+
+// where is the file's name.
+func (f *fileSpec) where(env *Env) (string, error) {
+	if f.credential == "" {
+		return f.path, nil
+	}
+	return credentialFile(env.getenv("CREDENTIALS_DIRECTORY"), f.credential)
 }
 
 // A fileHolder is a key file, read once and after each change.
@@ -80,8 +90,9 @@ type fileHolder struct {
 	file fileSpec
 	env  *Env
 
-	mu    sync.RWMutex // guards local, which is nil once closed
-	local *Local
+	mu    sync.RWMutex // guards what follows
+	local *Local       // nil once closed
+	seen  fs.FileInfo  // of the file when it was read; nil when it could not be told
 }
 
 func openFile(ctx context.Context, s Spec, env *Env) (holder, error) {
@@ -89,11 +100,25 @@ func openFile(ctx context.Context, s Spec, env *Env) (holder, error) {
 	if err != nil {
 		return nil, err
 	}
+	seen := f.stat(env)
 	l, err := f.read(ctx, env)
 	if err != nil {
 		return nil, unavailableIfMissing(err)
 	}
-	return &fileHolder{spec: s, file: f, env: env, local: l}, nil
+	return &fileHolder{spec: s, file: f, env: env, local: l, seen: seen}, nil
+}
+
+// stat looks at the file; nil when it cannot.
+func (f *fileSpec) stat(env *Env) fs.FileInfo {
+	path, err := f.where(env)
+	if err != nil {
+		return nil
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil
+	}
+	return info
 }
 
 // unavailableIfMissing tells a key file that is not there, as on a disk that is not
@@ -168,26 +193,25 @@ func (h *fileHolder) rotate(ctx context.Context) (Spec, error) {
 	if err := addKeyLocked(h.file.path, h.env.Random, l); err != nil {
 		return Spec{}, err
 	}
-	if !h.reload(ctx) {
-		return Spec{}, errors.New("the key file has a new key and could not be read again")
-	}
+	h.reload(ctx)
 	return h.spec, nil
 }
 
-// reload reads the file again, and reports whether it could.
+// reload reads the file again when it is not the one that was read, and reports
+// whether it did: opening a file has its price, and garbage must not make us pay it.
 func (h *fileHolder) reload(ctx context.Context) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.file.stat(h.env)
+	if h.local == nil || h.seen != nil && now != nil && os.SameFile(h.seen, now) && h.seen.ModTime().Equal(now.ModTime()) {
+		return false
+	}
 	next, err := h.file.read(ctx, h.env)
 	if err != nil {
 		return false
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.local == nil {
-		next.Close()
-		return false
-	}
 	h.local.Close()
-	h.local = next
+	h.local, h.seen = next, now
 	return true
 }
 

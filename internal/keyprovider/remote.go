@@ -5,10 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"strings"
 
 	"github.com/assay-project/assay/internal/seal"
@@ -129,37 +127,4 @@ func keyID(kind string, parts ...string) string {
 	}
 	sum := sha256.Sum256([]byte(id))
 	return id[:maxKeyID-33] + "~" + hex.EncodeToString(sum[:16])
-}
-
-// serviceURL reads the address of a service: https, or http on this machine alone.
-func serviceURL(text string) (*url.URL, error) {
-	u, err := url.Parse(text)
-	if err != nil {
-		return nil, errors.New("address is not a URL") // url.Error shows the text
-	}
-	if u.User != nil {
-		return nil, errors.New("address has a user or password in it: a secret does not stand in a spec")
-	}
-	local := u.Hostname() == "127.0.0.1" || u.Hostname() == "::1"
-	if u.Host == "" || u.Scheme != "https" && !(u.Scheme == "http" && local) {
-		return nil, errors.New("address wants https://HOST[:PORT]; http:// only to 127.0.0.1 and ::1")
-	}
-	return u, nil
-}
-
-// ask turns the error of a request into one of ours: the caller's own end of patience
-// stays what it is, and everything that broke on the way is [ErrUnavailable].
-func asked(ctx context.Context, err error) error {
-	if err == nil {
-		return nil
-	}
-	if ctx.Err() != nil {
-		return fmt.Errorf("%w: %w", ctx.Err(), err)
-	}
-	for _, kind := range []error{ErrUnknownKey, ErrUnavailable, ErrRefused, ErrGarbage, seal.ErrOpen, seal.ErrFormat} {
-		if errors.Is(err, kind) {
-			return err
-		}
-	}
-	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }

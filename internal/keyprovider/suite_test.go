@@ -2,13 +2,16 @@ package keyprovider_test
 
 import (
 	"crypto/rand"
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/keyprovider/keyprovidertest"
+	"github.com/assay-project/assay/internal/seal"
 )
 
 // environ is an Env whose variables are those of the map.
@@ -62,23 +65,64 @@ func private(tb testing.TB, text string) string {
 func TestLocalProvidersPassTheSuite(t *testing.T) {
 	for name, tc := range map[string]struct {
 		options string
-		vars    map[string]string
 		secrets []string
 	}{
-		"in the clear":                    {"", nil, nil},
-		"passphrase from a file":          {"?passphrase-file=" + private(t, phrase+"\nsecond line\n"), nil, []string{phrase}},
-		"passphrase from the environment": {"?passphrase-env=PHRASE", map[string]string{"PHRASE": phrase}, []string{phrase}},
-		"passphrase from a credential":    {"?passphrase-credential=phrase", map[string]string{"CREDENTIALS_DIRECTORY": credential(t, "phrase", []byte(phrase))}, []string{phrase}},
+		"in the clear":      {"", nil},
+		"with a passphrase": {"?passphrase-file=" + private(t, phrase+"\nsecond line\n"), []string{phrase}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if testing.Short() && tc.secrets != nil {
 				t.Skip("deriving keys of passphrases is slow")
 			}
-			env := environ(tc.vars)
+			env := environ(nil)
 			spec := create(t, "local:"+filepath.Join(t.TempDir(), "keys")+tc.options, env)
 			other := create(t, "local:"+filepath.Join(t.TempDir(), "keys")+tc.options, env)
-			keyprovidertest.Run(t, keyprovidertest.Subject{Open: opener(spec, env), Other: opener(other, env), Secrets: tc.secrets})
+			keyprovidertest.Run(t, keyprovidertest.Subject{Env: env, Spec: spec, Other: other, Secrets: tc.secrets})
 		})
+	}
+}
+
+func TestPassphrasesComeFromWhereTheSpecSays(t *testing.T) {
+	env := environ(map[string]string{"PHRASE": phrase, "WRONG": phrase + "r", "CREDENTIALS_DIRECTORY": credential(t, "phrase", []byte(phrase))})
+	spec := "local:" + filepath.Join(t.TempDir(), "keys")
+	create(t, spec+"?passphrase-env=PHRASE", env)
+	opener(spec+"?passphrase-credential=phrase", env)(t).Close()
+	for name, options := range map[string]string{
+		"none":               "",
+		"a wrong one":        "?passphrase-env=WRONG",
+		"one that is not":    "?passphrase-env=NOT_SET",
+		"a file others read": "?passphrase-file=" + readable(t, phrase),
+	} {
+		p, err := keyprovider.OpenSpec(t.Context(), spec+options, env)
+		if err == nil {
+			p.Close()
+		}
+		if !errors.Is(err, keyprovider.ErrRefused) || strings.Contains(err.Error(), phrase) {
+			t.Errorf("%s: %v, want %v", name, err, keyprovider.ErrRefused)
+		}
+	}
+	if _, err := keyprovider.OpenSpec(t.Context(), "local:/nowhere/keys", env); !errors.Is(err, keyprovider.ErrUnavailable) {
+		t.Errorf("a file on a disk that is not mounted: %v", err)
+	}
+}
+
+// What another process has put at the head of the file is found without a restart.
+func TestAKeyThatAnotherProcessAddedIsFound(t *testing.T) {
+	env := environ(nil)
+	spec := create(t, "local:"+filepath.Join(t.TempDir(), "keys"), env)
+	ours, theirs := opener(spec, env)(t), opener(spec, env)(t)
+	defer ours.Close()
+	defer theirs.Close()
+	if _, err := theirs.Rotate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	k := seal.NewSecret(make([]byte, seal.KeySize))
+	w, err := theirs.Wrap(t.Context(), seal.Context{}, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ours.Unwrap(t.Context(), seal.Context{}, w); err != nil || !got.Equal(k) {
+		t.Errorf("Unwrap = %v", err)
 	}
 }
 
@@ -93,16 +137,31 @@ func credential(tb testing.TB, name string, text []byte) string {
 }
 
 func TestKeysInACredentialPassTheSuite(t *testing.T) {
-	folder := func() map[string]string {
-		spec := filepath.Join(t.TempDir(), "keys")
-		create(t, "local:"+spec, environ(nil))
-		text, err := os.ReadFile(spec)
-		if err != nil {
+	dir := t.TempDir()
+	for _, name := range []string{"keys", "other"} {
+		create(t, "local:"+filepath.Join(dir, name), environ(nil))
+		if err := os.Chmod(filepath.Join(dir, name), 0o440); err != nil {
 			t.Fatal(err)
 		}
-		return map[string]string{"CREDENTIALS_DIRECTORY": credential(t, "keys", text)}
 	}
-	keyprovidertest.Run(t, keyprovidertest.Subject{
-		Open: opener("local:?credential=keys", environ(folder())), Other: opener("local:?credential=keys", environ(folder())), ReadOnly: true,
-	})
+	env := environ(map[string]string{"CREDENTIALS_DIRECTORY": dir})
+	keyprovidertest.Run(t, keyprovidertest.Subject{Env: env, Spec: "local:?credential=keys", Other: "local:?credential=other", ReadOnly: true})
+}
+
+// readable writes a file that everybody reads.
+func readable(tb testing.TB, text string) string {
+	tb.Helper()
+	name := private(tb, text)
+	if err := os.Chmod(name, 0o644); err != nil {
+		tb.Fatal(err)
+	}
+	return name
+}
+
+// rewrite changes a file.
+func rewrite(tb testing.TB, name, text string) {
+	tb.Helper()
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		tb.Fatal(err)
+	}
 }

@@ -59,7 +59,7 @@ func TestKeysSealedToTheHostPassTheSuite(t *testing.T) {
 			options := "?tpm=/dev/tpmrm0&pcrs=" + pcrs
 			spec := create(t, "local:"+filepath.Join(t.TempDir(), "keys")+options, env)
 			other := create(t, "local:"+filepath.Join(t.TempDir(), "keys")+options, env)
-			keyprovidertest.Run(t, keyprovidertest.Subject{Open: opener(spec, env), Other: opener(other, env)})
+			keyprovidertest.Run(t, keyprovidertest.Subject{Env: env, Spec: spec, Other: other})
 		})
 	}
 }

@@ -60,10 +60,9 @@ func (f Fault) wants() []error {
 
 // A Subject is one kind of provider.
 type Subject struct {
-	// Open opens the provider; each call gives one with the same keys.
-	Open func(t testing.TB) *keyprovider.Opened
-	// Other opens one of the same kind with other keys.
-	Other func(t testing.TB) *keyprovider.Opened
+	Env keyprovider.Env
+	// Spec opens the provider, Other one of the same kind with other keys.
+	Spec, Other string
 	// Faulty opens one with the keys of Open that fails in a way; a nil function of a
 	// fault means that the kind cannot fail so.
 	Faulty map[Fault]func(t testing.TB) *keyprovider.Opened
@@ -107,7 +106,15 @@ func Run(t *testing.T, subject Subject) {
 
 func (s *suite) open(t *testing.T) *keyprovider.Opened {
 	t.Helper()
-	p := s.Open(t)
+	return s.openSpec(t, s.Spec)
+}
+
+func (s *suite) openSpec(t *testing.T, spec string) *keyprovider.Opened {
+	t.Helper()
+	p, err := keyprovider.OpenSpec(t.Context(), spec, s.Env)
+	if err != nil {
+		t.Fatalf("OpenSpec(%q) = %v", spec, err)
+	}
 	t.Cleanup(func() { p.Close() })
 	return p
 }
@@ -224,8 +231,7 @@ func (s *suite) altered(t *testing.T) {
 func (s *suite) others(t *testing.T) {
 	p := s.open(t)
 	_, w := s.wrap(t, p, contextA)
-	other := s.Other(t)
-	defer other.Close()
+	other := s.openSpec(t, s.Other)
 	s.refused(t, other, contextA, w, keyprovider.ErrUnknownKey, seal.ErrOpen)
 	_, w = s.wrap(t, other, contextA)
 	s.refused(t, p, contextA, w, keyprovider.ErrUnknownKey, seal.ErrOpen)
@@ -292,7 +298,7 @@ func (s *suite) rotates(t *testing.T) {
 	}
 	k, old := s.wrap(t, p, contextA)
 	s.under(t, old, before)
-	_, err = p.Rotate(t.Context())
+	next, err := p.Rotate(t.Context())
 	if s.ReadOnly {
 		if s.note(err) == nil {
 			t.Error("rotated, and the kind does not")
@@ -303,6 +309,8 @@ func (s *suite) rotates(t *testing.T) {
 	if s.note(err) != nil {
 		t.Fatalf("Rotate = %v", err)
 	}
+	s.mustUnwrap(t, p, contextA, old, k) // who has it open goes on
+	p = s.openSpec(t, next.String())
 	after, err := p.KeyID(t.Context())
 	if err != nil || after == before {
 		t.Fatalf("KeyID after Rotate = %q, %v, and before %q", after, err, before)
