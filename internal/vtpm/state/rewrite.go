@@ -29,6 +29,18 @@ func (f *file) create(ctx context.Context, c Content) error {
 	if err := c.check(); err != nil {
 		return err
 	}
+	err := f.prepare(ctx, c)
+	if err == nil {
+		err = f.rewrite(c, change{head: f.head, key: f.key, fresh: true})
+	}
+	if err != nil {
+		f.shut()
+	}
+	return err
+}
+
+// prepare makes the header and the key of a new file.
+func (f *file) prepare(ctx context.Context, c Content) error {
 	f.head = header{Version: Version, Oldest: Version, id: f.id, slots: slotCount, slotSize: slotSizeFor(c)}
 	f.next = 1
 	key, err := f.newKey(ctx, f.cfg.Provider, f.cfg.ProviderName)
@@ -36,15 +48,7 @@ func (f *file) create(ctx context.Context, c Content) error {
 		return err
 	}
 	f.key = key
-	if err := f.anchorFirst(); err != nil {
-		f.shut()
-		return err
-	}
-	if err := f.rewrite(c, change{head: f.head, key: key, fresh: true}); err != nil {
-		f.shut()
-		return err
-	}
-	return nil
+	return f.anchorFirst()
 }
 
 // anchorFirst has the ledger know the TPM before its file is there: a file that says
