@@ -19,10 +19,14 @@ const (
 	ctrlCancel           = 0x09
 	ctrlStoreVolatile    = 0x0a
 	ctrlResetEstablished = 0x0b
+	ctrlGetStateBlob     = 0x0c
+	ctrlSetStateBlob     = 0x0d
 	ctrlStop             = 0x0e
 	ctrlGetConfig        = 0x0f
+	ctrlSetDataFD        = 0x10
 	ctrlSetBufferSize    = 0x11
 	ctrlGetInfo          = 0x12
+	ctrlLockStorage      = 0x13
 )
 
 // The results that an answer begins with (TPM 1.2 return codes, as swtpm uses them).
@@ -34,12 +38,19 @@ const (
 	resultBadLocality  = 0x3d
 )
 
-// Capability bits: what of the channel is served here. State blobs, a data socket
-// passed over the channel and the lock of storage belong to the vTPM service.
+// Capability bits: what of the channel is served here.
 const (
-	capBase          = 1<<0 | 1<<1 | 1<<2 | 1<<3 | 1<<4 | 1<<5 | 1<<7 | 1<<10 | 1<<11 | 1<<13 | 1<<15
+	capBase          = 1<<0 | 1<<1 | 1<<2 | 1<<3 | 1<<4 | 1<<5 | 1<<7 | 1<<10 | 1<<11 | 1<<12 | 1<<13 | 1<<15
 	capStoreVolatile = 1 << 6
+	capStateBlobs    = 1<<8 | 1<<9
 	capGetInfo       = 1 << 14
+	capLockStorage   = 1 << 16
+)
+
+// What CMD_GET_CONFIG tells.
+const (
+	configFileKey      = 1 << 0
+	configMigrationKey = 1 << 1
 )
 
 // initDeleteVolatile is PTM_INIT_FLAG_DELETE_VOLATILE.
@@ -61,16 +72,7 @@ func (s *swtpm) control(l *link) error {
 		if err != nil {
 			return err
 		}
-		l.out = append(l.out[:0], 0, 0, 0, 0)
-		result, err := s.controlCommand(l, code)
-		if err != nil {
-			return err
-		}
-		if result != resultSuccess {
-			l.out = l.out[:4]
-		}
-		binary.BigEndian.PutUint32(l.out, result)
-		if err := l.send(); err != nil {
+		if err := s.controlOne(l, code); err != nil {
 			return err
 		}
 		if code == ctrlShutdown {
@@ -82,16 +84,38 @@ func (s *swtpm) control(l *link) error {
 	}
 }
 
+// controlOne answers one command.
+func (s *swtpm) controlOne(l *link, code uint32) error {
+	l.out = append(l.out[:0], 0, 0, 0, 0)
+	result, err := s.controlCommand(l, code)
+	if err != nil {
+		return err
+	}
+	l.dropFiles()
+	if result != resultSuccess {
+		l.out = l.out[:4]
+	}
+	binary.BigEndian.PutUint32(l.out, result)
+	err = l.send()
+	if cap(l.out) > maxFrame {
+		l.out = nil // a blob of state went out
+	}
+	return err
+}
+
 // controlLength is the length of what follows a command's code, before any data
 // that it announces; -1 for a command that is not served.
 func controlLength(code uint32) int {
 	switch code {
-	case ctrlGetCapability, ctrlShutdown, ctrlGetEstablished, ctrlHashStart, ctrlHashEnd, ctrlCancel, ctrlStoreVolatile, ctrlStop, ctrlGetConfig:
+	case ctrlGetCapability, ctrlShutdown, ctrlGetEstablished, ctrlHashStart, ctrlHashEnd, ctrlCancel,
+		ctrlStoreVolatile, ctrlStop, ctrlGetConfig, ctrlSetDataFD:
 		return 0
 	case ctrlSetLocality, ctrlResetEstablished:
 		return 1
-	case ctrlInit, ctrlSetBufferSize:
+	case ctrlInit, ctrlSetBufferSize, ctrlLockStorage:
 		return 4
+	case ctrlGetStateBlob, ctrlSetStateBlob:
+		return 12
 	case ctrlGetInfo:
 		return 16
 	case ctrlHashData:
@@ -117,7 +141,7 @@ func (s *swtpm) controlCommand(l *link, code uint32) (result uint32, err error) 
 	case ctrlSetBufferSize:
 		return s.setBufferSize(l, binary.BigEndian.Uint32(body)), nil
 	case ctrlGetConfig:
-		l.out = append(l.out, 0, 0, 0, 0) // no key was given for state or migration
+		l.out = binary.BigEndian.AppendUint32(l.out, s.config())
 		return resultSuccess, nil
 	case ctrlGetInfo:
 		return s.info(l, binary.BigEndian.Uint64(body), binary.BigEndian.Uint32(body[8:])), nil
@@ -132,6 +156,14 @@ func (s *swtpm) controlCommand(l *link, code uint32) (result uint32, err error) 
 			return resultBadOrdinal, drain(l)
 		}
 		return resultSuccess, hashStream(s.machine, l)
+	case ctrlSetStateBlob:
+		return s.setStateBlob(l, BlobKind(binary.BigEndian.Uint32(body[4:])), binary.BigEndian.Uint32(body[8:]))
+	case ctrlGetStateBlob:
+		return s.getStateBlob(l, BlobKind(binary.BigEndian.Uint32(body[4:])), binary.BigEndian.Uint32(body[8:])), nil
+	case ctrlSetDataFD:
+		return s.setDataFD(l), nil
+	case ctrlLockStorage:
+		return s.lockStorage(binary.BigEndian.Uint32(body)), nil
 	}
 	return s.signal(l, code, body), nil
 }
@@ -140,9 +172,9 @@ func (s *swtpm) controlCommand(l *link, code uint32) (result uint32, err error) 
 func (s *swtpm) signal(l *link, code uint32, body []byte) uint32 {
 	switch code {
 	case ctrlInit:
-		return resultOf(s.machine.Init(binary.BigEndian.Uint32(body)&initDeleteVolatile != 0))
+		return s.resultOf("start the TPM", s.machine.Init(binary.BigEndian.Uint32(body)&initDeleteVolatile != 0))
 	case ctrlShutdown, ctrlStop:
-		return resultOf(s.machine.Shutdown())
+		return s.resultOf("stop the TPM", s.machine.Shutdown())
 	case ctrlGetEstablished:
 		established, powered := s.machine.Established()
 		l.out = append(l.out, 0, 0, 0, 0)
@@ -162,16 +194,24 @@ func (s *swtpm) signal(l *link, code uint32, body []byte) uint32 {
 		if errors.Is(err, ErrNoVolatile) {
 			return resultBadOrdinal
 		}
-		return resultOf(err)
+		return s.resultOf("store volatile state", err)
 	}
 	return resultBadOrdinal
 }
 
-func resultOf(err error) uint32 {
-	if err != nil {
-		return resultFail
+// resultOf is the result of what may fail; the client is told no more, the log is.
+func (s *swtpm) resultOf(what string, err error) uint32 {
+	switch {
+	case err == nil:
+		return resultSuccess
+	case errors.Is(err, ErrRunning):
+		return resultBadOrdinal
 	}
-	return resultSuccess
+	s.warn(what, err)
+	if errors.Is(err, ErrBlob) {
+		return resultBadParameter
+	}
+	return resultFail
 }
 
 // whilePowered is the result of a command that needs a running TPM.
@@ -187,10 +227,26 @@ func (s *swtpm) capabilities() uint32 {
 	if s.machine.CanStoreVolatile() {
 		c |= capStoreVolatile
 	}
+	if s.machine.CanMoveState() {
+		c |= capStateBlobs
+	}
 	if s.cfg.Info != nil {
 		c |= capGetInfo
 	}
+	if s.machine.CanLock() {
+		c |= capLockStorage
+	}
 	return c
+}
+
+func (s *swtpm) config() (flags uint32) {
+	if s.cfg.FileKey {
+		flags |= configFileKey
+	}
+	if s.cfg.MigrationKey {
+		flags |= configMigrationKey
+	}
+	return flags
 }
 
 // setBufferSize answers with the size in use, the least and the greatest. A

@@ -52,6 +52,14 @@ type MachineConfig struct {
 	// Volatile keeps stored volatile state beyond this process; nil keeps it in
 	// the machine.
 	Volatile VolatileStore
+	// ExportBlob seals state that leaves by [Machine.StateBlob], as with a guest that
+	// migrates, and ImportBlob opens what comes by [Machine.SetStateBlob]; it refuses
+	// what is not this TPM's. Nil lets the state pass in the clear.
+	ExportBlob, ImportBlob func(kind BlobKind, blob []byte) ([]byte, error)
+	// Unlock gives up the lock on what Save writes to, once the state has left for
+	// another process over the same storage; Lock takes it back, and fails when that
+	// process has it or has written. Nil when there is no lock.
+	Unlock, Lock func() error
 	// NoShutdown leaves TPM2_Shutdown to the client when the power goes (swtpm:
 	// --flags disable-auto-shutdown).
 	NoShutdown bool
@@ -95,11 +103,14 @@ type Machine struct {
 	mu       sync.Mutex // guards all below; held while the TPM works
 	tpm      TPM        // written under both locks; nil until it is loaded
 	powered  bool
-	noMemory bool  // non-volatile memory is not available
-	orderly  bool  // the last command was TPM2_Shutdown, and it succeeded
-	broken   error // Save failed: what the TPM knows is not what is kept
-	loadErr  error // why the last Load failed
-	stored   bool  // volatile state was stored, and nothing ran since
+	noMemory bool // non-volatile memory is not available
+	orderly  bool // the last command was TPM2_Shutdown, and it succeeded
+	unlocked bool // Unlock was called: nothing may be kept until Lock succeeds
+	exported [blobKinds]exported
+	incoming [blobKinds][]byte // state for the next Init
+	broken   error             // Save failed: what the TPM knows is not what is kept
+	loadErr  error             // why the last Load failed
+	stored   bool              // volatile state was stored, and nothing ran since
 }
 
 // NewMachine returns a machine around t, without power. Without a TPM, cfg.Load
@@ -139,7 +150,7 @@ func (m *Machine) execute(dst []byte, locality uint8, request []byte) []byte {
 	if !m.powered {
 		return dst
 	}
-	if m.broken != nil {
+	if m.broken != nil || m.lock() != nil {
 		return refuse(dst, tpm2.RCFailure)
 	}
 	m.stored = false
@@ -236,7 +247,7 @@ func (m *Machine) Reset() {
 }
 
 func (m *Machine) init() {
-	if m.load() != nil {
+	if m.load() != nil || m.lock() != nil {
 		return
 	}
 	m.tpm.PowerOn()
@@ -280,13 +291,16 @@ func (m *Machine) Powered() bool {
 // Shutdown takes the power away in good order: unless that was its last command, and
 // succeeded, the TPM is told by TPM2_Shutdown(CLEAR) first (Part 1, 12.2.4), so that no
 // count of failed tries and no clock is in doubt at the next start. Volatile state
-// that was stored just before is where the next start goes on, and needs none.
+// that was stored just before is where the next start goes on, and needs none; nor
+// may a TPM write whose storage is unlocked for another. State that came for a start
+// which did not follow is forgotten.
 func (m *Machine) Shutdown() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.powered && !m.orderly && !m.stored && !m.cfg.NoShutdown {
+	if m.powered && !m.orderly && !m.stored && !m.unlocked && !m.cfg.NoShutdown {
 		m.execute(nil, 0, []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0, 0})
 	}
+	m.forgetIncoming()
 	m.powered = false
 	return m.broken
 }
@@ -295,11 +309,12 @@ func (m *Machine) Shutdown() error {
 func (m *Machine) whilePowered(f func(TPM)) (powered bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.powered {
-		f(m.tpm)
-		m.save()
+	if !m.powered || m.lock() != nil {
+		return false
 	}
-	return m.powered
+	f(m.tpm)
+	m.save()
+	return true
 }
 
 // hashLocality is that of _TPM_Hash_Start: only the dynamic root of trust has

@@ -57,8 +57,8 @@ func ServeMSSIM(ctx context.Context, m *Machine, commands, platform net.Listener
 	}
 	s := newServer(ctx, cfg)
 	sim := &simulator{machine: m}
-	s.listen(commands, sim.commandPort)
-	s.listen(platform, sim.platformPort)
+	s.listen(commands, s.link, sim.commandPort)
+	s.listen(platform, s.link, sim.platformPort)
 	return s.wait()
 }
 

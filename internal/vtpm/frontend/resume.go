@@ -37,8 +37,11 @@ func (m *Machine) StoreVolatile() error {
 func (m *Machine) Init(forget bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.load(); err != nil {
+	if err := errors.Join(m.load(), m.lock()); err != nil {
 		return err
+	}
+	if m.hasIncoming() {
+		return m.arrive()
 	}
 	if !m.CanStoreVolatile() {
 		m.init()

@@ -63,3 +63,29 @@ func TestShutdownIsTheClientsWhenToldSo(t *testing.T) {
 		t.Errorf("Shutdown = %v, calls %q", err, tpm.noted())
 	}
 }
+
+func TestStoredVolatileStateNeedsNoShutdown(t *testing.T) {
+	for name, tc := range map[string]struct {
+		after func(*Machine)
+		want  bool // TPM2_Shutdown is sent
+	}{
+		"nothing ran since": {func(*Machine) {}, false},
+		"a command did":     {func(m *Machine) { m.Execute(nil, 0, unhex(t, getRandom)) }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tpm := &fakeTPM{}
+			m := NewMachine(tpm, MachineConfig{Restore: func(_, _ []byte) (TPM, error) { return tpm, nil }})
+			m.PowerOn()
+			if err := m.StoreVolatile(); err != nil {
+				t.Fatal(err)
+			}
+			tc.after(m)
+			if err := m.Shutdown(); err != nil {
+				t.Fatal(err)
+			}
+			if got := slices.Contains(tpm.noted(), "execute 0 80010000000c000001450000"); got != tc.want {
+				t.Errorf("TPM2_Shutdown sent: %v, want %v; calls %q", got, tc.want, tpm.noted())
+			}
+		})
+	}
+}

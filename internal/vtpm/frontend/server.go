@@ -83,12 +83,13 @@ func (s *server) wait() error {
 type port struct {
 	*server
 	net.Listener
+	dress func(net.Conn) *link
 	serve handler
 }
 
 // listen begins to accept connections. The listener is closed when the server stops.
-func (s *server) listen(l net.Listener, serve handler) *port {
-	p := &port{s, l, serve}
+func (s *server) listen(l net.Listener, dress func(net.Conn) *link, serve handler) *port {
+	p := &port{s, l, dress, serve}
 	stop := context.AfterFunc(s.ctx, func() { l.Close() })
 	s.all.Go(func() {
 		defer stop()
@@ -116,7 +117,7 @@ func (p *port) accept() error {
 		if err != nil {
 			return err
 		}
-		l := p.link(conn)
+		l := p.dress(conn)
 		if !p.add(l) {
 			l.Close()
 			return nil
@@ -134,6 +135,15 @@ func (s *server) link(conn net.Conn) *link {
 		if t := newThreadStream(conn, s.cfg.Threads, s.cfg.Now); t != nil {
 			return linkOf(t, s.cfg.Now)
 		}
+	}
+	return newLink(conn, s.cfg.Now)
+}
+
+// controlLink is a connection to the control channel: files may come with it where
+// the socket carries them, and nobody is in a hurry.
+func (s *server) controlLink(conn net.Conn) *link {
+	if u, ok := conn.(*net.UnixConn); ok {
+		return linkOf(&passStream{connStream: connStream{conn: u, now: s.cfg.Now}, unix: u}, s.cfg.Now)
 	}
 	return newLink(conn, s.cfg.Now)
 }

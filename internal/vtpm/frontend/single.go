@@ -17,15 +17,15 @@ func ServeControl(ctx context.Context, m *Machine, conn net.Conn, sw SWTPMConfig
 		return errors.Join(err, conn.Close())
 	}
 	s := newServer(ctx, cfg)
-	t := &swtpm{machine: m, cfg: sw}
-	p := &port{s, single{conn}, func(l *link) error {
+	t := &swtpm{server: s, machine: m, cfg: sw}
+	p := &port{s, single{conn}, s.controlLink, func(l *link) error {
 		err := t.control(l)
 		if err != nil && !errors.Is(err, errStop) && !errors.Is(err, io.EOF) && s.ctx.Err() == nil {
 			cfg.Log.WarnContext(ctx, "control channel ended", slog.Any("error", err))
 		}
 		return errors.Join(err, errStop)
 	}}
-	l := p.link(conn)
+	l := p.dress(conn)
 	p.add(l)
 	p.all.Go(func() { p.one(l) })
 	return s.wait()

@@ -33,15 +33,21 @@ type connStream struct {
 
 // Read waits for data until end.
 func (s *connStream) Read(b []byte, end time.Time) (int, error) {
-	if !s.end.Equal(end) {
-		s.mu.Lock()
-		if !s.stopped {
-			s.end = end
-			s.conn.SetReadDeadline(end)
-		}
-		s.mu.Unlock()
-	}
+	s.readBy(end)
 	return s.conn.Read(b)
+}
+
+// readBy sets the deadline of reads, if it is another than before.
+func (s *connStream) readBy(end time.Time) {
+	if s.end.Equal(end) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.stopped {
+		s.end = end
+		s.conn.SetReadDeadline(end)
+	}
 }
 
 // Write gives the client sendTime.

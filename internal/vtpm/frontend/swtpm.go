@@ -3,6 +3,7 @@ package frontend
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"sync/atomic"
@@ -25,31 +26,42 @@ type SWTPMConfig struct {
 	// Info answers CMD_GET_INFO for the flags of a request with JSON; nil when it
 	// is not supported.
 	Info func(flags uint64) []byte
+	// FileKey and MigrationKey are what CMD_GET_CONFIG says: that state is encrypted
+	// where it is kept, and where it passes through the control channel.
+	FileKey, MigrationKey bool
 }
 
 // ServeSWTPM serves m as swtpm does until ctx ends or a client sends CMD_SHUTDOWN:
 // TPM commands as they are, or behind the prefix of the simulator protocol, come
-// to data. The listeners are closed on return, and commands under way have been
+// to data, if it is not nil, and to the socket that a client passes over the control
+// channel. The listeners are closed on return, and commands under way have been
 // answered.
 func ServeSWTPM(ctx context.Context, m *Machine, data net.Listener, sw SWTPMConfig, cfg Config) error {
 	cfg, err := cfg.check()
 	if err != nil {
 		return err
 	}
+	if data == nil && sw.Control == nil {
+		return errors.New("a TPM needs a channel")
+	}
 	s := newServer(ctx, cfg)
-	t := &swtpm{machine: m, cfg: sw}
-	s.listen(data, t.data)
+	t := &swtpm{server: s, machine: m, cfg: sw}
+	if data != nil {
+		s.listen(data, s.link, t.data)
+	}
 	if sw.Control != nil {
-		s.listen(sw.Control, t.control)
+		s.listen(sw.Control, s.controlLink, t.control)
 	}
 	return s.wait()
 }
 
 // swtpm is what the connections to both channels share.
 type swtpm struct {
+	*server
 	machine  *Machine
 	cfg      SWTPMConfig
 	locality atomic.Uint32 // of commands without the prefix
+	passed   atomic.Bool   // a data channel that a client passed is open
 }
 
 // The tags of TPM 2.0 commands (Part 2, 6.9).
