@@ -38,7 +38,6 @@ type Daemon struct {
 	ctx     context.Context // ends when the daemon stops
 	cancel  context.CancelCauseFunc
 	all     sync.WaitGroup
-	starts  lane
 	threads *frontend.Threads
 	denials *rate.Limiter
 
@@ -65,7 +64,7 @@ func RunDaemon(ctx context.Context, root *Root, cfg DaemonConfig, ready func() e
 		cfg.SocketMode = 0o600
 	}
 	d := &Daemon{
-		root: root, cfg: cfg, starts: newLane(root.cfg.Limits.Starts), threads: frontend.NewThreads(maxThreads),
+		root: root, cfg: cfg, threads: frontend.NewThreads(maxThreads),
 		denials: rate.NewLimiter(denialsPerSecond, denialsBurst), slots: map[string]*slot{},
 	}
 	d.ctx, d.cancel = context.WithCancelCause(ctx)
@@ -179,7 +178,7 @@ type Started struct {
 func (d *Daemon) handle(ctx context.Context, actor string, q *Request) (any, error) {
 	switch q.Verb {
 	case VerbStart:
-		return d.start(ctx, actor, q.Name)
+		return d.start(actor, q.Name)
 	case VerbStop:
 		if err := d.root.mustHave(q.Name); err != nil {
 			return nil, err
@@ -202,7 +201,7 @@ func (d *Daemon) handle(ctx context.Context, actor string, q *Request) (any, err
 
 // start opens the socket of a TPM and its state, so that what is wrong is told
 // here and not to the hypervisor.
-func (d *Daemon) start(ctx context.Context, actor, name string) (*Started, error) {
+func (d *Daemon) start(actor, name string) (*Started, error) {
 	if err := d.root.mustHave(name); err != nil {
 		return nil, err
 	}
@@ -210,7 +209,7 @@ func (d *Daemon) start(ctx context.Context, actor, name string) (*Started, error
 	if err != nil {
 		return nil, err
 	}
-	if err := s.load(ctx, actor); err != nil {
+	if err := s.start(actor); err != nil {
 		return nil, err
 	}
 	return &Started{name, d.socket(name), true}, nil

@@ -160,7 +160,10 @@ func (r *Root) prove(ctx context.Context, d *Description) error {
 	running := r.running[d.Name]
 	r.mu.Unlock()
 	if running != nil {
-		rec := running.Record()
+		rec, ok := running.Record()
+		if !ok {
+			return fmt.Errorf("TPM %q: it is starting: %w", d.Name, ErrBusy)
+		}
 		d.Proved, d.Record, d.Generation, d.Saved = true, &rec, running.file.Generation(), running.file.Saved()
 		d.judge()
 		return nil

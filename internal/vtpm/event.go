@@ -21,8 +21,10 @@ const (
 	EventRestore   EventType = "restoreTPMEvent"
 	EventImport    EventType = "importTPMEvent"
 	EventRotateKey EventType = "rotateKeyTPMEvent"
-	EventStart     EventType = "startTPMEvent"
-	EventStop      EventType = "stopTPMEvent"
+	// EventArrive is state that came from a hypervisor, by migration or a snapshot.
+	EventArrive EventType = "arriveTPMEvent"
+	EventStart  EventType = "startTPMEvent"
+	EventStop   EventType = "stopTPMEvent"
 	// EventSaveFailed is a state that could not be kept: the TPM answers
 	// TPM_RC_FAILURE from then on.
 	EventSaveFailed EventType = "saveFailedTPMEvent"

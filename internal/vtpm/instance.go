@@ -17,31 +17,37 @@ import (
 	"github.com/assay-project/assay/tpm2/engine"
 )
 
-// An Instance is a TPM of a root in this process: its open state, the engine, and
-// the machine around it. Every change of permanent state is on the disk before
-// the answer that depends on it leaves.
+// An Instance is a TPM of a root in this process: the machine around it and, from
+// its first power on, its open state and the engine. Every change of permanent
+// state is on the disk before the answer that depends on it leaves.
 type Instance struct {
-	root     *Root
-	name     string
-	actor    string
-	card     *Card
-	file     *state.File
-	release  func()
-	saves    *rate.Limiter
-	notes    *rate.Limiter // of limits that were reached
-	machine  *frontend.Machine
-	volatile suspended
-
+	root    *Root
+	name    string
+	id      state.ID
+	actor   string
+	ctx     context.Context // ends when the instance closes
+	cancel  context.CancelFunc
+	release func()
+	saves   *rate.Limiter
+	notes   *rate.Limiter // of limits that were reached
+	machine *frontend.Machine
 	reports sync.WaitGroup // events under way
 
-	mu     sync.Mutex // guards what follows
-	record *Record
-	closed bool
+	// What the machine uses, with its lock, from the first power on.
+	tpm      frontend.TPM
+	file     *state.File
+	volatile suspended
+
+	mu      sync.Mutex // guards what follows
+	card    *Card
+	record  *Record // nil until the state is open
+	arrived *arrival
+	closed  bool
 }
 
-// Open opens the TPM called name for this process alone. It has no power yet. The
-// error wraps a [*state.Fault] when the state is damaged, rolled back or locked.
-func (r *Root) Open(ctx context.Context, name, actor string) (_ *Instance, err error) {
+// Prepare takes the TPM called name for this process. Its state is opened when
+// the machine first gets power, so that a guest which migrates here finds it free.
+func (r *Root) Prepare(ctx context.Context, name, actor string) (*Instance, error) {
 	if err := r.mustHave(name); err != nil {
 		return nil, err
 	}
@@ -49,37 +55,106 @@ func (r *Root) Open(ctx context.Context, name, actor string) (_ *Instance, err e
 	if err != nil {
 		return nil, err
 	}
-	i := &Instance{root: r, name: name, actor: actor, release: release, saves: r.cfg.Limits.newSaves(), notes: rate.NewLimiter(rate.Every(time.Minute), 1)}
-	i.volatile.i = i
-	defer func() {
-		if err != nil {
-			release()
-		}
-	}()
-	opened, err := r.openState(ctx, name)
+	card, err := r.readCard(name)
 	if err != nil {
+		release()
 		return nil, err
 	}
-	i.card, i.file, i.record = opened.card, opened.file, opened.record
-	defer opened.content.Destroy()
-	if err := i.boot(opened.content); err != nil {
-		return nil, errors.Join(err, i.file.Close())
+	i := &Instance{
+		root: r, name: name, id: card.ID, actor: actor, release: release, card: card,
+		saves: r.cfg.Limits.newSaves(), notes: rate.NewLimiter(rate.Every(time.Minute), 1),
 	}
-	r.mu.Lock()
-	r.running[name] = i
-	r.mu.Unlock()
+	i.volatile.i = i
+	i.ctx, i.cancel = context.WithCancel(ctx)
+	i.machine = frontend.NewMachine(nil, frontend.MachineConfig{
+		Load: i.load, Save: i.save, Restore: i.restore, Volatile: &i.volatile,
+		ExportBlob: i.exportBlob, ImportBlob: i.importBlob,
+		Unlock: func() error { return i.file.Release() },
+		Lock:   func() error { return i.file.Reacquire() },
+	})
 	return i, nil
 }
 
-// boot makes the engine of the state and the machine around it.
-func (i *Instance) boot(c state.Content) error {
-	t, err := i.restore(c.Permanent, nil)
+// Open is [Root.Prepare] with the state opened at once. The error wraps a
+// [*state.Fault] when it is damaged, rolled back or locked.
+func (r *Root) Open(ctx context.Context, name, actor string) (*Instance, error) {
+	i, err := r.Prepare(ctx, name, actor)
 	if err != nil {
-		return fmt.Errorf("restore TPM %q: %w", i.name, err)
+		return nil, err
 	}
-	i.volatile.state = bytes.Clone(c.Volatile)
-	i.machine = frontend.NewMachine(t, frontend.MachineConfig{Save: i.save, Restore: i.restore, Volatile: &i.volatile})
+	if _, err := i.load(); err != nil {
+		return nil, errors.Join(err, i.Close())
+	}
+	return i, nil
+}
+
+// load opens the state and makes the engine, once. A key provider that does not
+// answer is tried again for a while; nothing is lost by that.
+func (i *Instance) load() (frontend.TPM, error) {
+	if i.tpm != nil {
+		return i.tpm, nil
+	}
+	start := i.root.cfg.Now()
+	err := i.loadOnce()
+	if err != nil {
+		i.report(EventStart, OutcomeFailed, map[string]string{"error": err.Error()})
+		return nil, err
+	}
+	i.root.mu.Lock()
+	i.root.running[i.name] = i
+	i.root.mu.Unlock()
+	i.report(EventStart, OutcomeDone, map[string]int64{"microseconds": i.root.cfg.Now().Sub(start).Microseconds()})
+	return i.tpm, nil
+}
+
+func (i *Instance) loadOnce() error {
+	o, err := i.openState()
+	if err != nil {
+		return err
+	}
+	defer o.content.Destroy()
+	t, err := i.restore(o.content.Permanent, nil)
+	if err != nil {
+		return errors.Join(fmt.Errorf("restore TPM %q: %w", i.name, err), o.file.Close())
+	}
+	i.volatile.state = bytes.Clone(o.content.Volatile)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.closed {
+		return errors.Join(fmt.Errorf("TPM %q: it is stopping: %w", i.name, ErrBusy), o.file.Close())
+	}
+	i.tpm, i.file, i.card, i.record = t, o.file, o.card, o.record
 	return nil
+}
+
+// The pauses between tries to reach a key provider.
+const (
+	firstPause = 100 * time.Millisecond
+	maxPause   = 2 * time.Second
+)
+
+// openState opens the state, a few TPMs at a time.
+func (i *Instance) openState() (*opened, error) {
+	limits := &i.root.cfg.Limits
+	if !i.root.starts.enter(limits.StartTime) {
+		return nil, fmt.Errorf("start TPM %q: too many others start: %w", i.name, ErrBusy)
+	}
+	defer i.root.starts.leave()
+	ctx, cancel := context.WithTimeout(i.ctx, limits.StartTime)
+	defer cancel()
+	for pause := firstPause; ; pause = min(2*pause, maxPause) {
+		o, err := i.root.openState(ctx, i.name)
+		if err == nil || !errors.Is(err, keyprovider.ErrUnavailable) && !errors.Is(err, state.ProviderDown) {
+			return o, err
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return nil, fmt.Errorf("%w (tried for %v; the next start tries again)", err, limits.StartTime)
+		}
+	}
 }
 
 // restore makes the engine of a state.
@@ -89,65 +164,7 @@ func (i *Instance) restore(permanent, volatile []byte) (frontend.TPM, error) {
 		return nil, err
 	}
 	i.volatile.tpm = t
-	return i.guard(t), nil
-}
-
-// suspended keeps the volatile state of a suspended TPM in its file. The machine
-// calls it with its lock.
-type suspended struct {
-	i     *Instance
-	tpm   *engine.TPM
-	state []byte // what Get gives
-}
-
-// Put saves the volatile state with the permanent state that it goes with.
-func (s *suspended) Put(volatile []byte) error {
-	permanent, err := s.tpm.Permanent()
-	if err != nil {
-		return err
-	}
-	defer clear(permanent)
-	if err := s.i.keep(permanent, volatile); err != nil {
-		return err
-	}
-	s.state = volatile
-	return nil
-}
-
-// Get returns what Put kept, in this process or one before.
-func (s *suspended) Get() ([]byte, error) { return s.state, nil }
-
-// Delete removes it.
-func (s *suspended) Delete() error {
-	if s.state == nil {
-		return nil
-	}
-	permanent, err := s.tpm.Permanent()
-	if err != nil {
-		return err
-	}
-	defer clear(permanent)
-	if err := s.i.keep(permanent, nil); err != nil {
-		return err
-	}
-	clear(s.state)
-	s.state = nil
-	return nil
-}
-
-// keep saves a generation with or without volatile state.
-func (i *Instance) keep(permanent, volatile []byte) error {
-	i.mu.Lock()
-	meta, err := i.record.encode()
-	i.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	return i.file.Save(context.Background(), state.Content{Permanent: permanent, Volatile: volatile, Meta: meta})
-}
-
-func (i *Instance) guard(t frontend.TPM) frontend.TPM {
-	return &guarded{t, i.root, i.limited}
+	return &guarded{t, i.root, i.limited}, nil
 }
 
 // Machine is the platform around the TPM.
@@ -156,11 +173,20 @@ func (i *Instance) Machine() *frontend.Machine { return i.machine }
 // Name is that of the TPM in its root.
 func (i *Instance) Name() string { return i.name }
 
-// Record is a copy of what is known of the TPM.
-func (i *Instance) Record() Record {
+// Record is a copy of what is known of the TPM; ok is false until its state is open.
+func (i *Instance) Record() (rec Record, ok bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return *i.record
+	if i.record == nil {
+		return Record{}, false
+	}
+	return *i.record, true
+}
+
+func (i *Instance) provider() string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.card.Providers[0]
 }
 
 // Close takes the power away in good order, and gives the state back.
@@ -172,26 +198,40 @@ func (i *Instance) Close() error {
 	if closed {
 		return nil
 	}
+	i.cancel()
 	err := i.machine.Shutdown()
+	if i.file != nil {
+		err = errors.Join(err, i.file.Close())
+		i.root.mu.Lock()
+		delete(i.root.running, i.name)
+		i.root.mu.Unlock()
+		outcome, about := OutcomeDone, map[string]string{}
+		if err != nil {
+			outcome, about["error"] = OutcomeFailed, err.Error()
+		}
+		i.report(EventStop, outcome, about)
+	}
 	i.reports.Wait()
-	err = errors.Join(err, i.file.Close())
-	i.root.mu.Lock()
-	delete(i.root.running, i.name)
-	i.root.mu.Unlock()
 	i.release()
 	return err
 }
 
 // save keeps permanent state. It is called with the machine's lock.
 func (i *Instance) save(permanent []byte) error {
-	ctx := context.Background()
 	if !i.saves.Allow() {
 		i.limited("its state is written too often")
-		if err := i.saves.Wait(ctx); err != nil {
+		if err := i.saves.Wait(context.Background()); err != nil {
 			return err
 		}
 	}
-	err := i.file.SavePermanent(permanent)
+	i.mu.Lock()
+	arrived := i.arrived != nil
+	i.mu.Unlock()
+	keep := i.file.SavePermanent
+	if arrived {
+		keep = i.saveArrived
+	}
+	err := keep(permanent)
 	if err != nil {
 		i.report(EventSaveFailed, OutcomeFailed, map[string]string{"error": err.Error()})
 	}
@@ -208,11 +248,12 @@ func (i *Instance) limited(what string) {
 
 // report tells an event of a running TPM without holding it up.
 func (i *Instance) report(what EventType, outcome string, about any) {
-	e := Event{Type: what, TPM: i.name, ID: i.card.ID.String(), Actor: i.actor, Outcome: outcome, Detail: detail(about)}
+	e := Event{Type: what, TPM: i.name, ID: i.id.String(), Actor: i.actor, Outcome: outcome, Detail: detail(about)}
 	i.reports.Go(func() { i.root.report(context.Background(), e) })
 }
 
-// engineConfig gives a TPM this machine's randomness and clock.
+// engineConfig gives a TPM this machine's randomness and clock. i is nil for one
+// that no guest uses.
 func (r *Root) engineConfig(i *Instance) engine.Config {
 	return engine.Config{
 		Random: r.cfg.Random,
@@ -228,78 +269,51 @@ func (r *Root) engineConfig(i *Instance) engine.Config {
 	}
 }
 
-// An opened state is one whose key was found and whose record fits its place.
-type opened struct {
-	card    *Card
-	file    *state.File
-	record  *Record
-	content state.Content
+// suspended keeps the volatile state of a suspended TPM in its file. The machine
+// calls it with its lock.
+type suspended struct {
+	i     *Instance
+	tpm   *engine.TPM
+	state []byte // what Get gives
 }
 
-// openState opens the state of the TPM called name. The caller closes the file
-// and destroys the content.
-func (r *Root) openState(ctx context.Context, name string) (*opened, error) {
-	card, err := r.readCard(name)
-	if err != nil {
-		return nil, err
-	}
-	o := &opened{card: card}
-	if err := r.tryProviders(ctx, o); err != nil {
-		return nil, fmt.Errorf("open state of TPM %q: %w", name, err)
-	}
-	if err := o.check(name); err != nil {
-		o.content.Destroy()
-		return nil, errors.Join(fmt.Errorf("open state of TPM %q: %w", name, err), o.file.Close())
-	}
-	return o, r.mend(o)
-}
-
-// tryProviders opens the state with the first of the card's providers that holds
-// its key.
-func (r *Root) tryProviders(ctx context.Context, o *opened) error {
-	var errs []error
-	for n, spec := range o.card.Providers {
-		err := r.withProvider(ctx, spec, func(p keyprovider.Provider) (err error) {
-			o.file, o.content, err = state.Open(ctx, r.StatePath(o.card.Name), r.stateConfig(p, spec, o.card.ID))
-			return err
-		})
-		if err == nil {
-			o.card.Providers = append([]string{spec}, append(o.card.Providers[:n:n], o.card.Providers[n+1:]...)...)
-			return nil
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
-
-func (r *Root) stateConfig(p keyprovider.Provider, spec string, id state.ID) state.Config {
-	return state.Config{Provider: p, ProviderName: spec, Random: r.cfg.Random, Now: r.cfg.Now, Anchor: r.anchor, Want: id}
-}
-
-// check reads the record, and compares it with where it was found.
-func (o *opened) check(name string) (err error) {
-	if o.record, err = parseRecord(o.content.Meta); err != nil {
+// Put saves the volatile state with the permanent state that it goes with.
+func (s *suspended) Put(volatile []byte) error {
+	if err := s.keep(volatile); err != nil {
 		return err
 	}
-	switch {
-	case o.record.Name != name:
-		return fmt.Errorf("it is the state of TPM %q: %w", o.record.Name, ErrRecord)
-	case o.record.ID != o.card.ID:
-		return fmt.Errorf("it is the state of TPM %s, its card says %s: %w", o.record.ID, o.card.ID, ErrRecord)
-	}
+	s.state = volatile
 	return nil
 }
 
-// mend has the card say what the sealed record does, after a crash between the two.
-func (r *Root) mend(o *opened) error {
-	want := o.record.card(o.card.Providers...)
-	if want.VM == o.card.VM && want.Profile == o.card.Profile && want.Secrets == o.card.Secrets {
+// Get returns what Put kept, in this process or one before.
+func (s *suspended) Get() ([]byte, error) { return s.state, nil }
+
+// Delete removes it.
+func (s *suspended) Delete() error {
+	if s.state == nil {
 		return nil
 	}
-	o.card = want
-	if err := r.writeCard(want); err != nil {
-		o.content.Destroy()
-		return errors.Join(err, o.file.Close())
+	if err := s.keep(nil); err != nil {
+		return err
 	}
+	clear(s.state)
+	s.state = nil
 	return nil
+}
+
+// keep saves a generation with or without volatile state.
+func (s *suspended) keep(volatile []byte) error {
+	permanent, err := s.tpm.Permanent()
+	if err != nil {
+		return err
+	}
+	defer clear(permanent)
+	s.i.mu.Lock()
+	meta, err := s.i.record.encode()
+	s.i.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return s.i.file.Save(context.Background(), state.Content{Permanent: permanent, Volatile: volatile, Meta: meta})
 }

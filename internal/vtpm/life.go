@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/assay-project/assay/internal/keyprovider"
+	"github.com/assay-project/assay/internal/vtpm/ekca"
 	"github.com/assay-project/assay/internal/vtpm/state"
 )
 
@@ -46,6 +47,7 @@ func (r *Root) change(ctx context.Context, e Event, f func(*opened) error) error
 		if err := keep(ctx, s.content); err != nil {
 			return err
 		}
+		r.step("state saved")
 		return r.writeCard(s.record.card(s.card.Providers...))
 	})
 	return errors.Join(err, s.file.Close())
@@ -91,8 +93,9 @@ func (r *Root) Detach(ctx context.Context, actor, name string) error {
 // protected is lost. [Root.Loss] says what that is.
 func (r *Root) Clear(ctx context.Context, actor, name string) (*Record, error) {
 	var rec *Record
+	var before Card
 	err := r.change(ctx, Event{Type: EventClear, TPM: name, Actor: actor}, func(s *opened) error {
-		rec = s.record
+		rec, before = s.record, *s.card
 		secrets, err := newSecrets(r.cfg.Random)
 		if err != nil {
 			return err
@@ -108,7 +111,10 @@ func (r *Root) Clear(ctx context.Context, actor, name string) (*Record, error) {
 		rec.descend(origin)
 		return nil
 	})
-	return rec, err
+	if err != nil {
+		return nil, err
+	}
+	return rec, r.withdraw(ctx, &before, ekca.Superseded, rec)
 }
 
 // How a TPM is cloned.
@@ -165,6 +171,7 @@ func (r *Root) clone(ctx context.Context, actor string, o CloneOptions, s *opene
 		return nil, err
 	}
 	rec.VM, rec.Profile = o.VM, s.record.Profile
+	rec.DeviceIdentity, rec.PlatformCertificate = s.record.DeviceIdentity, s.record.PlatformCertificate
 	permanent := s.content.Permanent
 	if o.Mode == ModeCopy {
 		rec.Secrets, rec.Identity = s.record.Secrets, s.record.Identity
@@ -210,7 +217,7 @@ func (r *Root) Delete(ctx context.Context, actor, name string) error {
 		about["unopened"] = err.Error()
 	}
 	o := &operation{Event: Event{Type: EventDelete, TPM: name, Actor: actor, Detail: detail(about)}, id: card.ID}
-	return r.operate(ctx, o, func() error {
+	err = r.operate(ctx, o, func() error {
 		gone := r.deletedPath(card.ID)
 		if err := errors.Join(os.RemoveAll(gone), os.Rename(r.dir(name), gone)); err != nil {
 			return err
@@ -218,8 +225,13 @@ func (r *Root) Delete(ctx context.Context, actor, name string) error {
 		if err := syncDir(r.tpms()); err != nil {
 			return err
 		}
+		r.step("renamed")
 		return errors.Join(removeAll(gone, r.tpms()), r.anchor.Forget(card.ID))
 	})
+	if err != nil {
+		return err
+	}
+	return r.withdraw(ctx, card, ekca.Cessation, nil)
 }
 
 // RotateKey wraps the key of a state anew, by the provider that it has or by
@@ -252,7 +264,7 @@ func (r *Root) RotateKey(ctx context.Context, actor, name, provider string) erro
 func (i *Instance) rotate(ctx context.Context, actor, provider string) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.closed {
+	if i.closed || i.record == nil {
 		return fmt.Errorf("TPM %q: it is stopping: %w", i.name, ErrBusy)
 	}
 	card, err := i.root.rewrap(ctx, actor, i.card, i.file, provider)
@@ -274,11 +286,13 @@ func (r *Root) rewrap(ctx context.Context, actor string, card *Card, f *state.Fi
 			}
 		}
 		card = &both
+		r.step("both named")
 		r.dropProvider(provider) // its newest key may be newer than what is open
 		err := r.withProvider(ctx, provider, func(p keyprovider.Provider) error { return f.Rewrap(ctx, p, provider) })
 		if err != nil {
 			return err
 		}
+		r.step("wrapped")
 		only := both
 		only.Providers = []string{provider}
 		card = &only

@@ -70,12 +70,16 @@ func (r *Root) operate(ctx context.Context, o *operation, f func() error) error 
 	if err := durable.WriteFile(r.pendingPath(o.TPM), text, 0o600); err != nil {
 		return err
 	}
+	r.step("begun")
 	err = f()
+	r.step("over")
 	o.Outcome = OutcomeDone
 	if err != nil {
 		o.Outcome, o.Detail = OutcomeFailed, detail(map[string]string{"error": err.Error()})
 	}
-	return errors.Join(err, r.note(o.Event, true), r.forget(o.TPM))
+	err = errors.Join(err, r.note(o.Event, true))
+	r.step("noted")
+	return errors.Join(err, r.forget(o.TPM))
 }
 
 // forget removes a pending note, durably: one that came back would be settled again.

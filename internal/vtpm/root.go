@@ -63,10 +63,15 @@ type Provider interface {
 type Root struct {
 	cfg    Config
 	start  time.Time
-	heavy  lane
+	heavy  lane // of commands that look for primes
+	starts lane // of states that are opened
 	anchor *state.Ledger
 
 	one chan struct{} // holds one value while this process has the folder's lock
+
+	// reached is called between the steps of an operation, for tests that end the
+	// process there; nil otherwise.
+	reached func(step string)
 
 	mu        sync.Mutex // guards what follows
 	providers map[string]Provider
@@ -97,7 +102,7 @@ func OpenRoot(ctx context.Context, cfg Config) (*Root, error) {
 	}
 	cfg.Limits = cfg.Limits.orDefault()
 	r := &Root{
-		cfg: cfg, start: cfg.Now(), heavy: newLane(cfg.Limits.Heavy), one: make(chan struct{}, 1),
+		cfg: cfg, start: cfg.Now(), heavy: newLane(cfg.Limits.Heavy), starts: newLane(cfg.Limits.Starts), one: make(chan struct{}, 1),
 		providers: map[string]Provider{}, claimed: map[string]string{}, running: map[string]*Instance{},
 	}
 	for _, dir := range []string{cfg.Dir, r.tpms(), r.pendingDir(), filepath.Join(cfg.Dir, "run")} {
@@ -238,6 +243,13 @@ func (r *Root) claim(name, use string) (release func(), err error) {
 		defer r.mu.Unlock()
 		delete(r.claimed, name)
 	}, nil
+}
+
+// step marks a point between two steps of an operation.
+func (r *Root) step(name string) {
+	if r.reached != nil {
+		r.reached(name)
+	}
 }
 
 // note writes an event to the audit trail and tells it to the process. The caller

@@ -8,11 +8,8 @@ import (
 	"net"
 	"runtime/debug"
 	"sync"
-	"time"
 
-	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/vtpm/frontend"
-	"github.com/assay-project/assay/internal/vtpm/state"
 )
 
 // A slot is one TPM's place in a daemon: its socket, the hypervisor that is
@@ -72,83 +69,63 @@ func (s *slot) serveOne(conn *net.UnixConn) (err error) {
 			s.d.root.report(s.ctx, Event{Type: EventFault, TPM: s.name, Actor: "service", Outcome: OutcomeFailed, Detail: detail(map[string]string{"panic": fmt.Sprint(v)})})
 		}
 	}()
-	if err := s.load(s.ctx, hypervisor); err != nil {
-		return err
-	}
 	m, err := s.begin()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.unload()) }()
 	r := s.d.root
-	return frontend.ServeControl(s.ctx, m, conn, frontend.SWTPMConfig{}, frontend.Config{Now: r.cfg.Now, Log: r.cfg.Log, Threads: s.d.threads})
+	sw := frontend.SWTPMConfig{FileKey: true, MigrationKey: true}
+	return frontend.ServeControl(s.ctx, m, conn, sw, frontend.Config{Now: r.cfg.Now, Log: r.cfg.Log, Threads: s.d.threads})
 }
 
 // begin notes that a hypervisor has the TPM.
 func (s *slot) begin() (*frontend.Machine, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.instance == nil {
-		return nil, fmt.Errorf("TPM %q was stopped", s.name)
+	if err := s.prepare(hypervisor); err != nil {
+		return nil, err
 	}
 	s.session = true
 	return s.instance.Machine(), nil
 }
 
-// load opens the TPM unless it is open. A key provider that does not answer is
-// tried again for a while; nothing is lost by that.
-func (s *slot) load(ctx context.Context, actor string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// prepare takes the TPM for this process, unless that was done. The caller has mu.
+func (s *slot) prepare(actor string) (err error) {
 	if s.instance != nil {
 		return nil
 	}
 	if err := s.ctx.Err(); err != nil {
 		return fmt.Errorf("TPM %q is stopped: %w", s.name, err)
 	}
-	start := s.d.root.cfg.Now()
-	i, err := s.open(ctx, actor)
-	e := Event{Type: EventStart, TPM: s.name, Actor: actor, Outcome: OutcomeDone}
-	if err != nil {
-		e.Outcome, e.Detail = OutcomeFailed, detail(map[string]string{"error": err.Error()})
-		s.d.root.report(ctx, e)
+	s.instance, err = s.d.root.Prepare(s.ctx, s.name, actor)
+	return err
+}
+
+// start opens the state before any hypervisor asks for it.
+func (s *slot) start(actor string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.session {
+		return nil
+	}
+	if err := s.prepare(actor); err != nil {
 		return err
 	}
-	s.instance = i
-	e.ID = i.card.ID.String()
-	e.Detail = detail(map[string]int64{"microseconds": s.d.root.cfg.Now().Sub(start).Microseconds()})
-	i.reports.Go(func() { s.d.root.report(context.WithoutCancel(ctx), e) })
+	if _, err := s.instance.load(); err != nil {
+		return errors.Join(err, s.drop())
+	}
 	return nil
 }
 
-// The pauses between tries to reach a key provider.
-const (
-	firstPause = 100 * time.Millisecond
-	maxPause   = 2 * time.Second
-)
-
-// open opens the TPM, a few of all at a time.
-func (s *slot) open(ctx context.Context, actor string) (*Instance, error) {
-	limits := &s.d.root.cfg.Limits
-	if !s.d.starts.enter(limits.StartTime) {
-		return nil, fmt.Errorf("start TPM %q: too many others start: %w", s.name, ErrBusy)
+// drop closes the instance. The caller has mu.
+func (s *slot) drop() error {
+	i := s.instance
+	s.instance = nil
+	if i == nil {
+		return nil
 	}
-	defer s.d.starts.leave()
-	ctx, cancel := context.WithTimeout(ctx, limits.StartTime)
-	defer cancel()
-	for pause := firstPause; ; pause = min(2*pause, maxPause) {
-		i, err := s.d.root.Open(ctx, s.name, actor)
-		if err == nil || !errors.Is(err, keyprovider.ErrUnavailable) && !errors.Is(err, state.ProviderDown) {
-			return i, err
-		}
-		t := time.NewTimer(pause)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return nil, fmt.Errorf("%w (tried for %v; nothing is lost, and the next start tries again)", err, limits.StartTime)
-		}
-	}
+	return i.Close()
 }
 
 // unload closes the TPM at the end of a session.
@@ -156,29 +133,17 @@ func (s *slot) unload() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.session = false
-	i := s.instance
-	s.instance = nil
-	if i == nil {
-		return nil
-	}
-	e := Event{Type: EventStop, TPM: s.name, ID: i.card.ID.String(), Actor: i.actor, Outcome: OutcomeDone}
-	err := i.Close()
-	if err != nil {
-		e.Outcome, e.Detail = OutcomeFailed, detail(map[string]string{"error": err.Error()})
-	}
-	s.d.root.report(context.WithoutCancel(s.ctx), e)
-	return err
+	return s.drop()
 }
 
 // giveUp closes a TPM that was started and has no hypervisor.
 func (s *slot) giveUp() error {
 	s.mu.Lock()
-	session := s.session
-	s.mu.Unlock()
-	if session {
+	defer s.mu.Unlock()
+	if s.session {
 		return fmt.Errorf("TPM %q: a hypervisor has it: %w", s.name, ErrBusy)
 	}
-	return s.unload()
+	return s.drop()
 }
 
 // stop ends the slot and waits.
