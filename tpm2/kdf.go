@@ -18,14 +18,19 @@ func KDFa(a Alg, key []byte, label string, contextU, contextV []byte, bits int) 
 	if !ok {
 		return nil, fmt.Errorf("hash %s of KDFa is not supported", a.BankName())
 	}
-	mac := hmac.New(h.New, key)
+	return KDFaBy(hmac.New(h.New, key), label, contextU, contextV, bits)
+}
+
+// KDFaBy is [KDFa] by an HMAC under the key, which nothing was written to; it is
+// left used up.
+func KDFaBy(mac hash.Hash, label string, contextU, contextV []byte, bits int) ([]byte, error) {
+	b := make([]byte, 4, 4+len(label)+1+len(contextU)+len(contextV)+4)
+	b = append(append(b, label...), 0)
+	b = append(append(b, contextU...), contextV...)
+	b = binary.BigEndian.AppendUint32(b, uint32(bits)) // bounded by derive before it is used
 	return derive(mac, bits, func(counter uint32) {
-		write32(mac, counter)
-		mac.Write([]byte(label))
-		mac.Write([]byte{0})
-		mac.Write(contextU)
-		mac.Write(contextV)
-		write32(mac, uint32(bits)) // bounded by derive before the first call
+		binary.BigEndian.PutUint32(b, counter)
+		mac.Write(b)
 	})
 }
 

@@ -125,14 +125,19 @@ const classicPublic = 1024
 // Name returns the Name of the object: its hash algorithm and the digest of its
 // public area (Part 1, 16). Without a Name algorithm it is empty.
 func (p *Public) Name() ([]byte, error) {
+	return p.NameBy(wire.NewBuffer(classicPublic))
+}
+
+// NameBy is [Public.Name] by way of a buffer, which spares its memory.
+func (p *Public) NameBy(b *wire.Buffer) ([]byte, error) {
 	if p.NameAlg == AlgNull {
 		return nil, nil
 	}
-	b, err := wire.Append(make([]byte, 0, classicPublic), p)
+	public, err := b.Encode(p)
 	if err != nil {
 		return nil, fmt.Errorf("encode TPMT_PUBLIC: %w", err)
 	}
-	return nameOf(p.NameAlg, b)
+	return nameOf(p.NameAlg, public)
 }
 
 // QualifiedName returns the Qualified Name of an object under a parent: the
@@ -143,13 +148,9 @@ func QualifiedName(nameAlg Alg, parent, name []byte) ([]byte, error) {
 }
 
 func nameOf(a Alg, parts ...[]byte) ([]byte, error) {
-	h, ok := a.Hash()
+	name, ok := a.Sum(binary.BigEndian.AppendUint16(make([]byte, 0, MaxName), uint16(a)), parts...)
 	if !ok {
 		return nil, fmt.Errorf("hash %s of a Name is not supported", a.BankName())
 	}
-	sum := h.New()
-	for _, p := range parts {
-		sum.Write(p)
-	}
-	return sum.Sum(binary.BigEndian.AppendUint16(make([]byte, 0, MaxName), uint16(a))), nil
+	return name, nil
 }

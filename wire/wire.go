@@ -68,7 +68,9 @@ type Layout interface {
 }
 
 // A Codec carries one structure in one direction. The first error sticks.
-// It is not safe for concurrent use.
+// It is not safe for concurrent use. [Decode] and its like make one each time;
+// who lays out many structures one after the other spares that with one of his
+// own, whose zero value is ready for [Codec.DecodePrefixIn] and [Codec.Append].
 type Codec struct {
 	buf      []byte
 	off      int // next byte to read; unused when encoding
@@ -115,12 +117,19 @@ func DecodePrefix(in []byte, v Layout) (rest []byte, err error) {
 
 // DecodePrefixIn is [DecodePrefix] with a context, as [DecodeIn] has one.
 func DecodePrefixIn(context any, in []byte, v Layout) (rest []byte, err error) {
-	c := Codec{buf: in, decoding: true, order: binary.BigEndian, context: context}
-	v.Wire(&c)
-	if c.err != nil {
-		return nil, c.err
+	return new(Codec).DecodePrefixIn(context, in, v)
+}
+
+// DecodePrefixIn is the function of that name, by c. It must not be called by
+// what c lays out.
+func (c *Codec) DecodePrefixIn(context any, in []byte, v Layout) (rest []byte, err error) {
+	*c = Codec{buf: in, decoding: true, order: binary.BigEndian, context: context}
+	v.Wire(c)
+	err, rest = c.err, in[c.off:]
+	if *c = (Codec{}); err != nil {
+		return nil, err
 	}
-	return in[c.off:], nil
+	return rest, nil
 }
 
 // DecodePrefixLE is [DecodePrefix] for little-endian structures.
@@ -137,22 +146,53 @@ func decodePrefix(in []byte, v Layout, order byteOrder) ([]byte, error) {
 	return in[c.off:], nil
 }
 
+// firstBuffer is the room that an encoding starts with.
+const firstBuffer = 64
+
 // Encode returns v in big-endian order. It fails when v breaks a limit of its own layout.
-func Encode(v Layout) ([]byte, error) { return appendTo(nil, v, binary.BigEndian) }
+func Encode(v Layout) ([]byte, error) { return Append(make([]byte, 0, firstBuffer), v) }
 
 // EncodeLE is [Encode] for little-endian structures.
-func EncodeLE(v Layout) ([]byte, error) { return appendTo(nil, v, binary.LittleEndian) }
+func EncodeLE(v Layout) ([]byte, error) {
+	return new(Codec).appendTo(make([]byte, 0, firstBuffer), v, binary.LittleEndian)
+}
 
 // Append is [Encode] onto the end of dst.
-func Append(dst []byte, v Layout) ([]byte, error) { return appendTo(dst, v, binary.BigEndian) }
+func Append(dst []byte, v Layout) ([]byte, error) { return new(Codec).Append(dst, v) }
 
-func appendTo(dst []byte, v Layout, order byteOrder) ([]byte, error) {
-	c := Codec{buf: dst, order: order}
-	v.Wire(&c)
-	if c.err != nil {
-		return nil, c.err
+// Append is the function of that name, by c. It must not be called by what c lays
+// out.
+func (c *Codec) Append(dst []byte, v Layout) ([]byte, error) {
+	return c.appendTo(dst, v, binary.BigEndian)
+}
+
+// A Buffer is the memory of an encoding, to be used again and again. Its zero
+// value is ready. It is not safe for concurrent use.
+type Buffer struct {
+	codec Codec
+	bytes []byte
+}
+
+// NewBuffer returns a buffer with room for size bytes; it grows when that is too little.
+func NewBuffer(size int) *Buffer { return &Buffer{bytes: make([]byte, 0, size)} }
+
+// Encode returns v in big-endian order; it is valid until the next call.
+func (b *Buffer) Encode(v Layout) ([]byte, error) {
+	out, err := b.codec.Append(b.bytes[:0], v)
+	if err == nil {
+		b.bytes = out
 	}
-	return c.buf, nil
+	return out, err
+}
+
+func (c *Codec) appendTo(dst []byte, v Layout, order byteOrder) ([]byte, error) {
+	*c = Codec{buf: dst, order: order}
+	v.Wire(c)
+	b, err := c.buf, c.err
+	if *c = (Codec{}); err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // Decoding reports whether c fills structures (true) or writes them (false).
@@ -404,13 +444,15 @@ func (c *Codec) Inner16(v Layout, limit int) {
 	}
 	cut := int(n) > len(c.buf)-c.off // the input ends before the structure should
 	in := c.take(min(int(n), len(c.buf)-c.off))
-	inner := Codec{buf: in, base: c.base + c.off - len(in), part: c.part, context: c.context, order: c.order, decoding: true, inner: !cut || c.inner}
-	v.Wire(&inner)
-	inner.finishInner()
-	if cut && inner.err == nil {
-		inner.Fail(ErrOverlong)
+	outer := *c
+	c.buf, c.off, c.base, c.inner = in, 0, c.base+c.off-len(in), !cut || c.inner
+	v.Wire(c)
+	c.finishInner()
+	if cut && c.err == nil {
+		c.Fail(ErrOverlong)
 	}
-	c.err = inner.err
+	outer.err = c.err
+	*c = outer
 }
 
 func (c *Codec) encodeInner16(v Layout, limit int) {

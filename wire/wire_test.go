@@ -179,6 +179,42 @@ func TestReservedAndBoolAreExact(t *testing.T) {
 	}
 }
 
+// A codec or buffer that served before, also one whose structure failed, gives
+// what a new one gives.
+func TestCodecAndBufferServeAgain(t *testing.T) {
+	in := sample()
+	want, err := wire.Encode(&in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c wire.Codec
+	var b wire.Buffer
+	tooLong := &pair{1, make([]byte, 9)}
+	for range 3 {
+		got, err := c.Append([]byte("before"), &in)
+		if err != nil || string(got) != "before"+string(want) {
+			t.Errorf("Append = %x, %v, want before and %x", got, err, want)
+		}
+		if got, err = b.Encode(&in); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("Buffer = %x, %v, want %x", got, err, want)
+		}
+		var out outer
+		rest, err := c.DecodePrefixIn("context", append(bytes.Clone(want), 7), &out)
+		if err != nil || len(rest) != 0 || !bytes.Equal(out.Tail, []byte{7}) {
+			t.Errorf("DecodePrefixIn = %x, %v, tail %x", rest, err, out.Tail)
+		}
+		if _, err := c.Append(nil, tooLong); !errors.Is(err, wire.ErrSize) {
+			t.Errorf("Append = %v, want ErrSize", err)
+		}
+		if _, err := b.Encode(tooLong); !errors.Is(err, wire.ErrSize) {
+			t.Errorf("Buffer = %v, want ErrSize", err)
+		}
+		if _, err := c.DecodePrefixIn(nil, want[:5], &out); !errors.Is(err, wire.ErrShort) {
+			t.Errorf("DecodePrefixIn = %v, want ErrShort", err)
+		}
+	}
+}
+
 func TestDecodePrefixReturnsTheRest(t *testing.T) {
 	rest, err := wire.DecodePrefix([]byte{0, 1, 0, 1, 9, 8, 7}, new(pair))
 	if err != nil || !bytes.Equal(rest, []byte{8, 7}) {

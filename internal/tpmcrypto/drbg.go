@@ -33,6 +33,10 @@ type DRBG struct {
 	v       [BlockSize]byte
 	counter uint64 // requests since the seed, from 1
 	entropy io.Reader
+
+	// Scratch of one request, clear between two: a cipher takes memory of the heap.
+	out  [seedSize]byte
+	next [BlockSize]byte
 }
 
 // NewDRBG seeds a generator with 48 bytes of entropy, which must have full
@@ -81,14 +85,15 @@ func (d *DRBG) block() cipher.Block {
 
 // update is CTR_DRBG_Update (10.2.1.2); block is the cipher under the present key.
 func (d *DRBG) update(block cipher.Block, data *[seedSize]byte) {
-	var out [seedSize]byte
+	out := d.out[:]
 	for i := 0; i < seedSize; i += BlockSize {
 		increment(&d.v)
 		block.Encrypt(out[i:], d.v[:])
 	}
-	subtle.XORBytes(out[:], out[:], data[:])
-	copy(d.key[:], out[:])
+	subtle.XORBytes(out, out, data[:])
+	copy(d.key[:], out)
 	copy(d.v[:], out[len(d.key):])
+	clear(out)
 }
 
 // increment adds one to a big-endian block.
@@ -133,12 +138,12 @@ func (d *DRBG) generate(p, additional []byte) {
 		d.update(d.block(), &extra)
 	}
 	block := d.block()
-	var out [BlockSize]byte
 	for len(p) > 0 {
 		increment(&d.v)
-		block.Encrypt(out[:], d.v[:])
-		p = p[copy(p, out[:]):]
+		block.Encrypt(d.next[:], d.v[:])
+		p = p[copy(p, d.next[:]):]
 	}
+	clear(d.next[:])
 	d.update(block, &extra)
 	d.counter++
 }

@@ -83,20 +83,32 @@ func newBlock(alg tpm2.Alg, bits uint16, key []byte) (cipher.Block, error) {
 // cfb is the full-block CFB mode of SP 800-38A, 6.3, in place; iv becomes the
 // last block of ciphertext, filled up with zeros as the reference does.
 func cfb(block cipher.Block, iv, b []byte, encrypt bool) {
-	var pad [BlockSize]byte
-	for len(b) > 0 {
-		n := min(len(b), BlockSize)
-		block.Encrypt(pad[:], iv)
-		clear(iv)
-		if !encrypt {
-			copy(iv, b[:n])
-		}
-		subtle.XORBytes(b[:n], b[:n], pad[:n])
-		if encrypt {
-			copy(iv, b[:n])
-		}
-		b = b[n:]
+	if len(b) == 0 {
+		return
 	}
+	var pad, last [BlockSize]byte
+	final := (len(b) - 1) / BlockSize * BlockSize // where the last block, or part of one, starts
+	one := func(i int) {
+		before := iv
+		if i > 0 {
+			before = b[i-BlockSize : i]
+		}
+		block.Encrypt(pad[:], before)
+		text := b[i:min(i+BlockSize, len(b))]
+		subtle.XORBytes(text, text, pad[:])
+	}
+	if encrypt {
+		for i := 0; i <= final; i += BlockSize {
+			one(i)
+		}
+		copy(last[:], b[final:])
+	} else {
+		copy(last[:], b[final:])
+		for i := final; i >= 0; i -= BlockSize { // backwards, as a block needs the ciphertext before it
+			one(i)
+		}
+	}
+	copy(iv, last[:])
 }
 
 // ctr is the counter mode of SP 800-38A, 6.5, over the whole block, in place; iv
@@ -167,12 +179,12 @@ func runCFB(key, iv, b []byte, encrypt bool) error {
 	if err != nil {
 		return refuse(tpm2.RCKeySize, "AES key has %d bytes", len(key))
 	}
-	var last [BlockSize]byte
 	if iv != nil && len(iv) != BlockSize {
 		return refuse(tpm2.RCSize, "initial value has %d bytes, want %d", len(iv), BlockSize)
 	}
-	copy(last[:], iv)
-	cfb(block, last[:], b, encrypt)
+	first := make([]byte, BlockSize)
+	copy(first, iv)
+	cfb(block, first, b, encrypt)
 	return nil
 }
 

@@ -52,11 +52,11 @@ func Hash(a tpm2.Alg, parts ...[]byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	sum := h.New()
-	for _, p := range parts {
-		sum.Write(p)
+	digest, ok := a.Sum(make([]byte, 0, h.Size()), parts...)
+	if !ok {
+		return nil, refuse(tpm2.RCHash, "hash %s is not implemented", a.BankName())
 	}
-	return sum.Sum(nil), nil
+	return digest, nil
 }
 
 // read fills a new slice of n bytes from r.

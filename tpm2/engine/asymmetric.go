@@ -21,7 +21,7 @@ func rsaEncrypt(c *call, in *command.RSAEncryptIn, out *command.RSAEncryptOut) e
 	if err != nil {
 		return err
 	}
-	k, err := tpmcrypto.NewRSAPublic(o.public.Unique.RSA, o.public.Parameters.RSA.Exponent)
+	k, err := o.rsaPublicKey()
 	if err != nil {
 		return err
 	}
@@ -79,17 +79,12 @@ func ecdhKeyGen(c *call, _ *command.None, out *command.ECDHKeyGenOut) error {
 	if o.public.Type != tpm2.AlgECC {
 		return handleError(tpm2.RCKey, 1)
 	}
-	k, err := o.eccPublic()
+	k, err := o.eccPublicKey()
 	if err != nil {
 		return handleError(tpm2.RCKey, 1) // a point that TPM2_LoadExternal did not check
 	}
 	out.PubPoint, out.ZPoint, err = k.Agree(c.t.random)
 	return err
-}
-
-// eccPublic returns the public key of an ECC object.
-func (o *object) eccPublic() (*tpmcrypto.ECCPublic, error) {
-	return tpmcrypto.NewECCPublic(o.public.Parameters.ECC.CurveID, o.public.Unique.ECC)
 }
 
 // ecdhZGen is TPM2_ECDH_ZGen (Part 3, 14.5).
@@ -199,7 +194,7 @@ func eccEncrypt(c *call, in *command.ECCEncryptIn, out *command.ECCEncryptOut) e
 	if !ok {
 		return parameter(tpm2.RCScheme, 2)
 	}
-	k, err := o.eccPublic()
+	k, err := o.eccPublicKey()
 	if err != nil {
 		return handleError(tpm2.RCKey, 1)
 	}

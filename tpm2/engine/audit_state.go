@@ -1,6 +1,9 @@
 package engine
 
-import "github.com/assay-project/assay/tpm2"
+import (
+	"github.com/assay-project/assay/internal/tpmcrypto"
+	"github.com/assay-project/assay/tpm2"
+)
 
 // hashForAudit computes the hashes of the command that audit will need, before
 // parameters are decrypted or a Name changes.
@@ -72,13 +75,5 @@ func (c *call) extendAudit(a tpm2.Alg, old, params []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	ha, ok := a.Hash()
-	if !ok {
-		return nil, tpm2.RCHash
-	}
-	h := ha.New()
-	h.Write(old)
-	h.Write(cp)
-	h.Write(rp)
-	return h.Sum(nil), nil
+	return tpmcrypto.Hash(a, old, cp, rp)
 }

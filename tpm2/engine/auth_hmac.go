@@ -2,7 +2,6 @@ package engine
 
 import (
 	"encoding/binary"
-	"hash"
 
 	"github.com/assay-project/assay/internal/tpmcrypto"
 	"github.com/assay-project/assay/tpm2"
@@ -14,10 +13,10 @@ type hashOf struct {
 	digest []byte
 }
 
-func (c *call) writeCode(h hash.Hash) {
-	var b [4]byte
+// codeBytes is the command's code as it goes into digests.
+func (c *call) codeBytes() (b [4]byte) {
 	binary.BigEndian.PutUint32(b[:], uint32(c.info.Code))
-	h.Write(b[:])
+	return b
 }
 
 // cpHash is the hash of the command: its code, the Names of its handles, its
@@ -28,17 +27,16 @@ func (c *call) cpHash(a tpm2.Alg) ([]byte, error) {
 			return c.cpHashes[i].digest, nil
 		}
 	}
-	ha, ok := a.Hash()
-	if !ok {
+	code := c.codeBytes()
+	parts := [1 + maxHandles + 1][]byte{code[:]}
+	for i := range c.nhandles {
+		parts[1+i] = c.t.name(c.handles[i])
+	}
+	parts[1+maxHandles] = c.params
+	d, err := tpmcrypto.Hash(a, parts[:]...)
+	if err != nil {
 		return nil, tpm2.RCHash
 	}
-	h := ha.New()
-	c.writeCode(h)
-	for i := range c.nhandles {
-		h.Write(c.t.name(c.handles[i]))
-	}
-	h.Write(c.params)
-	d := h.Sum(nil)
 	for i := range c.cpHashes {
 		if c.cpHashes[i].alg == 0 {
 			c.cpHashes[i] = hashOf{a, d}
@@ -82,7 +80,7 @@ func (c *call) commandHMAC(u *authUse) ([]byte, error) {
 		}
 	}
 	parts[5] = []byte{byte(u.in.Attributes)}
-	return tpmcrypto.HMAC(s.hash, key, parts[:]...)
+	return c.t.macs.sum(nil, s.hash, key, parts[:]...)
 }
 
 // cipherKey is the key material of parameter encryption: sessionKey, and the
@@ -224,18 +222,11 @@ func (c *call) responseHMAC(u *authUse, params []byte, attributes tpm2.SessionAt
 	if err != nil {
 		return nil, err
 	}
-	return tpmcrypto.HMAC(u.session.hash, key, rp, u.session.nonce, u.in.Nonce, []byte{byte(attributes)})
+	return c.t.macs.sum(nil, u.session.hash, key, rp, u.session.nonce, u.in.Nonce, []byte{byte(attributes)})
 }
 
 // rpHash is the hash of the response: success, the command code, the parameters.
 func (c *call) rpHash(a tpm2.Alg, params []byte) ([]byte, error) {
-	ha, ok := a.Hash()
-	if !ok {
-		return nil, tpm2.RCHash
-	}
-	h := ha.New()
-	h.Write([]byte{0, 0, 0, 0})
-	c.writeCode(h)
-	h.Write(params)
-	return h.Sum(nil), nil
+	code := c.codeBytes()
+	return tpmcrypto.Hash(a, []byte{0, 0, 0, 0}, code[:], params)
 }

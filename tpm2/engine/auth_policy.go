@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"github.com/assay-project/assay/internal/tpmcrypto"
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/command"
 )
@@ -66,29 +67,26 @@ func (c *call) checkAssertions(u *authUse) error {
 // A template hash is that of the public template of the creation commands
 // (Part 3, 23.21), and no hash, which equals none, of any other.
 func (c *call) boundHash(kind boundHash, a tpm2.Alg) ([]byte, error) {
-	h, ok := a.Hash()
-	if !ok {
-		return nil, tpm2.RCHash
-	}
-	sum := h.New()
 	switch kind {
 	case boundCPHash:
 		return c.cpHash(a)
 	case boundNameHash:
+		var names [maxHandles][]byte
 		for i := range c.nhandles {
-			sum.Write(c.t.name(c.handles[i]))
+			names[i] = c.t.name(c.handles[i])
 		}
+		return tpmcrypto.Hash(a, names[:]...)
 	case boundParameters:
-		c.writeCode(sum)
-		sum.Write(c.params)
+		code := c.codeBytes()
+		return tpmcrypto.Hash(a, code[:], c.params)
 	case boundTemplate:
 		template, ok := c.template()
 		if !ok {
 			return nil, nil
 		}
-		sum.Write(template)
+		return tpmcrypto.Hash(a, template)
 	}
-	return sum.Sum(nil), nil
+	return tpmcrypto.Hash(a)
 }
 
 // template returns the TPMT_PUBLIC that a creation command takes, as bytes: the

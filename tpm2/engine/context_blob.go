@@ -32,7 +32,7 @@ func (f *fingerprint) Wire(c *wire.Codec) {
 // sealContext encrypts what is kept into x, whose other members are set, and
 // vouches for all of it.
 func (t *TPM) sealContext(x *tpm2.Context, kept wire.Layout) error {
-	b, err := wire.Encode(&fingerprint{x.Sequence, kept})
+	b, err := t.scratch.Encode(&fingerprint{x.Sequence, kept})
 	if err != nil {
 		return err
 	}
@@ -47,8 +47,9 @@ func (t *TPM) sealContext(x *tpm2.Context, kept wire.Layout) error {
 	if err != nil {
 		return err
 	}
-	x.ContextBlob, err = wire.Encode(&tpm2.ContextData{Integrity: mac, Encrypted: b})
-	return err
+	// TPMS_CONTEXT_DATA (Part 2, 14.4).
+	x.ContextBlob = append(appendSized(make([]byte, 0, 2+len(mac)+len(b)), mac), b...)
+	return nil
 }
 
 // openContext checks that this TPM made x, since the last TPM Reset and for its
@@ -95,7 +96,7 @@ func readContext(x *tpm2.Context, b []byte, kept wire.Layout) {
 func (t *TPM) contextKey(x *tpm2.Context) (key, iv []byte, err error) {
 	sequence := binary.BigEndian.AppendUint64(nil, x.Sequence)
 	sequence = binary.BigEndian.AppendUint64(sequence, t.permanent.totalResetCount)
-	k, err := tpm2.KDFa(contextHash, t.proof(x.Hierarchy), "CONTEXT", sequence, handleName(x.SavedHandle), contextKeyBits+8*tpmcrypto.BlockSize)
+	k, err := t.macs.derive(contextHash, t.proof(x.Hierarchy), "CONTEXT", sequence, handleName(x.SavedHandle), contextKeyBits+8*tpmcrypto.BlockSize)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -112,5 +113,5 @@ func (t *TPM) contextIntegrity(x *tpm2.Context, encrypted []byte) ([]byte, error
 	}
 	b = binary.BigEndian.AppendUint64(b, x.Sequence)
 	b = binary.BigEndian.AppendUint32(b, uint32(x.SavedHandle))
-	return tpmcrypto.HMAC(contextHash, t.proof(x.Hierarchy), b, encrypted)
+	return t.macs.sum(nil, contextHash, t.proof(x.Hierarchy), b, encrypted)
 }

@@ -47,7 +47,7 @@ type handler func(c *call, dst []byte) ([]byte, error)
 func bind[I, O any, PI wire.LayoutOf[I], PO wire.LayoutOf[O]](run func(c *call, in *I, out *O) error) handler {
 	return func(c *call, dst []byte) ([]byte, error) {
 		var in I
-		rest, err := wire.DecodePrefixIn(c.t.profile, c.params, PI(&in))
+		rest, err := c.t.codec.DecodePrefixIn(c.t.profile, c.params, PI(&in))
 		if err != nil {
 			return nil, tpm2.RCOf(err)
 		}
@@ -58,7 +58,7 @@ func bind[I, O any, PI wire.LayoutOf[I], PO wire.LayoutOf[O]](run func(c *call, 
 		if err := run(c, &in, &out); err != nil {
 			return nil, err
 		}
-		return wire.Append(dst, PO(&out))
+		return c.t.codec.Append(dst, PO(&out))
 	}
 }
 

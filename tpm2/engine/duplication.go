@@ -33,7 +33,7 @@ func duplicate(c *call, in *command.DuplicateIn, out *command.DuplicateOut) erro
 		out.EncryptionKeyOut = inner.key
 	}
 	var err error
-	out.Duplicate, err = toDuplicate(o, parent, seed, inner)
+	out.Duplicate, err = t.toDuplicate(o, parent, seed, inner)
 	return err
 }
 
@@ -127,7 +127,7 @@ func importObject(c *call, in *command.ImportIn, out *command.ImportOut) error {
 	}
 	o := &object{public: clonePublic(&in.ObjectPublic)}
 	var err error
-	if o.name, err = o.public.Name(); err != nil || len(o.name) == 0 {
+	if o.name, err = o.public.NameBy(&t.scratch); err != nil || len(o.name) == 0 {
 		return parameter(tpm2.RCHash, 2)
 	}
 	if err := t.fromDuplicate(o, parent, seed, innerWrap{in.SymmetricAlg, in.EncryptionKey}, in.Duplicate); err != nil {

@@ -58,11 +58,12 @@ func (w *innerWrap) open(o *object, b []byte) ([]byte, error) {
 
 // toDuplicate makes the duplicate of o for a new parent to which the seed was
 // encrypted; without a seed it has no outer protection (Part 1, 23.3.2).
-func toDuplicate(o, parent *object, seed []byte, inner innerWrap) ([]byte, error) {
-	data, err := appendSensitive(nil, &o.sensitive, o.public.NameAlg)
+func (t *TPM) toDuplicate(o, parent *object, seed []byte, inner innerWrap) ([]byte, error) {
+	data, err := t.encodeSensitive(o.sensitive, o.public.NameAlg)
 	if err != nil {
 		return nil, err
 	}
+	data = clone(data)
 	if inner.used() {
 		if data, err = inner.seal(o, data); err != nil {
 			return nil, err

@@ -20,6 +20,7 @@ import (
 
 	"github.com/assay-project/assay/internal/tpmcrypto"
 	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/wire"
 )
 
 // Config is what a TPM takes from the machine that it runs on.
@@ -59,6 +60,9 @@ type TPM struct {
 	offered []tpm2.CommandAttributes // list of commands, once it was asked for
 	resp    []byte                   // of the last command; reused
 	call    call                     // of the present command; reused
+	codec   wire.Codec               // of its parameters; reused
+	scratch wire.Buffer              // for what is encoded to be hashed or encrypted; reused
+	macs    macs
 	signals signals
 }
 

@@ -30,7 +30,7 @@ func (t *TPM) Sensitive(h tpm2.Handle) *tpm2.Sensitive { return &t.object(h).sen
 // Wrap makes the TPM2B_PRIVATE of a child of the object, of any content and with
 // an initial value of any size; nil is none.
 func (t *TPM) Wrap(parent tpm2.Handle, name, iv, content []byte) ([]byte, error) {
-	w := t.object(parent).childWrapping()
+	w := t.childWrapping(t.object(parent))
 	if iv == nil || len(iv) == 16 {
 		return w.seal(name, iv, clone(content))
 	}

@@ -150,11 +150,7 @@ func nvExtend(c *call, in *command.NVExtendIn, _ *command.None) error {
 	if !x.written() {
 		x.erase()
 	}
-	ha, _ := x.public.NameAlg.Hash() // the layout takes only hashes that the profile has
-	h := ha.New()
-	h.Write(x.data)
-	h.Write(in.Data)
-	h.Sum(x.data[:0])
+	x.public.NameAlg.Sum(x.data[:0], x.data, in.Data) // the layout takes only hashes that the profile has
 	c.t.indexWritten(x)
 	return nil
 }

@@ -130,10 +130,8 @@ func (x *nvIndex) rename() {
 	if err != nil {
 		panic(err) // it was decoded by the same layout
 	}
-	ha, _ := x.public.NameAlg.Hash() // the layout takes only hashes that the profile has
-	h := ha.New()
-	h.Write(b)
-	x.named = h.Sum(binary.BigEndian.AppendUint16(nil, uint16(x.public.NameAlg)))
+	a := x.public.NameAlg // the layout takes only hashes that the profile has
+	x.named, _ = a.Sum(binary.BigEndian.AppendUint16(make([]byte, 0, 2+a.DigestSize()), uint16(a)), b)
 }
 
 // keepCount remembers the value of a counter that goes.

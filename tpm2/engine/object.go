@@ -54,7 +54,7 @@ func load(c *call, in *command.LoadIn, out *command.LoadOut) error {
 	}
 	o := &object{public: clonePublic(&in.InPublic)}
 	var err error
-	if o.name, err = o.public.Name(); err != nil || len(o.name) == 0 {
+	if o.name, err = o.public.NameBy(&t.scratch); err != nil || len(o.name) == 0 {
 		return parameter(tpm2.RCHash, 2)
 	}
 	if err := t.fromPrivate(in.InPrivate, o, parent); err != nil {
@@ -93,7 +93,7 @@ func loadExternal(c *call, in *command.LoadExternalIn, out *command.LoadExternal
 		o.sensitive = tpm2.Sensitive{Type: s.Type, AuthValue: clone(s.AuthValue), SeedValue: clone(s.SeedValue), Bits: clone(s.Bits)}
 	}
 	var err error
-	if o.name, err = o.public.Name(); err != nil {
+	if o.name, err = o.public.NameBy(&t.scratch); err != nil {
 		return parameter(tpm2.RCHash, 2)
 	}
 	if err := o.loadKeys(nil, blame{public: 2, sensitive: 1}); err != nil {

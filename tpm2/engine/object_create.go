@@ -7,7 +7,6 @@ import (
 
 	"github.com/assay-project/assay/internal/tpmcrypto"
 	"github.com/assay-project/assay/tpm2"
-	"github.com/assay-project/assay/wire"
 )
 
 // checkAuthSize holds that an authValue, without trailing zeros, is no longer
@@ -35,7 +34,7 @@ func clonePublic(p *tpm2.Public) tpm2.Public {
 // seed, template and data give the same object for ever (Part 3, 24.1; Part 1,
 // 14.3). The Name of the template has all of it, also its unique.
 func (t *TPM) primaryStream(h tpm2.Handle, template *tpm2.Public, data []byte) (io.Reader, error) {
-	name, err := template.Name()
+	name, err := template.NameBy(&t.scratch)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +82,7 @@ func (t *TPM) generate(o *object, auth, data []byte, r io.Reader) error {
 		}
 		o.public.Unique = tpm2.PublicID{Digest: unique}
 	}
-	o.name, err = o.public.Name()
+	o.name, err = o.public.NameBy(&t.scratch)
 	return err
 }
 
@@ -221,7 +220,7 @@ func (c *call) creation(o *object, parent *object, pcrs tpm2.PCRSelections, outs
 		out.data.ParentNameAlg = parent.public.NameAlg
 		out.data.ParentName, out.data.ParentQualifiedName = parent.name, parent.qualified
 	}
-	b, err := wire.Encode(&out.data)
+	b, err := c.t.scratch.Encode(&out.data)
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,30 @@ func (o *object) eccKey() (*tpmcrypto.ECCKey, error) {
 	return o.ecc, nil
 }
 
+// rsaPublicKey returns the public RSA key of an object, made on first use.
+func (o *object) rsaPublicKey() (*tpmcrypto.RSAPublic, error) {
+	if o.rsaPublic == nil {
+		k, err := tpmcrypto.NewRSAPublic(o.public.Unique.RSA, o.public.Parameters.RSA.Exponent)
+		if err != nil {
+			return nil, err
+		}
+		o.rsaPublic = k
+	}
+	return o.rsaPublic, nil
+}
+
+// eccPublicKey returns the public ECC key of an object, made on first use.
+func (o *object) eccPublicKey() (*tpmcrypto.ECCPublic, error) {
+	if o.eccPublic == nil {
+		k, err := tpmcrypto.NewECCPublic(o.public.Parameters.ECC.CurveID, o.public.Unique.ECC)
+		if err != nil {
+			return nil, err
+		}
+		o.eccPublic = k
+	}
+	return o.eccPublic, nil
+}
+
 // terminated is a label with the zero that OAEP has behind it (Part 1, B.4).
 func terminated(label string) []byte { return append([]byte(label), 0) }
 
@@ -104,7 +128,7 @@ func (t *TPM) encryptSecret(key *object, label string) (data, secret []byte, err
 	case tpm2.AlgMLKEM:
 		return t.encapsulateSecret(key, label)
 	}
-	k, err := tpmcrypto.NewRSAPublic(key.public.Unique.RSA, key.public.Parameters.RSA.Exponent)
+	k, err := key.rsaPublicKey()
 	if err != nil {
 		return nil, nil, tpm2.RCKey
 	}
@@ -115,7 +139,7 @@ func (t *TPM) encryptSecret(key *object, label string) (data, secret []byte, err
 }
 
 func (t *TPM) agreeSecret(key *object, label string) (data, secret []byte, err error) {
-	k, err := tpmcrypto.NewECCPublic(key.public.Parameters.ECC.CurveID, key.public.Unique.ECC)
+	k, err := key.eccPublicKey()
 	if err != nil {
 		return nil, nil, tpm2.RCKey
 	}

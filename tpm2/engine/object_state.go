@@ -30,6 +30,9 @@ type object struct {
 	rsa *tpmcrypto.RSAKey // private key, made on first use
 	ecc *tpmcrypto.ECCKey
 
+	rsaPublic *tpmcrypto.RSAPublic // public key, made on first use
+	eccPublic *tpmcrypto.ECCPublic
+
 	mlkem *tpmcrypto.MLKEMKey
 
 	macKey []byte // of the integrity of a parent's children, made on first use

@@ -14,26 +14,27 @@ type wrapping struct {
 	hash    tpm2.Alg // of the HMAC and of KDFa: the protector's Name algorithm
 	keyBits int      // of AES in CFB mode
 	seed    []byte   // of the protector, or that of a duplicate or credential
+	macs    *macs    // that keeps its keys prepared
 	macKey  *[]byte  // where the key of the HMAC is kept once it was derived, or nil
 }
 
 // wrapping returns the protection by a seed that was encrypted to o, which may
 // be empty.
 func (o *object) wrapping(seed []byte) wrapping {
-	return wrapping{hash: o.public.NameAlg, keyBits: int(symmetricOf(&o.public).KeyBits), seed: seed}
+	return wrapping{hash: o.public.NameAlg, keyBits: int(symmetricOf(&o.public).KeyBits), seed: seed, macs: new(macs)}
 }
 
 // childWrapping returns the protection of the children of o, a storage parent, by
 // its own seed.
-func (o *object) childWrapping() wrapping {
+func (t *TPM) childWrapping(o *object) wrapping {
 	w := o.wrapping(o.sensitive.SeedValue)
-	w.macKey = &o.macKey
+	w.macs, w.macKey = &t.macs, &o.macKey
 	return w
 }
 
 // key derives the key of encryption, which the Name diversifies.
 func (w *wrapping) key(name []byte) ([]byte, error) {
-	return tpm2.KDFa(w.hash, w.seed, "STORAGE", name, nil, w.keyBits)
+	return w.macs.derive(w.hash, w.seed, "STORAGE", name, nil, w.keyBits)
 }
 
 // integrity is the HMAC over what is encrypted, with its initial value, and the Name.
@@ -42,13 +43,13 @@ func (w *wrapping) integrity(name, encrypted []byte) ([]byte, error) {
 		w.macKey = new([]byte)
 	}
 	if *w.macKey == nil {
-		key, err := tpm2.KDFa(w.hash, w.seed, "INTEGRITY", nil, nil, 8*w.hash.DigestSize())
+		key, err := w.macs.derive(w.hash, w.seed, "INTEGRITY", nil, nil, 8*w.hash.DigestSize())
 		if err != nil {
 			return nil, err
 		}
 		*w.macKey = key
 	}
-	return tpmcrypto.HMAC(w.hash, *w.macKey, encrypted, name)
+	return w.macs.sum(nil, w.hash, *w.macKey, encrypted, name)
 }
 
 // seal protects data, which it uses up. iv, unless nil, is an initial value that
@@ -61,17 +62,18 @@ func (w *wrapping) seal(name, iv, data []byte) ([]byte, error) {
 	if err := tpmcrypto.EncryptCFB(key, iv, data); err != nil {
 		return nil, err
 	}
-	body := data
+	front := 2 + w.hash.DigestSize() // of the HMAC, which comes over the rest
+	blob := make([]byte, front, front+2+len(iv)+len(data))
 	if iv != nil {
-		body = make([]byte, 0, 2+len(iv)+len(data))
-		body = append(appendSized(body, iv), data...)
+		blob = appendSized(blob, iv)
 	}
-	mac, err := w.integrity(name, body)
+	blob = append(blob, data...)
+	mac, err := w.integrity(name, blob[front:])
 	if err != nil {
 		return nil, err
 	}
-	blob := make([]byte, 0, 2+len(mac)+len(body))
-	return append(appendSized(blob, mac), body...), nil
+	appendSized(blob[:0], mac)
+	return blob, nil
 }
 
 // open is the inverse of seal. The codes are the reference's: TPM_RC_INTEGRITY,
@@ -126,15 +128,16 @@ func cutSized(b []byte, limit int) (content, rest []byte, err error) {
 	return content, rest, nil
 }
 
-// appendSensitive appends a TPM2B_SENSITIVE. The authValue is padded to the size
-// of a digest, so that a blob does not tell its size (Part 1, 27.6.2).
-func appendSensitive(dst []byte, s *tpm2.Sensitive, nameAlg tpm2.Alg) ([]byte, error) {
-	padded := *s
+// encodeSensitive lays out a TPM2B_SENSITIVE, in the scratch memory of t. The
+// authValue is padded to the size of a digest, so that a blob does not tell its
+// size (Part 1, 27.6.2).
+func (t *TPM) encodeSensitive(s tpm2.Sensitive, nameAlg tpm2.Alg) ([]byte, error) {
 	if n := nameAlg.DigestSize(); len(s.AuthValue) < n {
-		padded.AuthValue = make([]byte, n)
-		copy(padded.AuthValue, s.AuthValue)
+		padded := make([]byte, n)
+		copy(padded, s.AuthValue)
+		s.AuthValue = padded
 	}
-	return wire.Append(dst, &tpm2.Sensitive2B{Sensitive: &padded})
+	return t.scratch.Encode(&tpm2.Sensitive2B{Sensitive: &s})
 }
 
 // toPrivate makes the TPM2B_PRIVATE of o, with the sensitive area s, as a child of
@@ -149,18 +152,18 @@ func (t *TPM) toPrivate(o *object, s tpm2.Sensitive, parent *object) ([]byte, er
 		}
 		s.Bits = k.Numbers()
 	}
-	data, err := appendSensitive(nil, &s, o.public.NameAlg)
+	data, err := t.encodeSensitive(s, o.public.NameAlg)
 	if err != nil {
 		return nil, err
 	}
-	w := parent.childWrapping()
+	w := t.childWrapping(parent)
 	return w.seal(o.name, t.newBytes(tpmcrypto.BlockSize), data)
 }
 
 // fromPrivate recovers the sensitive area of o, a child of parent. What is in an
 // intact blob and is no sensitive area is TPM_RC_SENSITIVE.
 func (t *TPM) fromPrivate(private []byte, o, parent *object) error {
-	w := parent.childWrapping()
+	w := t.childWrapping(parent)
 	data, err := w.open(o.name, true, private)
 	if err != nil {
 		return err

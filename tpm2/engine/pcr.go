@@ -31,10 +31,8 @@ func pcrEvent(c *call, in *command.PCREventIn, out *command.PCREventOut) error {
 		return tpm2.RCLocality
 	}
 	for _, a := range c.t.profile.Banks {
-		ha, _ := a.Hash() // a profile has no bank without a hash
-		sum := ha.New()
-		sum.Write(in.EventData)
-		out.Digests = append(out.Digests, tpm2.DigestValue{HashAlg: a, Digest: sum.Sum(nil)})
+		digest, _ := a.Sum(nil, in.EventData) // a profile has no bank without a hash
+		out.Digests = append(out.Digests, tpm2.DigestValue{HashAlg: a, Digest: digest})
 	}
 	if h == tpm2.HandleNull {
 		return nil

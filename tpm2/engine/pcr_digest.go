@@ -1,15 +1,14 @@
 package engine
 
-import "github.com/assay-project/assay/tpm2"
+import (
+	"github.com/assay-project/assay/internal/tpmcrypto"
+	"github.com/assay-project/assay/tpm2"
+)
 
 // pcrDigest returns the digest by a of the selected PCRs, and the selection
 // without what is not allocated (Part 1, 17.5; PCRComputeCurrentDigest of the reference).
 func (t *TPM) pcrDigest(a tpm2.Alg, selected tpm2.PCRSelections) ([]byte, tpm2.PCRSelections, error) {
-	ha, ok := a.Hash()
-	if !ok {
-		return nil, nil, tpm2.RCHash
-	}
-	h := ha.New()
+	values := make([][]byte, 0, tpm2.NumPCR)
 	out := make(tpm2.PCRSelections, 0, len(selected))
 	for _, s := range selected {
 		b := t.bank(s.Hash)
@@ -21,9 +20,10 @@ func (t *TPM) pcrDigest(a tpm2.Alg, selected tpm2.PCRSelections) ([]byte, tpm2.P
 			}
 		}
 		for pcr := range s.Select.All() {
-			h.Write(b.value(pcr))
+			values = append(values, b.value(pcr))
 		}
 		out = append(out, s)
 	}
-	return h.Sum(nil), out, nil
+	digest, err := tpmcrypto.Hash(a, values...)
+	return digest, out, err
 }

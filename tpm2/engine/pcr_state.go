@@ -126,11 +126,7 @@ func (b *pcrBank) initialize(pcr int, locality uint8) {
 
 // extend extends one PCR of one bank: H(old || digest) (Part 1, 17.5).
 func (b *pcrBank) extend(pcr int, digest []byte) {
-	ha, _ := b.alg.Hash() // a profile allocates no bank without a hash
-	h := ha.New()
-	h.Write(b.value(pcr))
-	h.Write(digest)
-	h.Sum(b.values[pcr][:0])
+	b.alg.Sum(b.values[pcr][:0], b.value(pcr), digest) // a profile allocates no bank without a hash
 }
 
 // pcrChanged counts a change of a PCR, unless it is one that does not count.

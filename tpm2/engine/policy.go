@@ -22,14 +22,10 @@ func (c *call) extendPolicy(s *session, parts ...[]byte) {
 }
 
 func (c *call) policyHash(a tpm2.Alg, old []byte, parts ...[]byte) []byte {
-	ha, _ := a.Hash() // sessions have only hashes of the profile
-	h := ha.New()
-	h.Write(old)
-	c.writeCode(h)
-	for _, p := range parts {
-		h.Write(p)
-	}
-	return h.Sum(nil)
+	code := c.codeBytes()
+	all := append(append(make([][]byte, 0, 8), old, code[:]), parts...)
+	digest, _ := a.Sum(make([]byte, 0, a.DigestSize()), all...) // sessions have only hashes of the profile
+	return digest
 }
 
 // policyOR is TPM2_PolicyOR (Part 3, 23.6).
@@ -198,17 +194,14 @@ func policyDuplicationSelect(c *call, in *command.PolicyDuplicationSelectIn, _ *
 	if s.commandCode != 0 {
 		return tpm2.RCCommandCode
 	}
-	ha, _ := s.hash.Hash() // sessions have only hashes of the profile
-	h := ha.New()
-	h.Write(in.ObjectName)
-	h.Write(in.NewParentName)
+	bound, _ := s.hash.Sum(nil, in.ObjectName, in.NewParentName) // sessions have only hashes of the profile
 	include := []byte{0}
 	object := []byte(nil)
 	if in.IncludeObject {
 		include[0], object = 1, in.ObjectName
 	}
 	c.extendPolicy(s, object, in.NewParentName, include)
-	s.bound, s.boundDigest = boundNameHash, h.Sum(nil)
+	s.bound, s.boundDigest = boundNameHash, bound
 	s.commandCode = tpm2.CCDuplicate
 	return nil
 }
@@ -226,11 +219,7 @@ func policyAuthValue(c *call, _, _ *command.None) error {
 func policyPassword(c *call, _, _ *command.None) error {
 	s := c.policySession()
 	code := binary.BigEndian.AppendUint32(nil, uint32(tpm2.CCPolicyAuthValue))
-	ha, _ := s.hash.Hash() // sessions have only hashes of the profile
-	h := ha.New()
-	h.Write(s.digest)
-	h.Write(code)
-	s.digest = h.Sum(nil)
+	s.digest, _ = s.hash.Sum(nil, s.digest, code) // sessions have only hashes of the profile
 	s.authValueNeeded, s.passwordNeeded = false, true
 	return nil
 }

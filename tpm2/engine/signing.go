@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"github.com/assay-project/assay/internal/tpmcrypto"
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/command"
 )
@@ -73,7 +72,7 @@ func (t *TPM) sign(o *object, s tpm2.SigScheme, digest []byte) (tpm2.Signature, 
 	case tpm2.AlgECC:
 		sig.R, sig.S, err = t.signECC(o, s, digest)
 	case tpm2.AlgKeyedHash:
-		sig.HMAC, err = tpmcrypto.HMAC(s.HashAlg, o.sensitive.Bits, digest)
+		sig.HMAC, err = t.macs.sum(nil, s.HashAlg, o.sensitive.Bits, digest)
 	default:
 		err = tpm2.RCScheme
 	}
@@ -116,7 +115,7 @@ func (t *TPM) signECC(o *object, s tpm2.SigScheme, digest []byte) (sigR, sigS []
 func (t *TPM) verify(o *object, digest []byte, sig *tpm2.Signature) error {
 	switch o.public.Type {
 	case tpm2.AlgRSA:
-		k, err := tpmcrypto.NewRSAPublic(o.public.Unique.RSA, o.public.Parameters.RSA.Exponent)
+		k, err := o.rsaPublicKey()
 		if err != nil {
 			return err
 		}
@@ -125,18 +124,18 @@ func (t *TPM) verify(o *object, digest []byte, sig *tpm2.Signature) error {
 		if sig.SigAlg == tpm2.AlgECDAA {
 			return tpm2.RCScheme // no TPM verifies it: CryptEccValidateSignature of the reference
 		}
-		k, err := tpmcrypto.NewECCPublic(o.public.Parameters.ECC.CurveID, o.public.Unique.ECC)
+		k, err := o.eccPublicKey()
 		if err != nil {
 			return err
 		}
 		return k.Verify(sig.SigAlg, sig.Hash, digest, sig.R, sig.S)
 	case tpm2.AlgKeyedHash:
-		return verifyHMAC(o, digest, sig)
+		return t.verifyHMAC(o, digest, sig)
 	}
 	return tpm2.RCScheme
 }
 
-func verifyHMAC(o *object, digest []byte, sig *tpm2.Signature) error {
+func (t *TPM) verifyHMAC(o *object, digest []byte, sig *tpm2.Signature) error {
 	own := o.ownScheme()
 	switch {
 	case o.publicOnly:
@@ -147,7 +146,7 @@ func verifyHMAC(o *object, digest []byte, sig *tpm2.Signature) error {
 	case own.Scheme != tpm2.AlgNull && (own.Scheme != tpm2.AlgHMAC || own.HashAlg != sig.Hash):
 		return tpm2.RCSignature
 	}
-	want, err := tpmcrypto.HMAC(sig.Hash, o.sensitive.Bits, digest)
+	want, err := t.macs.sum(nil, sig.Hash, o.sensitive.Bits, digest)
 	if err != nil {
 		return err
 	}

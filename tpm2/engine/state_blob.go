@@ -123,14 +123,18 @@ type extra []byte
 // Wire lays out the size and the bytes.
 func (e *extra) Wire(c *wire.Codec) { c.Sized32((*[]byte)(e), maxExtra) }
 
+// usualState is enough for permanent state with a few indices and keys.
+const usualState = 4096
+
 // encodeState lays out the parts of a blob: header, parts, what a later version
 // has, and a SHA-256 of all that. The digest is there to find damage; it proves
 // nothing about who wrote the blob.
 func encodeState(header *stateHeader, parts ...wire.Layout) []byte {
-	b, err := wire.Encode(header)
+	var c wire.Codec
+	b, err := c.Append(make([]byte, 0, usualState), header)
 	for _, p := range append(parts, new(extra)) {
 		if err == nil {
-			b, err = wire.Append(b, p)
+			b, err = c.Append(b, p)
 		}
 	}
 	if err != nil {

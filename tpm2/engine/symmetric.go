@@ -107,7 +107,7 @@ func mac(c *call, in *command.HMACIn, out *command.HMACOut) error {
 		return err
 	}
 	if scheme != tpm2.AlgCMAC {
-		out.OutMAC, err = tpmcrypto.HMAC(scheme, o.sensitive.Bits, in.Buffer)
+		out.OutMAC, err = c.t.macs.sum(nil, scheme, o.sensitive.Bits, in.Buffer)
 		return err
 	}
 	p := &o.public.Parameters.SymCipher

@@ -3,7 +3,6 @@ package engine
 import (
 	"encoding/binary"
 
-	"github.com/assay-project/assay/internal/tpmcrypto"
 	"github.com/assay-project/assay/tpm2"
 )
 
@@ -13,9 +12,15 @@ const ticketHash = tpm2.AlgSHA512
 // ticketDigest is the HMAC of a ticket under the proof of its hierarchy, which
 // only this TPM knows (Part 1, 11.4.6; Part 2, 10.6).
 func (t *TPM) ticketDigest(h tpm2.Handle, tag tpm2.Tag, parts ...[]byte) ([]byte, error) {
-	all := make([][]byte, 0, len(parts)+1)
-	all = append(all, binary.BigEndian.AppendUint16(nil, uint16(tag)))
-	return tpmcrypto.HMAC(ticketHash, t.proof(h), append(all, parts...)...)
+	mac, err := t.macs.under(ticketHash, t.proof(h))
+	if err != nil {
+		return nil, err
+	}
+	mac.Write(binary.BigEndian.AppendUint16(nil, uint16(tag)))
+	for _, p := range parts {
+		mac.Write(p)
+	}
+	return mac.Sum(nil), nil
 }
 
 // creationTicket vouches that this TPM made an object of that Name with creation

@@ -1,0 +1,61 @@
+package engine
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"github.com/assay-project/assay/internal/tpmcrypto"
+	"github.com/assay-project/assay/tpm2"
+)
+
+// A kept key gives what a new one gives, in whatever order keys come, also when
+// there are more than are kept, and when its bytes change afterwards.
+func TestKeptMACsAreThoseOfTheirKeys(t *testing.T) {
+	var m macs
+	keys := make([][]byte, maxMACs+3)
+	for i := range keys {
+		keys[i] = bytes.Repeat([]byte{byte(i)}, 20+i%2)
+	}
+	for round := range 3 * len(keys) * len(keys) {
+		key := keys[round*round%len(keys)]
+		a := []tpm2.Alg{tpm2.AlgSHA256, tpm2.AlgSHA512}[round%2]
+		if round%7 == 0 {
+			key[0]++
+		}
+		want, err := tpmcrypto.HMAC(a, key, []byte("a"), []byte("message"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := m.sum(nil, a, key, []byte("a"), []byte("message")); err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("round %d: %x, %v, want %x", round, got, err, want)
+		}
+		derived, err := m.derive(a, key, "LABEL", []byte("u"), []byte("v"), 600)
+		if again, _ := tpm2.KDFa(a, key, "LABEL", []byte("u"), []byte("v"), 600); err != nil || !bytes.Equal(derived, again) {
+			t.Fatalf("round %d: derives %x, %v, want %x", round, derived, err, again)
+		}
+		if len(m.kept) > maxMACs {
+			t.Fatalf("round %d: %d keys are kept", round, len(m.kept))
+		}
+	}
+	if _, err := m.sum(nil, tpm2.AlgNull, keys[0]); !errors.Is(err, tpm2.RCHash) {
+		t.Errorf("without a hash: %v, want TPM_RC_HASH", err)
+	}
+}
+
+// A message that was begun and left is no part of the next.
+func TestAKeptMACForgetsWhatWasLeft(t *testing.T) {
+	var m macs
+	key := []byte("key")
+	for range 3 {
+		mac, err := m.under(tpm2.AlgSHA256, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mac.Write([]byte("half of"))
+	}
+	want, _ := tpmcrypto.HMAC(tpm2.AlgSHA256, key, []byte("all"))
+	if got, err := m.sum(nil, tpm2.AlgSHA256, key, []byte("all")); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%x, %v, want %x", got, err, want)
+	}
+}
