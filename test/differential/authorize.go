@@ -2,6 +2,7 @@ package differential
 
 import (
 	"bytes"
+	"encoding/binary"
 	"slices"
 
 	"github.com/assay-project/assay/tpm2"
@@ -34,10 +35,8 @@ func used(s *step, t *thing) bool {
 // use chooses the authorization of one handle.
 func (g *generator) use(s *step, i int) use {
 	t := s.handles[i]
-	role := s.info.Handles[i].Role
-	byPolicy := t.policy != nil && (role == command.RoleDup || g.chance(40))
 	switch {
-	case byPolicy:
+	case g.byPolicy(t, s, i):
 		if p := g.satisfied(t, s); p != nil && !used(s, p) {
 			return use{p, g.attributes(s.info)}
 		}
@@ -53,6 +52,24 @@ func (g *generator) use(s *step, i int) use {
 		}
 	}
 	return use{attr: tpm2.SessionContinue}
+}
+
+// byPolicy decides whether a handle is authorized by its policy.
+func (g *generator) byPolicy(t *thing, s *step, i int) bool {
+	if t.policy == nil {
+		return false
+	}
+	named := t.policy.kind == byCode || t.policy.kind == byCodeAndValue
+	index := t.handle.Kind() == tpm2.KindNVIndex
+	switch role := s.info.Handles[i].Role; {
+	case named && t.policy.code != s.info.Code:
+		return g.chance(8)
+	case role == command.RoleDup, role == command.RoleAdmin && (index || t.attr(tpm2.AttrAdminWithPolicy)), named:
+		return g.chance(95)
+	case index && t.nv.Attributes&(tpm2.NVAuthRead|tpm2.NVAuthWrite) == 0, !index && role == command.RoleUser && t.public().Type != 0 && !t.attr(tpm2.AttrUserWithAuth):
+		return g.chance(90)
+	}
+	return g.chance(40)
 }
 
 // attributes chooses session attributes, mostly sensible ones.
@@ -87,9 +104,6 @@ func (g *generator) session(kind tpm2.SessionType) *thing {
 	if len(of) > 0 && g.chance(80) {
 		return of[g.IntN(len(of))]
 	}
-	if len(g.sessions) >= 3 {
-		g.flushOne(&g.sessions)
-	}
 	return g.startSession(kind, nil)
 }
 
@@ -98,13 +112,16 @@ func (g *generator) startSession(kind tpm2.SessionType, hash *tpm2.Alg) *thing {
 	if g.parted {
 		return nil
 	}
+	if len(g.sessions) >= 3 && g.chance(95) {
+		g.flushOne(&g.sessions)
+	}
 	cfg := client.SessionConfig{Type: kind, Hash: g.Hash(), Symmetric: structtest.Pick(g.Source,
 		tpm2.SymDef{Algorithm: tpm2.AlgAES, KeyBits: 128, Mode: tpm2.AlgCFB}, tpm2.SymDef{Algorithm: tpm2.AlgAES, KeyBits: 256, Mode: tpm2.AlgCFB},
 		tpm2.SymDef{Algorithm: tpm2.AlgXOR, Hash: tpm2.AlgSHA256}, tpm2.SymDef{Algorithm: tpm2.AlgNull})}
 	if hash != nil {
 		cfg.Hash = *hash
 	}
-	t := new(thing)
+	t := &thing{hash: cfg.Hash}
 	bind, salt := g.bindTo(), g.saltKey()
 	o := &Observation{Stream: g.stream, Code: tpm2.CCStartAuthSession, Name: "TPM2_StartAuthSession"}
 	g.steps++
@@ -128,17 +145,20 @@ func (g *generator) startSession(kind tpm2.SessionType, hash *tpm2.Alg) *thing {
 		o.Request[i], o.Response[i] = g.taps[i].request, g.taps[i].response
 		o.RC[i] = rcOf(o.Response[i])
 	}
+	for _, at := range []int{10, 14} {
+		o.Handles = append(o.Handles, tpm2.Handle(binary.BigEndian.Uint32(o.Request[0][at:])))
+	}
 	if o.RC[0] != o.RC[1] {
 		o.Diff = "response code"
 	} else if len(o.Response[0]) != len(o.Response[1]) {
 		o.Diff = "size of the response"
 	}
-	g.report.observe(o)
-	if g.cfg.Trace != nil {
-		g.cfg.Trace(o)
-	}
+	g.observe(o)
 	if o.RC[0] != 0 || o.RC[1] != 0 {
 		g.parted = g.parted || (o.RC[0] == 0) != (o.RC[1] == 0)
+		if refused(o.RC[0], tpm2.RCSessionMemory) {
+			g.unknown()
+		}
 		return nil
 	}
 	t.handle = t.side[0].session.Handle()
@@ -153,7 +173,11 @@ func (g *generator) bindTo() *thing {
 	if !g.chance(30) {
 		return nil
 	}
-	return g.pickHandle(command.HandleEntityOrNull)
+	t := g.pickHandle(command.HandleEntityOrNull)
+	if t.side[0].name == nil && t.handle.Kind() != tpm2.KindPermanent && g.chance(90) {
+		return nil // there is no such thing
+	}
+	return t
 }
 
 func (g *generator) saltKey() *thing {
@@ -194,10 +218,18 @@ const (
 	recipeKinds
 )
 
-// recipe returns a policy for the hash, or nil.
-func (g *generator) recipe(hash tpm2.Alg) *recipe {
+// allows reports whether the policy is for one command, this one.
+func (r *recipe) allows(cc tpm2.CC) bool {
+	return (r.kind == byCode || r.kind == byCodeAndValue) && r.code == cc
+}
+
+// recipe returns a policy for the hash, or nil; with want one that allows this.
+func (g *generator) recipe(hash tpm2.Alg, want ...tpm2.CC) *recipe {
 	codes := []tpm2.CC{tpm2.CCDuplicate, tpm2.CCDuplicate, tpm2.CCCertify, tpm2.CCObjectChangeAuth, tpm2.CCActivateCredential, tpm2.CCNVChangeAuth, tpm2.CCNVUndefineSpaceSpecial, tpm2.CCUnseal}
 	key := recipeKey{recipeKind(g.IntN(int(recipeKinds))), hash, structtest.Pick(g.Source, codes...)}
+	if len(want) > 0 {
+		key.kind, key.code = structtest.Pick(g.Source, byCode, byCode, byCodeAndValue), structtest.Pick(g.Source, want...)
+	}
 	if r, ok := g.recipes[key]; ok {
 		return r
 	}
@@ -260,9 +292,6 @@ func (g *generator) play(t *thing, r *recipe) {
 
 // satisfied returns a policy session in which the policy of t was satisfied.
 func (g *generator) satisfied(t *thing, _ *step) *thing {
-	if len(g.sessions) >= 3 {
-		g.flushOne(&g.sessions)
-	}
 	s := g.startSession(tpm2.SessionPolicy, &t.policy.hash)
 	if s != nil {
 		g.play(s, t.policy)

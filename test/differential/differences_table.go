@@ -2,50 +2,31 @@ package differential
 
 import (
 	"bytes"
-	"fmt"
+	"encoding/binary"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/assay-project/assay/tpm2"
 )
 
-// A Difference is a way in which the two answer differently, and who is right.
-type Difference struct {
-	Name   string
-	Right  string // "ours", "theirs", "either"
-	Clause string
-	Why    string
-	Match  func(o *Observation) bool
+// newer are the commands that libtpms 0.9.2 has not.
+var newer = []tpm2.CC{
+	tpm2.CCReadOnlyControl, tpm2.CCNVDefineSpace2, tpm2.CCNVReadPublic2, tpm2.CCECCEncrypt, tpm2.CCECCDecrypt,
+	tpm2.CCPolicyParameters, tpm2.CCPolicyCapability,
 }
-
-// explain returns the row for an observation, or nil.
-func explain(o *Observation) *Difference {
-	for i := range differences {
-		if differences[i].Match(o) {
-			return &differences[i]
-		}
-	}
-	return nil
-}
-
-// has reports whether the request has these bytes.
-func (o *Observation) has(b ...byte) bool {
-	return bytes.Contains(o.Request[0], b) || bytes.Contains(o.Plain, b)
-}
-
-// refused reports whether the one refuses with this code, whatever its number.
-func refused(rc, with tpm2.RC) bool { return rc == with || rc.Base() == with }
 
 var differences = []Difference{
 	{
-		Name: "tag", Right: "ours", Clause: "Part 3, 5.2",
-		Why: "A tag that is neither of the two is TPM_RC_BAD_TAG; libtpms answers TPM_RC_VALUE when it is no TPM_ST at all, and never with the tag of TPM 1.2.",
+		Name: "tag", Right: "ours", Clause: "Part 3, 5.2 and 6.1",
+		Why: "A tag that is neither of the two is TPM_RC_BAD_TAG with the tag of TPM 1.2; libtpms answers TPM_RC_VALUE when it is no TPM_ST at all, and never with the tag of TPM 1.2.",
 		Match: func(o *Observation) bool {
-			return o.RC[0] == tpm2.RCBadTag && (o.RC[1] == tpm2.RCValue || o.RC[1] == tpm2.RCBadTag)
+			tag := binary.BigEndian.Uint16(o.Request[0])
+			return tag != 0x8001 && tag != 0x8002 && o.RC[0] == tpm2.RCBadTag && (o.RC[1] == tpm2.RCValue || o.RC[1] == tpm2.RCBadTag)
 		},
 	},
 	{
-		Name: "structure that ends early", Right: "either", Clause: "Part 2, 10.4.2 and the like",
+		Name: "structure that ends early", Right: "either", Clause: "Part 3, 5.8 (TPM_RC_SIZE and TPM_RC_INSUFFICIENT)",
 		Why: "The size of a TPM2B is smaller than its structure: we say TPM_RC_SIZE; libtpms reads on behind its end and says what it finds there.",
 		Match: func(o *Observation) bool {
 			s, n := o.RC[0].Subject()
@@ -54,15 +35,32 @@ var differences = []Difference{
 		},
 	},
 	{
+		Name: "room in lists and buffers", Right: "either", Clause: "Part 2, 10.4 and 10.9",
+		Why: "How long a list or buffer may be is the TPM's own business: with a size between our limit and theirs, and too few bytes behind it, libtpms says TPM_RC_SIZE, and we what is wrong behind it.",
+		Match: func(o *Observation) bool {
+			s, n := o.RC[0].Subject()
+			t, m := o.RC[1].Subject()
+			behind := refused(o.RC[0], tpm2.RCInsufficient) || refused(o.RC[0], tpm2.RCHash) || refused(o.RC[0], tpm2.RCValue)
+			return behind && refused(o.RC[1], tpm2.RCSize) && s == t && n == m && s != 0 && o.Bent != ""
+		},
+	},
+	{
+		Name: "MQV", Right: "ours", Clause: "Part 3, 14.7; SP 800-56A, 6.1.1.4",
+		Why: "The reference code reduces by the order of the curve without having set it, and goes into failure mode.",
+		Match: func(o *Observation) bool {
+			return o.Code == tpm2.CCZGen2Phase && o.RC[1] == tpm2.RCFailure && o.has(0, 0x1d)
+		},
+	},
+	{
 		Name: "curves", Right: "either", Clause: "Part 2, 11.2.5.5",
 		Why:   "We have no curve but NIST P-256, P-384 and P-521; libtpms also has BN P-256, BN P-638, SM2 P-256, P-192 and P-224.",
-		Match: func(o *Observation) bool { return refused(o.RC[0], tpm2.RCCurve) },
+		Match: func(o *Observation) bool { return refused(o.RC[0], tpm2.RCCurve) && o.otherCurve() },
 	},
 	{
 		Name: "TDES and Camellia", Right: "either", Clause: "Part 2, 11.1",
 		Why: "We have no block cipher but AES.",
 		Match: func(o *Observation) bool {
-			return o.RC[0] != 0 && o.RC[1] == 0 && (o.has(0, 3) || o.has(0, 0x26)) && (o.Code == tpm2.CCIncrementalSelfTest || refused(o.RC[0], tpm2.RCSymmetric))
+			return (o.has(0, 3) || o.has(0, 0x26)) && (refused(o.RC[0], tpm2.RCSymmetric) || o.RC[0] != 0 && o.RC[1] == 0 && o.Code == tpm2.CCIncrementalSelfTest)
 		},
 	},
 	{
@@ -74,19 +72,28 @@ var differences = []Difference{
 		Name: "RSA-4096", Right: "either", Clause: "Part 2, 11.2.4.6",
 		Why: "libtpms 0.9.2 has no RSA keys of 4096 bits, and its buffers for RSA are as long as 3072 bits.",
 		Match: func(o *Observation) bool {
-			return refused(o.RC[1], tpm2.RCValue) && o.has(0x10, 0) || refused(o.RC[1], tpm2.RCSize) && o.has(0, 1)
+			return refused(o.RC[1], tpm2.RCValue) && o.has(0x10, 0) && o.has(0, 1) || refused(o.RC[1], tpm2.RCSize) && o.longRSA()
 		},
 	},
 	{
-		Name: "failure mode", Right: "ours", Clause: "Part 1, 12.4",
-		Why:   "libtpms goes into failure mode on this input.",
-		Match: func(o *Observation) bool { return o.RC[1] == tpm2.RCFailure },
+		Name: "HMAC session for a public area", Right: "ours", Clause: "Part 3, 5.6 (TPM_RC_AUTH_UNAVAILABLE)",
+		Why: "An object without its private part has no authValue; libtpms asks for that before it looks, and goes into failure mode.",
+		Match: func(o *Observation) bool {
+			return o.RC[1] == tpm2.RCFailure && o.HMAC && slices.Contains([]tpm2.RC{tpm2.RCAuthUnavailable, tpm2.RCAuthType, tpm2.RCLockout}, o.RC[0])
+		},
 	},
 	{
-		Name: "number of sequenceHandle", Right: "ours", Clause: "Part 3, 17.4",
+		Name: "RSA padding", Right: "ours", Clause: "Part 3, 14.2 and 14.3",
+		Why: "A message that is too long and a padding that is wrong are TPM_RC_VALUE; libtpms says TPM_RC_FAILURE when OpenSSL refuses.",
+		Match: func(o *Observation) bool {
+			return (o.Code == tpm2.CCRSAEncrypt || o.Code == tpm2.CCRSADecrypt) && o.RC[0] == tpm2.RCValue && o.RC[1] == tpm2.RCFailure
+		},
+	},
+	{
+		Name: "number of sequenceHandle", Right: "ours", Clause: "Part 3, 17.5",
 		Why: "sequenceHandle is a handle, so the code has a handle's number; libtpms gives that of a parameter.",
 		Match: func(o *Observation) bool {
-			return o.Code == tpm2.CCSequenceUpdate && refused(o.RC[0], tpm2.RCMode) && refused(o.RC[1], tpm2.RCMode)
+			return o.Code == tpm2.CCSequenceUpdate && o.RC[0] == tpm2.RCMode.Of(tpm2.RCHandle, 1) && o.RC[1] == tpm2.RCMode.Of(tpm2.RCParameter, 1)
 		},
 	},
 	{
@@ -102,30 +109,44 @@ var differences = []Difference{
 		},
 	},
 	{
-		Name: "size of RSA private areas", Right: "either", Clause: "Part 2, 12.3.2.4",
-		Why:   "What the encrypted area keeps of an RSA key is the TPM's own business: libtpms 0.9.2 keeps one prime, we also the numbers that follow from both.",
-		Match: func(o *Observation) bool { return firstLine(o.Diff) == "content: size of OutPrivate" && o.has(0, 1) },
+		Name: "size of RSA private areas", Right: "either", Clause: "Part 2, 12.3.7",
+		Why: "What the encrypted area keeps of an RSA key is the TPM's own business: libtpms 0.9.2 keeps one prime, we also the numbers that follow from both.",
+		Match: func(o *Observation) bool {
+			return firstLine(o.Diff) == "content: size of OutPrivate" && (o.importsRSA() || o.Type == tpm2.AlgRSA && o.Code == tpm2.CCObjectChangeAuth)
+		},
 	},
 	{
 		Name: "NV space", Right: "either", Clause: "Part 3, 31.3",
-		Why:   "How much room there is is the TPM's own business.",
-		Match: func(o *Observation) bool { return o.RC[1] == tpm2.RCNVSpace },
+		Why: "How much room there is is the TPM's own business.",
+		Match: func(o *Observation) bool {
+			return o.Code == tpm2.CCNVDefineSpace && o.RC == [2]tpm2.RC{0, tpm2.RCNVSpace}
+		},
+		Parts: true,
 	},
 	{
 		Name: "slots of persistent objects", Right: "either", Clause: "Part 2, 8.8 (TPMA_MEMORY.objectCopiedToRam)",
 		Why: "libtpms copies a persistent object into a transient slot while a command uses it: fewer slots are free then, others are taken first, and their handles name the copy.",
 		Match: func(o *Observation) bool {
-			if !o.has(0x81, 0) && !o.has(0x81, 0x80) {
+			persistent := func(h tpm2.Handle) bool { return h.Kind() == tpm2.KindPersistent }
+			if !slices.ContainsFunc(o.Handles, persistent) {
 				return false
 			}
-			return strings.HasPrefix(o.Diff, "handle") || o.RC[1] == tpm2.RCObjectMemory || o.RC[0] == tpm2.RCReferenceH0+1
+			reference := o.RC[0] >= tpm2.RCReferenceH0 && o.RC[0] < tpm2.RCReferenceH0+3 && o.Handles[o.RC[0]-tpm2.RCReferenceH0].Kind() == tpm2.KindTransient
+			return strings.HasPrefix(o.Diff, "handle") || o.RC[1] == tpm2.RCObjectMemory || reference
 		},
+		Parts: true,
 	},
 	{
 		Name: "commands of newer revisions", Right: "either", Clause: "Part 3, version 1.83",
 		Why: "libtpms 0.9.2 has not all commands of version 1.83.",
 		Match: func(o *Observation) bool {
-			return o.RC[1] == tpm2.RCCommandCode || o.Code == tpm2.CCPolicyCommandCode && refused(o.RC[1], tpm2.RCPolicyCC)
+			named := o.Code
+			if o.Code == tpm2.CCPolicyCommandCode && len(o.Plain) == 4 {
+				named = tpm2.CC(binary.BigEndian.Uint32(o.Plain))
+			} else if o.Bent != "" {
+				named = tpm2.CC(binary.BigEndian.Uint32(o.Request[0][6:]))
+			}
+			return slices.Contains(newer, named) && (o.RC[1] == tpm2.RCCommandCode || refused(o.RC[1], tpm2.RCPolicyCC))
 		},
 	},
 	{
@@ -150,7 +171,7 @@ var differences = []Difference{
 		},
 	},
 	{
-		Name: "signed comparison of negative numbers", Right: "ours", Clause: "Part 2, 6.16 (TPM_EO_SIGNED)",
+		Name: "signed comparison of negative numbers", Right: "ours", Clause: "Part 2, 6.8 (TPM_EO_SIGNED_GT and the like)",
 		Why: "Of two negative numbers the smaller one is the one whose two's complement is smaller; the reference code compares them the other way round.",
 		Match: func(o *Observation) bool {
 			return (o.Code == tpm2.CCPolicyNV || o.Code == tpm2.CCPolicyCounterTimer) && (o.RC[0] == tpm2.RCPolicy) != (o.RC[1] == tpm2.RCPolicy) &&
@@ -165,23 +186,80 @@ var differences = []Difference{
 		},
 	},
 	{
-		Name: "number of signHandle", Right: "ours", Clause: "Part 3, 18.8",
-		Why: "signHandle of TPM2_CertifyX509 is the second handle; libtpms gives the number of the first.",
+		Name: "numbers of handles of TPM2_CertifyX509", Right: "ours", Clause: "Part 3, 18.8",
+		Why: "objectHandle is the first handle and signHandle the second; libtpms has their numbers the other way round.",
 		Match: func(o *Observation) bool {
-			return o.Code == tpm2.CCCertifyX509 && o.RC[0] == tpm2.RCKey.Of(tpm2.RCHandle, 2) && o.RC[1] == tpm2.RCKey.Of(tpm2.RCHandle, 1)
+			if o.Code != tpm2.CCCertifyX509 || o.RC[0].Base() != o.RC[1].Base() {
+				return false
+			}
+			s, n := o.RC[0].Subject()
+			t, m := o.RC[1].Subject()
+			return s == tpm2.RCHandle && t == tpm2.RCHandle && n+m == 3
 		},
 	},
 	{
-		Name: "clock after a power loss", Right: "ours", Clause: "Part 1, 36.3.2",
-		Why: "The clock does not step back behind a value that TPM2_ClockSet made; libtpms forgets that value when the power goes.",
+		Name: "key usage of a restricted key", Right: "ours", Clause: "Part 3, 18.8 (version 1.83)",
+		Why: "A restricted key it must be for keyEncipherment; in version 1.59, which libtpms 0.9.2 follows, for keyAgreement.",
 		Match: func(o *Observation) bool {
-			return o.Code == tpm2.CCClockSet && refused(o.RC[0], tpm2.RCValue) && o.RC[1] == 0
+			return o.Code == tpm2.CCCertifyX509 && (o.RC[0] == 0 && o.RC[1] == tpm2.RCValue.Of(tpm2.RCParameter, 3) && o.has(3, 2, 3, 8) ||
+				o.RC[1] == 0 && o.RC[0] == tpm2.RCValue.Of(tpm2.RCParameter, 3) && o.has(3, 2, 5, 0x20))
 		},
 	},
 	{
-		Name: "lockout after a power loss", Right: "either", Clause: "Part 1, 19.8.7",
-		Why:   "A power loss after the use of a protected object counts as a failed try; the two note such a use at different times.",
-		Match: func(o *Observation) bool { return o.RC[0] == tpm2.RCLockout },
+		Name: "clock after a power loss", Right: "ours", Clause: "Part 3, 29.2; Part 1, 36.3",
+		Why: "The clock does not step back behind a value that TPM2_ClockSet made; libtpms does not write that value down, and forgets it when the power goes.",
+		Match: func(o *Observation) bool {
+			return o.Code == tpm2.CCClockSet && o.RC == [2]tpm2.RC{tpm2.RCValue.Of(tpm2.RCParameter, 1), 0} && binary.BigEndian.Uint64(o.Plain) < o.Past.clock+uint64(time.Hour/time.Millisecond)
+		},
+	},
+	{
+		Name: "power loss after a refused TPM2_Startup", Right: "ours", Clause: "Part 1, 19.8",
+		Why: "A power loss after the use of a protected object counts as a failed try. libtpms forgets that use when the first TPM2_Startup is refused, for want of saved state.",
+		Match: func(o *Observation) bool {
+			ours, theirs, ok := o.property(tpm2.PTLockoutCounter)
+			return ok && ours == theirs+1 && o.Past.refused
+		},
+		Parts: true,
+	},
+	{
+		Name: "changes after TPM2_Shutdown", Right: "ours", Clause: "Part 3, 9.4; Part 1, 12.2",
+		Why: "A command that changes what was saved voids the shutdown, so that no startup brings old state back. libtpms does not watch command audit nor the counters of TPM2_Commit and TPM2_EC_Ephemeral.",
+		Match: func(o *Observation) bool {
+			switch {
+			case !o.Past.voided:
+			case o.Code == tpm2.CCStartup:
+				return o.RC == [2]tpm2.RC{tpm2.RCValue.Of(tpm2.RCParameter, 1), 0}
+			case o.Code == tpm2.CCReadClock:
+				return firstLine(o.Diff) == "content: ResetCount" || firstLine(o.Diff) == "content: RestartCount"
+			}
+			return false
+		},
+		Parts: true,
+	},
+	{
+		Name: "limit of a PIN index", Right: "ours", Clause: "Part 2, 13.3 (TPMS_NV_PIN_COUNTER_PARAMETERS)",
+		Why:   "At its limit, and before it is written, the authValue of a PIN index is locked out. libtpms lets a policy with TPM2_PolicyAuthValue or TPM2_PolicyPassword go on trying it.",
+		Match: func(o *Observation) bool { return o.PIN && o.RC[0] == tpm2.RCAuthUnavailable },
+		Parts: true,
+	},
+	{
+		Name: "new counter", Right: "ours", Clause: "Part 3, 31.2",
+		Why: "A new counter starts above every count of any counter. libtpms looks at those that were deleted and, when it starts, at those there are, but not at those that went on since.",
+		Match: func(o *Observation) bool {
+			if o.Index.Type() != tpm2.NVCounter {
+				return false
+			}
+			switch o.Code {
+			case tpm2.CCNVRead:
+				return firstLine(o.Diff) == "content: Data" && bytes.Compare(o.Params[0], o.Params[1]) > 0
+			case tpm2.CCNVCertify:
+				return strings.HasPrefix(firstLine(o.Diff), "content: NVContents")
+			case tpm2.CCPolicyNV:
+				return (o.RC[0] == tpm2.RCPolicy) != (o.RC[1] == tpm2.RCPolicy)
+			}
+			return false
+		},
+		Parts: true,
 	},
 	{
 		Name: "public area that its private one does not fit", Right: "ours", Clause: "Part 3, 13.3",
@@ -191,7 +269,7 @@ var differences = []Difference{
 	{
 		Name: "chaining value after a part of a block", Right: "ours", Clause: "Part 4, CryptSymmetricEncrypt",
 		Why:   "After data that end within a block, the reference code fills the chaining value of CFB up with zeros, and so do we; libtpms leaves what OpenSSL had there.",
-		Match: func(o *Observation) bool { return firstLine(o.Diff) == "content: IVOut" },
+		Match: func(o *Observation) bool { return firstLine(o.Diff) == "content: IVOut" && o.partOfBlock() },
 	},
 	{
 		Name: "algorithms to test", Right: "either", Clause: "Part 3, 10.3",
@@ -199,28 +277,3 @@ var differences = []Difference{
 		Match: func(o *Observation) bool { return o.Code == tpm2.CCIncrementalSelfTest && o.RC == [2]tpm2.RC{} },
 	},
 }
-
-// Differences returns the table.
-func Differences() []Difference { return differences }
-
-// Document is the table as a page.
-func Document() string {
-	var b strings.Builder
-	b.WriteString(documentHead)
-	for _, d := range differences {
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", d.Name, d.Right, d.Clause, d.Why)
-	}
-	return b.String()
-}
-
-const documentHead = `# Where our TPM and swtpm differ
-
-Made from the table in test/differential, where a difference that no row explains fails the run: do not edit.
-The peer is Debian 12's swtpm 0.7.1 with libtpms 0.9.2 (TPM 2.0 version 1.59). Compared are response codes with their numbers, sizes, and all contents that do not hang on a secret of one TPM.
-
-Not compared: how many bytes a saved context has; the vendor's name, versions and limits in TPM2_GetCapability; lists of algorithms, commands and curves but for what both have.
-libtpms answers TPM_RC_RETRY to the first use of an object that is protected against dictionary attacks; the command is then sent again.
-
-| what | who is right | clause | why |
-|---|---|---|---|
-`

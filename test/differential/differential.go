@@ -13,6 +13,7 @@ package differential
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -45,10 +46,11 @@ type Config struct {
 	Now    func() time.Time
 	Budget time.Duration
 	// Only runs nothing but the stream of this number, from 1.
-	rsa  *tpmcrypto.RSAKey // a key that both can load
 	Only int
 	// Trace is told of every command with its responses. May be nil.
 	Trace func(o *Observation)
+
+	rsa *tpmcrypto.RSAKey // a key that both can load
 }
 
 // An Observation is one command and what the two answered.
@@ -63,6 +65,12 @@ type Observation struct {
 	Response     [2][]byte
 	Params       [2][]byte // of the response, decrypted
 	Diff         string    // "" when they agree
+	Past         past
+	Index        tpm2.NVAttributes // of the NV index that it is about
+	PIN          bool              // a policy authorizes the use of a PIN index
+	HMAC         bool              // an HMAC session authorizes something
+	Handles      []tpm2.Handle
+	Type         tpm2.Alg // of the object of the first handle
 }
 
 // String is the observation in one line.
@@ -78,7 +86,10 @@ type Report struct {
 	Retries     int            // TPM_RC_RETRY of the peer, after which the command was sent again
 	ByCommand   map[string]int // how often each command was sent
 	Successes   map[string]int // how often both ran it
+	Refusals    map[string]int // what both refused, by command and code
 	Explained   map[string]int // differences, by their name in [Differences]
+	Kinds       map[string]int // the same, by name and what was answered
+	First       map[string]*Observation
 	Unexplained []*Observation // one for each kind, and how often each was seen
 	Seen        map[string]int
 }
@@ -98,19 +109,32 @@ func (r *Report) Err() error {
 func (r *Report) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d commands to each TPM in %d streams, %d run by both, %d retries\n", r.Commands, r.Streams, r.Succeeded, r.Retries)
-	lines := func(title string, of map[string]int) {
-		fmt.Fprintln(&b, title)
-		names := make([]string, 0, len(of))
-		for n := range of {
-			names = append(names, n)
-		}
-		slices.Sort(names)
-		for _, n := range names {
-			fmt.Fprintf(&b, "  %8d %s\n", of[n], n)
-		}
+	count(&b, "explained differences:", r.Explained)
+	count(&b, "unexplained differences:", r.Seen)
+	return b.String()
+}
+
+// count writes counts by name.
+func count(b *strings.Builder, title string, of map[string]int) {
+	fmt.Fprintln(b, title)
+	for _, n := range slices.Sorted(maps.Keys(of)) {
+		fmt.Fprintf(b, "  %8d %s\n", of[n], n)
 	}
-	lines("explained differences:", r.Explained)
-	lines("unexplained differences:", r.Seen)
+}
+
+// Details says what hides behind each row of the table, and how often each command
+// was sent and run by both.
+func (r *Report) Details() string {
+	var b strings.Builder
+	fmt.Fprintln(&b, "explained differences by kind, and where the first was:")
+	for _, n := range slices.Sorted(maps.Keys(r.Kinds)) {
+		fmt.Fprintf(&b, "  %8d %s (stream %d step %d)\n", r.Kinds[n], n, r.First[n].Stream, r.First[n].Step)
+	}
+	count(&b, "refused by both:", r.Refusals)
+	fmt.Fprintln(&b, "commands sent and run:")
+	for _, n := range slices.Sorted(maps.Keys(r.ByCommand)) {
+		fmt.Fprintf(&b, "  %8d %8d %s\n", r.ByCommand[n], r.Successes[n], n)
+	}
 	return b.String()
 }
 
@@ -124,7 +148,7 @@ func Run(cfg Config) (*Report, error) {
 	if cfg.Stream == 0 {
 		cfg.Stream = 400
 	}
-	r := &Report{ByCommand: map[string]int{}, Successes: map[string]int{}, Explained: map[string]int{}, Seen: map[string]int{}}
+	r := &Report{ByCommand: map[string]int{}, Successes: map[string]int{}, Refusals: map[string]int{}, Explained: map[string]int{}, Kinds: map[string]int{}, First: map[string]*Observation{}, Seen: map[string]int{}}
 	start := cfg.Now()
 	for n := 1; r.Commands < cfg.Commands; n++ {
 		if cfg.Budget != 0 && cfg.Now().Sub(start) > cfg.Budget {
@@ -160,25 +184,32 @@ func (r *Report) stream(cfg *Config, n int) (err error) {
 	return p.err
 }
 
-// observe counts an observation.
-func (r *Report) observe(o *Observation) {
+// observe counts an observation, and returns what explains its difference.
+func (r *Report) observe(o *Observation) *Difference {
 	r.Commands++
 	r.ByCommand[o.Name]++
 	if o.RC[0] == tpm2.RCSuccess && o.RC[1] == tpm2.RCSuccess {
 		r.Succeeded++
 		r.Successes[o.Name]++
 	}
-	if o.Diff == "" {
-		return
+	if o.RC[0] == o.RC[1] && o.RC[0] != tpm2.RCSuccess {
+		r.Refusals[fmt.Sprintf("%s: %v", o.Name, o.RC[0])]++
 	}
-	if d := explain(o); d != nil {
-		r.Explained[d.Name]++
-		return
+	if o.Diff == "" {
+		return nil
 	}
 	kind := fmt.Sprintf("%s: ours %v (%#x), theirs %v (%#x): %s", o.Name, o.RC[0], uint32(o.RC[0]), o.RC[1], uint32(o.RC[1]), firstLine(o.Diff))
+	if d := explain(o); d != nil {
+		r.Explained[d.Name]++
+		if r.Kinds[d.Name+": "+kind]++; r.Kinds[d.Name+": "+kind] == 1 {
+			r.First[d.Name+": "+kind] = o
+		}
+		return d
+	}
 	if r.Seen[kind]++; r.Seen[kind] == 1 {
 		r.Unexplained = append(r.Unexplained, o)
 	}
+	return nil
 }
 
 func firstLine(s string) string {

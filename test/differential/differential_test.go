@@ -20,6 +20,7 @@ var (
 	n      = flag.Int("commands", 3000, "commands to send to each TPM")
 	stream = flag.Int("stream", 0, "run this stream alone and print it")
 	update = flag.Bool("update", false, "write docs/tpm-differences.md")
+	detail = flag.Bool("details", false, "say what is behind each row, and which commands succeed")
 	budget = flag.Duration("budget", 20*time.Second, "start no stream after this time; 0 is no bound")
 )
 
@@ -44,6 +45,9 @@ func TestSWTPMAnswersAsWeDo(t *testing.T) {
 	r, err := differential.Run(cfg)
 	if r != nil {
 		t.Logf("%s in %v", r, time.Since(start))
+		if *detail {
+			t.Log(r.Details())
+		}
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +96,7 @@ func TestWhatNoRowExplainsFailsTheRun(t *testing.T) {
 	}
 	for name, lie := range map[string]bool{"the same twice": false, "one digest differs": true} {
 		t.Run(name, func(t *testing.T) {
-			r, err := differential.Run(differential.Config{Seed: 1, Commands: 1500, Now: time.Now, Ours: ours(false), Theirs: ours(lie)})
+			r, err := differential.Run(differential.Config{Seed: 1, Commands: 5000, Now: time.Now, Ours: ours(false), Theirs: ours(lie)})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -15,23 +15,24 @@ type generator struct {
 	structtest.Source
 	*pair
 
-	permanent map[tpm2.Handle]*thing
-	objects   []*thing
-	sessions  []*thing
-	indices   []*thing
-	blobs     []*blob
-	saved     []*saved
-	signed    []*signed
-	checks    [2]tpm2.HashCheckTicket
-	creations [2]command.CreatePrimaryOut
-	verified  [2]tpm2.VerifiedTicket
-	tickets   *ticket
-	recipes   map[recipeKey]*recipe
-	locality  uint8
+	permanent  map[tpm2.Handle]*thing
+	objects    []*thing
+	sessions   []*thing
+	indices    []*thing
+	blobs      []*blob
+	saved      []*saved
+	signed     []*signed
+	checks     [2]tpm2.HashCheckTicket
+	verified   [2]tpm2.VerifiedTicket
+	tickets    *ticket
+	duplicates []*duplicated
+	recipes    map[recipeKey]*recipe
+	locality   uint8
+	makers     map[tpm2.CC]func(*generator, *step) after
 }
 
 func newGenerator(p *pair, seed uint64, stream int) *generator {
-	g := &generator{Source: structtest.New(seed<<24 ^ uint64(stream)), pair: p, permanent: map[tpm2.Handle]*thing{}, recipes: map[recipeKey]*recipe{}}
+	g := &generator{Source: structtest.New(seed<<24 ^ uint64(stream)), pair: p, permanent: map[tpm2.Handle]*thing{}, recipes: map[recipeKey]*recipe{}, makers: makers()}
 	for _, h := range []tpm2.Handle{tpm2.HandleOwner, tpm2.HandleEndorsement, tpm2.HandlePlatform, tpm2.HandleLockout, tpm2.HandleNull} {
 		g.permanent[h] = &thing{handle: h}
 	}
@@ -119,6 +120,7 @@ func (g *generator) powerCycle() {
 		g.command(g.pick()) // may void the shutdown
 	}
 	g.both(Peer.PowerCycle)
+	g.memory.powerLost()
 	g.both(func(p Peer) error { return p.SetLocality(0) })
 	if g.locality = 0; g.chance(10) {
 		data := g.UpTo(200)
@@ -131,6 +133,7 @@ func (g *generator) powerCycle() {
 	if how == tpm2.StartupState {
 		g.startup(tpm2.StartupClear) // in case there was no state
 	}
+	g.look()
 	g.objects = slices.DeleteFunc(g.objects, func(t *thing) bool { return t.handle.Kind() == tpm2.KindTransient })
 	g.sessions = nil
 	for _, i := range slices.Clone(g.indices) {
@@ -147,13 +150,21 @@ func (g *generator) forget() {
 	}
 	g.objects = slices.DeleteFunc(g.objects, func(t *thing) bool { return t.handle.Kind() == tpm2.KindTransient })
 	g.sessions = nil
-	// What the generator does not know of.
+	g.unknown()
+}
+
+// unknown flushes what the generator does not know of.
+func (g *generator) unknown() {
 	for _, kind := range []tpm2.HandleKind{tpm2.KindTransient, tpm2.KindHMACSession} {
 		_, outs := g.run(g.plain(tpm2.CCGetCapability, &command.GetCapabilityIn{Capability: tpm2.CapHandles, Property: uint32(kind.First()), PropertyCount: 64}))
 		if outs == nil {
 			continue
 		}
 		for _, h := range outs[0].(*command.GetCapabilityOut).CapabilityData.Handles {
+			known := func(t *thing) bool { return t.handle == h }
+			if slices.ContainsFunc(g.objects, known) || slices.ContainsFunc(g.sessions, known) {
+				continue
+			}
 			g.run(g.plain(tpm2.CCFlushContext, &command.FlushContextIn{FlushHandle: h}))
 		}
 	}
@@ -182,7 +193,7 @@ func (g *generator) command(cc tpm2.CC) {
 		s.handles = append(s.handles, g.pickHandle(h.Type))
 	}
 	var after func(tpm2.Handle, *[2]wire.Layout)
-	if m := makers[cc]; m != nil && !g.chance(4) {
+	if m := g.makers[cc]; m != nil && !g.chance(4) {
 		after = m(g, s)
 	}
 	if s.in[0] == nil {
@@ -209,6 +220,8 @@ func (g *generator) stray(h tpm2.Handle) {
 	t := &thing{handle: h, mixed: true}
 	if h.Kind() == tpm2.KindTransient {
 		g.objects = append(g.objects, t)
+	} else if g.chance(80) {
+		g.do(tpm2.CCFlushContext, same(&command.FlushContextIn{FlushHandle: h}))
 	}
 }
 
@@ -297,7 +310,7 @@ func (g *generator) addObject(h tpm2.Handle, outs *[2]wire.Layout, auth []byte, 
 		switch out := outs[i].(type) {
 		case *command.CreatePrimaryOut:
 			public[i] = &out.OutPublic
-			g.creations[i] = *out
+			t.creation[i] = *out
 		case *command.CreateLoadedOut:
 			public[i] = &out.OutPublic
 		}

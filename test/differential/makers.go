@@ -1,10 +1,8 @@
 package differential
 
 import (
-	"bytes"
 	"slices"
 
-	"github.com/assay-project/assay/internal/tpmcrypto"
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/command"
 	"github.com/assay-project/assay/tpm2/structtest"
@@ -23,7 +21,7 @@ func (g *generator) pickHandle(t command.HandleType) *thing {
 	case g.chance(3):
 		t = structtest.Pick(g.Source, command.HandleObject, command.HandleNVIndex, command.HandlePCR, command.HandleEntity, command.HandleHierarchy)
 	case g.chance(1):
-		return &thing{handle: tpm2.Handle(g.Uint32())}
+		return &thing{handle: tpm2.Handle(g.Uint32()), mixed: true}
 	}
 	switch t {
 	case command.HandleObject, command.HandlePersistent:
@@ -98,12 +96,12 @@ func (g *generator) object(fits func(*thing) bool) *thing {
 	if len(g.objects) > 0 && !g.chance(10) {
 		return g.objects[g.IntN(len(g.objects))]
 	}
-	return &thing{handle: structtest.Pick(g.Source, tpm2.Handle(0x80000000)+tpm2.Handle(g.IntN(4)), 0x81000000+tpm2.Handle(g.IntN(4)))}
+	return &thing{handle: structtest.Pick(g.Source, tpm2.Handle(0x80000000)+tpm2.Handle(g.IntN(4)), 0x81000000+tpm2.Handle(g.IntN(4))), mixed: true}
 }
 
 // parent chooses a storage key.
 func (g *generator) parent() *thing {
-	return g.object(func(t *thing) bool { return t.attr(tpm2.AttrRestricted | tpm2.AttrDecrypt) })
+	return g.get(aStorageKey)
 }
 
 func (g *generator) index() *thing {
@@ -129,9 +127,9 @@ func (g *generator) loaded(t command.HandleType) *thing {
 }
 
 // created is after TPM2_Create.
-func (g *generator) created(parent *thing, auth []byte, policy *recipe) after {
+func (g *generator) created(parent *thing, auth []byte, policy *recipe, sealed bool) after {
 	return func(_ tpm2.Handle, outs *[2]wire.Layout) {
-		b := &blob{parent: parent, auth: auth, policy: policy}
+		b := &blob{parent: parent, auth: auth, policy: policy, sealed: sealed}
 		for i := range outs {
 			out := outs[i].(*command.CreateOut)
 			b.private[i], b.public[i] = out.OutPrivate, out.OutPublic
@@ -143,15 +141,17 @@ func (g *generator) created(parent *thing, auth []byte, policy *recipe) after {
 	}
 }
 
-func (g *generator) load(b *blob) {
+func (g *generator) load(b *blob) *thing {
 	s := g.newStep(tpm2.CCLoad)
 	g.room(s.info)
 	g.loadStep(s, b)
 	g.authorize(s)
 	h, outs := g.run(s)
-	if outs != nil {
-		g.loadedBlob(b, h)
+	if outs == nil {
+		return nil
 	}
+	g.settle(s)
+	return g.loadedBlob(b, h)
 }
 
 func (g *generator) loadStep(s *step, b *blob) {
@@ -161,17 +161,18 @@ func (g *generator) loadStep(s *step, b *blob) {
 	}
 }
 
-func (g *generator) loadedBlob(b *blob, h tpm2.Handle) {
-	t := &thing{handle: h, auth: b.auth, policy: b.policy}
+func (g *generator) loadedBlob(b *blob, h tpm2.Handle) *thing {
+	t := &thing{handle: h, auth: b.auth, policy: b.policy, blob: b, sealed: b.sealed, hierarchy: b.parent.hierarchy}
 	t.named([2]*tpm2.Public{&b.public[0], &b.public[1]})
 	g.objects = append(g.objects, t)
+	return t
 }
 
 func makeCreate(g *generator, s *step) after {
 	s.handles[0] = g.parent()
 	sensitive, public, policy := g.newObject()
 	s.both(&command.CreateIn{InSensitive: sensitive, InPublic: *public, OutsideInfo: g.UpTo(10), CreationPCR: g.selections()})
-	return g.created(s.handles[0], sensitive.UserAuth, policy)
+	return g.created(s.handles[0], sensitive.UserAuth, policy, public.Type == tpm2.AlgKeyedHash && len(sensitive.Data) > 0)
 }
 
 func makeCreatePrimary(g *generator, s *step) after {
@@ -181,7 +182,9 @@ func makeCreatePrimary(g *generator, s *step) after {
 		policy = nil
 	}
 	s.both(&command.CreatePrimaryIn{InSensitive: sensitive, InPublic: *public, OutsideInfo: g.UpTo(10), CreationPCR: g.selections()})
-	return func(h tpm2.Handle, outs *[2]wire.Layout) { g.addObject(h, outs, sensitive.UserAuth, policy) }
+	return func(h tpm2.Handle, outs *[2]wire.Layout) {
+		g.addObject(h, outs, sensitive.UserAuth, policy).hierarchy = s.handles[0].handle
+	}
 }
 
 func makeCreateLoaded(g *generator, s *step) after {
@@ -230,7 +233,7 @@ func makeLoadExternal(g *generator, s *step) after {
 	}
 	s.both(in)
 	return func(h tpm2.Handle, _ *[2]wire.Layout) {
-		t := &thing{handle: h, auth: auth}
+		t := &thing{handle: h, auth: auth, publicOnly: in.InPrivate.Sensitive == nil}
 		t.named([2]*tpm2.Public{p, p})
 		g.objects = append(g.objects, t)
 	}
@@ -249,7 +252,7 @@ func (g *generator) loadPublic(s *step, in *command.LoadExternalIn) after {
 		s.in[i] = &c
 	}
 	return func(h tpm2.Handle, _ *[2]wire.Layout) {
-		t := &thing{handle: h}
+		t := &thing{handle: h, publicOnly: true}
 		t.named([2]*tpm2.Public{of.side[0].public, of.side[1].public})
 		g.objects = append(g.objects, t)
 	}
@@ -258,26 +261,14 @@ func (g *generator) loadPublic(s *step, in *command.LoadExternalIn) after {
 // known is a key that is the same for both: its secret is ours.
 func (g *generator) known() (*tpm2.Public, *tpm2.Sensitive) {
 	p := g.template()
-	s := &tpm2.Sensitive{Type: p.Type}
-	switch p.Type {
-	case tpm2.AlgECC:
-		k, err := tpmcrypto.GenerateECC(g, p.Parameters.ECC.CurveID)
-		if err != nil {
-			return p, s
-		}
-		p.Unique.ECC, s.Bits = k.Point(), k.Scalar()
-	default:
-		if s.Bits = g.Bytes(structtest.Pick(g.Source, 16, 32, 24)); p.Type == tpm2.AlgSymCipher {
-			s.Bits = g.Bytes(int(p.Parameters.SymCipher.KeyBits) / 8)
-		}
-		s.SeedValue = g.Bytes(p.NameAlg.DigestSize())
-		p.Unique.Digest, _ = tpmcrypto.Hash(p.NameAlg, s.SeedValue, s.Bits)
-	}
-	if g.chance(30) && g.cfg.rsa != nil {
-		p.Type, s.Type, s.SeedValue = tpm2.AlgRSA, tpm2.AlgRSA, nil
+	if g.chance(30) {
+		p.Type = tpm2.AlgRSA
 		p.Parameters.RSA = tpm2.RSAParms{Symmetric: tpm2.SymDefObject{Algorithm: tpm2.AlgNull}, Scheme: structtest.Pick(g.Source, tpm2.RSAScheme{Scheme: tpm2.AlgNull}, g.rsaScheme()), KeyBits: 2048}
 		p.Attributes |= structtest.Pick(g.Source, tpm2.AttrSign, tpm2.AttrDecrypt, tpm2.AttrSign|tpm2.AttrDecrypt)
-		p.Unique.RSA, s.Bits = g.cfg.rsa.Modulus(), g.cfg.rsa.Prime()
+	}
+	s, err := g.secrets(p)
+	if err != nil {
+		return p, &tpm2.Sensitive{Type: p.Type}
 	}
 	return p, s
 }
@@ -293,6 +284,16 @@ func (g *generator) Read(b []byte) (int, error) { return copy(b, g.Bytes(len(b))
 func makeEvictControl(g *generator, s *step) after {
 	h := structtest.Pick[tpm2.Handle](g.Source, 0x81000000, 0x81000000, 0x81800000) + tpm2.Handle(g.IntN(3))
 	t := s.handles[1]
+	if g.chance(90) {
+		t = g.object(func(t *thing) bool {
+			return usable(t) && t.handle.Kind() == tpm2.KindTransient && t.hierarchy != 0 && t.hierarchy != tpm2.HandleNull && !t.attr(tpm2.AttrSTClear)
+		})
+		if s.handles[0] = g.permanent[tpm2.HandleOwner]; t.hierarchy == tpm2.HandlePlatform {
+			s.handles[0] = g.permanent[tpm2.HandlePlatform]
+			h = 0x81800000 + tpm2.Handle(g.IntN(3))
+		}
+		s.handles[1] = t
+	}
 	if t.handle.Kind() == tpm2.KindPersistent {
 		h = t.handle
 	}
@@ -309,14 +310,22 @@ func makeEvictControl(g *generator, s *step) after {
 }
 
 func makeObjectChangeAuth(g *generator, s *step) after {
-	auth := g.authValue()
-	s.both(&command.ObjectChangeAuthIn{NewAuth: auth})
-	for _, b := range g.blobs {
-		if bytes.Equal(b.public[0].Unique.Digest, s.handles[0].public().Unique.Digest) && g.chance(90) {
-			s.handles[1] = b.parent
-		}
+	auth, t := g.authValue(), g.get(aChild)
+	if s.handles[0] = t; t.blob != nil {
+		s.handles[1] = t.blob.parent
 	}
-	return func(tpm2.Handle, *[2]wire.Layout) {}
+	s.both(&command.ObjectChangeAuthIn{NewAuth: auth})
+	return func(_ tpm2.Handle, outs *[2]wire.Layout) {
+		if t.blob == nil {
+			return
+		}
+		b := *t.blob
+		b.auth = auth
+		for i := range outs {
+			b.private[i] = outs[i].(*command.ObjectChangeAuthOut).OutPrivate
+		}
+		g.blobs = append(g.blobs, &b)
+	}
 }
 
 func makeContextSave(g *generator, s *step) after {

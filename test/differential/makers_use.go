@@ -1,7 +1,6 @@
 package differential
 
 import (
-	"github.com/assay-project/assay/internal/tpmcrypto"
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/command"
 	"github.com/assay-project/assay/tpm2/structtest"
@@ -19,8 +18,9 @@ func schemeHash(p *tpm2.Public) tpm2.Alg {
 }
 
 // signScheme is a scheme that fits the key, mostly.
-func (g *generator) signScheme(p *tpm2.Public) tpm2.SigScheme {
-	if g.chance(50) {
+func (g *generator) signScheme(t *thing) tpm2.SigScheme {
+	p, count := t.public(), t.count
+	if g.chance(50) && count == 0 {
 		return tpm2.SigScheme{Scheme: tpm2.AlgNull}
 	}
 	s := tpm2.SigScheme{HashAlg: schemeHash(p)}
@@ -34,19 +34,20 @@ func (g *generator) signScheme(p *tpm2.Public) tpm2.SigScheme {
 	default:
 		s.Scheme = tpm2.AlgHMAC
 	}
+	if s.Scheme == tpm2.AlgECDAA {
+		s.Count = count
+	}
 	if g.chance(10) {
 		g.Fill(&s)
 	}
 	return s
 }
 
-func (g *generator) signer() *thing {
-	return g.object(func(t *thing) bool { return t.attr(tpm2.AttrSign) && t.public().Type != tpm2.AlgSymCipher })
-}
+func (g *generator) signer() *thing { return g.get(aSigner) }
 
 // signerOf puts a signing key at place n, or TPM_RH_NULL.
 func (g *generator) signerOf(s *step, n int) *thing {
-	if g.chance(80) {
+	if g.chance(90) {
 		s.handles[n] = g.signer()
 	}
 	return s.handles[n]
@@ -54,7 +55,7 @@ func (g *generator) signerOf(s *step, n int) *thing {
 
 func makeSign(g *generator, s *step) after {
 	key := g.signerOf(s, 0)
-	scheme := g.signScheme(key.public())
+	scheme := g.signScheme(key)
 	digest := g.Bytes(schemeHash(key.public()).DigestSize())
 	in := &command.SignIn{Digest: digest, InScheme: scheme, Validation: tpm2.HashCheckTicket{Hierarchy: tpm2.HandleNull}}
 	s.both(in)
@@ -86,8 +87,12 @@ func makeVerifySignature(g *generator, s *step) after {
 	if g.chance(10) {
 		digest = g.Bytes(len(digest))
 	}
+	swap := 0 // each verifies what the other one has signed
+	if !x.key.mixed && g.chance(50) {
+		swap = 1
+	}
 	for i := range s.in {
-		s.in[i] = &command.VerifySignatureIn{Digest: digest, Signature: x.signature[i]}
+		s.in[i] = &command.VerifySignatureIn{Digest: digest, Signature: x.signature[i^swap]}
 	}
 	return func(_ tpm2.Handle, outs *[2]wire.Layout) {
 		for i := range outs {
@@ -105,17 +110,13 @@ func makeHash(g *generator, s *step) after {
 	}
 }
 
-func (g *generator) macKey() *thing {
-	return g.object(func(t *thing) bool {
-		return t.public().Type == tpm2.AlgKeyedHash && t.attr(tpm2.AttrSign) || t.public().Parameters.SymCipher.Mode == tpm2.AlgCMAC
-	})
-}
+func (g *generator) macKey() *thing { return g.get(aMACKey) }
 
 func (g *generator) macScheme(t *thing) tpm2.Alg {
 	if t.public().Type == tpm2.AlgSymCipher && g.chance(80) {
 		return structtest.Pick(g.Source, tpm2.AlgCMAC, tpm2.AlgNull)
 	}
-	return structtest.Pick(g.Source, tpm2.AlgNull, schemeHash(t.public()), g.Hash())
+	return structtest.Pick(g.Source, tpm2.AlgNull, schemeHash(t.public()), schemeHash(t.public()), g.Hash())
 }
 
 func makeHMAC(g *generator, s *step) after {
@@ -150,7 +151,10 @@ func makeHashSequenceStart(g *generator, s *step) after {
 }
 
 func (g *generator) sequenceHandle(event bool) *thing {
-	return g.object(func(t *thing) bool { return t.sequence != 0 && (t.sequence == tpm2.AlgNull) == event })
+	if event {
+		return g.get(anEventSequence)
+	}
+	return g.get(aSequence)
 }
 
 func makeSequenceUpdate(g *generator, s *step) after {
@@ -175,29 +179,43 @@ func makeEventSequenceComplete(g *generator, s *step) after {
 	return nothing
 }
 
-func (g *generator) cipher() *thing {
-	return g.object(func(t *thing) bool { return t.public().Type == tpm2.AlgSymCipher && !t.attr(tpm2.AttrRestricted) })
-}
+func (g *generator) cipher() *thing { return g.get(aCipher) }
 
 func (g *generator) modeAndData(t *thing) (mode tpm2.Alg, iv, data []byte) {
 	mode = tpm2.AlgNull
-	if own := t.public().Parameters.SymCipher.Mode; own == tpm2.AlgNull || g.chance(20) {
+	own := t.public().Parameters.SymCipher.Mode
+	if own == tpm2.AlgNull || g.chance(10) {
 		mode = structtest.Pick(g.Source, tpm2.AlgCFB, tpm2.AlgCBC, tpm2.AlgCTR, tpm2.AlgOFB, tpm2.AlgECB, tpm2.AlgNull, tpm2.AlgCMAC)
 	}
-	return mode, g.Bytes(structtest.Pick(g.Source, 16, 16, 16, 0, g.IntN(17))), g.Bytes(structtest.Pick(g.Source, 16, 32, 48, g.IntN(100)))
+	iv = g.Bytes(16)
+	if mode == tpm2.AlgECB || mode == tpm2.AlgNull && own == tpm2.AlgECB {
+		iv = nil
+	}
+	if g.chance(15) {
+		iv = g.UpTo(17)
+	}
+	return mode, iv, g.Bytes(structtest.Pick(g.Source, 16, 32, 48, 1024, g.IntN(100)))
+}
+
+// decrypts chooses a direction that the key allows, mostly.
+func (g *generator) decrypts(t *thing) bool {
+	if can := t.attr(tpm2.AttrDecrypt); can == t.attr(tpm2.AttrSign) || g.chance(10) {
+		return g.chance(50)
+	}
+	return t.attr(tpm2.AttrDecrypt)
 }
 
 func makeEncryptDecrypt(g *generator, s *step) after {
 	s.handles[0] = g.cipher()
 	mode, iv, data := g.modeAndData(s.handles[0])
-	s.both(&command.EncryptDecryptIn{Decrypt: g.chance(50), Mode: mode, IVIn: iv, InData: data})
+	s.both(&command.EncryptDecryptIn{Decrypt: g.decrypts(s.handles[0]), Mode: mode, IVIn: iv, InData: data})
 	return nothing
 }
 
 func makeEncryptDecrypt2(g *generator, s *step) after {
 	s.handles[0] = g.cipher()
 	mode, iv, data := g.modeAndData(s.handles[0])
-	s.both(&command.EncryptDecrypt2In{InData: data, Decrypt: g.chance(50), Mode: mode, IVIn: iv})
+	s.both(&command.EncryptDecrypt2In{InData: data, Decrypt: g.decrypts(s.handles[0]), Mode: mode, IVIn: iv})
 	return nothing
 }
 
@@ -205,163 +223,69 @@ func (g *generator) ofType(a tpm2.Alg, attr tpm2.ObjectAttributes) *thing {
 	return g.object(func(t *thing) bool { return t.public().Type == a && t.attr(attr) })
 }
 
-// point is a point on the curve of a key, mostly.
-func (g *generator) point(t *thing) tpm2.ECCPoint {
-	if g.chance(12) {
-		return tpm2.ECCPoint{X: g.UpTo(48), Y: g.UpTo(48)}
-	}
-	k, err := tpmcrypto.GenerateECC(g, t.public().Parameters.ECC.CurveID)
-	if err != nil {
-		return tpm2.ECCPoint{}
-	}
-	return k.Point()
-}
-
-func makeECDHKeyGen(g *generator, s *step) after {
-	s.handles[0] = g.ofType(tpm2.AlgECC, 0)
-	s.both(new(command.None))
-	return nothing
-}
-
-func makeECDHZGen(g *generator, s *step) after {
-	s.handles[0] = g.ofType(tpm2.AlgECC, tpm2.AttrDecrypt)
-	s.both(&command.ECDHZGenIn{InPoint: g.point(s.handles[0])})
-	return nothing
-}
-
-func makeZGen2Phase(g *generator, s *step) after {
-	s.handles[0] = g.ofType(tpm2.AlgECC, tpm2.AttrDecrypt)
-	s.both(&command.ZGen2PhaseIn{InQsB: g.point(s.handles[0]), InQeB: g.point(s.handles[0]), InScheme: structtest.Pick(g.Source, tpm2.AlgECDH, tpm2.AlgECMQV), Counter: uint16(g.IntN(3))})
-	return nothing
-}
-
-func makeCommit(g *generator, s *step) after {
-	s.handles[0] = g.object(func(t *thing) bool { return t.public().Parameters.ECC.Scheme.Scheme == tpm2.AlgECDAA })
-	in := &command.CommitIn{}
-	if g.chance(40) {
-		in.P1 = g.point(s.handles[0])
-	}
-	if g.chance(30) {
-		in.S2, in.Y2 = g.UpTo(32), g.UpTo(32)
-	}
-	s.both(in)
-	return nothing
-}
-
-func makeRSAEncrypt(g *generator, s *step) after {
-	s.handles[0] = g.ofType(tpm2.AlgRSA, 0)
-	in := &command.RSAEncryptIn{Message: g.UpTo(structtest.Pick(g.Source, 32, 190, 256))}
-	g.Fill(&in.InScheme)
-	if g.chance(40) {
-		in.Label = append(g.UpTo(10), 0)
-	}
-	s.both(in)
-	return nothing
-}
-
-func makeRSADecrypt(g *generator, s *step) after {
-	s.handles[0] = g.ofType(tpm2.AlgRSA, tpm2.AttrDecrypt)
-	in := &command.RSADecryptIn{CipherText: g.Bytes(256)}
-	if in.CipherText[0] &= 0x7f; g.chance(20) {
-		in.CipherText = g.UpTo(256)
-	}
-	g.Fill(&in.InScheme)
-	if g.chance(20) {
-		in.Label = append(g.UpTo(10), 0)
-	}
-	s.both(in)
-	return nothing
-}
-
 func makeQuote(g *generator, s *step) after {
 	key := g.signerOf(s, 0)
-	s.both(&command.QuoteIn{QualifyingData: g.UpTo(32), InScheme: g.signScheme(key.public()), PCRSelect: g.selections()})
+	s.both(&command.QuoteIn{QualifyingData: g.UpTo(32), InScheme: g.signScheme(key), PCRSelect: g.selections()})
 	return nothing
 }
 
 func makeCertify(g *generator, s *step) after {
 	key := g.signerOf(s, 1)
-	s.both(&command.CertifyIn{QualifyingData: g.UpTo(32), InScheme: g.signScheme(key.public())})
+	s.both(&command.CertifyIn{QualifyingData: g.UpTo(32), InScheme: g.signScheme(key)})
 	return nothing
 }
 
+// created reports whether the ticket of a primary object's creation is known.
+func created(t *thing) bool { return len(t.creation[0].CreationHash) > 0 }
+
 func makeCertifyCreation(g *generator, s *step) after {
 	key := g.signerOf(s, 0)
-	scheme, data := g.signScheme(key.public()), g.UpTo(32)
-	if len(g.objects) > 0 {
-		s.handles[1] = g.objects[len(g.objects)-1]
-	}
+	scheme, data := g.signScheme(key), g.UpTo(32)
+	of := g.object(created)
+	s.handles[1] = of
 	for i := range s.in {
-		s.in[i] = &command.CertifyCreationIn{QualifyingData: data, InScheme: scheme, CreationHash: g.creations[i].CreationHash, CreationTicket: g.creations[i].CreationTicket}
+		s.in[i] = &command.CertifyCreationIn{QualifyingData: data, InScheme: scheme, CreationHash: of.creation[i].CreationHash, CreationTicket: of.creation[i].CreationTicket}
+		if !created(of) {
+			return nil
+		}
 	}
 	return nothing
 }
 
 func makeGetTime(g *generator, s *step) after {
 	key := g.signerOf(s, 1)
-	s.both(&command.GetTimeIn{QualifyingData: g.UpTo(32), InScheme: g.signScheme(key.public())})
+	s.both(&command.GetTimeIn{QualifyingData: g.UpTo(32), InScheme: g.signScheme(key)})
 	return nothing
 }
 
 func makeSessionAuditDigest(g *generator, s *step) after {
 	key := g.signerOf(s, 1)
-	s.both(&command.GetSessionAuditDigestIn{QualifyingData: g.UpTo(32), InScheme: g.signScheme(key.public())})
+	if t := g.session(tpm2.SessionHMAC); t != nil && g.chance(90) {
+		// A first command makes it an audit session.
+		read := g.plain(tpm2.CCPCRRead, &command.PCRReadIn{PCRSelectionIn: g.selections()})
+		read.uses = []use{{t, tpm2.SessionContinue | tpm2.SessionAudit}}
+		g.run(read)
+		s.handles[2] = t
+	}
+	s.both(&command.GetSessionAuditDigestIn{QualifyingData: g.UpTo(32), InScheme: g.signScheme(key)})
 	return nothing
 }
 
 func makeCommandAuditDigest(g *generator, s *step) after {
 	key := g.signerOf(s, 1)
-	s.both(&command.GetCommandAuditDigestIn{QualifyingData: g.UpTo(32), InScheme: g.signScheme(key.public())})
+	s.both(&command.GetCommandAuditDigestIn{QualifyingData: g.UpTo(32), InScheme: g.signScheme(key)})
 	return nothing
 }
 
 func makeNVCertify(g *generator, s *step) after {
 	key := g.signerOf(s, 0)
-	s.handles[2] = g.index()
-	in := &command.NVCertifyIn{QualifyingData: g.UpTo(32), InScheme: g.signScheme(key.public())}
+	t := g.written(func(*thing) bool { return true })
+	s.handles[2] = t
+	s.handles[1] = g.nvAuthorizer(t, false)
+	in := &command.NVCertifyIn{QualifyingData: g.UpTo(32), InScheme: g.signScheme(key)}
 	if g.chance(70) {
-		in.Size = uint16(g.IntN(int(s.handles[2].nv.DataSize) + 1))
+		in.Size = uint16(g.IntN(int(t.nv.DataSize) + 1))
 	}
 	s.both(in)
 	return nothing
-}
-
-func makeMakeCredential(g *generator, s *step) after {
-	s.handles[0] = g.parent()
-	s.both(&command.MakeCredentialIn{Credential: g.UpTo(34), ObjectName: g.UpTo(34)})
-	return nothing
-}
-
-func makeDuplicate(g *generator, s *step) after {
-	s.handles[0] = g.object(func(t *thing) bool { return t.policy != nil && !t.attr(tpm2.AttrFixedParent) })
-	if g.chance(70) {
-		s.handles[1] = g.parent()
-	}
-	in := &command.DuplicateIn{SymmetricAlg: structtest.Pick(g.Source, tpm2.SymDefObject{Algorithm: tpm2.AlgNull}, g.aes())}
-	if in.SymmetricAlg.Algorithm != tpm2.AlgNull && g.chance(50) {
-		in.EncryptionKeyIn = g.Bytes(int(in.SymmetricAlg.KeyBits) / 8)
-	}
-	s.both(in)
-	return nothing
-}
-
-func makeImport(g *generator, s *step) after {
-	s.handles[0] = g.parent()
-	p, sensitive := g.known()
-	p.Attributes &^= tpm2.AttrFixedTPM | tpm2.AttrFixedParent
-	sensitive.AuthValue = g.authValue()
-	plain, err := wire.Encode(&tpm2.Sensitive2B{Sensitive: sensitive})
-	if err != nil {
-		return nil
-	}
-	s.both(&command.ImportIn{ObjectPublic: *p, Duplicate: plain, SymmetricAlg: structtest.Pick(g.Source, tpm2.SymDefObject{Algorithm: tpm2.AlgNull}, tpm2.SymDefObject{Algorithm: tpm2.AlgNull}, g.aes())})
-	parent := s.handles[0]
-	return func(_ tpm2.Handle, outs *[2]wire.Layout) {
-		b := &blob{parent: parent, auth: sensitive.AuthValue, public: [2]tpm2.Public{*p, *p}}
-		for i := range outs {
-			b.private[i] = outs[i].(*command.ImportOut).OutPrivate
-		}
-		g.blobs = append(g.blobs, b)
-		g.load(b)
-	}
 }

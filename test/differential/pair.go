@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/client"
@@ -23,6 +24,7 @@ type pair struct {
 	taps   [2]*tap
 	tpms   [2]*client.TPM
 
+	memory memory
 	steps  int
 	parted bool // the two have different state: nothing that follows compares
 	err    error
@@ -116,7 +118,9 @@ type step struct {
 	inner   bend // of the parameters, before they are authorized
 	wrong   bool // with a wrong authValue for the first handle
 
-	mixed bool // made of something that differs between the two
+	mixed     bool // made of something that differs between the two
+	mayDiffer bool // the answers may differ though the requests do not
+	exact     bool // the answers are the same though the requests differ
 }
 
 // A use is a session in a step.
@@ -139,7 +143,17 @@ func (p *pair) run(s *step) (handle tpm2.Handle, outs *[2]wire.Layout) {
 	if !ok {
 		return 0, nil
 	}
-	o.Plain = params[0]
+	o.Plain, o.Past = params[0], p.memory.past
+	o.Index, o.PIN = s.index()
+	o.HMAC = slices.ContainsFunc(s.uses[:min(len(s.uses), s.info.Auths())], func(u use) bool {
+		return u.session != nil && u.session.handle.Kind() == tpm2.KindHMACSession
+	})
+	for i, h := range s.handles {
+		o.Handles = append(o.Handles, h.handle)
+		if i == 0 {
+			o.Type = h.public().Type
+		}
+	}
 	for i := range p.tpms {
 		var out raw
 		c := s.command(i, params[i], &out)
@@ -156,11 +170,9 @@ func (p *pair) run(s *step) (handle tpm2.Handle, outs *[2]wire.Layout) {
 		o.Request[i], o.Response[i], o.Params[i] = t.request, t.response, out
 		o.RC[i] = tpm2.RC(binary.BigEndian.Uint32(t.response[6:]))
 	}
+	s.mixed = (s.mixed || s.mayDiffer) && !(s.exact && s.straight())
 	outs = s.compare(o, errs)
-	p.report.observe(o)
-	if p.cfg.Trace != nil {
-		p.cfg.Trace(o)
-	}
+	p.observe(o)
 	if (o.RC[0] == 0) != (o.RC[1] == 0) || o.RC[0] == tpm2.RCFailure || o.RC[1] == tpm2.RCFailure {
 		p.parted = true
 		return 0, nil
@@ -173,6 +185,45 @@ func (p *pair) run(s *step) (handle tpm2.Handle, outs *[2]wire.Layout) {
 		handle = tpm2.Handle(binary.BigEndian.Uint32(o.Response[0][10:]))
 	}
 	return handle, outs
+}
+
+// index returns the attributes of the NV index of the step, and whether a policy
+// authorizes the use of one that is a PIN.
+func (s *step) index() (a tpm2.NVAttributes, pin bool) {
+	for i, h := range s.handles {
+		if h.handle.Kind() != tpm2.KindNVIndex {
+			continue
+		}
+		a = h.nv.Attributes
+		isPIN := a.Type() == tpm2.NVPinFail || a.Type() == tpm2.NVPinPass
+		pin = pin || isPIN && i < len(s.uses) && s.uses[i].session != nil && s.uses[i].session.handle.Kind() == tpm2.KindPolicySession
+	}
+	return a, pin
+}
+
+// straight reports whether nothing of the step was spoilt.
+func (s *step) straight() bool { return s.bend.kind == straight && s.inner.kind == straight }
+
+// observe counts an observation.
+func (p *pair) observe(o *Observation) {
+	p.memory.remember(o)
+	if d := p.report.observe(o); d != nil && d.Parts {
+		p.parted = true
+	}
+	if (o.RC[0].Base() == tpm2.RCAuthFail) != (o.RC[1].Base() == tpm2.RCAuthFail) {
+		p.parted = true // one has counted a failed try
+	}
+	if p.cfg.Trace != nil {
+		p.cfg.Trace(o)
+	}
+}
+
+// check fails the run, unless the step was spoilt, when something does not hold
+// that follows from more than one answer.
+func (p *pair) check(s *step, holds bool, what string) {
+	if !holds && s.straight() {
+		p.observe(&Observation{Stream: p.stream, Step: p.steps, Code: s.info.Code, Name: s.info.Name, Diff: what})
+	}
 }
 
 // encode encodes the parameters and spoils them.
@@ -267,7 +318,11 @@ func (b bend) apply(c []byte) []byte {
 	case flipped:
 		c[at] ^= 1 << (b.value % 8)
 	case replaced:
-		c[at] = b.value
+		if c[at] == b.value {
+			c[at] ^= 1 // so that it changes in both
+		} else {
+			c[at] = b.value
+		}
 	case cut:
 		c = c[:at]
 	case extended:

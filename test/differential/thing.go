@@ -5,17 +5,26 @@ import (
 
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/client"
+	"github.com/assay-project/assay/tpm2/command"
 )
 
 // A thing is what a handle names, in both TPMs.
 type thing struct {
-	handle   tpm2.Handle
-	auth     []byte
-	policy   *recipe // of authPolicy; nil for none
-	mixed    bool    // its Name or content differs between the two
-	sequence tpm2.Alg
-	nv       tpm2.NVPublic
-	side     [2]known
+	handle    tpm2.Handle
+	auth      []byte
+	policy    *recipe // of authPolicy; nil for none
+	mixed     bool    // its Name or content differs between the two
+	sequence  tpm2.Alg
+	nv        tpm2.NVPublic
+	hash      tpm2.Alg    // of a session
+	count     uint16      // what TPM2_Commit returned
+	blob      *blob       // that it was loaded from
+	hierarchy tpm2.Handle // of a primary object, and of what was made below it
+	creation  [2]command.CreatePrimaryOut
+
+	publicOnly bool
+	sealed     bool // data that a caller gave
+	side       [2]known
 }
 
 // known is what a caller knows of the thing in one TPM.
@@ -58,6 +67,7 @@ type blob struct {
 	policy  *recipe
 	private [2][]byte
 	public  [2]tpm2.Public
+	sealed  bool
 }
 
 // A saved context.

@@ -1,0 +1,117 @@
+package differential
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"github.com/assay-project/assay/tpm2"
+)
+
+// A Difference is a way in which the two answer differently, and who is right.
+type Difference struct {
+	Name   string
+	Right  string // "ours", "theirs", "either"
+	Clause string
+	Why    string
+	Match  func(o *Observation) bool
+	Parts  bool // the two have different state from then on
+}
+
+// explain returns the row for an observation, or nil.
+func explain(o *Observation) *Difference {
+	for i := range differences {
+		if differences[i].Match(o) {
+			return &differences[i]
+		}
+	}
+	return nil
+}
+
+// has reports whether the request has these bytes.
+func (o *Observation) has(b ...byte) bool {
+	return bytes.Contains(o.Request[0], b) || bytes.Contains(o.Plain, b)
+}
+
+// refused reports whether the one refuses with this code, whatever its number.
+func refused(rc, with tpm2.RC) bool { return rc == with || rc.Base() == with }
+
+// otherCurve reports whether the request names a curve that only libtpms has.
+func (o *Observation) otherCurve() bool {
+	for _, curve := range []byte{1, 2, 0x10, 0x11, 0x20} {
+		switch o.Code {
+		case tpm2.CCECCParameters, tpm2.CCECEphemeral:
+			if len(o.Plain) >= 2 && o.Plain[0] == 0 && o.Plain[1] == curve {
+				return true
+			}
+		default:
+			if o.has(0, curve) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// longRSA reports whether the parameters have room for a number of more than 3072 bits.
+func (o *Observation) longRSA() bool {
+	for i := range len(o.Plain) - 1 {
+		if n := int(binary.BigEndian.Uint16(o.Plain[i:])); n > 384 && n <= 512 {
+			return true
+		}
+	}
+	return false
+}
+
+// importsRSA reports whether the request imports an RSA key.
+func (o *Observation) importsRSA() bool {
+	if o.Code != tpm2.CCImport || len(o.Plain) < 2 {
+		return false
+	}
+	at := 4 + int(binary.BigEndian.Uint16(o.Plain)) // behind the key and the size of the public area
+	return len(o.Plain) >= at+2 && tpm2.Alg(binary.BigEndian.Uint16(o.Plain[at:])) == tpm2.AlgRSA
+}
+
+// property returns what both say of one property of theirs.
+func (o *Observation) property(p tpm2.PT) (ours, theirs uint32, ok bool) {
+	var values [2]uint32
+	for i, b := range o.Params {
+		if o.Code != tpm2.CCGetCapability || len(b) != 17 || tpm2.PT(binary.BigEndian.Uint32(b[9:])) != p {
+			return 0, 0, false
+		}
+		values[i] = binary.BigEndian.Uint32(b[13:])
+	}
+	return values[0], values[1], true
+}
+
+// partOfBlock reports whether the data of an encryption end within a block.
+func (o *Observation) partOfBlock() bool {
+	b := o.Params[0]
+	return (o.Code == tpm2.CCEncryptDecrypt || o.Code == tpm2.CCEncryptDecrypt2) && len(b) > 2 && binary.BigEndian.Uint16(b)%16 != 0
+}
+
+// Differences returns the table.
+func Differences() []Difference { return differences }
+
+// Document is the table as a page.
+func Document() string {
+	var b strings.Builder
+	b.WriteString(documentHead)
+	for _, d := range differences {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", d.Name, d.Right, d.Clause, d.Why)
+	}
+	return b.String()
+}
+
+const documentHead = `# Where our TPM and swtpm differ
+
+Made from the table in test/differential, where a difference that no row explains fails the run: do not edit.
+The peer is Debian 12's swtpm 0.7.1 with libtpms 0.9.2 (TPM 2.0 version 1.59). Compared are response codes with their numbers, sizes, and all contents that do not hang on a secret of one TPM.
+
+Not compared: how many bytes a saved context has; the vendor's name, versions and limits in TPM2_GetCapability; lists of algorithms, commands and curves but for what both have.
+libtpms answers TPM_RC_RETRY to the first use of an object that is protected against dictionary attacks; the command is then sent again.
+
+| what | who is right | clause | why |
+|---|---|---|---|
+`

@@ -1,0 +1,75 @@
+package differential
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/tpm2/command"
+)
+
+// past is what a stream did before a command, as far as differences follow from it.
+type past struct {
+	voided  bool   // after the last TPM2_Shutdown a command changed what it had saved and libtpms does not watch
+	refused bool   // a TPM2_Startup was refused since the power came
+	clock   uint64 // the last value that TPM2_ClockSet took before the power went
+}
+
+// A memory keeps what [past] says.
+type memory struct {
+	past
+	orderly bool // TPM2_Shutdown was the last that changed what is saved
+	set     uint64
+	audited []tpm2.CC // commands that were ever put under audit
+}
+
+// remember notes what a command did. in are its parameters.
+func (m *memory) remember(o *Observation) {
+	ran := o.RC == [2]tpm2.RC{}
+	switch {
+	case o.Code == tpm2.CCStartup && !ran:
+		m.refused = m.refused || o.RC[0] == o.RC[1] && refused(o.RC[0], tpm2.RCValue)
+	case o.Code == tpm2.CCStartup:
+		m.orderly = false
+	case !ran:
+	case o.Code == tpm2.CCShutdown:
+		m.voided, m.orderly = false, true
+	case o.Code == tpm2.CCClockSet && len(o.Plain) == 8:
+		m.set = binary.BigEndian.Uint64(o.Plain)
+	case o.Code == tpm2.CCCommit, o.Code == tpm2.CCECEphemeral, o.Code == tpm2.CCSetCommandCodeAuditStatus, slices.Contains(m.audited, o.Code):
+		m.voided = m.voided || m.orderly
+	}
+	if ran && o.Code == tpm2.CCSetCommandCodeAuditStatus {
+		m.audit(o.Plain)
+	}
+}
+
+// audit notes the commands of a set list.
+func (m *memory) audit(plain []byte) {
+	if len(plain) < 6 {
+		return
+	}
+	list := plain[6:]
+	for range binary.BigEndian.Uint32(plain[2:]) {
+		if len(list) < 4 {
+			return
+		}
+		m.audited = append(m.audited, tpm2.CC(binary.BigEndian.Uint32(list)))
+		list = list[4:]
+	}
+}
+
+// powerLost notes that the power went.
+func (m *memory) powerLost() { m.clock, m.refused = max(m.clock, m.set), false }
+
+// look compares, after a power loss, what shows whether the two took it in the
+// same way. A difference in that would have others follow without end.
+func (g *generator) look() {
+	for _, s := range []*step{
+		g.newStep(tpm2.CCReadClock),
+		g.plain(tpm2.CCGetCapability, &command.GetCapabilityIn{Capability: tpm2.CapTPMProperties, Property: uint32(tpm2.PTLockoutCounter), PropertyCount: 1}),
+		g.plain(tpm2.CCGetCapability, &command.GetCapabilityIn{Capability: tpm2.CapTPMProperties, Property: uint32(tpm2.PTStartupClear), PropertyCount: 1}),
+	} {
+		g.run(s)
+	}
+}
