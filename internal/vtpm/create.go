@@ -26,6 +26,9 @@ type CreateOptions struct {
 	Profile  string // empty for [DefaultProfile]
 	Provider string // name or URI of the key provider; required
 	VM       *VM    // nil for none yet; its requirements are checked
+	// DeviceIdentity adds an IAK and an IDevID. PlatformCertificate adds a certificate
+	// of the VM, which must have a UUID; it goes on naming that VM.
+	DeviceIdentity, PlatformCertificate bool
 	// ID is that of a TPM which will arrive by migration; zero for a new one.
 	ID state.ID
 }
@@ -48,7 +51,7 @@ func (r *Root) Create(ctx context.Context, actor string, o CreateOptions) (*Reco
 	if err != nil {
 		return nil, err
 	}
-	rec.VM = o.VM
+	rec.VM, rec.DeviceIdentity, rec.PlatformCertificate = o.VM, o.DeviceIdentity, o.PlatformCertificate
 	rec.Profile = cmpOr(o.Profile, DefaultProfile)
 	permanent, err := r.manufacture(ctx, rec)
 	if err != nil {
@@ -139,6 +142,7 @@ func (r *Root) manufacture(ctx context.Context, rec *Record) ([]byte, error) {
 	t.PowerOn()
 	issued, err := ekca.Manufacture(ctx, client.InProcess(t, 0), r.cfg.Issuer, ekca.Options{
 		TPM: rec.ID.String(), CommonName: rec.vmName(), Random: r.cfg.Random,
+		DeviceIdentity: rec.DeviceIdentity, Platform: rec.platform(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make the identity of TPM %q: %w", rec.Name, err)
@@ -171,9 +175,11 @@ func (r *Root) place(ctx context.Context, rec *Record, provider string, c state.
 	if err := os.Mkdir(r.dir(rec.Name), 0o700); err != nil {
 		return err
 	}
+	r.step("folder made")
 	if err := r.writeCard(rec.card(provider)); err != nil {
 		return err
 	}
+	r.step("card written")
 	if err := syncDir(r.tpms()); err != nil {
 		return err
 	}

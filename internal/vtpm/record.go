@@ -33,6 +33,9 @@ type Record struct {
 	// either had when they parted. It is no secret itself.
 	Secrets SecretsID `json:"secrets"`
 	Lineage []Origin  `json:"lineage,omitempty"` // oldest first
+	// DeviceIdentity and PlatformCertificate say what it was made with besides.
+	DeviceIdentity      bool `json:"deviceIdentity,omitempty"`
+	PlatformCertificate bool `json:"platformCertificate,omitempty"`
 	// Identity are the keys that the TPM was made with.
 	Identity []IdentityKey `json:"identity,omitempty"`
 }

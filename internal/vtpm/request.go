@@ -23,6 +23,12 @@ type Request struct {
 	ID       state.ID `json:"id,omitzero"`
 	// Confirm is the operator's yes to what destroys.
 	Confirm bool `json:"confirm,omitempty"`
+	// DeviceIdentity and PlatformCertificate are of a TPM to be made.
+	DeviceIdentity      bool `json:"deviceIdentity,omitempty"`
+	PlatformCertificate bool `json:"platformCertificate,omitempty"`
+	// Kind is that of an endorsement key, Certificate one in PEM to be installed.
+	Kind        string `json:"kind,omitempty"`
+	Certificate string `json:"certificate,omitempty"`
 	// Delete removes the TPM after it was detached.
 	Delete bool `json:"delete,omitempty"`
 }
@@ -54,16 +60,18 @@ func ParseRequest(text []byte) (*Request, error) {
 	q := new(Request)
 	texts := map[string]*string{
 		"verb": &q.Verb, "name": &q.Name, "to": &q.To, "profile": &q.Profile, "provider": &q.Provider, "mode": &q.Mode,
+		"kind": &q.Kind, "certificate": &q.Certificate,
 	}
-	flags := map[string]*bool{"confirm": &q.Confirm, "delete": &q.Delete}
+	flags := map[string]*bool{"confirm": &q.Confirm, "delete": &q.Delete, "deviceIdentity": &q.DeviceIdentity, "platformCertificate": &q.PlatformCertificate}
 	err := strictjson.Object(text, rules, func(name string, v strictjson.Value) (err error) {
 		if to, ok := texts[name]; ok {
 			*to, err = v.Text()
 			return err
 		}
 		if to, ok := flags[name]; ok {
-			*to = string(v) == "true"
-			return nil
+			s, err := yesOrNo(v)
+			*to = s == yes
+			return err
 		}
 		switch name {
 		case "vm":
@@ -115,11 +123,16 @@ func (r *Root) Handle(ctx context.Context, actor string, q *Request) (any, error
 	case VerbDescribe:
 		return r.Describe(ctx, q.Name)
 	case VerbCreate:
-		return r.Create(ctx, actor, CreateOptions{Name: q.Name, Profile: q.Profile, Provider: q.Provider, VM: q.VM, ID: q.ID})
+		return r.Create(ctx, actor, CreateOptions{
+			Name: q.Name, Profile: q.Profile, Provider: q.Provider, VM: q.VM, ID: q.ID,
+			DeviceIdentity: q.DeviceIdentity, PlatformCertificate: q.PlatformCertificate,
+		})
 	case VerbClear:
 		return r.Clear(ctx, actor, q.Name)
 	case VerbClone:
 		return r.Clone(ctx, actor, CloneOptions{From: q.Name, To: q.To, Mode: q.Mode, Provider: q.Provider, VM: q.VM})
+	case VerbIdentity, VerbRequest, VerbInstall:
+		return r.handleIdentity(ctx, actor, q)
 	}
 	if err := r.handleChange(ctx, actor, q); err != nil {
 		return nil, err

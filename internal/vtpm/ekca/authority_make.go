@@ -1,6 +1,7 @@
 package ekca
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -37,6 +38,9 @@ type AuthorityOptions struct {
 	// IssuingCert is the certificate of AuthorityConfig.Signer and RootCert the root
 	// above it, when the issuing key is with somebody else; nil makes both here.
 	IssuingCert, RootCert *x509.Certificate
+	// SignerCommand is the program that signs by that key ([ProgramSigner]); empty
+	// when AuthorityConfig.Signer is given each time.
+	SignerCommand []string
 }
 
 func (o *AuthorityOptions) check() error {
@@ -53,6 +57,24 @@ func (o *AuthorityOptions) check() error {
 	}
 	if (o.IssuingCert == nil) != (o.RootCert == nil) {
 		return errors.New("the certificate of a foreign issuing key comes with its root's, or not at all")
+	}
+	if o.IssuingCert == nil {
+		return nil
+	}
+	return checkForeign(o.IssuingCert, o.RootCert)
+}
+
+// checkForeign holds that a foreign key may be that of an issuing authority here.
+func checkForeign(issuing, root *x509.Certificate) error {
+	const usage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
+	switch {
+	case !issuing.IsCA || issuing.KeyUsage&usage != usage || len(issuing.SubjectKeyId) == 0:
+		return errors.New("issuing certificate is not one of an authority that signs certificates and revocation lists, with a key identifier")
+	case bytes.Equal(issuing.Raw, root.Raw):
+		return errors.New("the root is to stay offline: name an issuing certificate below it")
+	}
+	if err := issuing.CheckSignatureFrom(root); err != nil {
+		return fmt.Errorf("issuing certificate is not below the root: %w", err)
 	}
 	return nil
 }
@@ -104,7 +126,7 @@ func makeAuthority(ctx context.Context, dir string, o *AuthorityOptions, cfg *Au
 		return err
 	}
 	if o.IssuingCert != nil {
-		a.root, a.issuing = o.RootCert, signer{o.IssuingCert, cfg.Signer}
+		a.root, a.issuing = o.RootCert, signer{o.IssuingCert, a.foreignSigner(o.IssuingCert)}
 	} else if err := a.makeRoot(ctx, o.Name); err != nil {
 		return err
 	}
@@ -221,7 +243,7 @@ func (a *Authority) newKey(ctx context.Context, by string, curve elliptic.Curve)
 }
 
 // openKey unseals a private key.
-func (a *Authority) openKey(ctx context.Context, by string) (crypto.Signer, error) {
+func (a *Authority) openKey(ctx context.Context, p keyprovider.Provider, by string) (crypto.Signer, error) {
 	sealed, err := readBounded(a.path(by+keySuffix), maxSealedKey)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("key %q: %w", by, ErrNoKey)
@@ -229,7 +251,7 @@ func (a *Authority) openKey(ctx context.Context, by string) (crypto.Signer, erro
 	if err != nil {
 		return nil, err
 	}
-	text, err := keyprovider.Open(ctx, a.cfg.Provider, a.keyContext(by), sealed)
+	text, err := keyprovider.Open(ctx, p, a.keyContext(by), sealed)
 	if err != nil {
 		return nil, fmt.Errorf("open key %q of the authority: %w", by, err)
 	}

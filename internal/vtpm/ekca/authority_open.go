@@ -53,8 +53,21 @@ type authorityFile struct {
 	// Provider names the key provider that unseals the keys.
 	Provider string    `json:"provider,omitempty"`
 	Created  time.Time `json:"created"`
-	// Foreign says that the issuing key is not in this folder.
-	Foreign bool `json:"foreignKey,omitempty"`
+	// Foreign says that the issuing key is not in this folder, Signer which program
+	// signs by it.
+	Foreign bool     `json:"foreignKey,omitempty"`
+	Signer  []string `json:"signer,omitempty"`
+}
+
+// foreignSigner is what signs by a key that is not in the folder; nil for nothing.
+func (a *Authority) foreignSigner(cert *x509.Certificate) crypto.Signer {
+	if a.cfg.Signer != nil {
+		return a.cfg.Signer
+	}
+	if len(a.file.Signer) == 0 {
+		return nil
+	}
+	return &ProgramSigner{Command: a.file.Signer, Key: cert.PublicKey}
 }
 
 func newAuthorityFile(o *AuthorityOptions, cfg *AuthorityConfig) (*authorityFile, error) {
@@ -66,7 +79,7 @@ func newAuthorityFile(o *AuthorityOptions, cfg *AuthorityConfig) (*authorityFile
 	return &authorityFile{
 		Version: authorityVersion, Oldest: 1,
 		ID:   fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:]),
-		Name: o.Name, URL: o.URL, CPS: o.CPS, Provider: o.Provider, Foreign: o.IssuingCert != nil,
+		Name: o.Name, URL: o.URL, CPS: o.CPS, Provider: o.Provider, Foreign: o.IssuingCert != nil, Signer: o.SignerCommand,
 		// ITU-T X.667: an identifier that a UUID gives, without asking anybody.
 		Policy:  "2.25." + new(big.Int).SetBytes(id[:]).String(),
 		Created: cfg.Now().UTC().Truncate(time.Second),
@@ -196,12 +209,12 @@ func (a *Authority) checkCertificates() error {
 }
 
 func (a *Authority) openKeys(ctx context.Context) (err error) {
-	if a.platform.key, err = a.openKey(ctx, byPlatform); err != nil {
+	if a.platform.key, err = a.openKey(ctx, a.cfg.Provider, byPlatform); err != nil {
 		return err
 	}
 	if a.file.Foreign {
-		a.issuing.key = a.cfg.Signer // nil: nothing is issued
-	} else if a.issuing.key, err = a.openKey(ctx, byIssuing); err != nil {
+		a.issuing.key = a.foreignSigner(a.issuing.cert) // nil: nothing is issued
+	} else if a.issuing.key, err = a.openKey(ctx, a.cfg.Provider, byIssuing); err != nil {
 		return err
 	}
 	for by, s := range map[string]*signer{byIssuing: &a.issuing, byPlatform: &a.platform} {

@@ -12,10 +12,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/strictjson"
 	"github.com/assay-project/assay/wire"
 )
@@ -25,6 +29,47 @@ import (
 // (docs/vtpm-identity.md). What it returns is checked against the keys.
 type External struct {
 	Command []string // program and arguments
+}
+
+// programFile names an issuing program in the folder of an authority.
+const programFile = "issuer.json"
+
+// A programRecord is the content of issuer.json.
+type programRecord struct {
+	Version int      `json:"version"`
+	Command []string `json:"command"`
+}
+
+// WriteProgram has the folder of an authority, which is made, name a program that
+// issues in its place.
+func WriteProgram(dir string, command []string) error {
+	if len(command) == 0 || !filepath.IsAbs(command[0]) {
+		return errors.New("issuing program: want its absolute path")
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	text, err := json.Marshal(programRecord{1, command})
+	if err != nil {
+		return err
+	}
+	return durable.CreateFile(filepath.Join(dir, programFile), append(text, '\n'), 0o600)
+}
+
+// ReadProgram returns the issuing program of a folder; nil when it names none.
+func ReadProgram(dir string) (*External, error) {
+	text, err := readBounded(filepath.Join(dir, programFile), maxMeta)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var r programRecord
+	if err := decodeStrict(text, &r); err != nil || r.Version != 1 || len(r.Command) == 0 {
+		return nil, fmt.Errorf("read %q: %v: %w", filepath.Join(dir, programFile), err, ErrAuthority)
+	}
+	return &External{r.Command}, nil
 }
 
 // externalTime is how long a program may take.

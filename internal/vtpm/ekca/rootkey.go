@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/seal"
 )
 
@@ -24,12 +25,13 @@ var ErrPassphrase = errors.New("key does not open: the passphrase is wrong, or t
 
 // ExportRoot returns the root's private key, encrypted under a passphrase as PKCS
 // #8 has it (RFC 5958, 3; RFC 8018, 6.2), which openssl reads. With the key in a
-// safe place [Authority.RemoveRoot] takes the root off this machine.
-func (a *Authority) ExportRoot(ctx context.Context, passphrase seal.Secret) ([]byte, error) {
+// safe place [Authority.RemoveRoot] takes the root off this machine. The provider is
+// the one that sealed the key.
+func (a *Authority) ExportRoot(ctx context.Context, p keyprovider.Provider, passphrase seal.Secret) ([]byte, error) {
 	if passphrase.Len() < minPassphrase {
 		return nil, fmt.Errorf("passphrase has %d bytes, want at least %d", passphrase.Len(), minPassphrase)
 	}
-	key, err := a.rootKey(ctx)
+	key, err := a.openKey(ctx, p, byRoot)
 	if err != nil {
 		return nil, err
 	}
@@ -49,13 +51,6 @@ func (a *Authority) ExportRoot(ctx context.Context, passphrase seal.Secret) ([]b
 const minPassphrase = 12
 
 const encryptedKey = "ENCRYPTED PRIVATE KEY"
-
-func (a *Authority) rootKey(ctx context.Context) (crypto.Signer, error) {
-	if a.cfg.Provider == nil {
-		return nil, ErrNoKey
-	}
-	return a.openKey(ctx, byRoot)
-}
 
 // HasRoot reports whether the root's private key is in the folder.
 func (a *Authority) HasRoot() bool {
