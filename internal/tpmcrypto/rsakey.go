@@ -5,6 +5,7 @@ import (
 	"io"
 	"math/bits"
 	"sync"
+	"sync/atomic"
 
 	"filippo.io/bigmod"
 
@@ -83,6 +84,8 @@ type RSAKey struct {
 	dp, dq []byte // the exponents of the Chinese remainder theorem (RFC 8017, 3.2)
 	qInv   func() *bigmod.Nat
 	fips   func() *fipsRSA
+
+	inverted atomic.Bool // qInv takes no time any more
 }
 
 // GenerateRSA makes a key of 1024, 2048, 3072 or 4096 bits with an odd exponent
@@ -201,7 +204,9 @@ func crtExponent(p []byte, e uint32) (d []byte, ok bool) {
 // waits for the first use of the key, as it costs as much as half of one.
 func (k *RSAKey) inverseOfQ() *bigmod.Nat {
 	exponent := bytesOf(subShort(limbsOf(k.Prime()), 2))
-	return bigmod.NewNat().Exp(bigmod.NewNat().Mod(k.q.Nat(), k.p), exponent, k.p)
+	inverse := bigmod.NewNat().Exp(bigmod.NewNat().Mod(k.q.Nat(), k.p), exponent, k.p)
+	k.inverted.Store(true)
+	return inverse
 }
 
 // Prime returns the prime that a TPM keeps as the sensitive area. It is secret.
@@ -228,16 +233,32 @@ func LoadRSANumbers(modulus []byte, exponent uint32, numbers []byte) (*RSAKey, e
 	if len(numbers) != 5*half {
 		return nil, refuse(tpm2.RCKeySize, "RSA private key of %d bytes for a modulus of %d", len(numbers), len(modulus))
 	}
-	k, err := LoadRSA(modulus, exponent, numbers[:half])
+	return LoadRSAInverse(modulus, exponent, numbers[:half], numbers[4*half:])
+}
+
+// LoadRSAInverse is [LoadRSANumbers] with those two that cannot be found fast: the
+// first prime, and what [RSAKey.Inverse] returned.
+func LoadRSAInverse(modulus []byte, exponent uint32, prime, inverse []byte) (*RSAKey, error) {
+	k, err := LoadRSA(modulus, exponent, prime)
 	if err != nil {
 		return nil, err
 	}
-	inverse, err := bigmod.NewNat().SetBytes(numbers[4*half:], k.p)
+	known, err := bigmod.NewNat().SetBytes(inverse, k.p)
 	if err != nil {
 		return nil, refuse(tpm2.RCBinding, "inverse of an RSA prime is not below the other")
 	}
-	k.qInv = func() *bigmod.Nat { return inverse }
+	k.qInv = func() *bigmod.Nat { return known }
+	k.inverted.Store(true)
 	return k, nil
+}
+
+// Inverse returns the inverse of the second prime, of the size of the first, if a
+// use of the key has found it already. It is secret.
+func (k *RSAKey) Inverse() (inverse []byte, known bool) {
+	if !k.inverted.Load() {
+		return nil, false
+	}
+	return k.qInv().Bytes(k.p), true
 }
 
 // private is RSADP and RSASP1 by the Chinese remainder theorem (RFC 8017, 5.1.2).

@@ -42,7 +42,7 @@ func (t *TPM) saveObject(o *object, x *tpm2.Context) error {
 	case o.stClear:
 		x.SavedHandle = tpm2.SavedSTClearObject
 	}
-	if err := t.sealContext(x, o); err != nil {
+	if err := t.sealContext(x, contextObject{o}); err != nil {
 		return err
 	}
 	t.reset.contextID++
@@ -80,7 +80,7 @@ func (c *call) loadObject(x *tpm2.Context, b []byte) error {
 		return err
 	}
 	o := new(object)
-	readContext(x, b, o)
+	readContext(x, b, contextObject{o})
 	var err error
 	c.response, err = c.t.place(o)
 	return err

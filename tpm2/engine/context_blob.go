@@ -29,6 +29,22 @@ func (f *fingerprint) Wire(c *wire.Codec) {
 	f.kept.Wire(c)
 }
 
+// contextObject lays out an object in a saved context: behind what any state keeps
+// of it, the number of a private RSA key that takes as long to find as half of a
+// signature. A client that saves and loads its key round each use waits for it once.
+type contextObject struct{ *object }
+
+// Wire lays out the object and the number, which may be missing.
+func (x contextObject) Wire(c *wire.Codec) {
+	x.object.Wire(c)
+	if !c.Decoding() && x.rsa != nil {
+		x.rsaInverse, _ = x.rsa.Inverse()
+	}
+	c.Rest(&x.rsaInverse)
+	half := len(x.public.Unique.RSA) / 2
+	c.Check(len(x.rsaInverse) == 0 || x.public.Type == tpm2.AlgRSA && !x.publicOnly && len(x.rsaInverse) == half, wire.ErrSize)
+}
+
 // sealContext encrypts what is kept into x, whose other members are set, and
 // vouches for all of it.
 func (t *TPM) sealContext(x *tpm2.Context, kept wire.Layout) error {

@@ -429,3 +429,29 @@ func BenchmarkContext(b *testing.B) {
 		})
 	}
 }
+
+// The context of an RSA key keeps what its first use took long to find, once there
+// was one; the key of either context signs.
+func TestASavedRSAKeyKeepsWhatItsUseFound(t *testing.T) {
+	m := newMachine(t)
+	o := outsideRSA(t, usable|tpm2.AttrSign)
+	h := m.external(o)
+	in := signIn(sum())
+	in.InScheme.Scheme = tpm2.AlgRSASSA
+	var size []int
+	for range 3 {
+		x := m.save(h)
+		size = append(size, len(x.ContextBlob))
+		m.flush(h)
+		h = m.loadContext(x)
+		var out command.SignOut
+		m.do(tpm2.CCSign, handles(h), password(""), in, &out)
+		m.do(tpm2.CCVerifySignature, handles(h), nil, &command.VerifySignatureIn{Digest: in.Digest, Signature: out.Signature}, nil)
+	}
+	if more := len(o.public.Unique.RSA) / 2; size[1] != size[0]+more || size[2] != size[1] {
+		t.Errorf("contexts before and after uses have %d bytes, want %d more from the first use on", size, more)
+	}
+	if x := m.save(m.loadPublic(o.public)); len(x.ContextBlob) >= size[0] {
+		t.Errorf("the context of the public key alone has %d bytes", len(x.ContextBlob))
+	}
+}

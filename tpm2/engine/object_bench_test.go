@@ -80,3 +80,18 @@ func BenchmarkReadPublic(b *testing.B) {
 	m := newMachine(b)
 	m.benchmark(b, tpm2.CCReadPublic, m.storage(""), nil)
 }
+
+// BenchmarkSavedRSA is a client that loads its key for a signature and saves it again.
+func BenchmarkSavedRSA(b *testing.B) {
+	m := newMachine(b)
+	key := m.child(m.storage(""), rsaTemplate(signing), "", "")
+	in := signIn(sum())
+	in.InScheme.Scheme = tpm2.AlgRSASSA
+	sign := m.request(tpm2.CCSign, in, key)
+	for b.Loop() {
+		x := m.save(key)
+		m.flush(key)
+		m.loadContext(x)
+		m.succeed([][]byte{sign})
+	}
+}

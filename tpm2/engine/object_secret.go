@@ -9,7 +9,13 @@ import (
 // rsaKey returns the private RSA key of an object, made on first use.
 func (o *object) rsaKey() (*tpmcrypto.RSAKey, error) {
 	if o.rsa == nil {
-		k, err := tpmcrypto.LoadRSA(o.public.Unique.RSA, o.public.Parameters.RSA.Exponent, o.sensitive.Bits)
+		var k *tpmcrypto.RSAKey
+		var err error
+		if n, e := o.public.Unique.RSA, o.public.Parameters.RSA.Exponent; len(o.rsaInverse) != 0 {
+			k, err = tpmcrypto.LoadRSAInverse(n, e, o.sensitive.Bits, o.rsaInverse)
+		} else {
+			k, err = tpmcrypto.LoadRSA(n, e, o.sensitive.Bits)
+		}
 		if err != nil {
 			return nil, err
 		}

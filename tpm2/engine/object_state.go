@@ -30,6 +30,8 @@ type object struct {
 	rsa *tpmcrypto.RSAKey // private key, made on first use
 	ecc *tpmcrypto.ECCKey
 
+	rsaInverse []byte // what a saved context had of the private RSA key; empty is nothing
+
 	rsaPublic *tpmcrypto.RSAPublic // public key, made on first use
 	eccPublic *tpmcrypto.ECCPublic
 

@@ -6,7 +6,7 @@ import (
 )
 
 // Wire lays out all that a saved context, a snapshot and permanent state keep of
-// an object. The private keys of rsa and ecc are made again when they are used.
+// an object. The private keys of rsa and ecc are made again when they are used (see [contextObject]).
 // When decoding, the object shares the bytes of the input.
 func (o *object) Wire(c *wire.Codec) {
 	o.hierarchy.Wire(c)
