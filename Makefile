@@ -11,7 +11,7 @@ ifdef FIPS
 export GOFIPS140 := certified
 endif
 
-.PHONY: differential help demo test build lint bench fuzz setup reproducible openapi clean test-interop test-tpm-suites
+.PHONY: pkcs11 differential help demo test build lint bench fuzz setup reproducible openapi clean test-interop test-tpm-suites
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -22,6 +22,7 @@ demo: build ## build, run the main job on recorded boots, show the result
 
 test: setup ## set up what is missing and run every test that CI runs
 	ASSAY_REQUIRE_POSTGRES=1 ASSAY_REQUIRE_PYKMIP=1 ASSAY_REQUIRE_SOFTHSM=1 $(GO) test -race -shuffle=on -timeout 20m ./...
+	cd cmd/assay-pkcs11 && $(GO) vet . && $(GO) test -count=1 .
 	$(MAKE) --no-print-directory test-interop reproducible
 
 test-interop: ## other people's TPM suites over our engine, from the module proxy and Debian's packages
@@ -33,6 +34,9 @@ test-tpm-suites: ## all TPM suites: SUITES_DIR has their checkouts, see docs/tpm
 build: ## build both programs into bin/ (FIPS=1: with the FIPS 140-3 module)
 	@command -v $(GO) >/dev/null || { echo "Go 1.26 or newer must be on PATH: see README.md, Requirements" >&2; exit 1; }
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='$(LDFLAGS)' -o $(BIN)/ ./cmd/...
+
+pkcs11: ## build bin/assay-pkcs11, which speaks to PKCS #11 tokens (cgo: needs a C compiler)
+	cd cmd/assay-pkcs11 && CGO_ENABLED=1 $(GO) build -trimpath -ldflags='-s -w -buildid=' -o ../../$(BIN)/ .
 
 reproducible: ## build twice in different folders and compare
 	@sh tools/reproducible.sh '$(LDFLAGS)'

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/assay-project/assay/internal/seal"
@@ -93,6 +94,8 @@ func open(ctx context.Context, spec Spec, env *Env) (holder, error) {
 		return openVault(spec, env)
 	case KindKMIP:
 		return openKMIP(spec, env)
+	case KindPKCS11:
+		return openPKCS11(spec, env)
 	case KindTrusted:
 		return openTrusted(spec, env)
 	}
@@ -171,17 +174,24 @@ func create(ctx context.Context, spec Spec, env *Env) (Spec, error) {
 		return spec, createVault(ctx, spec, env)
 	case KindKMIP:
 		return createKMIP(ctx, spec, env, true)
+	case KindPKCS11:
+		return createPKCS11(ctx, spec, env, true)
 	}
 	return Spec{}, fmt.Errorf("kind %q makes no keys", spec.kind)
 }
 
-// Find completes a spec that names its key otherwise than by what it is opened by: on
-// a KMIP server by name=NAME. Other specs come back as they are.
-func Find(ctx context.Context, spec Spec, env Env) (Spec, error) {
-	if spec.kind != KindKMIP || !spec.query.Has("name") {
+// Find completes a spec that names its key otherwise than it is opened by: a key of a
+// KMIP server by name=NAME, that of a token by its label alone. Other specs come back
+// as they are.
+func Find(ctx context.Context, spec Spec, env Env) (found Spec, err error) {
+	switch {
+	case spec.kind == KindKMIP && spec.query.Has("name"):
+		found, err = createKMIP(ctx, spec, &env, false)
+	case spec.kind == KindPKCS11 && !strings.Contains(spec.place, "id="):
+		found, err = createPKCS11(ctx, spec, &env, false)
+	default:
 		return spec, nil
 	}
-	found, err := createKMIP(ctx, spec, &env, false)
 	if err != nil {
 		return Spec{}, fmt.Errorf("find key of %q: %w", spec, err)
 	}
