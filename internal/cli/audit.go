@@ -184,15 +184,19 @@ func newAuditListCmd(env *Env) *cobra.Command {
 		if *format == "json" {
 			return printJSON(env, append([]audit.Entry{}, entries...))
 		}
-		for _, e := range entries {
-			// Names may come from an attacker: quoted, they cannot forge a line.
-			_, err := fmt.Fprintf(env.Stdout, "%d  %s  %q %s %q: %s  %s\n",
-				e.Seq, e.Time.Format(time.RFC3339), e.Actor, strconv.Quote(e.Action), e.Subject, strconv.Quote(e.Outcome), e.Detail)
-			if err != nil {
-				return err
-			}
-		}
-		return nil
+		return printEntries(env.Stdout, entries)
 	}
 	return cmd
+}
+
+func printEntries(w io.Writer, entries []audit.Entry) error {
+	for _, e := range entries {
+		// Names may come from an attacker: quoted, they cannot forge a line.
+		_, err := fmt.Fprintf(w, "%d  %s  %q %s %q: %s  %s\n",
+			e.Seq, e.Time.Format(time.RFC3339), e.Actor, strconv.Quote(e.Action), e.Subject, strconv.Quote(e.Outcome), e.Detail)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

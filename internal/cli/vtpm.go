@@ -29,11 +29,15 @@ type vtpmOptions struct {
 	profile   string
 
 	mssim, swtpmTCP, swtpmUnix string
+	qemu                       string
+	terminate                  bool
 }
 
 func newVTPMCmd(env *Env) *cobra.Command {
 	group := &cobra.Command{Use: "vtpm", Short: "Virtual TPMs"}
 	group.AddCommand(newVTPMServeCmd(env))
+	group.AddCommand(vtpmManagers(env)...)
+	group.AddCommand(vtpmIdentities(env)...)
 	return group
 }
 
@@ -43,6 +47,12 @@ func newVTPMServeCmd(env *Env) *cobra.Command {
 		Short: "Run a TPM 2.0 for tests and other programs on this machine",
 		Long: `Run one TPM 2.0 until SIGTERM or SIGINT. It has power from the start; TPM2_Startup
 is its client's to send. "ready" on standard output says that it answers.
+
+With --qemu-socket, QEMU is the client: it gives the TPM its power, passes the data
+channel, moves the state when the guest migrates, and ends this program when it quits:
+
+  qemu-system-x86_64 ... -chardev socket,id=tpm,path=PATH \
+    -tpmdev emulator,id=tpm0,chardev=tpm -device tpm-crb,tpmdev=tpm0
 
 Whoever reaches the port commands the TPM, so ports are on loopback addresses.`,
 		Args: cobra.NoArgs,
@@ -58,11 +68,13 @@ Whoever reaches the port commands the TPM, so ports are on loopback addresses.`,
 	f.StringVar(&o.mssim, "mssim", "", "`HOST:PORT` for commands by the simulator protocol; the platform port is the next")
 	f.StringVar(&o.swtpmTCP, "swtpm-tcp", "", "`HOST:PORT` for raw commands")
 	f.StringVar(&o.swtpmUnix, "swtpm-unix", "", "`PATH` of a socket for raw commands")
+	f.StringVar(&o.qemu, "qemu-socket", "", "`PATH` of a socket for QEMU (and libvirt's external backend)")
+	f.BoolVar(&o.terminate, "terminate", false, "with --qemu-socket: end when QEMU is gone, however it went")
 	cmd.MarkFlagsOneRequired("ephemeral", "state")
 	cmd.MarkFlagsMutuallyExclusive("ephemeral", "state")
 	cmd.MarkFlagsRequiredTogether("state", "key-file")
-	cmd.MarkFlagsOneRequired("mssim", "swtpm-tcp", "swtpm-unix")
-	cmd.MarkFlagsMutuallyExclusive("mssim", "swtpm-tcp", "swtpm-unix")
+	cmd.MarkFlagsOneRequired("mssim", "swtpm-tcp", "swtpm-unix", "qemu-socket")
+	cmd.MarkFlagsMutuallyExclusive("mssim", "swtpm-tcp", "swtpm-unix", "qemu-socket")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return untilSignal(cmd.Context(), func(ctx context.Context) error { return o.serve(ctx, env) })
 	}
@@ -88,7 +100,9 @@ func (o *vtpmOptions) serve(ctx context.Context, env *Env) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Shutdown(), closeState()) }()
-	m.PowerOn()
+	if o.qemu == "" {
+		m.PowerOn()
+	}
 	return o.front(ctx, env, m)
 }
 
@@ -118,12 +132,15 @@ func (o *vtpmOptions) open(env *Env) (*frontend.Machine, func() error, error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, s.Close())
 	}
-	return frontend.NewMachine(t, frontend.MachineConfig{Save: s.save, Restore: restorer(env)}), s.Close, nil
+	return frontend.NewMachine(t, frontend.MachineConfig{Save: s.save, Restore: restorer(env), ExportBlob: s.export, ImportBlob: s.imported}), s.Close, nil
 }
+
+// vtpmThreads is how many connections of one TPM may have a thread of their own.
+const vtpmThreads = 4
 
 // front serves m where the command line says.
 func (o *vtpmOptions) front(ctx context.Context, env *Env, m *frontend.Machine) error {
-	cfg := frontend.Config{Now: env.Now, Log: vtpmLog(env)}
+	cfg := frontend.Config{Now: env.Now, Log: vtpmLog(env), Threads: frontend.NewThreads(vtpmThreads)}
 	switch {
 	case o.mssim != "":
 		return serveMSSIM(ctx, env, m, o.mssim, cfg)
@@ -133,6 +150,8 @@ func (o *vtpmOptions) front(ctx context.Context, env *Env, m *frontend.Machine) 
 			return err
 		}
 		return serveSWTPM(ctx, env, m, l, frontend.SWTPMConfig{}, cfg)
+	case o.qemu != "":
+		return o.serveQEMU(ctx, env, m, cfg)
 	}
 	l, err := listenUnix(ctx, o.swtpmUnix)
 	if err != nil {
@@ -177,6 +196,20 @@ func serveSWTPM(ctx context.Context, env *Env, m *frontend.Machine, data net.Lis
 		return err
 	}
 	return frontend.ServeSWTPM(ctx, m, data, sw, cfg)
+}
+
+// serveQEMU serves the control channel. Its data channel comes through it.
+func (o *vtpmOptions) serveQEMU(ctx context.Context, env *Env, m *frontend.Machine, cfg frontend.Config) error {
+	l, err := listenUnix(ctx, o.qemu)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if _, err := io.WriteString(env.Stdout, readyLine); err != nil {
+		return err
+	}
+	kept := o.state != ""
+	return frontend.ServeSWTPM(ctx, m, nil, frontend.SWTPMConfig{Control: l, Terminate: o.terminate, FileKey: kept, MigrationKey: kept}, cfg)
 }
 
 func listen(ctx context.Context, network, addr string) (net.Listener, error) {

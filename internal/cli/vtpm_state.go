@@ -11,6 +11,7 @@ import (
 	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/seal"
+	"github.com/assay-project/assay/internal/vtpm/frontend"
 	"github.com/assay-project/assay/tpm2/engine"
 )
 
@@ -118,6 +119,29 @@ func (s *vtpmState) save(permanent []byte) error {
 		return err
 	}
 	return durable.WriteFile(s.file(), sealed, 0o600)
+}
+
+// transitContext binds state that passes through QEMU, as in a migration, to that
+// use: it is no state file, and neither kind is the other.
+func transitContext(kind frontend.BlobKind) seal.Context {
+	return seal.Context{Purpose: "TPM state in transit", Name: kind.String()}
+}
+
+// export seals state that leaves this process. A destination opens it that has the
+// same keys.
+func (s *vtpmState) export(kind frontend.BlobKind, blob []byte) ([]byte, error) {
+	return keyprovider.Seal(context.Background(), s.keys, s.env.Rand, transitContext(kind), blob)
+}
+
+// imported opens state that comes from a migration's source. State in the clear, or
+// under other keys, is refused.
+func (s *vtpmState) imported(kind frontend.BlobKind, blob []byte) ([]byte, error) {
+	secret, err := keyprovider.Open(context.Background(), s.keys, transitContext(kind), blob)
+	if err != nil {
+		return nil, fmt.Errorf("the source of this state has other keys, or none: %w", err)
+	}
+	defer secret.Destroy()
+	return append([]byte(nil), secret.Expose()...), nil
 }
 
 // Close gives the folder back and forgets the keys.

@@ -1,0 +1,195 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os/user"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/assay-project/assay/internal/audit"
+	"github.com/assay-project/assay/internal/vtpm"
+)
+
+func newVTPMDaemonCmd(env *Env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "daemon",
+		Short: "Run all TPMs of a root, each at a control socket of its own",
+		Long: `Run the TPMs of a root until SIGTERM or SIGINT. Each has a control socket
+NAME.ctrl in --socket-dir, for QEMU's tpm-emulator; it is open while a hypervisor
+is connected. "ready" on standard output, and READY=1 to systemd, say that all can
+be reached. The other subcommands of assay vtpm ask the daemon while it runs.`,
+		Args: cobra.NoArgs,
+	}
+	root := addRootFlag(cmd)
+	var dir, mode, group string
+	var admins []string
+	f := cmd.Flags()
+	f.StringVar(&dir, "socket-dir", "", "`DIR` of the control sockets (default the folder run of the root)")
+	f.StringVar(&mode, "socket-mode", "0600", "`MODE` of the control sockets: who reaches one is that TPM's hypervisor")
+	f.StringVar(&group, "socket-group", "", "`GROUP` of the control sockets, by name or number")
+	f.StringSliceVar(&admins, "admin", nil, "`USER` who may administer, beside root and the daemon's own (repeatable)")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg := vtpm.DaemonConfig{SocketDir: dir}
+		bits, err := strconv.ParseUint(mode, 8, 9)
+		if err != nil {
+			return fmt.Errorf("--socket-mode %q: want permissions in octal, as 0660", mode)
+		}
+		cfg.SocketMode = fs.FileMode(bits)
+		if cfg.SocketGID, err = groupID(group); err != nil {
+			return err
+		}
+		if cfg.Admins, err = userIDs(admins); err != nil {
+			return err
+		}
+		return untilSignal(cmd.Context(), func(ctx context.Context) error { return runVTPMDaemon(ctx, env, root, cfg) })
+	}
+	return cmd
+}
+
+func runVTPMDaemon(ctx context.Context, env *Env, f *rootFlags, cfg vtpm.DaemonConfig) error {
+	root, err := f.open(ctx, env)
+	if err != nil {
+		return err
+	}
+	err = vtpm.RunDaemon(ctx, root, cfg, func() error {
+		if _, err := io.WriteString(env.Stdout, readyLine); err != nil {
+			return err
+		}
+		return notifySystemd(env, "READY=1")
+	})
+	return errors.Join(err, root.Close())
+}
+
+// notifySystemd tells the service manager, if there is one (sd_notify(3)).
+func notifySystemd(env *Env, state string) error {
+	path := env.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return nil
+	}
+	if rest, ok := strings.CutPrefix(path, "@"); ok {
+		path = "\x00" + rest // of the abstract name space
+	}
+	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return fmt.Errorf("tell systemd: %w", err)
+	}
+	defer c.Close()
+	_, err = io.WriteString(c, state)
+	return err
+}
+
+// groupID finds a group; 0 for none.
+func groupID(name string) (int, error) {
+	if name == "" {
+		return 0, nil
+	}
+	if n, err := strconv.ParseUint(name, 10, 31); err == nil {
+		return int(n), nil // of 31 bits
+	}
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		return 0, fmt.Errorf("--socket-group: %w", err)
+	}
+	return strconv.Atoi(g.Gid)
+}
+
+func userIDs(names []string) ([]uint32, error) {
+	var out []uint32
+	for _, name := range names {
+		id := name
+		if _, err := strconv.ParseUint(name, 10, 32); err != nil {
+			u, err := user.Lookup(name)
+			if err != nil {
+				return nil, fmt.Errorf("--admin: %w", err)
+			}
+			id = u.Uid
+		}
+		n, err := strconv.ParseUint(id, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("--admin %q: %w", name, err)
+		}
+		out = append(out, uint32(n)) // parsed with 32 bits
+	}
+	return out, nil
+}
+
+func newVTPMAuditCmd(env *Env) *cobra.Command {
+	group := &cobra.Command{Use: "audit", Short: "Prove the audit trail of a root whole, and read it"}
+	group.AddCommand(newVTPMAuditVerifyCmd(env), newVTPMAuditListCmd(env))
+	return group
+}
+
+func newVTPMAuditVerifyCmd(env *Env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Prove the audit trail whole, or name the first altered or missing entry",
+		Args:  cobra.NoArgs,
+	}
+	f := addRootFlag(cmd)
+	var noted []string
+	cmd.Flags().StringArrayVar(&noted, "head", nil, "`SEQ:HASH` noted earlier, which the trail must still hold (repeatable)")
+	format := addOutputFlag(cmd, "text", "json")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		heads, err := parseHeads(noted)
+		if err != nil {
+			return unusable(new(unknownChain), err)
+		}
+		dir, err := f.path(env)
+		if err != nil {
+			return unusable(new(unknownChain), err)
+		}
+		report := auditReport{Whole: true}
+		report.Head, err = vtpm.TrailOf(dir).Check(cmd.Context(), heads, func(uint64) {})
+		var broken *audit.BreakError
+		switch {
+		case errors.As(err, &broken):
+			report.Whole, report.Break = false, &auditBreak{broken.Seq, broken.Why}
+		case err != nil:
+			return unusable(new(unknownChain), err)
+		}
+		if *format == "json" {
+			err = printJSON(env, report)
+		} else {
+			err = printAuditReport(env.Stdout, report)
+		}
+		if err == nil && !report.Whole {
+			err = refused()
+		}
+		return err
+	}
+	return cmd
+}
+
+func newVTPMAuditListCmd(env *Env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "Print entries of the audit trail, oldest first, without checking them",
+		Args:  cobra.NoArgs,
+	}
+	f := addRootFlag(cmd)
+	after := cmd.Flags().Uint64("after", 0, "start behind this entry")
+	limit := cmd.Flags().Int("limit", 100, "print at most this many, up to 10000")
+	format := addOutputFlag(cmd, "text", "json")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		dir, err := f.path(env)
+		if err != nil {
+			return err
+		}
+		entries, err := vtpm.TrailOf(dir).AuditEntries(cmd.Context(), *after, min(*limit, 10000))
+		if err != nil {
+			return err
+		}
+		if *format == "json" {
+			return printJSON(env, append([]audit.Entry{}, entries...))
+		}
+		return printEntries(env.Stdout, entries)
+	}
+	return cmd
+}
