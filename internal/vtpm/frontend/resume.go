@@ -15,9 +15,8 @@ func (m *Machine) StoreVolatile() error {
 	}
 	var err error
 	powered := m.whilePowered(func(t TPM) {
-		var state []byte
-		if state, err = t.Volatile(); err == nil {
-			err = m.cfg.Volatile.Put(state)
+		if err = m.saveAll(t); err == nil {
+			err = m.putVolatile(t)
 		}
 	})
 	if !powered {
@@ -29,6 +28,24 @@ func (m *Machine) StoreVolatile() error {
 		m.stored = true
 	}
 	return err
+}
+
+// saveAll keeps permanent state as it is now: volatile state fits no other, and the
+// clock in it moves without being worth a save of its own.
+func (m *Machine) saveAll(t TPM) error {
+	permanent, err := t.Permanent()
+	if err != nil || m.cfg.Save == nil {
+		return err
+	}
+	return m.cfg.Save(permanent)
+}
+
+func (m *Machine) putVolatile(t TPM) error {
+	state, err := t.Volatile()
+	if err != nil {
+		return err
+	}
+	return m.cfg.Volatile.Put(state)
 }
 
 // Init starts the TPM again: where StoreVolatile left it, else without volatile

@@ -89,3 +89,15 @@ func TestStoredVolatileStateNeedsNoShutdown(t *testing.T) {
 		})
 	}
 }
+
+func TestVolatileStateIsStoredWithThePermanentStateThatItFits(t *testing.T) {
+	var saved []string
+	m := NewMachine(&fakeTPM{}, MachineConfig{
+		Save:    func(b []byte) error { saved = append(saved, string(b)); return nil },
+		Restore: func(_, _ []byte) (TPM, error) { return &fakeTPM{}, nil },
+	})
+	m.PowerOn()
+	if err := m.StoreVolatile(); err != nil || len(saved) != 1 {
+		t.Errorf("StoreVolatile = %v, saved %q; want one permanent state, changed or not", err, saved)
+	}
+}
