@@ -28,6 +28,10 @@ func TestMain(m *testing.M) {
 		fmt.Println(crashAt(strings.Fields(job)))
 		os.Exit(1)
 	}
+	if dir := os.Getenv(daemonEnv); dir != "" {
+		fmt.Println(daemonProcess(dir))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 

@@ -1,0 +1,5 @@
+//go:build race
+
+package vtpm
+
+const raceEnabled = true
