@@ -21,6 +21,9 @@ func (t *TPM) SetSeed(h tpm2.Handle, seed []byte) { t.hierarchyOf(h).seed = seed
 // SetProof replaces the proof of a hierarchy.
 func (t *TPM) SetProof(h tpm2.Handle, proof []byte) { t.hierarchyOf(h).proof = proof }
 
+// OriginalSeed reports whether the seed of a hierarchy is of the first libtpms.
+func (t *TPM) OriginalSeed(h tpm2.Handle) bool { return t.hierarchyOf(h).originalSeed }
+
 // Reseed gives the random bit generator new entropy, as Restore does.
 func (t *TPM) Reseed() error { return t.random.Reseed(nil) }
 

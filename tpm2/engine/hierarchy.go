@@ -60,6 +60,7 @@ func setPrimaryPolicy(c *call, in *command.SetPrimaryPolicyIn, _ *command.None) 
 func changePPS(c *call, _, _ *command.None) error {
 	t := c.t
 	t.permanent.platform.seed, t.permanent.platform.proof = t.newBytes(seedSize), t.newBytes(seedSize)
+	t.permanent.platform.originalSeed = false
 	t.clear.platformPolicy = authPolicy{alg: tpm2.AlgNull}
 	for i := range t.permanent.pcrPolicy {
 		t.permanent.pcrPolicy[i] = authPolicy{alg: tpm2.AlgNull}
@@ -100,7 +101,7 @@ func clearCommand(c *call, _, _ *command.None) error {
 	none := authPolicy{alg: tpm2.AlgNull}
 	p := &t.permanent
 	p.owner = hierarchy{seed: t.newBytes(seedSize), proof: t.newBytes(seedSize), policy: none}
-	p.endorsement = hierarchy{seed: p.endorsement.seed, proof: t.newBytes(seedSize), policy: none}
+	p.endorsement = hierarchy{seed: p.endorsement.seed, originalSeed: p.endorsement.originalSeed, proof: t.newBytes(seedSize), policy: none}
 	p.lockout = hierarchy{policy: none}
 	t.clear.ownerEnabled, t.clear.endorsementEnabled = true, true
 	t.dropHierarchy(tpm2.HandleOwner)

@@ -38,7 +38,15 @@ func (t *TPM) primaryStream(h tpm2.Handle, template *tpm2.Public, data []byte) (
 	if err != nil {
 		return nil, err
 	}
-	return tpmcrypto.Seeded(tpm2.AlgSHA512, t.hierarchyOf(h).seed, "Primary Object Creation", name, data)
+	from := t.hierarchyOf(h)
+	if t.profile.Libtpms {
+		level := tpmcrypto.SeedPrimeFix
+		if from.originalSeed {
+			level = tpmcrypto.SeedOriginal
+		}
+		return tpmcrypto.Libtpms(level, from.seed, name, data), nil
+	}
+	return tpmcrypto.Seeded(tpm2.AlgSHA512, from.seed, "Primary Object Creation", name, data)
 }
 
 // generate makes the keys of o, whose public area is a checked template, from r
@@ -52,7 +60,7 @@ func (t *TPM) generate(o *object, auth, data []byte, r io.Reader) error {
 	var err error
 	switch o.public.Type {
 	case tpm2.AlgRSA:
-		err = o.generateRSA(t.cancelable(r))
+		err = o.generateRSA(t, r)
 	case tpm2.AlgECC:
 		err = o.generateECC(r)
 	case tpm2.AlgSymCipher:
@@ -90,16 +98,22 @@ func (t *TPM) generate(o *object, auth, data []byte, r io.Reader) error {
 // symmetric object what hides its secret behind unique (Part 1, 27.6.3).
 func (t *TPM) generateSeed(o *object, r io.Reader) error {
 	o.sensitive.SeedValue = make([]byte, o.public.NameAlg.DigestSize())
-	if !o.primary || o.hierarchy != tpm2.HandleEndorsement {
+	stream, libtpms := r.(*tpmcrypto.LibtpmsStream)
+	own := o.primary && o.hierarchy == tpm2.HandleEndorsement
+	if libtpms && own {
+		stream.Mix(t.permanent.owner.proof)
+		stream.Mix(t.permanent.endorsement.proof)
+	}
+	if libtpms || !own {
 		return readFull(r, o.sensitive.SeedValue)
 	}
 	// TPM2_Clear must end the use of what endorsement keys protect, though not the
 	// keys themselves: their seeds take in the proofs that it changes (Part 3, 24.6).
-	var own [seedSize]byte
-	if err := readFull(r, own[:]); err != nil {
+	var drawn [seedSize]byte
+	if err := readFull(r, drawn[:]); err != nil {
 		return err
 	}
-	stirred, err := tpmcrypto.Seeded(tpm2.AlgSHA512, own[:], "Endorsement Seed Value", t.permanent.owner.proof, t.permanent.endorsement.proof)
+	stirred, err := tpmcrypto.Seeded(tpm2.AlgSHA512, drawn[:], "Endorsement Seed Value", t.permanent.owner.proof, t.permanent.endorsement.proof)
 	if err != nil {
 		return err
 	}
@@ -111,13 +125,19 @@ func readFull(r io.Reader, b []byte) error {
 	return err
 }
 
-func (o *object) generateRSA(r io.Reader) error {
+func (o *object) generateRSA(t *TPM, r io.Reader) error {
 	p := &o.public.Parameters.RSA
 	// The reference makes keys with prime exponents from 65537 only.
 	if e := p.Exponent; e != 0 && (e < tpmcrypto.DefaultExponent || !big.NewInt(int64(e)).ProbablyPrime(0)) {
 		return tpm2.RCRange
 	}
-	k, err := tpmcrypto.GenerateRSA(r, int(p.KeyBits), p.Exponent)
+	var k *tpmcrypto.RSAKey
+	var err error
+	if stream, ok := r.(*tpmcrypto.LibtpmsStream); ok {
+		k, err = stream.GenerateRSA(t.cancelable(r), int(p.KeyBits), p.Exponent)
+	} else {
+		k, err = tpmcrypto.GenerateRSA(t.cancelable(r), int(p.KeyBits), p.Exponent)
+	}
 	if err != nil {
 		return err
 	}
@@ -185,13 +205,18 @@ func (o *object) settle(parent *object, h tpm2.Handle) error {
 		o.qualified = o.name // Part 1, 26.6: nothing is above it
 		return nil
 	}
+	o.setParent()
+	var err error
+	o.qualified, err = tpm2.QualifiedName(o.public.NameAlg, above, o.name)
+	return err
+}
+
+// setParent says whether the object is a parent, and of which kind (Part 1, 23.1).
+func (o *object) setParent() {
 	if o.attr(tpm2.AttrRestricted|tpm2.AttrDecrypt) && !o.publicOnly && o.public.NameAlg != tpm2.AlgNull {
 		o.derivation = o.public.Type == tpm2.AlgKeyedHash
 		o.parent = !o.derivation
 	}
-	var err error
-	o.qualified, err = tpm2.QualifiedName(o.public.NameAlg, above, o.name)
-	return err
 }
 
 // A creation is what the creation commands tell of how an object came to be.

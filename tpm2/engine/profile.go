@@ -26,6 +26,7 @@ type Profile struct {
 	Allocated  []tpm2.Alg // those with PCRs at manufacture
 	Without    []tpm2.CC  // commands left out of the table
 	Version185 bool       // with the commands of TPM 2.0 version 1.85
+	Libtpms    bool       // primary keys are those that libtpms makes of the same seeds
 
 	Limits Limits
 }

@@ -46,6 +46,23 @@ var profiles = []*Profile{
 		Limits:    limits1,
 	},
 	{
+		Name: "libtpms", Version: 1, Libtpms: true,
+		Summary: "for TPMs that came from swtpm: keys made again from the seeds are the same",
+		Algorithms: []tpm2.Alg{
+			tpm2.AlgRSA, tpm2.AlgSHA1, tpm2.AlgHMAC, tpm2.AlgAES, tpm2.AlgMGF1, tpm2.AlgKeyedHash, tpm2.AlgXOR,
+			tpm2.AlgSHA256, tpm2.AlgSHA384, tpm2.AlgSHA512, tpm2.AlgRSASSA, tpm2.AlgRSAES, tpm2.AlgRSAPSS, tpm2.AlgOAEP,
+			tpm2.AlgECDSA, tpm2.AlgECDH, tpm2.AlgECDAA, tpm2.AlgECSchnorr, tpm2.AlgECMQV, tpm2.AlgKDF1, tpm2.AlgKDF2, tpm2.AlgKDFa,
+			tpm2.AlgECC, tpm2.AlgSymCipher, tpm2.AlgCMAC,
+			tpm2.AlgCTR, tpm2.AlgOFB, tpm2.AlgCBC, tpm2.AlgCFB, tpm2.AlgECB,
+		},
+		Curves:    []tpm2.ECCCurve{tpm2.CurveNISTP256, tpm2.CurveNISTP384, tpm2.CurveNISTP521},
+		RSABits:   []uint16{1024, 2048, 3072, 4096},
+		SymBits:   []uint16{128, 192, 256},
+		Banks:     []tpm2.Alg{tpm2.AlgSHA1, tpm2.AlgSHA256, tpm2.AlgSHA384, tpm2.AlgSHA512},
+		Allocated: []tpm2.Alg{tpm2.AlgSHA1, tpm2.AlgSHA256, tpm2.AlgSHA384, tpm2.AlgSHA512},
+		Limits:    limits1,
+	},
+	{
 		Name: "fips", Version: 1, FIPS: true,
 		Summary: "only algorithms approved by FIPS 140-3",
 		Algorithms: []tpm2.Alg{

@@ -14,6 +14,9 @@ type hierarchy struct {
 	proof  []byte // HMAC key of tickets and contexts
 	auth   []byte // authValue, without trailing zeros
 	policy authPolicy
+
+	// originalSeed marks a seed that the first libtpms made; see Profile.Libtpms.
+	originalSeed bool
 }
 
 // permanent is the state that every power loss leaves (PERSISTENT_DATA of the

@@ -79,7 +79,7 @@ func (t *TPM) Permanent() (state []byte, err error) {
 }
 
 func (t *TPM) encodePermanent() []byte {
-	return encodeState(t.stateHeader(permanentMagic), &t.permanent, &t.orderly)
+	return encodeState(t.stateHeader(permanentMagic), t.permanentParts()...)
 }
 
 // Volatile returns the rest of the state, for a snapshot or a migration. It goes
@@ -219,8 +219,24 @@ func decodeState(b []byte, magic string, parts func(*Profile) []wire.Layout) err
 func (t *TPM) restorePermanent(b []byte) error {
 	return decodeState(b, permanentMagic, func(p *Profile) []wire.Layout {
 		t.profile, t.limits = p, p.Limits
-		return []wire.Layout{&t.permanent, &t.orderly}
+		return t.permanentParts()
 	})
+}
+
+// permanentParts are the parts of permanent state.
+func (t *TPM) permanentParts() []wire.Layout {
+	if t.profile.Libtpms {
+		return []wire.Layout{&t.permanent, &t.orderly, (*seedAges)(&t.permanent)}
+	}
+	return []wire.Layout{&t.permanent, &t.orderly}
+}
+
+// seedAges is the part of a TPM of profile libtpms alone: which seeds are old.
+type seedAges permanent
+
+// Wire lays out a flag for each seed: owner, endorsement, platform.
+func (s *seedAges) Wire(c *wire.Codec) {
+	wireFlags(c, &s.owner.originalSeed, &s.endorsement.originalSeed, &s.platform.originalSeed)
 }
 
 // restoreVolatile reads the volatile blob that goes with the permanent state of

@@ -1,0 +1,168 @@
+package libtpms
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/assay-project/assay/internal/tpmcrypto"
+	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/tpm2/engine"
+)
+
+// Profile names the profile of TPMs that came from swtpm: their primary keys, made
+// again from the seeds, are the ones that libtpms made.
+const Profile = "libtpms"
+
+// A Loss is something of the old TPM that the new one does not have.
+type Loss struct {
+	What string // "persistent object 81000005", "PCR bank sm3_256"
+	Why  string
+}
+
+// Convert says what a TPM of this project is made of to go on where s stopped, and
+// what it will not have. The losses are for the operator to accept before the result
+// is used; without any, the guest finds the TPM that it knows.
+func (s *State) Convert(p *engine.Profile) (*engine.Imported, []Loss) {
+	c := converter{state: s, profile: p}
+	out := &engine.Imported{
+		Owner: hierarchy(&s.Owner), Endorsement: hierarchy(&s.Endorsement), Platform: hierarchy(&s.Platform), Lockout: hierarchy(&s.Lockout),
+		DisableClear: s.DisableClear, TotalResetCount: s.TotalResetCount, ResetCount: s.ResetCount,
+		Dictionary: engine.ImportedDictionary(s.Dictionary),
+		Orderly:    s.Shutdown&suStateMask <= suState, DAUsed: s.Shutdown == suDAUsed,
+		Clock: s.Clock, ClockSafe: s.ClockSafe,
+		Banks: s.Banks, MaxCounter: s.MaxCounter,
+	}
+	if len(s.PCRPolicies) > 0 {
+		out.PCRPolicy = engine.ImportedPolicy(s.PCRPolicies[0])
+	}
+	c.losses()
+	c.policies(out)
+	c.indices(out)
+	c.objects(out)
+	return out, c.lost
+}
+
+func hierarchy(h *Hierarchy) engine.ImportedHierarchy {
+	return engine.ImportedHierarchy{
+		Seed: h.Seed, Proof: h.Proof, Auth: h.Auth, Policy: engine.ImportedPolicy(h.Policy),
+		Original: h.Level == tpmcrypto.SeedOriginal,
+	}
+}
+
+type converter struct {
+	state   *State
+	profile *engine.Profile
+	lost    []Loss
+}
+
+func (c *converter) lose(why, what string, args ...any) {
+	c.lost = append(c.lost, Loss{What: fmt.Sprintf(what, args...), Why: why})
+}
+
+// What every swtpm has in these sets: the commands that ask for physical presence
+// and are audited from manufacture on, as this project's TPMs have them, too.
+var (
+	manufacturedPresence = []byte{0, 0x20}
+	manufacturedAudit    = []byte{0, 0, 0, 0x80}
+)
+
+// losses are those of the TPM as a whole.
+func (c *converter) losses() {
+	s := c.state
+	if s.Suspended() {
+		c.lose("the machine was suspended to memory when its TPM stopped: shut it down first", "what TPM Resume would have kept, PCRs included")
+	}
+	if !sameSet(s.Presence, manufacturedPresence) {
+		c.lose("libtpms numbers commands in its own way", "which commands need physical presence (TPM2_PP_Commands)")
+	}
+	if !sameSet(s.AuditCommands, manufacturedAudit) {
+		c.lose("libtpms numbers commands in its own way", "which commands are audited (TPM2_SetCommandCodeAuditStatus)")
+	}
+	if s.AlgorithmSet != 0 {
+		c.lose("there is one algorithm set", "algorithm set %d (TPM2_SetAlgorithmSet)", s.AlgorithmSet)
+	}
+	for _, b := range s.Banks {
+		if b.Select != (tpm2.PCRSelect{}) && !c.profile.OffersAlg(b.Hash) {
+			c.lose("the algorithm is not offered", "PCR bank %v", b.Hash)
+		}
+	}
+	for i, p := range s.PCRPolicies {
+		if i > 0 && len(p.Digest) > 0 {
+			c.lose("there is one group of PCRs with a policy", "policy %d of PCRs", i)
+		}
+	}
+}
+
+// policies drops those that the profile cannot have: they authorize nothing then.
+func (c *converter) policies(out *engine.Imported) {
+	for _, p := range []struct {
+		name   string
+		policy *engine.ImportedPolicy
+	}{
+		{"the owner hierarchy", &out.Owner.Policy},
+		{"the endorsement hierarchy", &out.Endorsement.Policy},
+		{"lockout", &out.Lockout.Policy},
+		{"PCRs", &out.PCRPolicy},
+	} {
+		if len(p.policy.Digest) > 0 && !c.profile.OffersAlg(p.policy.Alg) {
+			c.lose(fmt.Sprintf("its algorithm %v is not offered", p.policy.Alg), "policy of %s", p.name)
+			*p.policy = engine.ImportedPolicy{}
+		}
+	}
+}
+
+// sameSet compares sets without regard to zeros at their end.
+func sameSet(a, b []byte) bool {
+	return bytes.Equal(bytes.TrimRight(a, "\x00"), bytes.TrimRight(b, "\x00"))
+}
+
+func (c *converter) indices(out *engine.Imported) {
+	for _, x := range c.state.Indices {
+		if !c.profile.OffersAlg(x.Public.NameAlg) {
+			c.lose(fmt.Sprintf("its algorithm %v is not offered", x.Public.NameAlg), "NV index %08x", uint32(x.Public.NVIndex))
+			continue
+		}
+		out.Indices = append(out.Indices, engine.ImportedIndex{Public: x.Public, Auth: x.Auth, Data: x.Data})
+	}
+}
+
+func (c *converter) objects(out *engine.Imported) {
+	for _, o := range c.state.Objects {
+		if why := c.refused(&o); why != "" {
+			c.lose(why, "persistent object %08x", uint32(o.Handle))
+			continue
+		}
+		x := engine.ImportedObject{
+			Handle: o.Handle, Public: o.Public, QualifiedName: o.QualifiedName, Hierarchy: o.Hierarchy,
+			Primary: o.Primary, STClear: o.STClear,
+		}
+		if !o.PublicOnly {
+			sensitive := o.Sensitive
+			x.Sensitive = &sensitive
+		}
+		out.Objects = append(out.Objects, x)
+	}
+}
+
+// refused says why an object cannot be had; "" when it can.
+func (c *converter) refused(o *Object) string {
+	p := &o.Public
+	switch p.Type {
+	case tpm2.AlgRSA:
+		if bits := p.Parameters.RSA.KeyBits; !c.profile.OffersKeyBits(tpm2.AlgRSA, bits) {
+			return fmt.Sprintf("RSA keys of %d bits are not offered", bits)
+		}
+	case tpm2.AlgECC:
+		if curve := p.Parameters.ECC.CurveID; !c.profile.OffersCurve(curve) {
+			return fmt.Sprintf("curve %v is not offered", curve)
+		}
+	case tpm2.AlgSymCipher:
+		if sym := p.Parameters.SymCipher; !c.profile.OffersAlg(sym.Algorithm) {
+			return fmt.Sprintf("algorithm %v is not offered", sym.Algorithm)
+		}
+	case tpm2.AlgKeyedHash:
+	default:
+		return fmt.Sprintf("objects of type %v are not offered", p.Type)
+	}
+	return ""
+}
