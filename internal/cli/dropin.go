@@ -25,6 +25,7 @@ func dropIns() map[string]dropIn {
 		"tpm2-simulator": runSimulator, // the one that canonical/go-tpm2 starts
 		"swtpm":          runSWTPM,
 		"swtpm_ioctl":    runIOCTL,
+		"swtpm_setup":    runSetup,
 	}
 }
 

@@ -31,6 +31,8 @@ type keptTPM struct {
 	file    *state.File     // nil while it is not open
 	lock    *os.File        // swtpm's lock of the folder; nil while it is not held
 
+	arriving *engine.Profile // of state that came and is not kept yet
+
 	mu   sync.Mutex      // guards made
 	made *engine.Profile // of the TPM that is open; nil while it is not
 }
@@ -40,6 +42,10 @@ type dropInRecord struct {
 	Version int    `json:"version"`
 	MadeBy  string `json:"madeBy"`
 	Profile string `json:"profile"`
+}
+
+func newDropInRecord(p *engine.Profile) ([]byte, error) {
+	return json.Marshal(dropInRecord{Version: 1, MadeBy: "swtpm drop-in, assay " + version, Profile: p.Name})
 }
 
 // parseDropInRecord reads what json.Marshal wrote of a [dropInRecord].
@@ -74,7 +80,30 @@ func (k *keptTPM) load() (frontend.TPM, error) {
 }
 
 // save keeps permanent state. It is called with the machine's lock.
-func (k *keptTPM) save(permanent []byte) error { return k.file.SavePermanent(permanent) }
+func (k *keptTPM) save(permanent []byte) error {
+	err := k.keepPermanent(permanent)
+	if err != nil {
+		vtpmLog(k.env).Error("the state of the TPM is not kept; it fails from now on", slog.Any("error", err))
+	}
+	return err
+}
+
+func (k *keptTPM) keepPermanent(permanent []byte) error {
+	if k.arriving != nil {
+		return k.saveArrived(permanent)
+	}
+	return k.file.SavePermanent(permanent)
+}
+
+// restore makes a TPM of its state, and says why not.
+func (k *keptTPM) restore(permanent, volatile []byte) (frontend.TPM, error) {
+	t, err := engine.Restore(engineConfig(k.env), permanent, volatile)
+	if err != nil {
+		vtpmLog(k.env).Error("the TPM does not go on from its state", slog.Any("error", err))
+		return nil, err
+	}
+	return t, nil
+}
 
 // takeLock takes the lock that swtpm takes, so that neither serves a folder that
 // the other does. The state's own lock is taken beside it.
@@ -92,6 +121,16 @@ func (k *keptTPM) takeLock() error {
 	}
 	k.lock = f
 	return nil
+}
+
+// dropLock gives swtpm's lock up.
+func (k *keptTPM) dropLock() error {
+	if k.lock == nil {
+		return nil
+	}
+	f := k.lock
+	k.lock = nil
+	return f.Close()
 }
 
 // profileNow is the profile of the TPM that is open, or else of the one that will be.
@@ -154,8 +193,7 @@ func (k *keptTPM) open(ctx context.Context) (*engine.TPM, error) {
 	return t, nil
 }
 
-// explain says what to do about a file that is swtpm's own: its header has version
-// 1 or 2, the oldest version 1, and a length of 10 (struct blobheader).
+// explain says what to do about a file that is swtpm's own.
 func (k *keptTPM) explain(err error) error {
 	head := make([]byte, 4)
 	f, openErr := os.Open(k.place.permanent)
@@ -163,7 +201,7 @@ func (k *keptTPM) explain(err error) error {
 		return err
 	}
 	defer f.Close()
-	if _, readErr := io.ReadFull(f, head); readErr == nil && head[0] <= 2 && head[1] == 1 && head[2] == 0 && head[3] == 10 {
+	if _, readErr := io.ReadFull(f, head); readErr == nil && looksLikeSWTPM(head) {
 		return fmt.Errorf("%w\nswtpm made it: assay vtpm import --swtpm %q takes the TPM over", err, filepath.Dir(k.place.permanent))
 	}
 	return err
@@ -176,21 +214,11 @@ func (k *keptTPM) create(ctx context.Context) (*engine.TPM, error) {
 	if err != nil {
 		return nil, err
 	}
-	permanent, err := t.Permanent()
-	if err != nil {
-		return nil, err
-	}
 	id, err := state.NewID(k.env.Rand)
 	if err != nil {
 		return nil, err
 	}
-	record, err := json.Marshal(dropInRecord{Version: 1, MadeBy: "swtpm drop-in, assay " + version, Profile: profile.Name})
-	if err != nil {
-		return nil, err
-	}
-	k.setMade(profile)
-	k.file, err = state.Create(ctx, k.place.permanent, id, state.Content{Permanent: permanent, Meta: record}, k.config())
-	return t, err
+	return t, k.keep(ctx, t, id, profile)
 }
 
 // close gives the state and the lock back.
@@ -199,10 +227,7 @@ func (k *keptTPM) close() error {
 	if k.file != nil {
 		errs = append(errs, k.file.Close())
 	}
-	if k.lock != nil {
-		errs = append(errs, k.lock.Close())
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, k.dropLock())...)
 }
 
 // volatileContext binds stored volatile state to its TPM.

@@ -13,7 +13,6 @@ import (
 	"syscall"
 
 	"github.com/assay-project/assay/internal/vtpm/frontend"
-	"github.com/assay-project/assay/tpm2/engine"
 )
 
 // start serves the TPM, in the background when that is asked for.
@@ -178,7 +177,7 @@ func (o *swtpmOptions) serve(ctx context.Context, env *Env, keys *dropInKeys) (e
 	if err := o.answers(env); err != nil {
 		return err
 	}
-	return frontend.ServeSWTPM(ctx, t.machine, data, o.frontConfig(ctrl, t.profile), dropInConfig(env))
+	return frontend.ServeSWTPM(ctx, t.machine, data, o.frontConfig(ctrl, t), dropInConfig(env))
 }
 
 func closeListeners(ls ...net.Listener) {
@@ -225,14 +224,16 @@ func (o *swtpmOptions) dataListener(ctx context.Context, env *Env) (net.Listener
 	return nil, errors.New("--server is missing: where is the data channel?")
 }
 
-func (o *swtpmOptions) frontConfig(ctrl net.Listener, profile func() *engine.Profile) frontend.SWTPMConfig {
+func (o *swtpmOptions) frontConfig(ctrl net.Listener, t *servedTPM) frontend.SWTPMConfig {
 	givenData := o.fd >= 0 || o.server.has("fd") && o.server["type"] != "unixio"
 	return frontend.SWTPMConfig{
 		Control:          ctrl,
 		AllowSetLocality: o.locality.has("allow-set-locality"),
 		RejectLocality4:  o.locality.has("reject-locality-4"),
 		Terminate:        o.terminate || givenData,
-		Info:             func(flags uint64) []byte { return swtpmInfo(profile(), flags) },
+		FileKey:          t.kept,
+		MigrationKey:     o.migrationKey != nil,
+		Info:             func(flags uint64) []byte { return swtpmInfo(t.profile(), flags) },
 	}
 }
 

@@ -71,6 +71,7 @@ func (o *swtpmOptions) keys(env *Env) (*dropInKeys, error) {
 type servedTPM struct {
 	machine *frontend.Machine
 	profile func() *engine.Profile
+	kept    bool
 	close   func() error
 }
 
@@ -96,11 +97,17 @@ func (o *swtpmOptions) open(ctx context.Context, env *Env, keys *dropInKeys) (*s
 			return nil, err
 		}
 	}
-	m := frontend.NewMachine(nil, frontend.MachineConfig{
-		Load: k.load, Save: k.save, Restore: restorer(env), Volatile: k,
+	cfg := frontend.MachineConfig{
+		Load: k.load, Save: k.save, Restore: k.restore, Volatile: k,
+		ExportBlob: k.exportBlob, ImportBlob: k.importBlob,
 		NoShutdown: o.flags.has("disable-auto-shutdown"),
-	})
-	return &servedTPM{m, k.profileNow, func() error { return errors.Join(m.Shutdown(), k.close()) }}, nil
+	}
+	if o.migration.has("release-lock-outgoing") {
+		cfg.Unlock = k.unlock
+	}
+	cfg.Lock = k.relock
+	m := frontend.NewMachine(nil, cfg)
+	return &servedTPM{m, k.profileNow, true, func() error { return errors.Join(m.Shutdown(), k.close()) }}, nil
 }
 
 // openEphemeral makes a TPM that is not kept, and says so. It never stands in for
@@ -123,30 +130,34 @@ func (o *swtpmOptions) openEphemeral(env *Env, place *swtpmPlace, profile *engin
 		return nil, err
 	}
 	m := frontend.NewMachine(t, frontend.MachineConfig{Restore: restorer(env), NoShutdown: o.flags.has("disable-auto-shutdown")})
-	return &servedTPM{m, func() *engine.Profile { return profile }, m.Shutdown}, nil
+	return &servedTPM{m, func() *engine.Profile { return profile }, false, m.Shutdown}, nil
 }
 
 // openKeySpec opens the provider that a spec or a configured name says.
 func openKeySpec(ctx context.Context, env *Env, spec string) (*keyprovider.Opened, error) {
-	set, err := keyprovider.LoadSet(filepath.Join(dropInRoot(env), keyprovider.SetFile))
-	if err != nil {
-		return nil, err
+	var set *keyprovider.Set
+	if root, err := dropInRoot(env); err == nil { // else a name is not found
+		if set, err = keyprovider.LoadSet(filepath.Join(root, keyprovider.SetFile)); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return nil, err
+		}
 	}
 	return keyprovider.OpenSpec(ctx, spec, keyprovider.Env{Random: env.Rand, Now: env.Now, Getenv: env.Getenv, Set: set})
 }
 
-// dropInRoot is the folder whose configured providers the drop-ins know: that of
-// assay vtpm without --root.
-func dropInRoot(env *Env) string {
+// dropInRoot is the folder whose configured providers and authority the drop-ins
+// know: that of assay vtpm without --root.
+func dropInRoot(env *Env) (string, error) {
 	if dir := env.Getenv("ASSAY_VTPM_ROOT"); dir != "" {
-		return dir
+		return dir, nil
 	}
 	if os.Geteuid() == 0 {
-		return "/var/lib/assay/vtpm"
+		return "/var/lib/assay/vtpm", nil
 	}
-	dir := env.Getenv("XDG_STATE_HOME")
-	if dir == "" {
-		dir = filepath.Join(env.Getenv("HOME"), ".local", "state")
+	if dir := env.Getenv("XDG_STATE_HOME"); dir != "" {
+		return filepath.Join(dir, "assay", "vtpm"), nil
 	}
-	return filepath.Join(dir, "assay", "vtpm")
+	if home := env.Getenv("HOME"); home != "" {
+		return filepath.Join(home, ".local", "state", "assay", "vtpm"), nil
+	}
+	return "", errors.New("no folder for TPMs: set ASSAY_VTPM_ROOT")
 }
