@@ -15,6 +15,8 @@ import (
 // fails and loses power.
 type disk interface {
 	open(path string) (handle, error)
+	// view opens for reading only, as from a medium that cannot be written.
+	view(path string) (handle, error)
 	// begin makes a file that gets its name by commit.
 	begin(path string) (pending, error)
 	// link gives a file a second name, which must be free.
@@ -60,9 +62,13 @@ type osPending struct {
 // errNotRegular is a folder, pipe, link or device in the place of a file.
 var errNotRegular = errors.New("not a regular file")
 
-func (system) open(path string) (handle, error) {
+func (system) open(path string) (handle, error) { return openFile(path, os.O_RDWR) }
+
+func (system) view(path string) (handle, error) { return openFile(path, os.O_RDONLY) }
+
+func openFile(path string, how int) (handle, error) {
 	// O_NONBLOCK keeps a named pipe from stalling us until its mode is seen.
-	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	f, err := os.OpenFile(path, how|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -17,8 +17,8 @@ import (
 // Version is the newest format that this package writes and reads.
 const Version = 1
 
-// magic begins every file.
-const magic = "ASSAYNVR"
+// Magic begins every file.
+const Magic = "ASSAYNVR"
 
 // The layout of a file: the header, the slots, the header again.
 const (
@@ -55,9 +55,9 @@ func (h *header) Wire(c *wire.Codec) {
 }
 
 func (h *header) wireClaims(c *wire.Codec) {
-	m := [len(magic)]byte([]byte(magic))
+	m := [len(Magic)]byte([]byte(Magic))
 	c.Bytes(m[:])
-	c.Check(string(m[:]) == magic, NotOurs)
+	c.Check(string(m[:]) == Magic, NotOurs)
 	wire.U16(c, &h.Version)
 	wire.U16(c, &h.Oldest)
 	c.Check(h.Oldest <= Version, NewerFormat)
@@ -126,9 +126,9 @@ var errDigest = errors.New("digest does not fit")
 // parseHeader reads one copy of the header. The error is [NotOurs], [NewerFormat]
 // or [Damaged]. The header does not alias b.
 func parseHeader(b []byte) (*header, error) {
-	if n := min(len(b), len(magic)); string(b[:n]) != magic[:n] {
+	if n := min(len(b), len(Magic)); string(b[:n]) != Magic[:n] {
 		return nil, NotOurs
-	} else if n < len(magic) {
+	} else if n < len(Magic) {
 		return nil, Damaged
 	}
 	var h header

@@ -44,7 +44,7 @@ func Inspect(path string) (Info, error) { return inspectOn(system{}, path) }
 
 func inspectOn(d disk, path string) (Info, error) {
 	f := &file{path: path, cfg: Config{disk: d}}
-	h, err := d.open(path)
+	h, err := d.view(path)
 	if err != nil {
 		return Info{}, f.openFault(err)
 	}

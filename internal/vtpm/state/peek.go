@@ -51,7 +51,7 @@ func Peek(ctx context.Context, path string, cfg Config) (*Snapshot, error) {
 
 // peek reads the file as it is at this moment.
 func (f *file) peek(ctx context.Context) (*Snapshot, error) {
-	h, err := f.cfg.disk.open(f.path)
+	h, err := f.cfg.disk.view(f.path)
 	if err != nil {
 		return nil, f.openFault(err)
 	}
