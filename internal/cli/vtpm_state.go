@@ -121,22 +121,22 @@ func (s *vtpmState) save(permanent []byte) error {
 	return durable.WriteFile(s.file(), sealed, 0o600)
 }
 
-// transitContext binds state that passes through QEMU, as in a migration, to that
+// serveTransit binds state that passes through QEMU, as in a migration, to that
 // use: it is no state file, and neither kind is the other.
-func transitContext(kind frontend.BlobKind) seal.Context {
+func serveTransit(kind frontend.BlobKind) seal.Context {
 	return seal.Context{Purpose: "TPM state in transit", Name: kind.String()}
 }
 
 // export seals state that leaves this process. A destination opens it that has the
 // same keys.
 func (s *vtpmState) export(kind frontend.BlobKind, blob []byte) ([]byte, error) {
-	return keyprovider.Seal(context.Background(), s.keys, s.env.Rand, transitContext(kind), blob)
+	return keyprovider.Seal(context.Background(), s.keys, s.env.Rand, serveTransit(kind), blob)
 }
 
 // imported opens state that comes from a migration's source. State in the clear, or
 // under other keys, is refused.
 func (s *vtpmState) imported(kind frontend.BlobKind, blob []byte) ([]byte, error) {
-	secret, err := keyprovider.Open(context.Background(), s.keys, transitContext(kind), blob)
+	secret, err := keyprovider.Open(context.Background(), s.keys, serveTransit(kind), blob)
 	if err != nil {
 		return nil, fmt.Errorf("the source of this state has other keys, or none: %w", err)
 	}
