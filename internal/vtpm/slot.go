@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
+	"strings"
 	"sync"
 
 	"github.com/assay-project/assay/internal/vtpm/frontend"
@@ -65,8 +66,11 @@ func (s *slot) serveOne(conn *net.UnixConn) (err error) {
 	defer conn.Close()
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("a fault of this program: %v\n%s", v, debug.Stack())
-			s.d.root.report(s.ctx, Event{Type: EventFault, TPM: s.name, Actor: "service", Outcome: OutcomeFailed, Detail: detail(map[string]string{"panic": fmt.Sprint(v)})})
+			err = fmt.Errorf("%w: %v\n%s", frontend.ErrFault, v, debug.Stack())
+		}
+		if errors.Is(err, frontend.ErrFault) {
+			what, _, _ := strings.Cut(err.Error(), "\n")
+			s.d.root.report(s.ctx, Event{Type: EventFault, TPM: s.name, Actor: "service", Outcome: OutcomeFailed, Detail: detail(map[string]string{"error": what})})
 		}
 	}()
 	m, err := s.begin()

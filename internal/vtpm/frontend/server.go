@@ -3,10 +3,12 @@ package frontend
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -40,6 +42,9 @@ type handler func(*link) error
 
 // errStop is a handler's wish that the whole server stops.
 var errStop = errors.New("a client asked the server to stop")
+
+// ErrFault is a fault of this program, met while it served a client.
+var ErrFault = errors.New("a fault of this program")
 
 // A fatalError stops the whole server, which returns it.
 type fatalError struct{ error }
@@ -159,9 +164,20 @@ func (s *server) add(l *link) bool {
 	return true
 }
 
+// safely serves a connection. A fault of ours stops this server, and with it one
+// TPM, but not the others of the process.
+func (p *port) safely(l *link) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fatalError{fmt.Errorf("%w: %v\n%s", ErrFault, v, debug.Stack())}
+		}
+	}()
+	return p.serve(l)
+}
+
 // one serves a connection.
 func (p *port) one(l *link) {
-	err := p.serve(l)
+	err := p.safely(l)
 	l.Close()
 	p.mu.Lock()
 	delete(p.links, l)
