@@ -31,12 +31,16 @@ type vtpmOptions struct {
 	mssim, swtpmTCP, swtpmUnix string
 	qemu                       string
 	terminate                  bool
+
+	root *rootFlags
+	name string // of a TPM in root
 }
 
 func newVTPMCmd(env *Env) *cobra.Command {
 	group := &cobra.Command{Use: "vtpm", Short: "Virtual TPMs"}
 	group.AddCommand(newVTPMServeCmd(env))
 	group.AddCommand(vtpmManagers(env)...)
+	group.AddCommand(vtpmBackups(env)...)
 	group.AddCommand(vtpmIdentities(env)...)
 	return group
 }
@@ -59,6 +63,8 @@ Whoever reaches the port commands the TPM, so ports are on loopback addresses.`,
 	}
 	o := &vtpmOptions{}
 	f := cmd.Flags()
+	o.root = addRootFlag(cmd)
+	f.StringVar(&o.name, "name", "", "`NAME` of a TPM in --root: one process of its own for it, in place of the daemon")
 	f.BoolVar(&o.ephemeral, "ephemeral", false, "a new TPM that ends with this process")
 	f.StringVar(&o.state, "state", "", "`DIR` that keeps the TPM, encrypted; made at the first start")
 	f.StringVar(&o.keys.file, "key-file", "", "`FILE` of the keys that --state is encrypted under; made with it")
@@ -70,8 +76,9 @@ Whoever reaches the port commands the TPM, so ports are on loopback addresses.`,
 	f.StringVar(&o.swtpmUnix, "swtpm-unix", "", "`PATH` of a socket for raw commands")
 	f.StringVar(&o.qemu, "qemu-socket", "", "`PATH` of a socket for QEMU (and libvirt's external backend)")
 	f.BoolVar(&o.terminate, "terminate", false, "with --qemu-socket: end when QEMU is gone, however it went")
-	cmd.MarkFlagsOneRequired("ephemeral", "state")
-	cmd.MarkFlagsMutuallyExclusive("ephemeral", "state")
+	cmd.MarkFlagsOneRequired("ephemeral", "state", "name")
+	cmd.MarkFlagsMutuallyExclusive("ephemeral", "state", "name")
+	cmd.MarkFlagsMutuallyExclusive("name", "profile")
 	cmd.MarkFlagsRequiredTogether("state", "key-file")
 	cmd.MarkFlagsOneRequired("mssim", "swtpm-tcp", "swtpm-unix", "qemu-socket")
 	cmd.MarkFlagsMutuallyExclusive("mssim", "swtpm-tcp", "swtpm-unix", "qemu-socket")
@@ -95,7 +102,7 @@ func (o *vtpmOptions) serve(ctx context.Context, env *Env) (err error) {
 	if err := o.checkAddresses(); err != nil {
 		return err
 	}
-	m, closeState, err := o.open(env)
+	m, closeState, err := o.open(ctx, env)
 	if err != nil {
 		return err
 	}
@@ -119,7 +126,10 @@ func (o *vtpmOptions) checkAddresses() error {
 }
 
 // open makes or restores the TPM.
-func (o *vtpmOptions) open(env *Env) (*frontend.Machine, func() error, error) {
+func (o *vtpmOptions) open(ctx context.Context, env *Env) (*frontend.Machine, func() error, error) {
+	if o.name != "" {
+		return o.root.machine(ctx, env, o.name, o.qemu == "")
+	}
 	if o.ephemeral {
 		t, err := manufacture(env, o.profile)
 		return frontend.NewMachine(t, frontend.MachineConfig{Restore: restorer(env)}), func() error { return nil }, err
@@ -208,7 +218,7 @@ func (o *vtpmOptions) serveQEMU(ctx context.Context, env *Env, m *frontend.Machi
 	if _, err := io.WriteString(env.Stdout, readyLine); err != nil {
 		return err
 	}
-	kept := o.state != ""
+	kept := !o.ephemeral
 	return frontend.ServeSWTPM(ctx, m, nil, frontend.SWTPMConfig{Control: l, Terminate: o.terminate, FileKey: kept, MigrationKey: kept}, cfg)
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/vtpm"
+	"github.com/assay-project/assay/internal/vtpm/frontend"
 )
 
 // rootFlags say where the root of virtual TPMs is.
@@ -71,7 +72,7 @@ func (f *rootFlags) config(env *Env) (vtpm.Config, error) {
 		if err != nil {
 			return nil, err
 		}
-		return keyprovider.OpenSpec(ctx, spec, keyprovider.Env{Random: env.Rand, Now: env.Now, Getenv: env.Getenv, Set: s})
+		return keyprovider.OpenSpec(ctx, spec, providerEnv(env, s))
 	}
 	return vtpm.Config{
 		Dir: dir, Random: env.Rand, Now: env.Now, Log: vtpmLog(env),
@@ -92,6 +93,24 @@ func logTPMEvent(env *Env, e *vtpm.Event) {
 	slog.New(slog.NewJSONHandler(env.Stderr, nil)).Info("vtpm event",
 		slog.String("type", string(e.Type)), slog.String("tpm", e.TPM), slog.String("id", e.ID),
 		slog.String("actor", e.Actor), slog.String("outcome", e.Outcome), slog.String("detail", string(e.Detail)))
+}
+
+// machine takes the TPM called name for this process. With now its state is opened
+// at once, else when its hypervisor gives it power.
+func (f *rootFlags) machine(ctx context.Context, env *Env, name string, now bool) (*frontend.Machine, func() error, error) {
+	root, err := f.open(ctx, env)
+	if err != nil {
+		return nil, nil, err
+	}
+	take := root.Prepare
+	if now {
+		take = root.Open
+	}
+	i, err := take(ctx, name, vtpm.Actor(uint32(os.Geteuid()))) // a user id is one of 32 bits
+	if err != nil {
+		return nil, nil, errors.Join(err, root.Close())
+	}
+	return i.Machine(), func() error { return errors.Join(i.Close(), root.Close()) }, nil
 }
 
 // ask carries out a request: by the daemon of the root when there is one, else in
