@@ -17,6 +17,7 @@ type generator struct {
 
 	permanent  map[tpm2.Handle]*thing
 	objects    []*thing
+	keep       []*thing // what the next command works with: not to be flushed to make room
 	sessions   []*thing
 	indices    []*thing
 	blobs      []*blob
@@ -188,6 +189,7 @@ func (g *generator) pick() tpm2.CC {
 // command makes a command of this code and sends it.
 func (g *generator) command(cc tpm2.CC) {
 	s := g.newStep(cc)
+	g.keep = nil
 	g.room(s.info)
 	for _, h := range s.info.Handles {
 		s.handles = append(s.handles, g.pickHandle(h.Type))
@@ -269,7 +271,7 @@ func (g *generator) room(i *command.Info) {
 func (g *generator) flushOne(of *[]*thing) {
 	var loaded []*thing
 	for _, t := range *of {
-		if t.handle.Kind() != tpm2.KindPersistent {
+		if t.handle.Kind() != tpm2.KindPersistent && !slices.Contains(g.keep, t) {
 			loaded = append(loaded, t)
 		}
 	}

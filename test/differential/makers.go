@@ -143,9 +143,10 @@ func (g *generator) created(parent *thing, auth []byte, policy *recipe, sealed b
 
 func (g *generator) load(b *blob) *thing {
 	s := g.newStep(tpm2.CCLoad)
+	g.keep = append(g.keep, b.parent)
 	g.room(s.info)
 	g.loadStep(s, b)
-	g.authorize(s)
+	g.prepare(s)
 	h, outs := g.run(s)
 	if outs == nil {
 		return nil

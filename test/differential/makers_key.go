@@ -178,14 +178,15 @@ func makeRSADecrypt(g *generator, s *step) after {
 
 // makeMakeCredential makes a credential for anything.
 func makeMakeCredential(g *generator, s *step) after {
-	s.handles[0] = g.get(anECCStorageKey)
+	s.handles[0] = g.get(anAsymmetricParent)
 	s.both(&command.MakeCredentialIn{Credential: g.UpTo(34), ObjectName: g.UpTo(34)})
 	return nothing
 }
 
-// makeActivateCredential makes the credential first, for the Name that each TPM knows.
+// makeActivateCredential makes the credential first, for the Name that each TPM
+// knows; where both know the same, each opens what the other one has made.
 func makeActivateCredential(g *generator, s *step) after {
-	key, object := g.get(anECCStorageKey), g.get(aChild)
+	key, object := g.get(anAsymmetricParent), g.get(aNamedKey)
 	credential := g.Bytes(1 + g.IntN(20))
 	var in [2]wire.Layout
 	for i := range in {
@@ -197,7 +198,7 @@ func makeActivateCredential(g *generator, s *step) after {
 	}
 	s.handles = []*thing{object, key}
 	for i := range s.in {
-		out := outs[i].(*command.MakeCredentialOut)
+		out := outs[i^swapped(key, object)].(*command.MakeCredentialOut)
 		s.in[i] = &command.ActivateCredentialIn{CredentialBlob: out.CredentialBlob, Secret: out.Secret}
 	}
 	s.exact = true
@@ -213,6 +214,16 @@ func makeUnseal(g *generator, s *step) after {
 	return nothing
 }
 
+// swapped is 1 where each TPM can take what the other one has made.
+func swapped(of ...*thing) int {
+	for _, t := range of {
+		if t.mixed {
+			return 0
+		}
+	}
+	return 1
+}
+
 // A duplicated object is on its way from one parent to another.
 type duplicated struct {
 	object, parent *thing
@@ -224,7 +235,7 @@ type duplicated struct {
 func makeDuplicate(g *generator, s *step) after {
 	d := &duplicated{object: g.get(aDuplicable), parent: g.permanent[tpm2.HandleNull]}
 	if g.chance(75) {
-		d.parent = g.get(anECCStorageKey)
+		d.parent = g.get(anAsymmetricParent)
 	}
 	s.handles = []*thing{d.object, d.parent}
 	d.symmetric = tpm2.SymDefObject{Algorithm: tpm2.AlgNull}
@@ -238,6 +249,9 @@ func makeDuplicate(g *generator, s *step) after {
 	return func(_ tpm2.Handle, outs *[2]wire.Layout) {
 		for i := range outs {
 			d.out[i] = *outs[i].(*command.DuplicateOut)
+		}
+		if swapped(d.object, d.parent) == 1 {
+			d.out[0], d.out[1] = d.out[1], d.out[0]
 		}
 		g.duplicates = append(g.duplicates, d)
 		if g.chance(70) {
@@ -257,7 +271,7 @@ func makeRewrap(g *generator, s *step) after {
 	d := *g.duplicates[len(g.duplicates)-1]
 	to := g.permanent[tpm2.HandleNull]
 	if d.parent == to || g.chance(70) {
-		to = g.get(anECCStorageKey)
+		to = g.get(anAsymmetricParent)
 	}
 	s.handles = []*thing{d.parent, to}
 	for i := range s.in {
@@ -267,6 +281,9 @@ func makeRewrap(g *generator, s *step) after {
 		for i := range outs {
 			out := outs[i].(*command.RewrapOut)
 			d.out[i].Duplicate, d.out[i].OutSymSeed = out.OutDuplicate, out.OutSymSeed
+		}
+		if swapped(d.object, to) == 1 {
+			d.out[0], d.out[1] = d.out[1], d.out[0]
 		}
 		d.parent = to
 		g.duplicates = append(g.duplicates, &d)

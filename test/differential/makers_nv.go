@@ -134,7 +134,7 @@ func (g *generator) written(fits func(*thing) bool) *thing {
 		s := g.newStep(cc)
 		s.handles = []*thing{g.nvAuthorizer(t, true), t}
 		g.nvParameters(s, t)
-		g.authorize(s)
+		g.prepare(s)
 		if _, outs := g.run(s); outs != nil {
 			g.settle(s)
 		}

@@ -14,7 +14,12 @@ type need struct {
 
 // get returns an object that meets the need, mostly.
 func (g *generator) get(what func() need) *thing {
-	n := what()
+	t := g.find(what())
+	g.keep = append(g.keep, t)
+	return t
+}
+
+func (g *generator) find(n need) *thing {
 	if g.chance(6) {
 		return g.object(func(*thing) bool { return true })
 	}
@@ -45,17 +50,26 @@ func aStorageKey() need {
 	}
 }
 
-func anECCStorageKey() need {
+// anAsymmetricParent is an ECC or RSA storage key: both know it in half of the
+// cases, so that each can take what the other one has made for it.
+func anAsymmetricParent() need {
 	return need{
 		func(t *thing) bool {
-			return usable(t) && t.attr(tpm2.AttrRestricted|tpm2.AttrDecrypt) && t.public().Type == tpm2.AlgECC
+			return usable(t) && t.attr(tpm2.AttrRestricted|tpm2.AttrDecrypt) && (t.public().Type == tpm2.AlgECC || t.public().Type == tpm2.AlgRSA)
 		},
 		func(g *generator) *thing {
-			for {
-				if p := g.storage(); p.Type == tpm2.AlgECC {
-					return g.primary(p, nil)
-				}
+			p := g.storage()
+			for p.Type != tpm2.AlgECC {
+				p = g.storage()
 			}
+			if g.chance(40) {
+				return g.primary(p, nil)
+			}
+			if g.chance(40) {
+				p.Type, p.Parameters.ECC = tpm2.AlgRSA, tpm2.ECCParms{}
+				p.Parameters.RSA = tpm2.RSAParms{Symmetric: g.aes(), Scheme: tpm2.RSAScheme{Scheme: tpm2.AlgNull}, KeyBits: 2048}
+			}
+			return g.shared(p, nil)
 		},
 	}
 }
@@ -168,12 +182,20 @@ func aDuplicable() need {
 		func(g *generator) *thing {
 			p := g.keyTemplate(tpm2.AttrSign)
 			p = ecc(p, eccParms(g.curve(), tpm2.ECCScheme{Scheme: tpm2.AlgNull}))
+			if g.chance(50) {
+				return g.withPolicy(p, tpm2.CCDuplicate, g.shared)
+			}
 			if g.chance(30) {
 				p.Attributes |= tpm2.AttrEncryptedDuplication
 			}
-			return g.withPolicy(p, tpm2.CCDuplicate)
+			return g.withPolicy(p, tpm2.CCDuplicate, func(p *tpm2.Public, policy *recipe) *thing { return g.child(p, nil, policy) })
 		},
 	}
+}
+
+// aNamedKey is one that has a Name: half of them are the same for both.
+func aNamedKey() need {
+	return need{usable, func(g *generator) *thing { return g.own(g.plainKey()) }}
 }
 
 func aChild() need {

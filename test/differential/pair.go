@@ -202,7 +202,9 @@ func (s *step) index() (a tpm2.NVAttributes, pin bool) {
 }
 
 // straight reports whether nothing of the step was spoilt.
-func (s *step) straight() bool { return s.bend.kind == straight && s.inner.kind == straight }
+func (s *step) straight() bool {
+	return s.bend.kind == straight && s.inner.kind == straight && !s.wrong
+}
 
 // observe counts an observation.
 func (p *pair) observe(o *Observation) {

@@ -96,7 +96,7 @@ func (g *generator) primary(p *tpm2.Public, data []byte) *thing {
 	}
 	auth, policy := g.authValue(), g.somePolicy(p)
 	s.both(&command.CreatePrimaryIn{InSensitive: tpm2.SensitiveCreate{UserAuth: auth, Data: data}, InPublic: *p, OutsideInfo: g.UpTo(10), CreationPCR: g.selections()})
-	g.authorize(s)
+	g.prepare(s)
 	h, outs := g.run(s)
 	if outs == nil {
 		return nil
@@ -132,7 +132,7 @@ func (g *generator) child(p *tpm2.Public, data []byte, policy *recipe) *thing {
 	}
 	auth := g.authValue()
 	s.both(&command.CreateIn{InSensitive: tpm2.SensitiveCreate{UserAuth: auth, Data: data}, InPublic: *p})
-	g.authorize(s)
+	g.prepare(s)
 	_, outs := g.run(s)
 	if outs == nil {
 		return nil
@@ -147,14 +147,41 @@ func (g *generator) child(p *tpm2.Public, data []byte, policy *recipe) *thing {
 	return g.load(b)
 }
 
-// withPolicy makes a child that its policy allows to be used by one command.
-func (g *generator) withPolicy(p *tpm2.Public, cc tpm2.CC) *thing {
+// withPolicy makes an object that its policy allows to be used by one command.
+func (g *generator) withPolicy(p *tpm2.Public, cc tpm2.CC, made func(*tpm2.Public, *recipe) *thing) *thing {
 	policy := g.recipe(p.NameAlg, cc)
 	if policy == nil {
 		return nil
 	}
 	p.AuthPolicy = policy.digest
-	return g.child(p, nil, policy)
+	return made(p, policy)
+}
+
+// shared imports an object of which both get the same private part, below a storage
+// key of each.
+func (g *generator) shared(p *tpm2.Public, policy *recipe) *thing {
+	p.Attributes &^= tpm2.AttrSensitiveDataOrigin | tpm2.AttrFixedTPM | tpm2.AttrFixedParent | tpm2.AttrEncryptedDuplication
+	secret, err := g.secrets(p)
+	if err != nil {
+		return nil
+	}
+	if secret.AuthValue = g.authValue(); p.Attributes.Has(tpm2.AttrRestricted | tpm2.AttrDecrypt) {
+		secret.SeedValue = g.Bytes(p.NameAlg.DigestSize())
+	}
+	plain, err := wire.Encode(&tpm2.Sensitive2B{Sensitive: secret})
+	if err != nil {
+		return nil
+	}
+	b := &blob{parent: g.get(aStorageKey), auth: secret.AuthValue, policy: policy, public: [2]tpm2.Public{*p, *p}}
+	outs := g.do(tpm2.CCImport, same(&command.ImportIn{ObjectPublic: *p, Duplicate: plain, SymmetricAlg: tpm2.SymDefObject{Algorithm: tpm2.AlgNull}}), b.parent)
+	if outs == nil {
+		return nil
+	}
+	for i := range outs {
+		b.private[i] = outs[i].(*command.ImportOut).OutPrivate
+	}
+	g.blobs = append(g.blobs, b)
+	return g.load(b)
 }
 
 // external loads a key of which both get the same private part.
@@ -220,7 +247,7 @@ func (g *generator) started(cc tpm2.CC, event bool) *thing {
 		s.both(&command.HashSequenceStartIn{Auth: auth, HashAlg: alg})
 	}
 	g.room(s.info)
-	g.authorize(s)
+	g.prepare(s)
 	h, outs := g.run(s)
 	if outs == nil {
 		return nil
@@ -228,6 +255,17 @@ func (g *generator) started(cc tpm2.CC, event bool) *thing {
 	g.settle(s)
 	g.sequence(h, auth, alg, mixed)
 	return g.objects[len(g.objects)-1]
+}
+
+// prepare authorizes a command that prepares another: by password in most cases.
+func (g *generator) prepare(s *step) {
+	if g.chance(20) {
+		g.authorize(s)
+		return
+	}
+	for range s.info.Auths() {
+		s.uses = append(s.uses, use{attr: tpm2.SessionContinue})
+	}
 }
 
 // do runs a command that prepares another, without sessions that may end.
