@@ -78,8 +78,9 @@ func RunDaemon(ctx context.Context, root *Root, cfg DaemonConfig, ready func() e
 	}
 	err := d.run(ready)
 	d.cancel(nil)
+	err = errors.Join(err, d.closeSlots())
 	d.all.Wait()
-	return errors.Join(err, d.closeSlots())
+	return err
 }
 
 func (d *Daemon) run(ready func() error) error {
@@ -123,6 +124,8 @@ func (d *Daemon) addAll() error {
 	return nil
 }
 
+var errStopping = errors.New("the daemon stops")
+
 // add opens the socket of one TPM, or finds it open.
 func (d *Daemon) add(name string) (*slot, error) {
 	d.mu.Lock()
@@ -130,8 +133,8 @@ func (d *Daemon) add(name string) (*slot, error) {
 	if s := d.slots[name]; s != nil {
 		return s, nil
 	}
-	if err := d.ctx.Err(); err != nil {
-		return nil, err
+	if err := d.ctx.Err(); err != nil || d.slots == nil {
+		return nil, errors.Join(err, errStopping)
 	}
 	l, err := listenUnix(d.ctx, d.socket(name), d.cfg.SocketMode, d.cfg.SocketGID)
 	if err != nil {
@@ -163,15 +166,29 @@ func (d *Daemon) remove(name string) error {
 	return s.stop()
 }
 
+// closeSlots ends all slots, some at a time: a slow one holds up no others.
 func (d *Daemon) closeSlots() error {
 	d.mu.Lock()
 	slots := d.slots
 	d.slots = nil
 	d.mu.Unlock()
-	var errs []error
+	var (
+		all    sync.WaitGroup
+		places = newLane(d.root.cfg.Limits.Starts)
+		mu     sync.Mutex
+		errs   []error
+	)
 	for _, s := range slots {
-		errs = append(errs, s.stop())
+		places <- struct{}{}
+		all.Go(func() {
+			defer places.leave()
+			err := s.stop()
+			mu.Lock()
+			defer mu.Unlock()
+			errs = append(errs, err)
+		})
 	}
+	all.Wait()
 	return errors.Join(errs...)
 }
 

@@ -78,6 +78,7 @@ func (s *slot) serveOne(conn *net.UnixConn) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.unload()) }()
+	defer context.AfterFunc(s.ctx, m.Cancel)() // a key that is being made does not hold up the end
 	r := s.d.root
 	sw := frontend.SWTPMConfig{FileKey: true, MigrationKey: true}
 	return frontend.ServeControl(s.ctx, m, conn, sw, frontend.Config{Now: r.cfg.Now, Log: r.cfg.Log, Threads: s.d.threads})
