@@ -3,6 +3,7 @@ package evidence
 import (
 	"slices"
 	"strings"
+	"sync"
 )
 
 // CodeInfo explains a [Code] to the person who has to act on it.
@@ -15,10 +16,11 @@ type CodeInfo struct {
 
 // Codes returns the table of all reason codes, sorted by code. Codes are never
 // renamed or reused.
-func Codes() []CodeInfo { return codes }
+func Codes() []CodeInfo { return allCodes() }
 
 // Describe returns the table's line for a code; ok is false when there is none.
 func Describe(code Code) (info CodeInfo, ok bool) {
+	codes := allCodes()
 	i, ok := slices.BinarySearchFunc(codes, code, func(c CodeInfo, code Code) int { return strings.Compare(string(c.Code), string(code)) })
 	if !ok {
 		return CodeInfo{}, false
@@ -26,13 +28,16 @@ func Describe(code Code) (info CodeInfo, ok bool) {
 	return codes[i], true
 }
 
-var codes = slices.SortedFunc(slices.Values(slices.Concat(
-	eventlogCodes,
-	httpapiCodes,
-	serviceCodes,
-	tpmCodes,
-	windowsCodes,
-	imaCodes,
-	tokenCodes,
-	vtpmCodes,
-)), func(a, b CodeInfo) int { return strings.Compare(string(a.Code), string(b.Code)) })
+// allCodes puts the tables together when first asked: most programs never do.
+var allCodes = sync.OnceValue(func() []CodeInfo {
+	return slices.SortedFunc(slices.Values(slices.Concat(
+		eventlogCodes,
+		httpapiCodes,
+		serviceCodes,
+		tpmCodes,
+		windowsCodes,
+		imaCodes,
+		tokenCodes,
+		vtpmCodes,
+	)), func(a, b CodeInfo) int { return strings.Compare(string(a.Code), string(b.Code)) })
+})

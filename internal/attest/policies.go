@@ -8,6 +8,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"sync"
 
 	"github.com/assay-project/assay/policy"
 	"github.com/assay-project/assay/token"
@@ -17,10 +18,12 @@ import (
 const DefaultPolicy = "default"
 
 // nameShape is what operators may call things: it needs no quoting anywhere.
-var nameShape = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+var nameShape = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+})
 
 func checkName(field, name string) error {
-	if !nameShape.MatchString(name) {
+	if !nameShape().MatchString(name) {
 		return badInput(field, "%q is not a name: 1 to 63 lower-case letters, digits, '.', '_', '-', beginning with a letter or digit", name)
 	}
 	return nil

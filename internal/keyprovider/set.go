@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -47,7 +48,9 @@ type Set struct {
 }
 
 // nameForm is what a provider may be called: never mistaken for a spec or a path.
-var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+var nameForm = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+})
 
 // LoadSet reads a set's file; one that does not exist is an empty set. Nobody but
 // its owner may be able to change it: it says who is given the keys.
@@ -147,7 +150,7 @@ func (s *Set) Resolve(text string) (spec Spec, name string, err error) {
 
 // Add puts a provider into the set; the first becomes the default.
 func (s *Set) Add(c Configured) error {
-	if !nameForm.MatchString(c.Name) {
+	if !nameForm().MatchString(c.Name) {
 		return fmt.Errorf("name %q: want 1 to 63 lower-case letters, digits, dots, lines and underscores, the first a letter or a digit", c.Name)
 	}
 	if c.Spec.kind == "" {

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // maxSpec bounds a spec in bytes.
@@ -63,7 +64,9 @@ func (s Spec) Kind() string { return s.kind }
 func (s Spec) String() string { return s.text }
 
 // optionName is what an option is called.
-var optionName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
+var optionName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
+})
 
 // parseOptions reads name=value&name=value; no name stands twice.
 func parseOptions(text string) (url.Values, error) {
@@ -73,7 +76,7 @@ func parseOptions(text string) (url.Values, error) {
 	}
 	for part := range strings.SplitSeq(text, "&") {
 		name, value, ok := strings.Cut(part, "=")
-		if !optionName.MatchString(name) || !ok {
+		if !optionName().MatchString(name) || !ok {
 			return nil, errors.New("an option is not of the form name=value")
 		}
 		value, err := url.PathUnescape(value) // + stands for itself

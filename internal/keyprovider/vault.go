@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/assay-project/assay/internal/seal"
@@ -32,7 +33,9 @@ type vaultSpec struct {
 }
 
 // vaultPath is what may stand in a mount or a name: never an escape from the path.
-var vaultPath = regexp.MustCompile(`^/([A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*)/keys/([A-Za-z0-9_.-]+)$`)
+var vaultPath = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^/([A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*)/keys/([A-Za-z0-9_.-]+)$`)
+})
 
 func parseVaultSpec(s Spec) (vaultSpec, error) {
 	o := s.options()
@@ -48,7 +51,7 @@ func parseVaultSpec(s Spec) (vaultSpec, error) {
 	if err != nil {
 		return v, err
 	}
-	m := vaultPath.FindStringSubmatch(u.Path)
+	m := vaultPath().FindStringSubmatch(u.Path)
 	if m == nil || strings.Contains(u.Path, "/..") || strings.Contains(u.Path, "/./") {
 		return v, errors.New("want vault:https://HOST[:PORT]/MOUNT/keys/NAME, as /transit/keys/assay")
 	}
@@ -93,7 +96,9 @@ type transit struct {
 }
 
 // vaultText is a ciphertext of the engine: the version of its key stands in it.
-var vaultText = regexp.MustCompile(`^vault:(v[1-9][0-9]{0,9}):[A-Za-z0-9+/=]+$`)
+var vaultText = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^vault:(v[1-9][0-9]{0,9}):[A-Za-z0-9+/=]+$`)
+})
 
 func (v *vaultServer) transit(ctx context.Context, operation string, binding []byte, t transit) (strictjson.Members, error) {
 	t.AssociatedData = binding
@@ -114,7 +119,7 @@ func (v *vaultServer) encrypt(ctx context.Context, binding, key []byte) (string,
 		return "", nil, err
 	}
 	text, _, err := data.Text("ciphertext")
-	m := vaultText.FindStringSubmatch(text)
+	m := vaultText().FindStringSubmatch(text)
 	if err != nil || m == nil {
 		return "", nil, fmt.Errorf("%w: no ciphertext", ErrGarbage)
 	}
@@ -127,7 +132,7 @@ func (v *vaultServer) keyID(version string) string {
 }
 
 func (v *vaultServer) decrypt(ctx context.Context, binding []byte, id string, ciphertext []byte) ([]byte, error) {
-	m := vaultText.FindSubmatch(ciphertext)
+	m := vaultText().FindSubmatch(ciphertext)
 	if m == nil {
 		return nil, fmt.Errorf("ciphertext is not the transit engine's: %w", seal.ErrFormat)
 	}
