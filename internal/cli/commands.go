@@ -14,6 +14,7 @@ func commands(env *Env) []*cobra.Command {
 		newDoctorCmd(env),
 		newEventlogCmd(env),
 		newKeyCmd(env),
+		newKeyProviderCmd(env),
 		newOpenAPICmd(env),
 		newPolicyCmd(env),
 		newPrincipalCmd(env),

@@ -84,9 +84,15 @@ func WrappedUnder(sealed []byte) (id string, err error) {
 	if err != nil {
 		return "", err
 	}
-	wrapped, err := seal.Parse(e.Wrapped())
+	return KeyIDOf(e.Wrapped())
+}
+
+// KeyIDOf returns the name of the key-encryption key that a wrapped key says it
+// needs. Only unwrapping it proves that.
+func KeyIDOf(wrapped []byte) (id string, err error) {
+	e, err := seal.Parse(wrapped)
 	if err != nil {
 		return "", fmt.Errorf("wrapped key: %w", err)
 	}
-	return wrapped.KeyID(), nil
+	return e.KeyID(), nil
 }

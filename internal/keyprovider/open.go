@@ -79,7 +79,7 @@ func label(name string, spec Spec) string {
 	if name != "" {
 		return name
 	}
-	return spec.String()
+	return spec.brief()
 }
 
 // open makes the holder of a spec.
@@ -161,7 +161,7 @@ func (o *Opened) named(err error) error {
 func Create(ctx context.Context, spec Spec, env Env) (Spec, error) {
 	made, err := create(ctx, spec, &env)
 	if err != nil {
-		return Spec{}, fmt.Errorf("create key of %q: %w", spec, err)
+		return Spec{}, fmt.Errorf("create key of %q: %w", spec.brief(), err)
 	}
 	return made, nil
 }
@@ -193,7 +193,7 @@ func Find(ctx context.Context, spec Spec, env Env) (found Spec, err error) {
 		return spec, nil
 	}
 	if err != nil {
-		return Spec{}, fmt.Errorf("find key of %q: %w", spec, err)
+		return Spec{}, fmt.Errorf("find key of %q: %w", spec.brief(), err)
 	}
 	return found, nil
 }

@@ -250,7 +250,7 @@ func TestPKCS11SpecsAreReadStrictly(t *testing.T) {
 		if err == nil {
 			p.Close()
 			t.Errorf("OpenSpec(%q) opened", spec)
-		} else if !strings.Contains(err.Error(), want) {
+		} else if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("OpenSpec(%q) = %v, want %q", spec, err, want)
 		}
 	}

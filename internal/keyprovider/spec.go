@@ -63,6 +63,16 @@ func (s Spec) Kind() string { return s.kind }
 // String is the spec as it was written.
 func (s Spec) String() string { return s.text }
 
+// brief is the spec as messages show it: without the options and without what stands
+// before an @, where somebody may have put a secret.
+func (s Spec) brief() string {
+	place := s.place
+	if i := strings.LastIndexByte(place, '@'); i >= 0 {
+		place = "…" + place[i:]
+	}
+	return s.kind + ":" + place
+}
+
 // optionName is what an option is called.
 var optionName = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)

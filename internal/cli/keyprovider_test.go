@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// providerRoot is a root of TPMs that commands are run on.
+type providerRoot struct {
+	t   *testing.T
+	dir string
+}
+
+// run runs assay, wants an exit status, and returns what is on standard output.
+func (r *providerRoot) run(want int, line ...string) string {
+	r.t.Helper()
+	var out, errs bytes.Buffer
+	env := &Env{
+		Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, Now: time.Now, Rand: rand.Reader,
+		Getenv: func(name string) string { return map[string]string{"ASSAY_VTPM_ROOT": r.dir}[name] },
+	}
+	if got := Main(env, line); got != want {
+		r.t.Fatalf("assay %s: status %d, want %d\n%s%s", strings.Join(line, " "), got, want, &out, &errs)
+	}
+	return out.String()
+}
+
+// rewrap runs rotate or migrate.
+func (r *providerRoot) rewrap(want int, line ...string) rewrapped {
+	r.t.Helper()
+	var out rewrapped
+	if err := json.Unmarshal([]byte(r.run(want, append(line, "-o", "json")...)), &out); err != nil {
+		r.t.Fatal(err)
+	}
+	return out
+}
+
+func newProviderRoot(t *testing.T) *providerRoot {
+	t.Helper()
+	r := &providerRoot{t, filepath.Join(t.TempDir(), "root")}
+	for _, name := range []string{"a", "b"} {
+		r.run(exitOK, "key-provider", "add", name, "local:"+filepath.Join(t.TempDir(), name), "--create")
+	}
+	for _, name := range []string{"web-1", "web-2"} {
+		r.run(exitOK, "vtpm", "create", name)
+	}
+	return r
+}
+
+func TestRotationAndMigrationWrapEveryTPMAnew(t *testing.T) {
+	r := newProviderRoot(t)
+	before := r.rewrap(exitOK, "key-provider", "rotate", "a", "--rewrap-only")
+	if before.Already != 2 || before.Done != 0 {
+		t.Errorf("before anything changed: %+v", before)
+	}
+	rotated := r.rewrap(exitOK, "key-provider", "rotate", "a")
+	if rotated.Done != 2 || rotated.KeyID == before.KeyID || len(rotated.Failed) != 0 {
+		t.Errorf("rotate: %+v, and before %+v", rotated, before)
+	}
+	if again := r.rewrap(exitOK, "key-provider", "rotate", "a", "--rewrap-only"); again.Already != 2 || again.Done != 0 {
+		t.Errorf("rotate --rewrap-only after it: %+v", again)
+	}
+	r.run(exitRefused, "key-provider", "remove", "a")
+	moved := r.rewrap(exitOK, "key-provider", "migrate", "--from", "a", "--to", "b")
+	if moved.Done != 2 || moved.Provider != "b" {
+		t.Errorf("migrate: %+v", moved)
+	}
+	if again := r.rewrap(exitOK, "key-provider", "migrate", "--from", "a", "--to", "b"); again.Done != 0 || again.Already != 0 {
+		t.Errorf("migrate again: %+v", again)
+	}
+	r.run(exitOK, "key-provider", "default", "b")
+	r.run(exitOK, "key-provider", "remove", "a")
+	if out := r.run(exitOK, "vtpm", "list", "-o", "json"); strings.Count(out, `"provider": "b"`) != 2 {
+		t.Errorf("list: %s", out)
+	}
+	for _, name := range []string{"web-1", "web-2"} {
+		r.run(exitOK, "vtpm", "describe", name) // opens under b alone
+	}
+}
+
+// One TPM that cannot be read stops no other, and a second run finishes the work.
+func TestARotationThatFailsInPartIsFinishedLater(t *testing.T) {
+	r := newProviderRoot(t)
+	file := filepath.Join(r.dir, "tpms", "web-2", "web-2.nvram")
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, whole[:100], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	part := r.rewrap(exitRefused, "key-provider", "rotate", "a")
+	if part.Done != 1 || len(part.Failed) != 1 || part.Failed[0].TPM != "web-2" || part.Failed[0].Error == "" {
+		t.Errorf("with a torn file: %+v", part)
+	}
+	if err := os.WriteFile(file, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rest := r.rewrap(exitOK, "key-provider", "rotate", "a", "--rewrap-only")
+	if rest.Done != 1 || rest.Already != 1 || rest.KeyID != part.KeyID {
+		t.Errorf("after it was mended: %+v", rest)
+	}
+}
+
+// The authority's keys are sealed by a provider as well: it is not lost with the name.
+func TestAProviderOfTheAuthorityIsNotRemoved(t *testing.T) {
+	r := &providerRoot{t, filepath.Join(t.TempDir(), "root")}
+	for _, name := range []string{"a", "b"} {
+		r.run(exitOK, "key-provider", "add", name, "local:"+filepath.Join(t.TempDir(), name), "--create")
+	}
+	ca := filepath.Join(r.dir, authorityDir)
+	if err := os.MkdirAll(ca, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(ca, "authority.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.run(exitRefused, "key-provider", "remove", "b") // it cannot be read, so it may be b's
+	if got := r.rewrap(exitRefused, "key-provider", "migrate", "--from", "a", "--to", "b"); len(got.Left) != 1 {
+		t.Errorf("migrate: %+v", got)
+	}
+}
