@@ -108,6 +108,7 @@ func TestAuthorityWithoutKeysIssuesNothing(t *testing.T) {
 
 func TestDamagedAuthorityIsRefused(t *testing.T) {
 	ctx := context.Background()
+	other := newAuthority(t, AuthorityOptions{})
 	for name, tc := range map[string]struct {
 		damage func(t *testing.T, a, other *Authority)
 		want   error
@@ -142,7 +143,7 @@ func TestDamagedAuthorityIsRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newAuthority(t, AuthorityOptions{})
-			tc.damage(t, a, newAuthority(t, AuthorityOptions{}))
+			tc.damage(t, a, other)
 			if _, err := OpenAuthority(ctx, a.dir, a.cfg); !errors.Is(err, tc.want) {
 				t.Errorf("OpenAuthority = %v, want %v", err, tc.want)
 			}
