@@ -11,7 +11,7 @@ ifdef FIPS
 export GOFIPS140 := certified
 endif
 
-.PHONY: pkcs11 differential help demo test build lint bench fuzz setup reproducible openapi clean test-interop test-tpm-suites
+.PHONY: pkcs11 differential help demo test build lint bench fuzz setup reproducible openapi clean test-interop test-qemu bench-qemu test-tpm-suites
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -21,12 +21,18 @@ demo: build ## build, run the main job on recorded boots, show the result
 	@$(BIN)/assay demo --keep $(BIN)/demo
 
 test: setup ## set up what is missing and run every test that CI runs
-	ASSAY_REQUIRE_POSTGRES=1 ASSAY_REQUIRE_PYKMIP=1 ASSAY_REQUIRE_SOFTHSM=1 $(GO) test -race -shuffle=on -timeout 20m ./...
+	ASSAY_REQUIRE_POSTGRES=1 ASSAY_REQUIRE_OPENSSL=1 ASSAY_REQUIRE_TPM_TOOLS=1 ASSAY_REQUIRE_QEMU=1 ASSAY_REQUIRE_PYKMIP=1 ASSAY_REQUIRE_SOFTHSM=1 $(GO) test -race -shuffle=on -timeout 20m ./...
 	cd cmd/assay-pkcs11 && $(GO) vet . && $(GO) test -count=1 .
 	$(MAKE) --no-print-directory test-interop reproducible
 
 test-interop: ## other people's TPM suites over our engine, from the module proxy and Debian's packages
 	cd test/interop && ASSAY_REQUIRE_TPM_TOOLS=1 $(GO) test -count=1 -timeout 20m ./...
+
+test-qemu: setup ## every real machine: both interfaces, snapshots, migrations and their failures
+	ASSAY_REQUIRE_QEMU=1 $(GO) test -count=1 -timeout 60m ./test/qemu -all -v
+
+bench-qemu: setup ## our TPM beside swtpm under QEMU: start, boot, snapshot, migration
+	ASSAY_REQUIRE_QEMU=1 $(GO) test -count=1 -timeout 60m -run Bench ./test/qemu -bench-swtpm -v
 
 test-tpm-suites: ## all TPM suites: SUITES_DIR has their checkouts, see docs/tpm-conformance.md
 	tools/tpm-suites.sh $(or $(SUITES_DIR),$(error SUITES_DIR is not set: see docs/tpm-conformance.md)) $(SUITES)
