@@ -88,10 +88,11 @@ func nvWrite(c *call, in *command.NVWriteIn, _ *command.None) error {
 }
 
 // erase sets what the first write leaves out, so that nothing from before a restart
-// shows through: 0xff as in erased flash, 0 in memory and where values add up.
+// shows through: 0xff as in erased flash, 0 in memory and where values add up. A PIN
+// without a limit is tried never, not for ever.
 func (x *nvIndex) erase() {
 	a, v := x.public.Attributes, byte(0xff)
-	if t := a.Type(); a.Has(tpm2.NVOrderly) || t == tpm2.NVBits || t == tpm2.NVExtend {
+	if a.Has(tpm2.NVOrderly) || a.Type() != tpm2.NVOrdinary {
 		v = 0
 	}
 	for i := range x.data {

@@ -39,3 +39,14 @@ func TestAPolicyDoesNotPassOverThePINLimit(t *testing.T) {
 		})
 	}
 }
+
+// A first write of a part left 0xff in the rest: a limit of 4,294,967,295 tries.
+func TestAPINWithoutALimitIsLockedOut(t *testing.T) {
+	m := newMachine(t)
+	m.defineNV(index(tpm2.NVPinFail.Attributes() | tpm2.NVNoDA | tpm2.NVOwnerWrite | tpm2.NVOwnerRead | tpm2.NVAuthRead))
+	m.nvDo(tpm2.CCNVWrite, tpm2.HandleOwner, &command.NVWriteIn{Data: []byte{0, 0}})
+	if got := m.content(8); !bytes.Equal(got, make([]byte, 8)) {
+		t.Errorf("the index holds %x, want zeros", got)
+	}
+	m.fails(tpm2.RCAuthUnavailable, tpm2.CCNVRead, handles(anIndex, anIndex), password("pin"), &command.NVReadIn{Size: 8})
+}
