@@ -311,3 +311,57 @@ func generationsAre(info Info, want ...uint64) bool {
 	}
 	return true
 }
+
+// The operator's own decisions are whole as well.
+func TestARecoveryThatIsCutOffLeavesTheOldFileOrTheNew(t *testing.T) {
+	const old, wanted = 7, 6
+	replaced := content(40)
+	for name, do := range map[string]func(cfg Config, id ID) error{
+		"recover": func(cfg Config, _ ID) error {
+			_, err := Recover(context.Background(), memPath, wanted, cfg)
+			return err
+		},
+		"replace": func(cfg Config, id ID) error {
+			_, err := Replace(context.Background(), memPath, id, replaced, cfg)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			seen := map[string]bool{}
+			for n := 0; ; n++ {
+				cfg, a := config(t), newMemAnchor()
+				cfg.Anchor = a
+				data, id := image(t, cfg, old)
+				d := memDiskWith(memPath, data)
+				d.left = n
+				cut := cfg
+				cut.disk = d
+				err := do(cut, id)
+				if err != nil {
+					mustBeCut(t, err)
+				}
+				for _, names := range []bool{false, true} {
+					after := cfg
+					after.Anchor, after.disk = a.rebooted(), d.rebooted(memPath, names, func(int) bool { return true })
+					got, _, openErr := tryOpen(memPath, after)
+					switch {
+					case openErr != nil:
+						t.Fatalf("cut at step %d: %v", n, openErr)
+					case same(got, content(old)) && err != nil:
+						seen["old"] = true
+					case same(got, content(wanted)) && name == "recover", same(got, replaced) && name == "replace":
+						seen["new"] = true
+					default:
+						t.Fatalf("cut at step %d: %.40q", n, got.Permanent)
+					}
+				}
+				if err == nil {
+					break
+				}
+			}
+			if !seen["old"] || !seen["new"] {
+				t.Errorf("seen %v", seen)
+			}
+		})
+	}
+}

@@ -5,6 +5,7 @@ package state
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
@@ -203,6 +204,12 @@ func TestEachAlterationIsNamed(t *testing.T) {
 			copy(s, frame(nil, newest, 200, text[:used*blockText]))
 			return b
 		}, Altered, n - 1, "altered by somebody without the key"},
+		"a length that the slot does not have": {func(b []byte) []byte {
+			s := sliceOf(b, newest)
+			binary.BigEndian.PutUint32(s[headSize-4:], uint32(len(s)/blockSize*blockText-headSize+1))
+			stamp{n, uint8(newest), 0}.seal(s)
+			return b
+		}, Damaged, n - 1, "bytes where there is room for"},
 		"another file's header": {func(b []byte) []byte {
 			copy(b[:headerSize], other)
 			copy(b[len(b)-headerSize:], other)
@@ -469,6 +476,33 @@ func TestAnOlderGenerationThatIsLostIsANotice(t *testing.T) {
 		got, notices, err := openBytes(cfg, b)
 		if err != nil || !same(got, content(7)) || len(notices) != 1 || notices[0].Slot != i || !strings.Contains(notices[0].Text, "an older one, is lost") {
 			t.Errorf("slot %d: %v, %v", i, notices, err)
+		}
+	}
+}
+
+// Blocks that are sound, and in a place that is not theirs.
+func TestBlocksThatChangedPlacesAreDamage(t *testing.T) {
+	cfg := config(t)
+	data, _ := image(t, cfg, 7)
+	newest := newestSlot(t, data)
+	other := (newest + 1) % slotCount
+	block := func(b []byte, slot, i int) []byte { return sliceOf(b, slot)[i*blockSize : (i+1)*blockSize] }
+	for name, move := range map[string]func(b []byte){
+		"two of the newest": func(b []byte) {
+			was := bytes.Clone(block(b, newest, 1))
+			copy(block(b, newest, 1), block(b, newest, 2))
+			copy(block(b, newest, 2), was)
+		},
+		"the first is the second":      func(b []byte) { copy(block(b, newest, 0), block(b, newest, 1)) },
+		"one of an older slot":         func(b []byte) { copy(block(b, newest, 2), block(b, other, 2)) },
+		"the first two of other slots": func(b []byte) { clear(block(b, newest, 0)); copy(block(b, newest, 1), block(b, other, 1)) },
+	} {
+		b := bytes.Clone(data)
+		move(b)
+		_, _, err := openBytes(cfg, b)
+		var fault *Fault
+		if !errors.As(err, &fault) || fault.Kind != Damaged || fault.Slot != newest || fault.LastGood() != 6 {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -296,10 +296,6 @@ func (a *memAnchor) rebooted() *memAnchor {
 	return &memAnchor{known: maps.Clone(a.onDisk), onDisk: maps.Clone(a.onDisk)}
 }
 
-func (a *memAnchor) clone() *memAnchor {
-	return &memAnchor{known: maps.Clone(a.known), onDisk: maps.Clone(a.onDisk)}
-}
-
 // failing makes an operation fail with err from its nth call on, for count calls.
 func failing(op string, nth, count int, err syscall.Errno) func(string) error {
 	seen := 0
