@@ -50,7 +50,7 @@ func openDropInAuthority(env *Env, keys *dropInKeys) (*ekca.Authority, error) {
 	if keys.ephemeral() {
 		return nil, fmt.Errorf("%s=%s keeps no keys", keyProviderEnv, ephemeralKeys)
 	}
-	root, err := dropInRoot(env)
+	root, err := defaultVTPMRoot(env)
 	if err != nil {
 		return nil, err
 	}

@@ -28,8 +28,10 @@ type keptTPM struct {
 	place   *swtpmPlace
 	keys    *dropInKeys
 	profile *engine.Profile // of a TPM that is made; nil when none was asked for
+	noLock  bool            // do not take swtpm's lock; the state's own is always taken
 	file    *state.File     // nil while it is not open
 	lock    *os.File        // swtpm's lock of the folder; nil while it is not held
+	seen    fs.FileInfo     // the state's file when it was last opened or saved
 
 	arriving *engine.Profile // of state that came and is not kept yet
 
@@ -71,12 +73,43 @@ func (k *keptTPM) load() (frontend.TPM, error) {
 	if err := k.takeLock(); err != nil {
 		return nil, err
 	}
-	t, err := k.open(context.Background())
+	t, err := k.reopen(context.Background())
 	if err != nil {
 		vtpmLog(k.env).Error("the TPM does not start", slog.Any("error", err))
-		return nil, err
+		return nil, errors.Join(err, k.dropLock())
 	}
+	k.look()
 	return t, nil
+}
+
+// reopen opens the TPM. One whose file went away under this process does not become
+// another unseen, unless its state has come from elsewhere.
+func (k *keptTPM) reopen(ctx context.Context) (*engine.TPM, error) {
+	if _, err := os.Lstat(k.place.permanent); k.seen != nil && k.arriving == nil && errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%q went away while its TPM was off; a new start of this program makes a new TPM", k.place.permanent)
+	}
+	if k.file != nil {
+		file := k.file
+		k.file = nil
+		if err := file.Close(); err != nil {
+			return nil, err
+		}
+	}
+	return k.open(ctx)
+}
+
+// look notes which file holds the state.
+func (k *keptTPM) look() {
+	info, err := os.Stat(k.place.permanent)
+	if err == nil {
+		k.seen = info
+	}
+}
+
+// stale reports whether another file is in the place of the state.
+func (k *keptTPM) stale() bool {
+	info, err := os.Stat(k.place.permanent)
+	return err != nil || k.seen == nil || !os.SameFile(info, k.seen)
 }
 
 // save keeps permanent state. It is called with the machine's lock.
@@ -92,6 +125,7 @@ func (k *keptTPM) keepPermanent(permanent []byte) error {
 	if k.arriving != nil {
 		return k.saveArrived(permanent)
 	}
+	defer k.look() // a file that grew is another
 	return k.file.SavePermanent(permanent)
 }
 
@@ -108,7 +142,7 @@ func (k *keptTPM) restore(permanent, volatile []byte) (frontend.TPM, error) {
 // takeLock takes the lock that swtpm takes, so that neither serves a folder that
 // the other does. The state's own lock is taken beside it.
 func (k *keptTPM) takeLock() error {
-	if k.place.lock == "" || k.lock != nil {
+	if k.place.lock == "" || k.lock != nil || k.noLock {
 		return nil
 	}
 	f, err := os.OpenFile(k.place.lock, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o660)
@@ -173,7 +207,7 @@ func (k *keptTPM) open(ctx context.Context) (*engine.TPM, error) {
 	for _, n := range file.Notices() {
 		vtpmLog(k.env).Warn("state of the TPM", slog.String("notice", n.String()))
 	}
-	if k.profile != nil {
+	if k.profile != nil && k.seen == nil {
 		return nil, errors.Join(fmt.Errorf("--profile: the TPM in %q has its profile already", k.place.permanent), file.Close())
 	}
 	t, err := engine.Restore(engineConfig(k.env), append([]byte(nil), content.Permanent...), nil)
@@ -226,6 +260,7 @@ func (k *keptTPM) close() error {
 	var errs []error
 	if k.file != nil {
 		errs = append(errs, k.file.Close())
+		k.file = nil
 	}
 	return errors.Join(append(errs, k.dropLock())...)
 }

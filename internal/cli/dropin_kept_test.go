@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/assay-project/assay/tpm2/client"
 )
 
 // A keptSWTPM is a running drop-in over a folder.
@@ -101,20 +103,26 @@ func TestSWTPMGoesOnWithStoredVolatileState(t *testing.T) {
 // pcr17 reads a register over a new connection.
 func pcr17(t *testing.T, data string) []byte {
 	t.Helper()
+	b := exchange(t, data, "\x80\x01\x00\x00\x00\x14\x00\x00\x01\x7e\x00\x00\x00\x01\x00\x0b\x03\x00\x00\x02")
+	if len(b) != 62 {
+		t.Fatalf("PCR_Read: %x", b)
+	}
+	return b[30:]
+}
+
+// exchange sends a command over a new connection.
+func exchange(t *testing.T, data, command string) []byte {
+	t.Helper()
 	c, err := net.Dial("unix", data)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if _, err := c.Write([]byte("\x80\x01\x00\x00\x00\x14\x00\x00\x01\x7e\x00\x00\x00\x01\x00\x0b\x03\x00\x00\x02")); err != nil {
+	b, err := client.NewStream(c).Send([]byte(command))
+	if err != nil {
 		t.Fatal(err)
 	}
-	b := make([]byte, 4096)
-	n, err := c.Read(b)
-	if err != nil || n != 62 {
-		t.Fatalf("PCR_Read: %x, %v", b[:n], err)
-	}
-	return b[30:n]
+	return b
 }
 
 func TestSWTPMNeverServesAnotherTPMThanTheOneThatIsKept(t *testing.T) {
@@ -285,4 +293,80 @@ func TestSWTPMTellsItsStates(t *testing.T) {
 	if status != exitOK || !strings.Contains(out, `"fips"`) {
 		t.Errorf("--print-info of a kept TPM: status %d, %s, %s", status, out, errs)
 	}
+}
+
+func TestSWTPMSeesThatItsStateWasExchangedWhileThePowerWasOff(t *testing.T) {
+	vars, dir, other := keyFileEnv(t), t.TempDir(), t.TempDir()
+	k := startSWTPM(t, vars, other, "--flags", "not-need-init")
+	theirs := primaryName(t, startedTPM(t, "unix", k.data), "")
+	k.stop()
+	k = startSWTPM(t, vars, dir)
+	k.ioctl("-i")
+	ours := primaryName(t, startedTPM(t, "unix", k.data), "")
+	k.ioctl("--save", "permanent", filepath.Join(dir, "blob"))
+	k.ioctl("--stop")
+	file := filepath.Join(dir, swtpmPermanent)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	// Gone: no new TPM in its place.
+	if status, _, errs := dropInOutput(nil, "swtpm_ioctl", "--unix", k.control, "-i"); status != 1 || !strings.Contains(k.errs.String(), "went away") {
+		t.Errorf("INIT without a file: status %d, %s, %s", status, errs, k.errs)
+	}
+	// Another's: it is the TPM.
+	if err := os.Rename(filepath.Join(other, swtpmPermanent), file); err != nil {
+		t.Fatal(err)
+	}
+	k.ioctl("-i")
+	if got := primaryName(t, startedTPM(t, "unix", k.data), ""); !bytes.Equal(got, theirs) {
+		t.Errorf("primary key %x, want %x of the file that was put there", got, theirs)
+	}
+	// Gone, and state comes from elsewhere, as at a migration's end.
+	k.ioctl("--stop")
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	k.ioctl("--load", "permanent", filepath.Join(dir, "blob"))
+	k.ioctl("-i")
+	if got := primaryName(t, startedTPM(t, "unix", k.data), ""); !bytes.Equal(got, ours) {
+		t.Errorf("primary key %x, want %x of the state that came", got, ours)
+	}
+	k.stop()
+	if _, err := os.Lstat(file); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestStateInTransitIsSealed(t *testing.T) {
+	vars, dir := keyFileEnv(t), t.TempDir()
+	k := startSWTPM(t, vars, t.TempDir(), "--flags", "not-need-init")
+	primaryName(t, startedTPM(t, "unix", k.data), "")
+	permanent, volatile := filepath.Join(dir, "p"), filepath.Join(dir, "v")
+	k.ioctl("--save", "permanent", permanent)
+	k.ioctl("--save", "volatile", volatile)
+	k.stop()
+	for name, tc := range map[string]struct {
+		vars variables
+		want bool
+	}{
+		"the same provider": {vars, true},
+		"another provider":  {keyFileOther(t), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := startSWTPM(t, tc.vars, t.TempDir(), "--migration", "incoming")
+			for _, blob := range [][2]string{{"permanent", permanent}, {"volatile", volatile}} {
+				status, _, errs := dropInOutput(nil, "swtpm_ioctl", "--unix", k.control, "--load", blob[0], blob[1])
+				if (status == exitOK) != tc.want {
+					t.Errorf("--load %s: status %d, %s, want success %v", blob[0], status, errs, tc.want)
+				}
+			}
+			k.ioctl("-i")
+			k.stop()
+		})
+	}
+	k = startSWTPM(t, vars, t.TempDir())
+	if status, _, _ := dropInOutput(nil, "swtpm_ioctl", "--unix", k.control, "--load", "permanent", volatile); status == exitOK {
+		t.Error("volatile state was taken for permanent state")
+	}
+	k.stop()
 }

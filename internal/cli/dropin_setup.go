@@ -114,7 +114,7 @@ func runSetup(env *Env, args []string) error {
 	f := o.flagSet()
 	f.SetOutput(env.Stderr)
 	f.Usage = func() {}
-	if err := f.Parse(joinOptional(args, "--create-config-files")); err != nil {
+	if err := f.Parse(wholeNames(f, joinOptional(args, "--create-config-files"))); err != nil {
 		return err
 	}
 	switch {

@@ -91,21 +91,16 @@ func (o *swtpmOptions) open(ctx context.Context, env *Env, keys *dropInKeys) (*s
 	if place == nil {
 		return nil, errors.New("--tpmstate is missing: where is the TPM kept? " + keyProviderEnv + "=" + ephemeralKeys + " keeps none")
 	}
-	k := &keptTPM{env: env, place: place, keys: keys, profile: profile}
-	if !o.migration.has("incoming") {
-		if err := k.takeLock(); err != nil {
-			return nil, err
-		}
-	}
+	k := &keptTPM{env: env, place: place, keys: keys, profile: profile, noLock: o.state["lock"] == "" && o.state.given("lock")}
 	cfg := frontend.MachineConfig{
-		Load: k.load, Save: k.save, Restore: k.restore, Volatile: k,
+		Load: k.load, Stale: k.stale, Save: k.save, Restore: k.restore, Volatile: k,
 		ExportBlob: k.exportBlob, ImportBlob: k.importBlob,
 		NoShutdown: o.flags.has("disable-auto-shutdown"),
 	}
+	cfg.Lock = k.relock
 	if o.migration.has("release-lock-outgoing") {
 		cfg.Unlock = k.unlock
 	}
-	cfg.Lock = k.relock
 	m := frontend.NewMachine(nil, cfg)
 	return &servedTPM{m, k.profileNow, true, func() error { return errors.Join(m.Shutdown(), k.close()) }}, nil
 }
@@ -136,28 +131,10 @@ func (o *swtpmOptions) openEphemeral(env *Env, place *swtpmPlace, profile *engin
 // openKeySpec opens the provider that a spec or a configured name says.
 func openKeySpec(ctx context.Context, env *Env, spec string) (*keyprovider.Opened, error) {
 	var set *keyprovider.Set
-	if root, err := dropInRoot(env); err == nil { // else a name is not found
+	if root, err := defaultVTPMRoot(env); err == nil { // else a name is not found
 		if set, err = keyprovider.LoadSet(filepath.Join(root, keyprovider.SetFile)); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return nil, err
 		}
 	}
-	return keyprovider.OpenSpec(ctx, spec, keyprovider.Env{Random: env.Rand, Now: env.Now, Getenv: env.Getenv, Set: set})
-}
-
-// dropInRoot is the folder whose configured providers and authority the drop-ins
-// know: that of assay vtpm without --root.
-func dropInRoot(env *Env) (string, error) {
-	if dir := env.Getenv("ASSAY_VTPM_ROOT"); dir != "" {
-		return dir, nil
-	}
-	if os.Geteuid() == 0 {
-		return "/var/lib/assay/vtpm", nil
-	}
-	if dir := env.Getenv("XDG_STATE_HOME"); dir != "" {
-		return filepath.Join(dir, "assay", "vtpm"), nil
-	}
-	if home := env.Getenv("HOME"); home != "" {
-		return filepath.Join(home, ".local", "state", "assay", "vtpm"), nil
-	}
-	return "", errors.New("no folder for TPMs: set ASSAY_VTPM_ROOT")
+	return keyprovider.OpenSpec(ctx, spec, providerEnv(env, set))
 }

@@ -120,7 +120,7 @@ func parseSWTPM(usage io.Writer, args []string) (*swtpmOptions, error) {
 	f := o.flagSet()
 	f.SetOutput(usage)
 	f.Usage = func() {}
-	if err := f.Parse(args); err != nil {
+	if err := f.Parse(wholeNames(f, args)); err != nil {
 		return nil, err
 	}
 	if f.NArg() > 0 {

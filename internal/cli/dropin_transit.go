@@ -34,6 +34,9 @@ func (k *keptTPM) exportBlob(kind frontend.BlobKind, blob []byte) ([]byte, error
 
 // importBlob opens a blob that comes.
 func (k *keptTPM) importBlob(kind frontend.BlobKind, blob []byte) ([]byte, error) {
+	if err := k.takeLock(); err != nil { // as swtpm: what comes belongs here from now on
+		return nil, err
+	}
 	out, err := k.openBlob(kind, blob)
 	if err != nil {
 		if looksLikeSWTPM(blob) {
@@ -77,6 +80,7 @@ func (k *keptTPM) saveArrived(permanent []byte) error {
 		return err
 	}
 	k.setMade(profile)
+	k.look()
 	return nil
 }
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/spf13/pflag"
 )
 
 // A wordKind is what the value of one word of an option of swtpm may be.
@@ -144,6 +146,12 @@ func sortedNames(known map[string]wordKind) []string {
 
 func (w words) has(name string) bool { return w[name] != "" }
 
+// given reports whether a word stands there at all, as lock=false.
+func (w words) given(name string) bool {
+	_, ok := w[name]
+	return ok
+}
+
 // number is a word of wordNumber, wordUser or wordGroup; otherwise when it is not
 // there.
 func (w words) number(name string, otherwise int) int {
@@ -170,4 +178,28 @@ func knownWords(flag string, given []string, known ...string) error {
 		}
 	}
 	return nil
+}
+
+// wholeNames gives options that are cut short their whole names, where only one
+// begins so: getopt_long takes --log for --logfile.
+func wholeNames(f *pflag.FlagSet, args []string) []string {
+	out := make([]string, 0, len(args))
+	for _, arg := range args {
+		name, rest, glued := strings.Cut(arg, "=")
+		if strings.HasPrefix(name, "--") && len(name) > 2 && f.Lookup(name[2:]) == nil {
+			var full []string
+			f.VisitAll(func(o *pflag.Flag) {
+				if strings.HasPrefix(o.Name, name[2:]) {
+					full = append(full, o.Name)
+				}
+			})
+			if len(full) == 1 {
+				if arg = "--" + full[0]; glued {
+					arg += "=" + rest
+				}
+			}
+		}
+		out = append(out, arg)
+	}
+	return out
 }

@@ -132,7 +132,7 @@ func TestAMigrationThatFailsChangesNothing(t *testing.T) {
 		send string
 		want string // results
 	}{
-		"volatile state does not fit": {MachineConfig{}, arrival("theirs", "foreign", 1), "00000000000000000000000000000009"},
+		"volatile state does not fit": {MachineConfig{}, arrival("theirs", "foreign", 1), "00000000000000000000000000000101"},
 		"the blob is refused": {
 			MachineConfig{ImportBlob: func(BlobKind, []byte) ([]byte, error) { return nil, refuse }},
 			"0000000e" + "0000000d00000000000000010000000161", "0000000000000009",

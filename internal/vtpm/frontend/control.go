@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/assay-project/assay/tpm2"
 )
 
 // The commands of swtpm's control channel (tpm_ioctl.h).
@@ -172,7 +174,7 @@ func (s *swtpm) controlCommand(l *link, code uint32) (result uint32, err error) 
 func (s *swtpm) signal(l *link, code uint32, body []byte) uint32 {
 	switch code {
 	case ctrlInit:
-		return s.resultOf("start the TPM", s.machine.Init(binary.BigEndian.Uint32(body)&initDeleteVolatile != 0))
+		return s.initResult(s.machine.Init(binary.BigEndian.Uint32(body)&initDeleteVolatile != 0))
 	case ctrlShutdown, ctrlStop:
 		return s.resultOf("stop the TPM", s.machine.Shutdown())
 	case ctrlGetEstablished:
@@ -197,6 +199,16 @@ func (s *swtpm) signal(l *link, code uint32, body []byte) uint32 {
 		return s.resultOf("store volatile state", err)
 	}
 	return resultBadOrdinal
+}
+
+// initResult is the result of CMD_INIT: swtpm gives the code of the TPM itself, which
+// is TPM_RC_FAILURE when its state does not open.
+func (s *swtpm) initResult(err error) uint32 {
+	if err == nil {
+		return resultSuccess
+	}
+	s.warn("start the TPM", err)
+	return uint32(tpm2.RCFailure)
 }
 
 // resultOf is the result of what may fail; the client is told no more, the log is.

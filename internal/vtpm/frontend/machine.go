@@ -49,6 +49,9 @@ type MachineConfig struct {
 	// Load opens the TPM of a machine that was made without one, when it first gets
 	// power. An error leaves the machine without power, and the next time tries anew.
 	Load func() (TPM, error)
+	// Stale reports, when a TPM without power is to be started again, that what is kept
+	// of it was exchanged from outside: it is loaded anew then. Nil is never.
+	Stale func() bool
 	// Volatile keeps stored volatile state beyond this process; nil keeps it in
 	// the machine.
 	Volatile VolatileStore

@@ -54,6 +54,9 @@ func (m *Machine) putVolatile(t TPM) error {
 func (m *Machine) Init(forget bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !m.powered && m.tpm != nil && m.broken == nil && m.cfg.Stale != nil && m.cfg.Stale() {
+		m.setTPM(nil)
+	}
 	if err := errors.Join(m.load(), m.lock()); err != nil {
 		return err
 	}

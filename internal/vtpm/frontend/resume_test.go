@@ -101,3 +101,31 @@ func TestVolatileStateIsStoredWithThePermanentStateThatItFits(t *testing.T) {
 		t.Errorf("StoreVolatile = %v, saved %q; want one permanent state, changed or not", err, saved)
 	}
 }
+
+func TestATPMThatWasExchangedIsLoadedAnew(t *testing.T) {
+	loads, stale := 0, false
+	m := NewMachine(nil, MachineConfig{
+		Load:  func() (TPM, error) { loads++; return &fakeTPM{}, nil },
+		Stale: func() bool { return stale },
+	})
+	for _, tc := range []struct {
+		name        string
+		stop, stale bool
+		want        int
+	}{
+		{"first power", false, false, 1},
+		{"as it was", true, false, 1},
+		{"exchanged", true, true, 2},
+		{"exchanged under power", false, true, 2},
+	} {
+		if tc.stop {
+			if err := m.Shutdown(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stale = tc.stale
+		if err := m.Init(false); err != nil || loads != tc.want {
+			t.Errorf("%s: Init = %v, %d loads, want %d", tc.name, err, loads, tc.want)
+		}
+	}
+}
