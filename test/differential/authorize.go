@@ -215,6 +215,8 @@ const (
 	byLocality
 	byCodeAndValue
 	byEither
+	byTime
+	byWritten
 	recipeKinds
 )
 
@@ -285,6 +287,10 @@ func (g *generator) play(t *thing, r *recipe) {
 		do(tpm2.CCPolicyCommandCode, &command.PolicyCommandCodeIn{Code: r.code})
 		do(tpm2.CCPolicyAuthValue, none)
 		flags(true, false)
+	case byTime: // which is not negative
+		do(tpm2.CCPolicyCounterTimer, &command.PolicyCounterTimerIn{OperandB: []byte{0}, Operation: tpm2.OpUnsignedGE})
+	case byWritten: // an index that it is for
+		do(tpm2.CCPolicyNvWritten, &command.PolicyNvWrittenIn{WrittenSet: true})
 	case byEither:
 		do(tpm2.CCPolicyOR, &command.PolicyORIn{PHashList: []tpm2.Digest2B{make([]byte, r.hash.DigestSize()), bytes.Repeat([]byte{1}, r.hash.DigestSize())}})
 	}

@@ -64,15 +64,6 @@ func (o *Observation) longRSA() bool {
 	return false
 }
 
-// importsRSA reports whether the request imports an RSA key.
-func (o *Observation) importsRSA() bool {
-	if o.Code != tpm2.CCImport || len(o.Plain) < 2 {
-		return false
-	}
-	at := 4 + int(binary.BigEndian.Uint16(o.Plain)) // behind the key and the size of the public area
-	return len(o.Plain) >= at+2 && tpm2.Alg(binary.BigEndian.Uint16(o.Plain[at:])) == tpm2.AlgRSA
-}
-
 // property returns what both say of one property of theirs.
 func (o *Observation) property(p tpm2.PT) (ours, theirs uint32, ok bool) {
 	var values [2]uint32

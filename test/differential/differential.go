@@ -71,6 +71,7 @@ type Observation struct {
 	HMAC         bool              // an HMAC session authorizes something
 	Handles      []tpm2.Handle
 	Type         tpm2.Alg // of the object of the first handle
+	Made         tpm2.Alg // of the object that the command makes
 }
 
 // String is the observation in one line.

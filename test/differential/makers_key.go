@@ -106,8 +106,11 @@ func makeCommit(g *generator, s *step) after {
 // commitPoint finds a seed whose digest is the x coordinate of a point.
 func (g *generator) commitPoint(key *thing) (s2, y2 []byte) {
 	curve := elliptic.P256()
-	if key.public().Parameters.ECC.CurveID == tpm2.CurveNISTP384 {
+	switch key.public().Parameters.ECC.CurveID {
+	case tpm2.CurveNISTP384:
 		curve = elliptic.P384()
+	case tpm2.CurveNISTP521:
+		curve = elliptic.P521()
 	}
 	size := (curve.Params().BitSize + 7) / 8
 	for range 64 {

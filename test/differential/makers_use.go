@@ -260,12 +260,14 @@ func makeGetTime(g *generator, s *step) after {
 
 func makeSessionAuditDigest(g *generator, s *step) after {
 	key := g.signerOf(s, 1)
-	if t := g.session(tpm2.SessionHMAC); t != nil && g.chance(90) {
+	hash := g.Hash()
+	if t := g.startSession(tpm2.SessionHMAC, &hash); t != nil && g.chance(90) {
 		// A first command makes it an audit session.
 		read := g.plain(tpm2.CCPCRRead, &command.PCRReadIn{PCRSelectionIn: g.selections()})
 		read.uses = []use{{t, tpm2.SessionContinue | tpm2.SessionAudit}}
 		g.run(read)
 		s.handles[2] = t
+		s.exact = !key.mixed
 	}
 	s.both(&command.GetSessionAuditDigestIn{QualifyingData: g.UpTo(32), InScheme: g.signScheme(key)})
 	return nothing

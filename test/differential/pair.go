@@ -144,16 +144,7 @@ func (p *pair) run(s *step) (handle tpm2.Handle, outs *[2]wire.Layout) {
 		return 0, nil
 	}
 	o.Plain, o.Past = params[0], p.memory.past
-	o.Index, o.PIN = s.index()
-	o.HMAC = slices.ContainsFunc(s.uses[:min(len(s.uses), s.info.Auths())], func(u use) bool {
-		return u.session != nil && u.session.handle.Kind() == tpm2.KindHMACSession
-	})
-	for i, h := range s.handles {
-		o.Handles = append(o.Handles, h.handle)
-		if i == 0 {
-			o.Type = h.public().Type
-		}
-	}
+	s.describe(o)
 	for i := range p.tpms {
 		var out raw
 		c := s.command(i, params[i], &out)
@@ -170,6 +161,11 @@ func (p *pair) run(s *step) (handle tpm2.Handle, outs *[2]wire.Layout) {
 		o.Request[i], o.Response[i], o.Params[i] = t.request, t.response, out
 		o.RC[i] = tpm2.RC(binary.BigEndian.Uint32(t.response[6:]))
 	}
+	for i := range s.info.Handles { // as they were sent
+		if at := 10 + 4*i; len(o.Request[0]) >= at+4 {
+			o.Handles = append(o.Handles, tpm2.Handle(binary.BigEndian.Uint32(o.Request[0][at:])))
+		}
+	}
 	s.mixed = (s.mixed || s.mayDiffer) && !(s.exact && s.straight())
 	outs = s.compare(o, errs)
 	p.observe(o)
@@ -185,6 +181,23 @@ func (p *pair) run(s *step) (handle tpm2.Handle, outs *[2]wire.Layout) {
 		handle = tpm2.Handle(binary.BigEndian.Uint32(o.Response[0][10:]))
 	}
 	return handle, outs
+}
+
+// describe notes what the step is about.
+func (s *step) describe(o *Observation) {
+	o.Index, o.PIN = s.index()
+	switch in := s.in[0].(type) {
+	case *command.CreateIn:
+		o.Made = in.InPublic.Type
+	case *command.ImportIn:
+		o.Made = in.ObjectPublic.Type
+	}
+	o.HMAC = slices.ContainsFunc(s.uses[:min(len(s.uses), s.info.Auths())], func(u use) bool {
+		return u.session != nil && u.session.handle.Kind() == tpm2.KindHMACSession
+	})
+	if len(s.handles) > 0 {
+		o.Type = s.handles[0].public().Type
+	}
 }
 
 // index returns the attributes of the NV index of the step, and whether a policy

@@ -13,7 +13,7 @@ func (g *generator) aes() tpm2.SymDefObject {
 }
 
 func (g *generator) curve() tpm2.ECCCurve {
-	return structtest.Pick(g.Source, tpm2.CurveNISTP256, tpm2.CurveNISTP256, tpm2.CurveNISTP384)
+	return structtest.Pick(g.Source, tpm2.CurveNISTP256, tpm2.CurveNISTP256, tpm2.CurveNISTP256, tpm2.CurveNISTP384, tpm2.CurveNISTP521)
 }
 
 func ecc(p *tpm2.Public, parms tpm2.ECCParms) *tpm2.Public {
@@ -62,7 +62,11 @@ func (g *generator) template() *tpm2.Public {
 		p.Attributes |= structtest.Pick(g.Source, tpm2.AttrRestricted|tpm2.AttrDecrypt, tpm2.AttrRestricted|tpm2.AttrDecrypt, tpm2.AttrSign|tpm2.AttrDecrypt)
 	case 8:
 		p = g.Classic()
-		if p.Type == tpm2.AlgRSA {
+		switch {
+		case p.Type != tpm2.AlgRSA:
+		case g.chance(30):
+			p.Parameters.RSA.KeyBits, p.Parameters.RSA.Exponent = 2048, 0
+		default: // making an RSA key takes as long as a thousand commands
 			p.Type, p.Parameters.ECC = tpm2.AlgKeyedHash, tpm2.ECCParms{}
 			p.Parameters.KeyedHash = tpm2.KeyedHashScheme{Scheme: tpm2.AlgNull}
 		}
