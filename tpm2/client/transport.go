@@ -23,6 +23,9 @@ func Open(name string) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Go opens devices that can be polled without waiting, and Linux' driver answers
+	// a read that comes before the TPM is done with nothing. Fd takes that back.
+	f.Fd()
 	return &Device{file: f}, nil
 }
 
