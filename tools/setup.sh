@@ -33,7 +33,7 @@ $as apt-get update -qq
 	chmod 755 "$tmp"
 	package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends:/{print $2; exit}')
 	echo "unpacking the kernel of $package"
-	(cd "$tmp" && apt-get download -qq "$package" && dpkg-deb --fsys-tarfile ./*.deb | tar -x --wildcards './boot/vmlinuz*')
+	(cd "$tmp" && apt-get download -qq -o APT::Sandbox::User=root "$package" && dpkg-deb --fsys-tarfile ./*.deb | tar -x --wildcards './boot/vmlinuz*')
 	cp "$tmp"/boot/vmlinuz* "$kernel.part" && mv "$kernel.part" "$kernel"
 	rm -rf "$tmp"
 }
