@@ -129,8 +129,13 @@ func (h *hostTPM) protect(text []byte, random io.Reader) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return append([]byte(tpmHeader+"\n"), sealedLine(o, public, envelope)...), nil
+}
+
+// sealedLine is the line after the header.
+func sealedLine(o *sealedObject, public, envelope []byte) []byte {
 	b64 := base64.StdEncoding.EncodeToString
-	return fmt.Appendf(nil, "%s\n%s %x %s %s %s\n", tpmHeader, o.pcrs, o.parent, b64(public), b64(o.private), b64(envelope)), nil
+	return fmt.Appendf(nil, "%s %x %s %s %s\n", o.pcrs, o.parent, b64(public), b64(o.private), b64(envelope))
 }
 
 var tpmContext = seal.Context{Purpose: "key file", Name: "tpm"}

@@ -2,12 +2,17 @@ package keyprovider_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"io"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/keyprovider/keyprovidertest"
@@ -199,4 +204,61 @@ func TestATPMThatLiesIsNotBelieved(t *testing.T) {
 		t.Fatal(err)
 	}
 	opener(spec, env)(t).Close()
+}
+
+// Another maker's TPM serves as well.
+func TestKeysSealedToSWTPMPassTheSuite(t *testing.T) {
+	swtpm, err := exec.LookPath("swtpm")
+	if err != nil {
+		t.Skip("swtpm is not installed (Debian: swtpm)")
+	}
+	dir, err := os.MkdirTemp("", "swtpm") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "tpm")
+	cmd := exec.Command(swtpm, "socket", "--tpm2", "--tpmstate", "dir="+dir, "--server", "type=unixio,path="+socket, "--flags", "not-need-init,startup-clear")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	env := environ(nil)
+	env.OpenTPM = func(string) (keyprovider.TPM, error) { return dialTPM(t.Context(), socket) }
+	awaitFile(t, socket)
+	options := "?tpm=/dev/tpmrm0&pcrs=sha256:7"
+	spec := create(t, "local:"+filepath.Join(t.TempDir(), "keys")+options, env)
+	other := create(t, "local:"+filepath.Join(t.TempDir(), "keys")+options, env)
+	keyprovidertest.Run(t, keyprovidertest.Subject{Env: env, Spec: spec, Other: other})
+}
+
+// A stream is a TPM behind a socket.
+type stream struct {
+	*client.Stream
+	io.Closer
+}
+
+func dialTPM(ctx context.Context, socket string) (keyprovider.TPM, error) {
+	c, err := new(net.Dialer).DialContext(ctx, "unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	return stream{client.NewStream(c), c}, nil
+}
+
+// awaitFile waits until a file is there.
+func awaitFile(t *testing.T, name string) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for range 3000 {
+		if _, err := os.Stat(name); err == nil {
+			return
+		}
+		<-tick.C
+	}
+	t.Fatalf("%s does not appear", name)
 }
