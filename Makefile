@@ -23,6 +23,7 @@ demo: build ## build, run the main job on recorded boots, show the result
 test: setup ## set up what is missing and run every test that CI runs
 	ASSAY_REQUIRE_POSTGRES=1 ASSAY_REQUIRE_OPENSSL=1 ASSAY_REQUIRE_TPM_TOOLS=1 ASSAY_REQUIRE_QEMU=1 ASSAY_REQUIRE_PYKMIP=1 ASSAY_REQUIRE_SOFTHSM=1 $(GO) test -race -shuffle=on -timeout 20m ./...
 	cd cmd/assay-pkcs11 && $(GO) vet . && $(GO) test -count=1 .
+	GODEBUG=fips140=on $(GO) test -timeout 10m ./tpm2/engine ./internal/tpmcrypto
 	$(MAKE) --no-print-directory test-interop reproducible
 
 test-interop: ## other people's TPM suites over our engine, from the module proxy and Debian's packages

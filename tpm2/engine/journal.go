@@ -106,15 +106,15 @@ func (t *TPM) journalRecords() []JournalRecord {
 func (j *journal) restart() { *j = journal{buf: j.buf[:0]} }
 
 // begin appends a record without digests at the given time.
-func (j *journal) begin(r JournalRecord) {
+func (j *journal) begin(kind JournalKind, locality, pcr, detail uint8, time uint64) {
 	if j.last = -1; j.dropped != 0 || len(j.buf) >= journalLimit {
 		j.dropped++
 		return
 	}
 	j.last = len(j.buf)
-	j.buf = append(j.buf, byte(r.Kind), r.Locality, r.PCR, r.Detail)
-	j.buf = binary.BigEndian.AppendUint64(j.buf, r.Time)
-	j.buf = append(j.buf, 0)
+	head := [recordSize]byte{byte(kind), locality, pcr, detail}
+	binary.BigEndian.PutUint64(head[4:], time)
+	j.buf = append(j.buf, head[:]...)
 }
 
 // digest adds a digest to the record that was begun last.
@@ -123,14 +123,12 @@ func (j *journal) digest(a tpm2.Alg, digest []byte) {
 		return
 	}
 	j.buf[j.last+countAt]++
-	j.buf = binary.BigEndian.AppendUint16(j.buf, uint16(a))
-	j.buf = append(j.buf, digest...)
+	j.buf = append(append(j.buf, byte(a>>8), byte(a)), digest...)
 }
 
 // record notes what happened now.
 func (t *TPM) record(r JournalRecord) {
-	r.Time = t.vol.time
-	t.journal.begin(r)
+	t.journal.begin(r.Kind, r.Locality, r.PCR, r.Detail, t.vol.time)
 }
 
 // noteLocality records that commands come from another locality than before.
