@@ -19,7 +19,7 @@ import (
 // vtpmBackups are the subcommands of assay vtpm that take TPMs out of a root and
 // bring them back.
 func vtpmBackups(env *Env) []*cobra.Command {
-	return []*cobra.Command{newVTPMBackupCmd(env), newVTPMExportCmd(env), newVTPMVerifyCmd(env), newVTPMRestoreCmd(env), newVTPMImportCmd(env)}
+	return []*cobra.Command{newVTPMBackupCmd(env), newVTPMExportCmd(env), newVTPMVerifyCmd(env), newVTPMRestoreCmd(env), newVTPMImportCmd(env), newVTPMRecoverCmd(env)}
 }
 
 // A vtpmCopy is a subcommand that works on the root itself, beside a daemon if
@@ -270,34 +270,44 @@ was there or all of the TPM. A backup that is older than what its TPM has told s
 is refused without --allow-rollback. The machine must be off.`,
 		Args: cobra.ExactArgs(1),
 	}
-	return vtpmRestoreCommand(env, cmd, &vtpm.RestoreOptions{})
+	w := newVTPMRestore(env, cmd, &vtpm.RestoreOptions{})
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return w.run(cmd.Context(), args[0]) }
+	return cmd
 }
 
-func vtpmRestoreCommand(env *Env, cmd *cobra.Command, o *vtpm.RestoreOptions) *cobra.Command {
-	c := newVTPMCopy(env, cmd)
-	keys, vm := addBackupKeys(cmd), addVMFlags(cmd)
+// A vtpmRestore is a subcommand that makes a TPM of a file.
+type vtpmRestore struct {
+	*vtpmCopy
+	keys *backupKeys
+	vm   *vmFlags
+	o    *vtpm.RestoreOptions
+}
+
+func newVTPMRestore(env *Env, cmd *cobra.Command, o *vtpm.RestoreOptions) *vtpmRestore {
+	w := &vtpmRestore{newVTPMCopy(env, cmd), addBackupKeys(cmd), addVMFlags(cmd), o}
 	f := cmd.Flags()
 	f.StringVar(&o.Name, "name", "", "`NAME` of the TPM here (default the one that it had)")
 	f.StringVar(&o.Mode, "as", vtpm.ModeCopy, "`copy` or replace")
 	f.BoolVar(&o.AllowRollback, "allow-rollback", false, "take a backup that is older than what the TPM has told since")
 	addProviderFlag(cmd, &o.Provider)
-	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
-		o.From = args[0]
-		if o.Keys, err = keys.read(); err != nil {
-			return err
-		}
-		if o.VM, err = vm.read(); err != nil {
-			return err
-		}
-		return c.with(cmd.Context(), func(r *vtpm.Root, actor string) error {
-			report, err := r.Restore(cmd.Context(), actor, *o)
-			if err != nil {
-				return backupRefusal(err)
-			}
-			return c.show(report, func(w io.Writer) { showRestored(w, report) })
-		})
+	return w
+}
+
+func (w *vtpmRestore) run(ctx context.Context, from string) (err error) {
+	w.o.From = from
+	if w.o.Keys, err = w.keys.read(); err != nil {
+		return err
 	}
-	return cmd
+	if w.o.VM, err = w.vm.read(); err != nil {
+		return err
+	}
+	return w.with(ctx, func(r *vtpm.Root, actor string) error {
+		report, err := r.Restore(ctx, actor, *w.o)
+		if err != nil {
+			return backupRefusal(err)
+		}
+		return w.show(report, func(t io.Writer) { showRestored(t, report) })
+	})
 }
 
 func showRestored(w io.Writer, r *vtpm.RestoreReport) {

@@ -161,10 +161,11 @@ func (r *Root) peek(ctx context.Context, name string) (*taken, func() error, err
 	if err != nil {
 		return nil, nil, err
 	}
-	t := &taken{}
-	if _, t.live, err = state.InUse(r.StatePath(name)); err != nil {
+	owner, err := state.InUse(r.StatePath(name))
+	if err != nil {
 		return nil, nil, fmt.Errorf("back up TPM %q: %w", name, err)
 	}
+	t := &taken{live: owner != ""}
 	var errs []error
 	for _, spec := range card.Providers {
 		err := r.withProvider(ctx, spec, func(p keyprovider.Provider) (err error) {

@@ -509,3 +509,59 @@ func TestABackupIsNoStateOfAnotherTPM(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestRecoverGoesBackToAGenerationThatIsGood(t *testing.T) {
+	f := newFixture(t)
+	f.told("web-1", said)
+	if err := f.Diagnose(t.Context(), "web-1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Recover(t.Context(), tester, "web-1", 0); err == nil || !strings.Contains(err.Error(), "is whole") {
+		t.Errorf("a state that is whole: %v", err)
+	}
+	path := f.StatePath("web-1")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := state.Inspect(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The newest generation is lost; the TPM remembered before it.
+	data := bytes.Clone(whole)
+	size := (len(data) - 16<<10) / len(info.Slots)
+	for n, s := range info.Slots {
+		if s.Generation == info.Newest() {
+			clear(data[8<<10+n*size:][:size])
+		}
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var fault *state.Fault
+	if err := f.Diagnose(t.Context(), "web-1"); !errors.As(err, &fault) || fault.LastGood() != info.Newest()-1 {
+		t.Fatalf("%v", err)
+	}
+	if _, err := f.Recover(t.Context(), tester, "web-1", 99); !errors.Is(err, state.Damaged) {
+		t.Errorf("a generation that there is not: %v", err)
+	}
+	report, err := f.Recover(t.Context(), tester, "web-1", 0)
+	if err != nil || report.Generation != info.Newest()-1 || report.Fault == "" {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	if aside, err := os.ReadFile(report.Aside); err != nil || !bytes.Equal(aside, data) {
+		t.Errorf("the file as it was: %v", err)
+	}
+	if e := f.last("web-1"); e.Type != EventRecover || e.Outcome != OutcomeDone {
+		t.Errorf("event %+v", e)
+	}
+	f.wantTold("web-1", said)
+	// With its key gone nothing can be recovered, and the reason is the key.
+	f.p.drop("main", 0)
+	f.p.rotate("main")
+	f.dropProvider("main")
+	if _, err := f.Recover(t.Context(), tester, "web-1", 0); !errors.Is(err, state.WrongKey) {
+		t.Errorf("without the key: %v", err)
+	}
+}

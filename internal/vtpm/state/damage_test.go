@@ -506,3 +506,41 @@ func TestBlocksThatChangedPlacesAreDamage(t *testing.T) {
 		}
 	}
 }
+
+// A generation that was told to the outside, and of which a part is gone since, is no
+// save that did not end.
+func TestATornGenerationThatWasToldIsAFault(t *testing.T) {
+	anchors(t, func(t *testing.T, cfg Config, a *memAnchor) {
+		data, f := imageOf(t, cfg, mustID(t), 6)
+		before := bytes.Clone(data)
+		mustSave(t, f, content(7))
+		newest := newestSlot(t, data)
+		copy(sliceOf(data, newest)[blockSize:2*blockSize], sliceOf(before, newest)[blockSize:])
+		got, notices, err := openBytes(cfg, data)
+		if a == nil {
+			// Nobody can know that it was told: docs/formats/nvram.md says so.
+			if err != nil || !same(got, content(6)) || len(notices) != 1 || notices[0].Kind != Torn {
+				t.Errorf("without a ledger: %v, %v", notices, err)
+			}
+			return
+		}
+		fault := wantFault(t, err, Torn)
+		if fault.Slot != newest || fault.Found != 7 || fault.LastGood() != 6 || fault.Known != 7 {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+func TestAStampThatTheHeadContradictsIsDamage(t *testing.T) {
+	cfg := config(t)
+	data, _ := image(t, cfg, 7)
+	newest := newestSlot(t, data)
+	s := sliceOf(data, newest)
+	for i := range blocksFor(textSize(content(7))) {
+		stamp{99, uint8(newest), uint16(i)}.seal(s[i*blockSize : (i+1)*blockSize])
+	}
+	_, _, err := openBytes(cfg, data)
+	if fault := wantFault(t, err, Damaged); fault.LastGood() != 6 || !strings.Contains(err.Error(), "generation 7 is stamped 99") {
+		t.Errorf("%v", err)
+	}
+}

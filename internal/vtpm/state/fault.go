@@ -38,6 +38,7 @@ const (
 	Failed          Kind = "the disk fails"
 	Released        Kind = "the lock was given away"
 	Taken           Kind = "another process wrote the file while the lock was given away"
+	Gone            Kind = "the file was removed or replaced while it was open"
 	Closed          Kind = "closed"
 	Denied          Kind = "this user may not open it"
 	ClockBack       Kind = "the clock went back"
@@ -62,6 +63,8 @@ func (k Kind) advice() string {
 		return "restore a backup, or recover a generation that is good"
 	case Taken:
 		return "open it again"
+	case Gone:
+		return "put it back under its name before the TPM ends, or what it did is lost"
 	default:
 		return ""
 	}

@@ -28,7 +28,7 @@ func TestALedgerRemembersTheNewestMark(t *testing.T) {
 	if _, known, err := l.Last(id); known || err != nil {
 		t.Fatalf("an unknown TPM: %v, %v", known, err)
 	}
-	for n := uint64(0); n < 9; n++ {
+	for n := range uint64(9) {
 		if err := l.Advance(id, mark(n), n%3 == 0); err != nil {
 			t.Fatal(err)
 		}

@@ -483,6 +483,44 @@ func TestAFileThatWasReleasedIsLeftToOthers(t *testing.T) {
 	}
 }
 
+// Nothing is acknowledged that goes into a file without a name.
+func TestAFileThatLosesItsNameTakesNoSaves(t *testing.T) {
+	cfg := config(t)
+	path, _ := saved(t, cfg, 2)
+	f, _ := mustOpen(t, path, cfg)
+	away := path + ".away"
+	if err := os.Rename(path, away); err != nil {
+		t.Fatal(err)
+	}
+	wantFault(t, f.Save(t.Context(), content(3)), Gone)
+	mustWrite(t, path, mustRead(t, away))
+	wantFault(t, f.SavePermanent([]byte("p")), Gone)
+	wantFault(t, f.Rewrap(t.Context(), cfg.Provider, ""), Gone)
+	if err := os.Rename(away, path); err != nil {
+		t.Fatal(err)
+	}
+	mustSave(t, f, content(4))
+	mustClose(t, f)
+	if got, _, err := tryOpen(path, cfg); err != nil || !same(got, content(4)) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestInUseNamesTheOwnerAndTakesNoLock(t *testing.T) {
+	cfg := config(t)
+	path, _ := saved(t, cfg, 1)
+	if owner, err := InUse(path); owner != "" || err != nil {
+		t.Errorf("nobody has it: %q, %v", owner, err)
+	}
+	f, _ := mustOpen(t, path, cfg)
+	if owner, err := InUse(path); !strings.HasPrefix(owner, fmt.Sprintf("process %d (", os.Getpid())) || err != nil {
+		t.Errorf("we have it: %q, %v", owner, err)
+	}
+	mustClose(t, f)
+	_, err := InUse(path + "x")
+	wantFault(t, err, Missing)
+}
+
 // A clock that went back is said, and decides nothing.
 func TestAClockThatWentBackIsSaid(t *testing.T) {
 	cfg := config(t)

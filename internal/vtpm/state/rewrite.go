@@ -275,6 +275,9 @@ func (f *File) Renew(ctx context.Context, c Content) error {
 	if err := errors.Join(f.usable(), c.check()); err != nil {
 		return err
 	}
+	if err := f.there(); err != nil {
+		return err
+	}
 	return f.rekey(ctx, f.cfg.Provider, string(f.head.provider), c, false)
 }
 
@@ -301,6 +304,9 @@ func (f *file) rekey(ctx context.Context, to keyprovider.Provider, name string, 
 // newest reads the last generation back from the disk.
 func (f *file) newest() (Content, error) {
 	if err := f.usable(); err != nil {
+		return Content{}, err
+	}
+	if err := f.there(); err != nil {
 		return Content{}, err
 	}
 	l := &loaded{}

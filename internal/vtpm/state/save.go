@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"time"
 
 	"github.com/assay-project/assay/internal/seal"
@@ -34,6 +35,9 @@ func (f *file) save(ctx context.Context, c Content) error {
 		return err
 	}
 	if err := errors.Join(ctx.Err(), c.check()); err != nil {
+		return err
+	}
+	if err := f.there(); err != nil {
 		return err
 	}
 	if f.whole || textSize(c) > capacity(f.head.slotSize) {
@@ -69,6 +73,19 @@ func (f *file) advance(durable bool) error {
 	}
 	if err := f.cfg.Anchor.Advance(f.id, f.last, durable); err != nil {
 		return f.fault(AnchorDown, err)
+	}
+	return nil
+}
+
+// there sees that the name still leads to the open file: what is saved in one that
+// was removed or replaced is lost when it is closed.
+func (f *file) there() error {
+	named, err := f.h.named(f.path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !named {
+		return f.fault(Gone, nil)
+	}
+	if err != nil {
+		return f.ioFault(err)
 	}
 	return nil
 }
