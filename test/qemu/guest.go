@@ -23,12 +23,11 @@ type Guest struct {
 	last uint64
 
 	lines chan string
-	gone  chan error
 }
 
 // Guest waits for the program in the machine to speak.
 func (m *Machine) Guest() (*Guest, error) {
-	g := &Guest{lines: make(chan string, 16), gone: make(chan error, 2)}
+	g := &Guest{lines: make(chan string, 16)}
 	if err := g.Follow(m); err != nil {
 		return nil, err
 	}
@@ -36,6 +35,12 @@ func (m *Machine) Guest() (*Guest, error) {
 		return nil, fmt.Errorf("%w: %s", err, m.Said())
 	}
 	return g, nil
+}
+
+// Reset waits for the guest to come up again in the same machine.
+func (g *Guest) Reset() error {
+	_, err := g.answer("#0 ", Patience)
+	return err
 }
 
 // Follow has the guest be reached through m from now on. What it said through the

@@ -16,8 +16,16 @@ type Migration struct {
 }
 
 // Migrate moves the guest of m to a machine that waits for it (Config.Incoming), and
-// returns when that is done or has failed, which is no error.
+// returns when that is done or has failed, which is no error. The destination is
+// asked whether it has the guest before the source gives it up (return-path): without
+// that, QEMU's source counts what it has sent as arrived.
 func (m *Machine) Migrate(to *Machine) (*Migration, error) {
+	capability := map[string]any{"capabilities": []any{map[string]any{"capability": "return-path", "state": true}}}
+	for _, machine := range []*Machine{m, to} {
+		if _, err := machine.Do("migrate-set-capabilities", capability); err != nil {
+			return nil, err
+		}
+	}
 	uri := map[string]string{"uri": "unix:" + filepath.Join(to.cfg.Dir, "m")}
 	if _, err := to.Do("migrate-incoming", uri); err != nil {
 		return nil, err

@@ -137,6 +137,13 @@ func (b *bench) boot(m *qemu.Machine) *subject {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	return b.enrol(g)
+}
+
+// enrol has a guest prove that its attestation key is in its TPM.
+func (b *bench) enrol(g *qemu.Guest) *subject {
+	b.t.Helper()
+	var err error
 	s := &subject{b: b, guest: g}
 	if s.log, err = g.File(qemu.BootLog); err != nil {
 		b.t.Fatal(err)

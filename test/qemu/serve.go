@@ -37,10 +37,10 @@ func Program(dir string) (string, error) {
 // Serve starts assay vtpm serve for QEMU, with more arguments, and waits until it
 // answers.
 func Serve(program, dir string, arguments ...string) (*Server, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	s, err := newServer(dir)
+	if err != nil {
 		return nil, err
 	}
-	s := &Server{Socket: filepath.Join(dir, "tpm"), exited: make(chan struct{}), said: &log{}}
 	s.process = exec.Command(program, append([]string{"vtpm", "serve", "--qemu-socket", s.Socket}, arguments...)...)
 	s.process.Stderr = s.said
 	out, err := s.process.StdoutPipe()
@@ -51,14 +51,76 @@ func Serve(program, dir string, arguments ...string) (*Server, error) {
 		return nil, err
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
-	go func() {
-		s.exit = s.process.Wait()
-		close(s.exited)
-	}()
+	s.watch()
 	if err != nil || line != "ready\n" {
 		return nil, fmt.Errorf("the TPM said %q: %w: %s", line, errors.Join(err, s.Kill()), s.said)
 	}
 	return s, nil
+}
+
+// ServeSWTPM starts Debian's swtpm for QEMU, to be compared with.
+func ServeSWTPM(dir string) (*Server, error) {
+	s, err := newServer(dir)
+	if err != nil {
+		return nil, err
+	}
+	s.process = exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+dir, "--ctrl", "type=unixio,path="+s.Socket)
+	s.process.Stderr = s.said
+	if err := s.process.Start(); err != nil {
+		return nil, err
+	}
+	s.watch()
+	return s, s.reachable()
+}
+
+func newServer(dir string) (*Server, error) {
+	s := &Server{Socket: filepath.Join(dir, "tpm"), exited: make(chan struct{}), said: &log{}}
+	return s, os.MkdirAll(dir, 0o700)
+}
+
+// watch notes when the process ends.
+func (s *Server) watch() {
+	go func() {
+		s.exit = s.process.Wait()
+		close(s.exited)
+	}()
+}
+
+// reachable waits for the socket.
+func (s *Server) reachable() error {
+	tick := time.NewTicker(100 * time.Microsecond)
+	defer tick.Stop()
+	for {
+		if _, err := os.Stat(s.Socket); err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-s.exited:
+			return fmt.Errorf("the TPM ended: %w: %s", s.exit, s.said)
+		}
+	}
+}
+
+// CPU is the processor time that the process has used.
+func (s *Server) CPU() (time.Duration, error) {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", s.process.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	var sum time.Duration
+	for _, t := range tasks {
+		b, err := os.ReadFile(t)
+		if err != nil {
+			continue // the thread has ended
+		}
+		var ns time.Duration
+		if _, err := fmt.Sscan(string(b), &ns); err != nil {
+			return 0, err
+		}
+		sum += ns
+	}
+	return sum, nil
 }
 
 // Wait waits for the process to end.
