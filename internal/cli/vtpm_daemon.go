@@ -54,6 +54,9 @@ be reached. The other subcommands of assay vtpm ask the daemon while it runs.`,
 }
 
 func runVTPMDaemon(ctx context.Context, env *Env, f *rootFlags, cfg vtpm.DaemonConfig) error {
+	if err := hardenProcess(); err != nil {
+		return fmt.Errorf("keep secrets out of core files: %w", err)
+	}
 	root, err := f.open(ctx, env)
 	if err != nil {
 		return err
