@@ -32,6 +32,12 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
+			// States of swtpm, with what made them in the README there.
+			states, err := filepath.Abs("../vtpm/libtpms/testdata")
+			if err != nil {
+				return err
+			}
+			e.Setenv("SWTPM_STATES", states)
 			return fs.WalkDir(demoFiles, "demodata", func(name string, d fs.DirEntry, err error) error {
 				if err != nil || d.IsDir() {
 					return err

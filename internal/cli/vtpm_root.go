@@ -92,7 +92,7 @@ func (f *rootFlags) config(env *Env) (vtpm.Config, error) {
 func logTPMEvent(env *Env, e *vtpm.Event) {
 	slog.New(slog.NewJSONHandler(env.Stderr, nil)).Info("vtpm event",
 		slog.String("type", string(e.Type)), slog.String("tpm", e.TPM), slog.String("id", e.ID),
-		slog.String("actor", e.Actor), slog.String("outcome", e.Outcome), slog.String("detail", string(e.Detail)))
+		slog.String("actor", e.Actor), slog.String("outcome", e.Outcome), slog.Any("detail", e.Detail))
 }
 
 // machine takes the TPM called name for this process. With now its state is opened

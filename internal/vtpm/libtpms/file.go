@@ -28,6 +28,22 @@ func PassphraseKey(passphrase []byte, bits int) (Key, error) {
 	return pbkdf2.Key(sha512.New, string(passphrase), []byte("swtpm"), 1000, bits/8)
 }
 
+// KeyBits returns the size of the key that opens a state file: 128 or 256, and 0 for
+// a state in the clear.
+func KeyBits(file []byte) (int, error) {
+	var h fileHeader
+	if _, err := wire.DecodePrefix(file, &h); err != nil {
+		return 0, fmt.Errorf("%w: header: %w", ErrFormat, err)
+	}
+	switch {
+	case h.flags&flagEncrypted == 0:
+		return 0, nil
+	case h.flags&flagEncrypted256Bit == 0:
+		return 128, nil
+	}
+	return 256, nil
+}
+
 // Open reads a state file of swtpm. The key may be nil for a state in the clear.
 // The State aliases file where that is in the clear.
 func Open(file []byte, key Key) (*State, error) {
