@@ -365,3 +365,24 @@ func TestARecoveryThatIsCutOffLeavesTheOldFileOrTheNew(t *testing.T) {
 		})
 	}
 }
+
+// A part of generation 7 may be in the file: another 7 in its place could not be told
+// from it.
+func TestTheNumberOfASaveThatWasCutOffIsNotUsedAgain(t *testing.T) {
+	anchors(t, func(t *testing.T, cfg Config, _ *memAnchor) {
+		data, f := imageOf(t, cfg, mustID(t), 6)
+		d := f.cfg.disk.(*memDisk)
+		d.left, d.torn = 0, blockSize
+		mustBeCut(t, f.Save(context.Background(), content(7)))
+		cfg.disk = memDiskWith(memPath, data)
+		again, got := mustOpen(t, memPath, cfg)
+		if again.Generation() != 6 || !same(got, content(6)) || len(again.Notices()) != 1 {
+			t.Fatalf("generation %d, %v", again.Generation(), again.Notices())
+		}
+		mustSave(t, again, content(8))
+		if again.Generation() != 8 {
+			t.Errorf("the next save has number %d", again.Generation())
+		}
+		mustClose(t, again)
+	})
+}
