@@ -200,6 +200,24 @@ func createDropInConfig(env *Env, words []string) error {
 		}
 		fmt.Fprintf(env.Stdout, "Writing %s.\n", keys)
 	}
+	if err := createSetupConfig(env); err != nil {
+		return err
+	}
 	fmt.Fprintf(env.Stdout, "Writing %s.\n", name)
 	return durable.WriteFile(name, fmt.Appendf(nil, "{\"keyProvider\": %q}\n", spec), 0o600)
+}
+
+// createSetupConfig writes the user's own swtpm_setup.conf, unless there is one: that
+// of the machine may name an authority whose files are root's.
+func createSetupConfig(env *Env) error {
+	name := swtpmConfigFiles(env)[0]
+	const text = "# Without create_certs_tool, assay's built-in authority certifies.\nactive_pcr_banks = sha256\n"
+	err := durable.CreateFile(name, []byte(text), 0o644)
+	if errors.Is(err, durable.ErrExists) {
+		return nil
+	}
+	if err == nil {
+		fmt.Fprintf(env.Stdout, "Writing %s.\n", name)
+	}
+	return err
 }

@@ -194,7 +194,7 @@ func TestSetupMakesAKeyProviderForASession(t *testing.T) {
 		t.Fatalf("status %d, %s", status, text)
 	}
 	dir := t.TempDir()
-	if status, text := setUp(vars, "--tpm2", "--tpm-state", dir, "--config", os.DevNull); status != exitOK {
+	if status, text := setUp(vars, "--tpm2", "--tpm-state", dir, "--create-ek-cert"); status != exitOK {
 		t.Fatalf("status %d, %s", status, text)
 	}
 	if status, text := setUp(vars, "--create-config-files", word+",overwrite"); status != exitOK {
