@@ -42,7 +42,7 @@ func (o *Observation) otherCurve() bool {
 	for _, curve := range []byte{1, 2, 0x10, 0x11, 0x20} {
 		switch o.Code {
 		case tpm2.CCECCParameters, tpm2.CCECEphemeral:
-			if len(o.Plain) >= 2 && o.Plain[0] == 0 && o.Plain[1] == curve {
+			if b := o.Request[0]; len(b) >= 12 && bytes.Contains(b[10:], []byte{0, curve}) {
 				return true
 			}
 		default:

@@ -219,10 +219,6 @@ func makeEncryptDecrypt2(g *generator, s *step) after {
 	return nothing
 }
 
-func (g *generator) ofType(a tpm2.Alg, attr tpm2.ObjectAttributes) *thing {
-	return g.object(func(t *thing) bool { return t.public().Type == a && t.attr(attr) })
-}
-
 func makeQuote(g *generator, s *step) after {
 	key := g.signerOf(s, 0)
 	s.both(&command.QuoteIn{QualifyingData: g.UpTo(32), InScheme: g.signScheme(key), PCRSelect: g.selections()})
