@@ -64,10 +64,11 @@ type swtpm struct {
 	passed   atomic.Bool   // a data channel that a client passed is open
 }
 
-// The tags of TPM 2.0 commands (Part 2, 6.9).
+// The tags of TPM 2.0 commands (Part 2, 6.9), and that of a response to others.
 const (
 	tagNoSessions = 0x8001
 	tagSessions   = 0x8002
+	tagResponse12 = 0x00c4 // TPM_ST_RSP_COMMAND, with TPM_RC_BAD_TAG
 )
 
 // ccSetLocality is TPM2_CC_SET_LOCALITY of Linux' vtpm_proxy.h.
@@ -168,6 +169,11 @@ func (s *swtpm) execute(dst, request []byte) []byte {
 	if len(dst) == start {
 		// Clients tell a TPM 2.0 by the tag of this answer, before CMD_INIT.
 		return refuse(dst, tpm2.RCFailure)
+	}
+	if binary.BigEndian.Uint16(dst[start:]) == tagResponse12 {
+		// OVMF looks for a TPM 1.2 with one of its commands, and takes whatever
+		// answers with this tag, as Part 3, 5.2 wants it, for one. swtpm answers so:
+		return refuse(dst[:start], tpm2.RCValue)
 	}
 	return dst
 }
