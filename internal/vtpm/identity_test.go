@@ -222,6 +222,21 @@ func TestThirdPartyCertificateIsInstalled(t *testing.T) {
 	if _, err := f.CertificateRequest(ctx, tester, "web", ekca.P384); err != nil {
 		t.Errorf("a request while it runs: %v", err)
 	}
+	if err := i.Machine().StoreVolatile(); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.InstallCertificate(ctx, tester, "web", bundle); !errors.Is(err, ErrSuspended) {
+		t.Errorf("while it is suspended: %v", err)
+	}
+	if i, err = f.Open(ctx, "web", tester); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Machine().Init(true); err != nil {
+		t.Fatal(err)
+	}
 	if err := i.Close(); err != nil {
 		t.Fatal(err)
 	}
