@@ -1,14 +1,19 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/assay-project/assay/internal/vtpm"
 )
 
 // providerRoot is a root of TPMs that commands are run on.
@@ -122,7 +127,57 @@ func TestAProviderOfTheAuthorityIsNotRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.run(exitRefused, "key-provider", "remove", "b") // it cannot be read, so it may be b's
-	if got := r.rewrap(exitRefused, "key-provider", "migrate", "--from", "a", "--to", "b"); len(got.Left) != 1 {
+	if got := r.rewrap(exitRefused, "key-provider", "migrate", "--from", "a", "--to", "b"); len(got.Failed) != 1 || !strings.Contains(got.Failed[0].Error, "certificate authority") {
 		t.Errorf("migrate: %+v", got)
+	}
+	if err := os.RemoveAll(ca); err != nil {
+		t.Fatal(err)
+	}
+	r.run(exitOK, "vtpm", "ca", "init", "--name", "Test")
+	r.run(exitRefused, "key-provider", "remove", "a")
+	moved := r.rewrap(exitOK, "key-provider", "migrate", "--from", "a", "--to", "b")
+	if moved.Authority == 0 {
+		t.Errorf("migrate: %+v", moved)
+	}
+	r.run(exitOK, "key-provider", "default", "b")
+	r.run(exitOK, "key-provider", "remove", "a")
+	r.run(exitOK, "vtpm", "create", "web-1") // certified by the authority, whose keys b opens
+	if out := r.run(exitOK, "vtpm", "describe", "web-1", "-o", "json"); !strings.Contains(out, `"issuer": "CN=Test"`) {
+		t.Errorf("describe: %s", out)
+	}
+}
+
+// A daemon's running TPMs are wrapped anew while they run, under a key that was made
+// after the daemon had opened the provider.
+func TestRotationGoesThroughTheDaemon(t *testing.T) {
+	r := newProviderRoot(t)
+	out, w := io.Pipe()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		done <- runVTPMDaemon(ctx, serveEnv(w, io.Discard), &rootFlags{dir: r.dir}, vtpm.DaemonConfig{SocketDir: shortDir(t)})
+	}()
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != readyLine {
+		t.Fatalf("the daemon says %q, %v", line, err)
+	}
+	for _, name := range []string{"web-1", "web-2"} {
+		r.run(exitOK, "vtpm", "start", name)
+	}
+	if got := r.rewrap(exitOK, "key-provider", "rotate", "a"); got.Done != 2 {
+		t.Errorf("rotate: %+v", got)
+	}
+	if got := r.rewrap(exitOK, "key-provider", "rotate", "a", "--rewrap-only"); got.Already != 2 {
+		t.Errorf("rotate --rewrap-only: %+v", got)
+	}
+	if got := r.rewrap(exitOK, "key-provider", "migrate", "--from", "a", "--to", "b"); got.Done != 2 {
+		t.Errorf("migrate: %+v", got)
+	}
+	if list := r.run(exitOK, "vtpm", "list", "-o", "json"); strings.Count(list, `"running": true`) != 2 {
+		t.Errorf("list: %s", list)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/vtpm"
+	"github.com/assay-project/assay/internal/vtpm/ekca"
 	"github.com/assay-project/assay/internal/vtpm/state"
 )
 
@@ -61,16 +62,16 @@ func (c *rootClient) list(ctx context.Context) ([]vtpm.Summary, error) {
 
 // rewrapped is the JSON of assay key-provider rotate and migrate.
 type rewrapped struct {
-	Provider string         `json:"provider"` // under whose key all are to be
-	KeyID    string         `json:"keyId"`
-	Done     int            `json:"rewrapped"`
-	Already  int            `json:"already"` // under that key before
-	Failed   []failedRewrap `json:"failed"`
-	Left     []string       `json:"notRewrapped"` // what this command cannot wrap anew
+	Provider  string         `json:"provider"` // under whose key all are to be
+	KeyID     string         `json:"keyId"`
+	Done      int            `json:"rewrapped"`
+	Already   int            `json:"already"`   // under that key before
+	Authority int            `json:"authority"` // keys of the certificate authority that were sealed anew
+	Failed    []failedRewrap `json:"failed"`
 }
 
 type failedRewrap struct {
-	TPM   string `json:"tpm"`
+	TPM   string `json:"tpm"` // empty for the certificate authority
 	Error string `json:"error"`
 }
 
@@ -85,7 +86,7 @@ type rewrapping struct {
 // walk wraps the keys of TPMs anew under the key result.KeyID of the provider, one by
 // one; running ones go on. What fails is noted, and the others are done.
 func (w *rewrapping) walk(ctx context.Context, tpms []vtpm.Summary) error {
-	w.result.Failed, w.result.Left = []failedRewrap{}, []string{}
+	w.result.Failed = []failedRewrap{}
 	bar := newProgress(w.env, len(tpms))
 	defer bar.end()
 	for _, t := range tpms {
@@ -180,8 +181,9 @@ func (f *rootFlags) rewrapAll(ctx context.Context, env *Env, from *keyprovider.C
 	if err != nil {
 		return nil, providerFault(err)
 	}
+	defer p.Close()
 	id, err := p.KeyID(ctx)
-	if err = errors.Join(err, p.Close()); err != nil {
+	if err != nil {
 		return nil, providerFault(err)
 	}
 	dir, err := f.path(env)
@@ -207,9 +209,25 @@ func (f *rootFlags) rewrapAll(ctx context.Context, env *Env, from *keyprovider.C
 		return nil, err
 	}
 	if authorityUses(dir, from) {
-		w.result.Left = append(w.result.Left, "certificate authority")
+		if w.result.Authority, err = f.rewrapAuthority(ctx, env, from, p, id); err != nil {
+			w.result.Failed = append(w.result.Failed, failedRewrap{"", fmt.Sprintf("certificate authority: %v", err)})
+		}
 	}
 	return &w.result, nil
+}
+
+// rewrapAuthority seals the keys of the root's certificate authority anew.
+func (f *rootFlags) rewrapAuthority(ctx context.Context, env *Env, from *keyprovider.Configured, to *keyprovider.Opened, id string) (int, error) {
+	dir, err := f.path(env)
+	if err != nil {
+		return 0, err
+	}
+	old, err := f.openProvider(ctx, env, from.Name)
+	if err != nil {
+		return 0, err
+	}
+	defer old.Close()
+	return ekca.Rewrap(ctx, filepath.Join(dir, authorityDir), ekca.Rewrapping{From: old, To: to, Name: to.Name(), KeyID: id, Random: env.Rand})
 }
 
 func newProviderMigrateCmd(env *Env) *cobra.Command {
@@ -252,14 +270,14 @@ func printRewrapped(env *Env, format string, r *rewrapped) error {
 		}
 	} else {
 		fmt.Fprintf(env.Stdout, "%d TPMs wrapped anew under key %s of %s, %d were already, %d failed\n", r.Done, r.KeyID, r.Provider, r.Already, len(r.Failed))
-		for _, f := range r.Failed {
-			fmt.Fprintf(env.Stdout, "  %s: %s\n", f.TPM, f.Error)
+		if r.Authority > 0 {
+			fmt.Fprintf(env.Stdout, "%d keys of the certificate authority sealed anew\n", r.Authority)
 		}
-		for _, what := range r.Left {
-			fmt.Fprintf(env.Stdout, "  not wrapped anew: %s\n", what)
+		for _, f := range r.Failed {
+			fmt.Fprintf(env.Stdout, "  %s: %s\n", dash(f.TPM), f.Error)
 		}
 	}
-	if len(r.Failed) > 0 || len(r.Left) > 0 {
+	if len(r.Failed) > 0 {
 		return refused()
 	}
 	return nil
