@@ -191,7 +191,7 @@ var differences = []Difference{
 	},
 	{
 		Name: "a second template", Right: "ours", Clause: "Part 3, 23.21",
-		Why: "A policy session that is bound to another template is TPM_RC_CPHASH in version 1.83; libtpms 0.9.2 follows version 1.59, which says TPM_RC_VALUE.",
+		Why: "A policy session that is bound to another template is TPM_RC_CPHASH in version 1.83; libtpms 0.9.2, of revision 1.64, says TPM_RC_VALUE.",
 		Match: func(o *Observation) bool {
 			return o.Code == tpm2.CCPolicyTemplate && o.RC[0] == tpm2.RCCPHash && refused(o.RC[1], tpm2.RCValue)
 		},
@@ -210,7 +210,7 @@ var differences = []Difference{
 	},
 	{
 		Name: "key usage of a restricted key", Right: "ours", Clause: "Part 3, 18.8 (version 1.83)",
-		Why: "A restricted key it must be for keyEncipherment; in version 1.59, which libtpms 0.9.2 follows, for keyAgreement.",
+		Why: "For keyEncipherment the key must be restricted; in revision 1.64, which libtpms 0.9.2 follows, for keyAgreement.",
 		Match: func(o *Observation) bool {
 			return o.Code == tpm2.CCCertifyX509 && (o.RC[0] == 0 && o.RC[1] == tpm2.RCValue.Of(tpm2.RCParameter, 3) && o.has(3, 2, 3, 8) ||
 				o.RC[1] == 0 && o.RC[0] == tpm2.RCValue.Of(tpm2.RCParameter, 3) && o.has(3, 2, 5, 0x20))
