@@ -126,7 +126,34 @@ func (k *keptTPM) keepPermanent(permanent []byte) error {
 		return k.saveArrived(permanent)
 	}
 	defer k.look() // a file that grew is another
-	return k.file.SavePermanent(permanent)
+	err := k.file.SavePermanent(permanent)
+	if fault := (*state.Fault)(nil); errors.As(err, &fault) && fault.Kind == state.Gone {
+		return k.rewrite(permanent, err)
+	}
+	return err
+}
+
+// rewrite makes a state's file anew that was removed under a running TPM, as swtpm
+// does, which writes a new file each time. One that was replaced stays as it is.
+func (k *keptTPM) rewrite(permanent []byte, gone error) error {
+	if _, err := os.Lstat(k.place.permanent); !errors.Is(err, fs.ErrNotExist) {
+		return gone
+	}
+	record, err := newDropInRecord(k.profileNow())
+	if err != nil {
+		return err
+	}
+	id := k.file.ID()
+	if err := k.file.Close(); err != nil {
+		return errors.Join(gone, err)
+	}
+	file, err := state.Create(context.Background(), k.place.permanent, id, state.Content{Permanent: permanent, Meta: record}, k.config())
+	if err != nil {
+		return errors.Join(gone, err)
+	}
+	k.file = file
+	vtpmLog(k.env).Warn("the state's file was removed under the TPM, and is written anew", slog.String("file", k.place.permanent))
+	return nil
 }
 
 // restore makes a TPM of its state, and says why not.

@@ -337,6 +337,40 @@ func TestSWTPMSeesThatItsStateWasExchangedWhileThePowerWasOff(t *testing.T) {
 	}
 }
 
+func TestAFileThatIsRemovedUnderARunningTPMIsWrittenAnew(t *testing.T) {
+	vars, dir, other := keyFileEnv(t), t.TempDir(), t.TempDir()
+	startSWTPM(t, vars, other, "--flags", "not-need-init").stop()
+	file := filepath.Join(dir, swtpmPermanent)
+	for name, tc := range map[string]struct {
+		do   func() error
+		lost bool // and the TPM fails
+	}{
+		"removed":  {func() error { return os.Remove(file) }, false},
+		"replaced": {func() error { return os.Rename(filepath.Join(other, swtpmPermanent), file) }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := startSWTPM(t, vars, dir, "--flags", "not-need-init")
+			defer os.Remove(file)
+			before := primaryName(t, startedTPM(t, "unix", k.data), "")
+			if err := tc.do(); err != nil {
+				t.Fatal(err)
+			}
+			dropInOutput(nil, "swtpm_ioctl", "--unix", k.control, "-s") // which saves
+			if status := <-k.done; (status != exitOK) != tc.lost {
+				t.Fatalf("status %d, %s", status, k.errs)
+			}
+			if tc.lost {
+				return
+			}
+			k = startSWTPM(t, vars, dir, "--flags", "not-need-init")
+			if got := primaryName(t, startedTPM(t, "unix", k.data), ""); !bytes.Equal(got, before) {
+				t.Errorf("primary key %x, want %x as before", got, before)
+			}
+			k.stop()
+		})
+	}
+}
+
 func TestStateInTransitIsSealed(t *testing.T) {
 	vars, dir := keyFileEnv(t), t.TempDir()
 	k := startSWTPM(t, vars, t.TempDir(), "--flags", "not-need-init")

@@ -231,6 +231,7 @@ func (o *swtpmOptions) frontConfig(ctrl net.Listener, t *servedTPM) frontend.SWT
 		AllowSetLocality: o.locality.has("allow-set-locality"),
 		RejectLocality4:  o.locality.has("reject-locality-4"),
 		Terminate:        o.terminate || givenData,
+		TerminateControl: o.ctrl.has("terminate"),
 		FileKey:          t.kept,
 		MigrationKey:     o.migrationKey != nil,
 		Info:             func(flags uint64) []byte { return swtpmInfo(t.profile(), flags) },

@@ -116,6 +116,22 @@ func TestSWTPMWaitsForInitAndStartsUpAsItIsTold(t *testing.T) {
 	}
 }
 
+func TestSWTPMEndsWithTheClientOfItsControlChannelWhenToldTo(t *testing.T) {
+	control := filepath.Join(shortDir(t), "c")
+	done, errs := runDropIn(t, ephemeral(), "swtpm", "socket", "--tpm2", "--ctrl", "type=unixio,terminate,mode=0600,path="+control)
+	if info, err := os.Stat(control); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("control channel: %v, %v", info, err)
+	}
+	c, err := net.Dial("unix", control)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if status := <-done; status != exitOK {
+		t.Errorf("status %d, %s", status, errs)
+	}
+}
+
 func TestDropInsRefuseWhatTheyDoNotDo(t *testing.T) {
 	for name, tc := range map[string]struct{ program, args, want string }{
 		"simulator, no number":      {"tpm_server", "-port", "a number must follow"},

@@ -23,6 +23,9 @@ type SWTPMConfig struct {
 	// Terminate ends the server when the first client of the data channel goes
 	// (swtpm: --terminate).
 	Terminate bool
+	// TerminateControl ends the server when a client of the control channel goes
+	// (swtpm: --ctrl …,terminate).
+	TerminateControl bool
 	// Info answers CMD_GET_INFO for the flags of a request with JSON; nil when it
 	// is not supported.
 	Info func(flags uint64) []byte
@@ -50,7 +53,7 @@ func ServeSWTPM(ctx context.Context, m *Machine, data net.Listener, sw SWTPMConf
 		s.listen(data, s.link, t.data)
 	}
 	if sw.Control != nil {
-		s.listen(sw.Control, s.controlLink, t.control)
+		s.listen(sw.Control, s.controlLink, t.controlToTheEnd)
 	}
 	return s.wait()
 }
@@ -78,6 +81,15 @@ const ccSetLocality tpm2.CC = 0x20001000
 func (s *swtpm) data(l *link) error {
 	err := s.commands(l)
 	if s.cfg.Terminate {
+		return errStop
+	}
+	return err
+}
+
+// controlToTheEnd serves a connection to the control channel.
+func (s *swtpm) controlToTheEnd(l *link) error {
+	err := s.control(l)
+	if s.cfg.TerminateControl {
 		return errStop
 	}
 	return err
