@@ -16,6 +16,11 @@ var newer = []tpm2.CC{
 	tpm2.CCPolicyParameters, tpm2.CCPolicyCapability,
 }
 
+// withPublic are the commands that have the parameters of a key.
+var withPublic = []tpm2.CC{
+	tpm2.CCCreate, tpm2.CCCreatePrimary, tpm2.CCCreateLoaded, tpm2.CCLoad, tpm2.CCLoadExternal, tpm2.CCImport, tpm2.CCTestParms,
+}
+
 // decryptsRSA are the commands that take something encrypted by RSA, or encrypt.
 var decryptsRSA = []tpm2.CC{
 	tpm2.CCRSAEncrypt, tpm2.CCRSADecrypt, tpm2.CCActivateCredential, tpm2.CCRewrap, tpm2.CCImport, tpm2.CCStartAuthSession,
@@ -82,7 +87,7 @@ var differences = []Difference{
 		Name: "RSA-4096", Right: "either", Clause: "Part 2, 11.2.4.6",
 		Why: "libtpms 0.9.2 has no RSA keys of 4096 bits, and its buffers for RSA are as long as 3072 bits.",
 		Match: func(o *Observation) bool {
-			return refused(o.RC[1], tpm2.RCValue) && o.has(0x10, 0) && o.has(0, 1) || refused(o.RC[1], tpm2.RCSize) && o.longRSA()
+			return slices.Contains(withPublic, o.Code) && refused(o.RC[1], tpm2.RCValue) && o.has(0x10, 0) && o.has(0, 1) || refused(o.RC[1], tpm2.RCSize) && o.longRSA()
 		},
 	},
 	{
