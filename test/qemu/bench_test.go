@@ -98,10 +98,7 @@ func (b *bench) startup(k backend, dir string) time.Duration {
 // answered. The TPM is shut down after.
 func (b *bench) first(s *qemu.Server) time.Time {
 	b.t.Helper()
-	conn, err := net.Dial("unix", s.Socket)
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	conn := b.dial(s.Socket)
 	defer conn.Close()
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {
@@ -123,6 +120,21 @@ func (b *bench) first(s *qemu.Server) time.Time {
 	done := time.Now()
 	b.ask(control, "\x00\x00\x00\x03", 4)
 	return done
+}
+
+// dial connects to a socket that is there, or about to be listened to.
+func (b *bench) dial(socket string) net.Conn {
+	b.t.Helper()
+	tick := time.NewTicker(50 * time.Microsecond)
+	defer tick.Stop()
+	for range 100000 {
+		if conn, err := net.Dial("unix", socket); err == nil {
+			return conn
+		}
+		<-tick.C
+	}
+	b.t.Fatalf("nobody listens on %s", socket)
+	return nil
 }
 
 func (b *bench) ask(c io.ReadWriter, request string, n int) {
