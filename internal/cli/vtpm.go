@@ -24,6 +24,7 @@ import (
 type vtpmOptions struct {
 	ephemeral bool
 	state     string
+	provider  string // key provider of state; empty for keys
 	keys      keySource
 	create    bool // make a TPM although the key file is older
 	profile   string
@@ -67,9 +68,10 @@ Whoever reaches the port commands the TPM, so ports are on loopback addresses.`,
 	f.StringVar(&o.name, "name", "", "`NAME` of a TPM in --root: one process of its own for it, in place of the daemon")
 	f.BoolVar(&o.ephemeral, "ephemeral", false, "a new TPM that ends with this process")
 	f.StringVar(&o.state, "state", "", "`DIR` that keeps the TPM, encrypted; made at the first start")
-	f.StringVar(&o.keys.file, "key-file", "", "`FILE` of the keys that --state is encrypted under; made with it")
+	f.StringVar(&o.provider, "key-provider", "", "`SPEC` of who keeps the key that --state is encrypted under: a name in --root, or a URI")
+	f.StringVar(&o.keys.file, "key-file", "", "`FILE` of keys in place of a key provider; made with the state")
 	f.StringVar(&o.keys.passphrase, "passphrase-file", "", "`FILE` whose first line opens the key file")
-	f.BoolVar(&o.create, "new", false, "make a TPM in --state under a key file that is there already")
+	f.BoolVar(&o.create, "new", false, "make a TPM in --state although there may have been one")
 	f.StringVar(&o.profile, "profile", "", "`NAME` of a new TPM's profile: see assay tpm profile list (default \"default\")")
 	f.StringVar(&o.mssim, "mssim", "", "`HOST:PORT` for commands by the simulator protocol; the platform port is the next")
 	f.StringVar(&o.swtpmTCP, "swtpm-tcp", "", "`HOST:PORT` for raw commands")
@@ -79,7 +81,7 @@ Whoever reaches the port commands the TPM, so ports are on loopback addresses.`,
 	cmd.MarkFlagsOneRequired("ephemeral", "state", "name")
 	cmd.MarkFlagsMutuallyExclusive("ephemeral", "state", "name")
 	cmd.MarkFlagsMutuallyExclusive("name", "profile")
-	cmd.MarkFlagsRequiredTogether("state", "key-file")
+	cmd.MarkFlagsMutuallyExclusive("key-provider", "key-file")
 	cmd.MarkFlagsOneRequired("mssim", "swtpm-tcp", "swtpm-unix", "qemu-socket")
 	cmd.MarkFlagsMutuallyExclusive("mssim", "swtpm-tcp", "swtpm-unix", "qemu-socket")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -134,11 +136,14 @@ func (o *vtpmOptions) open(ctx context.Context, env *Env) (*frontend.Machine, fu
 		t, err := manufacture(env, o.profile)
 		return frontend.NewMachine(t, frontend.MachineConfig{Restore: restorer(env)}), func() error { return nil }, err
 	}
-	s, err := openVTPMState(env, o.state, o.keys)
+	if o.provider == "" && o.keys.file == "" {
+		return nil, nil, errors.New("the state of a TPM is always encrypted: give --key-provider SPEC, or --key-file FILE")
+	}
+	s, err := openVTPMState(ctx, env, o.state, o.provider, o.keys)
 	if err != nil {
 		return nil, nil, err
 	}
-	t, err := s.load(env, o.profile, o.create)
+	t, err := s.load(ctx, o.profile, o.create)
 	if err != nil {
 		return nil, nil, errors.Join(err, s.Close())
 	}

@@ -5,59 +5,66 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 
-	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/seal"
 	"github.com/assay-project/assay/internal/vtpm/frontend"
+	"github.com/assay-project/assay/internal/vtpm/state"
 	"github.com/assay-project/assay/tpm2/engine"
 )
 
-// permanentFile holds the permanent state of a TPM, sealed.
-const permanentFile = "tpm.permanent"
+// serveStateFile holds the state of the TPM of assay vtpm serve --state.
+const serveStateFile = "tpm.nvram"
 
-// vtpmContext binds the sealed state to its use.
-func vtpmContext() seal.Context { return seal.Context{Purpose: "TPM state", Name: "permanent"} }
-
-// vtpmState is a folder that keeps one TPM. It is locked for this process.
+// vtpmState is a folder that keeps one TPM.
 type vtpmState struct {
-	env  *Env
-	dir  string
-	lock *durable.Lock
-	keys *keyprovider.Local
-	made bool // the key file is new: there can be no state yet
+	env      *Env
+	dir      string
+	keys     closingProvider
+	provider string      // what the keys are called
+	file     *state.File // nil until load
+	fresh    bool        // there can have been no TPM: the folder, or the key file, is as new
 }
 
-// openVTPMState opens a folder and its key file. Where neither is there, both
-// are made; a key file that is gone is never replaced.
-func openVTPMState(env *Env, dir string, keys keySource) (_ *vtpmState, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+// openVTPMState opens a folder and the keys for it. Where there is neither a state
+// nor a key file, that is made; a key file that is gone is never replaced.
+func openVTPMState(ctx context.Context, env *Env, dir, provider string, keys keySource) (_ *vtpmState, err error) {
+	s := &vtpmState{env: env, dir: dir, provider: provider}
+	if err := s.makeFolder(); err != nil {
 		return nil, err
 	}
-	s := &vtpmState{env: env, dir: dir}
-	if s.lock, err = durable.LockDir(dir); err != nil {
-		return nil, err
+	if keys.file == "" {
+		opened, err := openKeySpec(ctx, env, provider)
+		s.keys = opened
+		return s, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.Close())
-		}
-	}()
-	if err := durable.Sweep(dir); err != nil {
-		return nil, err
-	}
+	s.provider = "local:" + keys.file
 	if err := s.firstKey(keys); err != nil {
 		return nil, err
 	}
-	s.keys, err = keys.open(env, dir)
+	local, err := keys.open(env, dir)
+	s.keys = local
 	return s, err
 }
 
-// firstKey makes the key file of a folder that has no state yet.
+// makeFolder makes the folder, and sees whether anything was ever in it.
+func (s *vtpmState) makeFolder() error {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(s.dir)
+	s.fresh = len(entries) == 0
+	return err
+}
+
+// firstKey makes the key file of a folder that has no state yet. A file that was
+// there before may have had a TPM under it: then the folder is not fresh.
 func (s *vtpmState) firstKey(keys keySource) error {
-	if _, err := os.Lstat(s.file()); !errors.Is(err, fs.ErrNotExist) {
+	s.fresh = false
+	if _, err := os.Lstat(s.path()); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if _, err := os.Lstat(keys.file); !errors.Is(err, fs.ErrNotExist) {
@@ -68,58 +75,67 @@ func (s *vtpmState) firstKey(keys keySource) error {
 		return err
 	}
 	defer passphrase.Destroy()
-	s.made = true
+	s.fresh = true
 	return keyprovider.CreateFile(keys.file, s.env.Rand, passphrase)
 }
 
-func (s *vtpmState) file() string { return filepath.Join(s.dir, permanentFile) }
+func (s *vtpmState) path() string { return filepath.Join(s.dir, serveStateFile) }
 
-// load restores the TPM of the folder, or makes the first one: when its key file
-// is as new, or when told so, since a state that is gone must not become another
+func (s *vtpmState) config() state.Config {
+	return state.Config{Provider: s.keys, ProviderName: s.provider, Random: s.env.Rand, Now: s.env.Now}
+}
+
+// load restores the TPM of the folder, or makes the first one: when there can have
+// been none, or when told so, since a state that is gone must not become another
 // TPM unseen. A profile is fixed when a TPM is made, so asking for one later is an
 // error.
-func (s *vtpmState) load(env *Env, profile string, create bool) (*engine.TPM, error) {
-	sealed, err := os.ReadFile(s.file())
-	if errors.Is(err, fs.ErrNotExist) {
-		if !s.made && !create {
-			return nil, fmt.Errorf("no %s in %q, and its key file was there before: is the folder the right one, or not mounted? --new makes a new TPM", permanentFile, s.dir)
+func (s *vtpmState) load(ctx context.Context, profile string, create bool) (*engine.TPM, error) {
+	if _, err := os.Lstat(s.path()); errors.Is(err, fs.ErrNotExist) {
+		if !s.fresh && !create {
+			return nil, fmt.Errorf("no %s in %q, which was used before, or its key file was: is the folder the right one, or not mounted? --new makes a new TPM", serveStateFile, s.dir)
 		}
-		t, err := manufacture(env, profile)
-		if err != nil {
-			return nil, err
-		}
-		state, err := t.Permanent()
-		if err != nil {
-			return nil, err
-		}
-		return t, s.save(state)
+		return s.create(ctx, profile)
 	}
+	file, content, err := state.Open(ctx, s.path(), s.config())
 	if err != nil {
 		return nil, err
+	}
+	defer content.Destroy()
+	s.file = file
+	for _, n := range file.Notices() {
+		vtpmLog(s.env).Warn("state of the TPM", slog.String("notice", n.String()))
 	}
 	if profile != "" {
 		return nil, fmt.Errorf("--profile: the TPM in %q has its profile already", s.dir)
 	}
-	state, err := keyprovider.Open(context.Background(), s.keys, vtpmContext(), sealed)
-	if err != nil {
-		return nil, fmt.Errorf("open state of the TPM in %q: %w", s.dir, err)
-	}
-	defer state.Destroy()
-	t, err := engine.Restore(engineConfig(env), append([]byte(nil), state.Expose()...), nil)
+	t, err := engine.Restore(engineConfig(s.env), append([]byte(nil), content.Permanent...), nil)
 	if err != nil {
 		return nil, fmt.Errorf("restore the TPM in %q: %w", s.dir, err)
 	}
 	return t, nil
 }
 
-// save writes the permanent state, durably.
-func (s *vtpmState) save(permanent []byte) error {
-	sealed, err := keyprovider.Seal(context.Background(), s.keys, s.env.Rand, vtpmContext(), permanent)
+// create makes the TPM of the folder.
+func (s *vtpmState) create(ctx context.Context, profile string) (*engine.TPM, error) {
+	t, err := manufacture(s.env, profile)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return durable.WriteFile(s.file(), sealed, 0o600)
+	permanent, err := t.Permanent()
+	if err != nil {
+		return nil, err
+	}
+	defer clear(permanent)
+	id, err := state.NewID(s.env.Rand)
+	if err != nil {
+		return nil, err
+	}
+	s.file, err = state.Create(ctx, s.path(), id, state.Content{Permanent: permanent}, s.config())
+	return t, err
 }
+
+// save keeps the permanent state, durably.
+func (s *vtpmState) save(permanent []byte) error { return s.file.SavePermanent(permanent) }
 
 // serveTransit binds state that passes through QEMU, as in a migration, to that
 // use: it is no state file, and neither kind is the other.
@@ -144,11 +160,11 @@ func (s *vtpmState) imported(kind frontend.BlobKind, blob []byte) ([]byte, error
 	return append([]byte(nil), secret.Expose()...), nil
 }
 
-// Close gives the folder back and forgets the keys.
+// Close gives the state back and forgets the keys.
 func (s *vtpmState) Close() error {
-	var errs []error
-	if s.keys != nil {
-		errs = append(errs, s.keys.Close())
+	var err error
+	if s.file != nil {
+		err = s.file.Close()
 	}
-	return errors.Join(append(errs, s.lock.Close())...)
+	return errors.Join(err, s.keys.Close())
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -18,8 +19,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/assay-project/assay/internal/durable"
+	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/seal"
+	"github.com/assay-project/assay/internal/vtpm/state"
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/client"
 	"github.com/assay-project/assay/tpm2/command"
@@ -106,8 +108,8 @@ func TestAVirtualTPMIsKeptInItsFolder(t *testing.T) {
 	}
 	busy := *o
 	busy.swtpmUnix += "2"
-	if err := busy.serve(context.Background(), serveEnv(io.Discard, io.Discard)); !errors.Is(err, durable.ErrLocked) {
-		t.Errorf("a second process on the folder: %v, want %v", err, durable.ErrLocked)
+	if err := busy.serve(context.Background(), serveEnv(io.Discard, io.Discard)); !errors.Is(err, state.Locked) {
+		t.Errorf("a second process on the folder: %v, want %v", err, state.Locked)
 	}
 	if err := stop(); err != nil {
 		t.Fatalf("stopped: %v", err)
@@ -121,7 +123,7 @@ func TestAVirtualTPMIsKeptInItsFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	sealed, err := os.ReadFile(filepath.Join(o.state, permanentFile))
+	sealed, err := os.ReadFile(filepath.Join(o.state, serveStateFile))
 	if err != nil || strings.Contains(string(sealed), "secret") {
 		t.Errorf("the state is not sealed: %v", err)
 	}
@@ -134,13 +136,13 @@ func TestStateThatIsGoneIsNotReplaced(t *testing.T) {
 	if err := serveTPM(t, o)(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(filepath.Join(o.state, permanentFile)); err != nil {
+	if err := os.Remove(filepath.Join(o.state, serveStateFile)); err != nil {
 		t.Fatal(err)
 	}
 	if err := o.serve(context.Background(), serveEnv(io.Discard, io.Discard)); err == nil || !strings.Contains(err.Error(), "--new") {
 		t.Errorf("serve without its state = %v, want an error that names --new", err)
 	}
-	if _, err := os.Stat(filepath.Join(o.state, permanentFile)); err == nil {
+	if _, err := os.Stat(filepath.Join(o.state, serveStateFile)); err == nil {
 		t.Error("a refused start made a state")
 	}
 	o.create = true
@@ -155,7 +157,7 @@ func TestStateThatDoesNotOpenIsRefused(t *testing.T) {
 	if err := serveTPM(t, &whole)(); err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(whole.state, permanentFile)
+	file := filepath.Join(whole.state, serveStateFile)
 	sealed, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -165,9 +167,13 @@ func TestStateThatDoesNotOpenIsRefused(t *testing.T) {
 		want   error
 	}{
 		"changed": {func(*vtpmOptions) {
-			write(t, file, append(sealed[:len(sealed)-1:len(sealed)-1], sealed[len(sealed)-1]^1))
-		}, seal.ErrOpen},
-		"cut": {func(*vtpmOptions) { write(t, file, sealed[:8]) }, seal.ErrFormat},
+			b := bytes.Clone(sealed)
+			for i := 100; i < len(b); i += 512 {
+				b[i] ^= 1
+			}
+			write(t, file, b)
+		}, state.Damaged},
+		"cut": {func(*vtpmOptions) { write(t, file, sealed[:len(sealed)/2]) }, state.Truncated},
 		"key file that is gone": {func(o *vtpmOptions) {
 			write(t, file, sealed)
 			o.keys.file += "-gone"
@@ -183,9 +189,43 @@ func TestStateThatDoesNotOpenIsRefused(t *testing.T) {
 	}
 	write(t, file, sealed)
 	o := whole
+	o.keys.file, o.provider = "", "local:"+filepath.Join(dir, "otherkey")
+	if err := keyprovider.CreateFile(filepath.Join(dir, "otherkey"), rand.Reader, seal.Secret{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.serve(context.Background(), serveEnv(io.Discard, io.Discard)); !errors.Is(err, keyprovider.ErrUnknownKey) {
+		t.Errorf("another key provider: %v, want ErrUnknownKey", err)
+	}
+	o = whole
 	o.profile = "fips"
 	if err := o.serve(context.Background(), serveEnv(io.Discard, io.Discard)); err == nil || !strings.Contains(err.Error(), "--profile") {
 		t.Errorf("another profile for a TPM that has one: %v", err)
+	}
+}
+
+// A key provider that was there before keeps the TPM of a new folder, and does not
+// make another when the folder's is gone.
+func TestServeUnderAKeyProvider(t *testing.T) {
+	dir := shortDir(t)
+	o := &vtpmOptions{state: filepath.Join(dir, "state"), swtpmUnix: filepath.Join(dir, "s")}
+	if err := o.serve(t.Context(), serveEnv(io.Discard, io.Discard)); err == nil || !strings.Contains(err.Error(), "always encrypted") {
+		t.Errorf("serve without a key provider = %v", err)
+	}
+	if err := keyprovider.CreateFile(filepath.Join(dir, "key"), rand.Reader, seal.Secret{}); err != nil {
+		t.Fatal(err)
+	}
+	o.provider = "local:" + filepath.Join(dir, "key")
+	if err := serveTPM(t, o)(); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := state.Inspect(filepath.Join(o.state, serveStateFile)); err != nil || info.Provider != o.provider {
+		t.Errorf("state file is %+v, %v", info, err)
+	}
+	if err := os.Rename(filepath.Join(o.state, serveStateFile), filepath.Join(o.state, "elsewhere")); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.serve(t.Context(), serveEnv(io.Discard, io.Discard)); err == nil || !strings.Contains(err.Error(), "--new") {
+		t.Errorf("serve without its state = %v, want an error that names --new", err)
 	}
 }
 
@@ -234,11 +274,11 @@ func TestAFileInPlaceOfTheSocketIsKept(t *testing.T) {
 
 func TestVTPMServeRefusesWhatIsNotSafeOrNotClear(t *testing.T) {
 	for name, tc := range map[string]struct{ args, want string }{
-		"no state":          {"--mssim 127.0.0.1:1", "[ephemeral state]"},
-		"two states":        {"--ephemeral --state d --key-file k --mssim 127.0.0.1:1", "[ephemeral state]"},
+		"no state":          {"--mssim 127.0.0.1:1", "[ephemeral state name]"},
+		"two states":        {"--ephemeral --state d --key-file k --mssim 127.0.0.1:1", "[ephemeral state name]"},
 		"no key":            {"--state d --mssim 127.0.0.1:1", "key-file"},
-		"no port":           {"--ephemeral", "[mssim swtpm-tcp swtpm-unix]"},
-		"two ports":         {"--ephemeral --mssim 127.0.0.1:1 --swtpm-unix s", "[mssim swtpm-tcp swtpm-unix]"},
+		"no port":           {"--ephemeral", "[mssim swtpm-tcp swtpm-unix qemu-socket]"},
+		"two ports":         {"--ephemeral --mssim 127.0.0.1:1 --swtpm-unix s", "[mssim swtpm-tcp swtpm-unix qemu-socket]"},
 		"the whole network": {"--ephemeral --mssim 0.0.0.0:1", "not a loopback address"},
 		"raw, too":          {"--ephemeral --swtpm-tcp :1", "not a loopback address"},
 		"unknown profile":   {"--ephemeral --profile none --swtpm-tcp 127.0.0.1:1", "unknown TPM profile"},
