@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -174,6 +175,17 @@ func showInstalled(w io.Writer, result json.RawMessage) error {
 		fmt.Fprintf(w, "note: %s\n", n)
 	}
 	return nil
+}
+
+// refusedCertificate reports whether a certificate was judged, and is not one for
+// the TPM.
+func refusedCertificate(err error) bool {
+	for _, kind := range []error{ekca.ErrOtherKey, ekca.ErrUsage, ekca.ErrExpired, ekca.ErrChain} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
 }
 
 // readFile reads a file of at most limit bytes.

@@ -181,13 +181,14 @@ func TestThirdPartyCertificateOnTheCommandLine(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		file, says string
+		status     int
 	}{
-		"no extensions":  {bare, "key usage lacks keyAgreement"},
-		"an authority":   {ca, "no endorsement key of this TPM"},
-		"no certificate": {r.write("x", "hello"), "no certificate"},
-		"no file":        {r.file("nosuch"), "no such file"},
+		"no extensions":  {bare, "key usage lacks keyAgreement", exitRefused},
+		"an authority":   {ca, "no endorsement key of this TPM", exitRefused},
+		"no certificate": {r.write("x", "hello"), "no certificate", exitUnusable},
+		"no file":        {r.file("nosuch"), "no such file", exitUnusable},
 	} {
-		if status, _, errs := r.run("vtpm", "ek", "install", "web-1", tc.file); status == exitOK || !strings.Contains(errs, tc.says) {
+		if status, _, errs := r.run("vtpm", "ek", "install", "web-1", tc.file); status != tc.status || !strings.Contains(errs, tc.says) {
 			t.Errorf("%s: status %d, %s", name, status, errs)
 		}
 	}
@@ -199,7 +200,7 @@ func TestThirdPartyCertificateOnTheCommandLine(t *testing.T) {
 		t.Errorf("show says\n%s", out)
 	}
 	if out := r.ok("vtpm", "audit", "list"); !strings.Contains(out, "requestCertificateTPMEvent") || !strings.Contains(out, "installCertificateTPMEvent") {
-		t.Logf("audit trail:\n%s", out)
+		t.Errorf("audit trail:\n%s", out)
 	}
 }
 

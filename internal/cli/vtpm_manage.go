@@ -64,7 +64,7 @@ func (v *vtpmVerb) refusal(err error) error {
 	switch {
 	case errors.As(err, &confirm):
 		return refusedBy(fmt.Errorf("%s %s: %w; --yes does it", v.q.Verb, v.q.Name, confirm))
-	case errors.As(err, &needs):
+	case errors.As(err, &needs), refusedCertificate(err):
 		return refusedBy(err)
 	}
 	return err

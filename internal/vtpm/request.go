@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/assay-project/assay/internal/strictjson"
+	"github.com/assay-project/assay/internal/vtpm/ekca"
 	"github.com/assay-project/assay/internal/vtpm/state"
 )
 
@@ -204,6 +205,8 @@ func kinds() map[string]error {
 		"name": ErrName, "exists": ErrExists, "unknown": ErrUnknown, "busy": ErrBusy, "attached": ErrAttached,
 		"provider": ErrNoProvider, "denied": ErrDenied, "record": ErrRecord,
 		"locked": state.Locked, "provider-down": state.ProviderDown, "wrong-key": state.WrongKey, "rolled-back": state.RolledBack,
+		"other-key": ekca.ErrOtherKey, "usage": ekca.ErrUsage, "expired": ekca.ErrExpired, "chain": ekca.ErrChain, "no-request": ekca.ErrNoRequest,
+		"suspended": ErrSuspended,
 	}
 }
 
