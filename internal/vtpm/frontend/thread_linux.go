@@ -104,9 +104,12 @@ func (s *threadStream) park() error {
 	return nil
 }
 
-// unpark takes the socket out of the poller, if there is a place.
+// unpark takes the socket out of the poller, if there is a place. A server that stops
+// has no use for a thread, which would not hear of it.
 func (s *threadStream) unpark() {
-	if !s.threads.take() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped || !s.threads.take() {
 		return
 	}
 	fd := dup(s.raw)
@@ -114,8 +117,6 @@ func (s *threadStream) unpark() {
 		s.threads.release()
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.file.Close()
 	s.fd, s.file, s.raw = fd, nil, nil
 	wait := syscall.NsecToTimeval(quiet.Nanoseconds())

@@ -120,6 +120,23 @@ func TestStopEndsAReadWhereverItWaits(t *testing.T) {
 	}
 }
 
+// A client that went on sending held a server up that stopped while its connection
+// was on the way from the poller to a thread.
+func TestAServerThatStopsGivesNoThreads(t *testing.T) {
+	_, server := socketPair(t)
+	threads := NewThreads(1)
+	s := newThreadStream(server, threads, time.Now).(*threadStream)
+	defer s.Close()
+	s.stop()
+	s.unpark()
+	if s.fd >= 0 || len(threads.free) != 0 {
+		t.Error("a connection that was stopped is on a thread")
+	}
+	if _, err := s.Read(make([]byte, 1), time.Time{}); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("Read = %v", err)
+	}
+}
+
 func TestHalfACommandOnAThreadHasADeadline(t *testing.T) {
 	client, server := socketPair(t)
 	var late time.Duration
