@@ -37,22 +37,24 @@ func (s *byEK) SignMessage(_ io.Reader, info []byte, _ crypto.SignerOpts) ([]byt
 }
 
 func TestEndorsementKeyIsWhatCreatePrimaryMakes(t *testing.T) {
-	m := manufacture(t, "default")
-	m.startup(tpm2.StartupClear)
-	for _, e := range tpm2.EKTemplates() {
-		if e.Name == "H-6" {
-			continue // RSA-3072: slow, and no different
+	for _, profile := range []string{"default", "libtpms"} {
+		m := manufacture(t, profile)
+		m.startup(tpm2.StartupClear)
+		for _, e := range tpm2.EKTemplates() {
+			if e.Name == "H-6" {
+				continue // RSA-3072: slow, and no different
+			}
+			got, err := m.tpm.EndorsementKey(&e.Public)
+			if err != nil {
+				t.Fatalf("%s, %s: %v", profile, e.Name, err)
+			}
+			h := m.primary(tpm2.HandleEndorsement, e.Public, "")
+			name, err := got.Name()
+			if err != nil || !cmp.Equal(name, m.name(h)) {
+				t.Errorf("%s, %s: Name is %x, %v, CreatePrimary gives %x", profile, e.Name, name, err, m.name(h))
+			}
+			m.flush(h)
 		}
-		got, err := m.tpm.EndorsementKey(&e.Public)
-		if err != nil {
-			t.Fatalf("%s: %v", e.Name, err)
-		}
-		h := m.primary(tpm2.HandleEndorsement, e.Public, "")
-		name, err := got.Name()
-		if err != nil || !cmp.Equal(name, m.name(h)) {
-			t.Errorf("%s: Name is %x, %v, CreatePrimary gives %x", e.Name, name, err, m.name(h))
-		}
-		m.flush(h)
 	}
 }
 
