@@ -59,12 +59,19 @@ func (c *converter) lose(why, what string, args ...any) {
 	c.lost = append(c.lost, Loss{What: fmt.Sprintf(what, args...), Why: why})
 }
 
-// What every swtpm has in these sets: the commands that ask for physical presence
-// and are audited from manufacture on, as this project's TPMs have them, too.
-var (
-	manufacturedPresence = []byte{0, 0x20}
-	manufacturedAudit    = []byte{0, 0, 0, 0x80}
-)
+// manufacturedSets are the commands that ask for physical presence (TPM2_PP_Commands)
+// and that are audited (TPM2_SetCommandCodeAuditStatus) from manufacture on, here as
+// there.
+func (s *State) manufacturedSets() (presence, audit []byte) {
+	if s.compressed {
+		return []byte{13 / 8: 1 << (13 % 8)}, []byte{31 / 8: 1 << (31 % 8)}
+	}
+	bit := func(cc tpm2.CC) []byte {
+		n := int(cc - tpm2.CCNVUndefineSpaceSpecial) // the first command
+		return append(make([]byte, n/8), 1<<(n%8))
+	}
+	return bit(tpm2.CCPPCommands), bit(tpm2.CCSetCommandCodeAuditStatus)
+}
 
 // losses are those of the TPM as a whole.
 func (c *converter) losses() {
@@ -72,11 +79,12 @@ func (c *converter) losses() {
 	if s.Suspended() {
 		c.lose("the machine was suspended to memory when its TPM stopped: shut it down first", "what TPM Resume would have kept, PCRs included")
 	}
-	if !sameSet(s.Presence, manufacturedPresence) {
-		c.lose("libtpms numbers commands in its own way", "which commands need physical presence (TPM2_PP_Commands)")
+	presence, audit := s.manufacturedSets()
+	if !sameSet(s.Presence, presence) {
+		c.lose("libtpms numbers commands in its own way; say it anew", "which commands need physical presence (TPM2_PP_Commands)")
 	}
-	if !sameSet(s.AuditCommands, manufacturedAudit) {
-		c.lose("libtpms numbers commands in its own way", "which commands are audited (TPM2_SetCommandCodeAuditStatus)")
+	if !sameSet(s.AuditCommands, audit) {
+		c.lose("libtpms numbers commands in its own way; say it anew", "which commands are audited (TPM2_SetCommandCodeAuditStatus)")
 	}
 	if s.AlgorithmSet != 0 {
 		c.lose("there is one algorithm set", "algorithm set %d (TPM2_SetAlgorithmSet)", s.AlgorithmSet)

@@ -170,25 +170,58 @@ func TestSealedDataOpen(t *testing.T) {
 			}
 			parent, _ = createPrimary(t, tpm, h, template(public(t, tc.parent), false))
 		}
-		loaded := new(command.LoadOut)
-		in := &command.LoadIn{InPrivate: sample(t, tc.child+".priv")[2:], InPublic: *public(t, tc.child+".pub")}
-		h, err := tpm.Run(&client.Command{Code: tpm2.CCLoad, Handles: []client.Entity{parent}, In: in, Out: loaded})
-		if err != nil {
-			t.Fatalf("%s under %q: %v", tc.child, tc.parent, err)
-		}
-		data := new(command.UnsealOut)
-		if _, err := tpm.Run(&client.Command{Code: tpm2.CCUnseal, Handles: []client.Entity{{Handle: h, Name: loaded.Name}}, Out: data}); err != nil {
-			t.Fatal(err)
-		}
-		if string(data.OutData) != tc.want {
-			t.Errorf("%s under %q: %q, want %q", tc.child, tc.parent, data.OutData, tc.want)
-		}
-		for _, h := range []tpm2.Handle{h, parent.Handle} {
-			if h.Kind() == tpm2.KindTransient {
-				if err := tpm.Flush(h); err != nil {
-					t.Fatal(err)
-				}
+		unsealed(t, tpm, parent, tc.child, tc.want)
+		if parent.Handle.Kind() == tpm2.KindTransient {
+			if err := tpm.Flush(parent.Handle); err != nil {
+				t.Fatal(err)
 			}
+		}
+	}
+}
+
+// unsealed loads a sealed object of testdata under its parent and opens it.
+func unsealed(t *testing.T, tpm *client.TPM, parent client.Entity, child, want string) {
+	t.Helper()
+	loaded := new(command.LoadOut)
+	in := &command.LoadIn{InPrivate: sample(t, child+".priv")[2:], InPublic: *public(t, child+".pub")}
+	h, err := tpm.Run(&client.Command{Code: tpm2.CCLoad, Handles: []client.Entity{parent}, In: in, Out: loaded})
+	if err != nil {
+		t.Fatalf("%s: %v", child, err)
+	}
+	data := new(command.UnsealOut)
+	if _, err := tpm.Run(&client.Command{Code: tpm2.CCUnseal, Handles: []client.Entity{{Handle: h, Name: loaded.Name}}, Out: data}); err != nil {
+		t.Fatal(err)
+	}
+	if string(data.OutData) != want {
+		t.Errorf("%s holds %q, want %q", child, data.OutData, want)
+	}
+	if err := tpm.Flush(h); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// libtpms 0.10 writes its profile in front, and numbers commands otherwise.
+func TestStateOfLibtpms010(t *testing.T) {
+	s := opened(t, sample(t, "v4.permall"))
+	if !strings.Contains(s.Profile, `"Name":"default-v1"`) {
+		t.Errorf("profile is %q", s.Profile)
+	}
+	if _, losses := s.Convert(profile(t)); len(losses) != 0 {
+		t.Errorf("losses: %v", losses)
+	}
+	tpm := imported(t, s)
+	anyone := client.Entity{Handle: tpm2.HandleOwner}
+	for _, name := range []string{"v4-rsa.pub", "v4-ecc.pub"} {
+		want := public(t, name)
+		made, got := createPrimary(t, tpm, anyone, template(want, false))
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-swtpm +ours):\n%s", name, diff)
+		}
+		if name == "v4-ecc.pub" {
+			unsealed(t, tpm, made, "v4child", "sealed under v4\n")
+		}
+		if err := tpm.Flush(made.Handle); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -50,8 +50,10 @@ type State struct {
 	Banks       []tpm2.PCRSelection // allocated PCRs from the next start on
 	PCRPolicies []Policy
 
-	// Presence and AuditCommands are bit sets by a numbering of libtpms' own.
+	// Presence and AuditCommands are sets of commands, as bits. Before libtpms 0.10 only
+	// commands that it had were numbered; compressed says so.
 	Presence, AuditCommands []byte
+	compressed              bool
 
 	Indices    []Index
 	Objects    []Object

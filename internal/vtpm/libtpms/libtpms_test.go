@@ -147,7 +147,7 @@ func TestStateThatDoesNotFitItself(t *testing.T) {
 }
 
 func FuzzOpen(f *testing.F) {
-	for _, name := range []string{"suspended.permall", "pwd256.permall", "key128.permall"} {
+	for _, name := range []string{"suspended.permall", "pwd256.permall", "key128.permall", "v4.permall"} {
 		f.Add(sample(f, name))
 	}
 	p := profile(f)

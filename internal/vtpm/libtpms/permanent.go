@@ -97,6 +97,7 @@ func wireConstants(c *wire.Codec) {
 func (s *State) wireData(c *wire.Codec) {
 	var h header
 	h.wire(c, "PERSISTENT_DATA", dataMagic, dataVersion)
+	s.compressed = h.version <= 4
 	wireBool(c, &s.DisableClear)
 	withPolicy := []*Hierarchy{&s.Owner, &s.Endorsement, &s.Lockout}
 	withSeed := []*Hierarchy{&s.Endorsement, &s.Owner, &s.Platform}
