@@ -68,11 +68,13 @@ var every = flag.Bool("every", false, "damage every byte of a file, also of its 
 // matters reports whether a byte is to be damaged: all that are used, and some of
 // the others.
 func matters(data []byte, at int) bool {
-	const used = 4 * blockSize // of each slot and header
 	slotSize := (len(data) - 2*headerSize) / slotCount
-	in := at
-	if at >= headerSize {
-		in = (at - headerSize) % slotSize
+	in, used := at, blockSize // of a header
+	switch end := len(data) - headerSize; {
+	case at >= end:
+		in = at - end
+	case at >= headerSize:
+		in, used = (at-headerSize)%slotSize, 4*blockSize
 	}
 	return *every || in < used || at%61 == 0 || at >= len(data)-64 || at >= headerSize-64 && at < headerSize
 }
@@ -82,8 +84,10 @@ func TestEachFlippedByteIsSeenOrMattersNot(t *testing.T) {
 		const n = 7
 		data, _ := image(t, cfg, n)
 		faults := 0
+		const blocks = 4 // of the newest generation
+		newest := headerSize + newestSlot(t, data)*len(sliceOf(data, 0))
 		for at := range data {
-			if !matters(data, at) {
+			if !matters(data, at) && (at < newest || at >= newest+blocks*blockSize) {
 				continue
 			}
 			bits := byte(1) << (at % 8)
@@ -94,8 +98,8 @@ func TestEachFlippedByteIsSeenOrMattersNot(t *testing.T) {
 			data[at] ^= bits
 		}
 		// The slot of the newest generation, and no other.
-		if blocks := blocksFor(textSize(content(n))); faults != blocks*blockSize {
-			t.Errorf("%d flips are faults, want the %d bytes of the newest generation", faults, blocks*blockSize)
+		if n := blocksFor(textSize(content(n))); n != blocks || faults != blocks*blockSize {
+			t.Errorf("%d flips are faults, want the %d bytes of the %d blocks of the newest generation", faults, blocks*blockSize, n)
 		}
 	})
 }
@@ -335,7 +339,8 @@ func TestACopyThatWentOnElsewhereIsNamed(t *testing.T) {
 	mustClose(t, f)
 	for i := 7; i < 9; i++ {
 		mustSave(t, g, content(i))
-		if err := os.Rename(copied, path); i == 7 && err != nil {
+		os.Remove(path)
+		if err := os.Link(copied, path); err != nil {
 			t.Fatal(err)
 		}
 		_, _, err := tryOpen(path, func() Config { c := cfg; c.disk = unlocked{}; return c }())
@@ -414,6 +419,9 @@ func TestRecoverMakesAGoodGenerationTheNewest(t *testing.T) {
 				t.Error("the damaged file was not kept")
 			}
 			f, got := mustOpen(t, path, cfg)
+			if r := recordOf(t, f); r.recovered != back {
+				t.Errorf("the record says that it went back to %d", r.recovered)
+			}
 			if !same(got, content(int(back))) || f.ID() != id || f.Generation() <= 7 || !f.Anchored() {
 				t.Errorf("generation %d: %.40q", f.Generation(), got.Permanent)
 			}
@@ -429,6 +437,16 @@ func TestRecoverMakesAGoodGenerationTheNewest(t *testing.T) {
 			}
 		})
 	}
+}
+
+// recordOf reads the newest record from the disk.
+func recordOf(t *testing.T, f *File) *record {
+	t.Helper()
+	l := &loaded{}
+	if err := f.readSlots(l); err != nil {
+		t.Fatal(err)
+	}
+	return &l.good()[0].record.record
 }
 
 func TestADamagedHeaderIsMendedByTheNextSave(t *testing.T) {
@@ -473,9 +491,39 @@ func TestAnOlderGenerationThatIsLostIsANotice(t *testing.T) {
 		}
 		b := bytes.Clone(data)
 		sliceOf(b, i)[700] ^= 1
-		got, notices, err := openBytes(cfg, b)
-		if err != nil || !same(got, content(7)) || len(notices) != 1 || notices[0].Slot != i || !strings.Contains(notices[0].Text, "an older one, is lost") {
-			t.Errorf("slot %d: %v, %v", i, notices, err)
+		c := cfg
+		c.disk = memDiskWith(memPath, b)
+		f, got := mustOpen(t, memPath, c)
+		notices := f.Notices()
+		if !same(got, content(7)) || len(notices) != 1 || notices[0].Slot != i || !strings.Contains(notices[0].Text, "an older one, is lost") {
+			t.Errorf("slot %d: %v", i, notices)
+		}
+		// What is lost is written over first.
+		mustSave(t, f, content(8))
+		mustClose(t, f)
+		if got, notices, err := openBytes(cfg, b); err != nil || !same(got, content(8)) || len(notices) != 0 {
+			t.Errorf("slot %d, after a save: %v, %v", i, notices, err)
+		}
+	}
+}
+
+// Where nothing was yet, a slot that cannot be read may have had the newest.
+func TestAWipedSlotThatWasBlankIsAFault(t *testing.T) {
+	cfg := config(t)
+	data, _ := image(t, cfg, 2)
+	info, err := inspectOn(memDiskWith(memPath, data), memPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range info.Slots {
+		if s.Condition != "blank" {
+			continue
+		}
+		b := bytes.Clone(data)
+		clear(sliceOf(b, i))
+		_, _, err := openBytes(cfg, b)
+		if fault := wantFault(t, err, Damaged); fault.LastGood() != 2 || fault.Slot != i {
+			t.Errorf("slot %d: %v", i, err)
 		}
 	}
 }

@@ -148,9 +148,12 @@ func TestRewrapChangesTheKeyOfEveryGeneration(t *testing.T) {
 	path, id := saved(t, cfg, 6)
 	before := mustRead(t, path)
 	f, _ := mustOpen(t, path, cfg)
-	to := mustProvider(t)
+	to, key := mustProvider(t), f.key
 	if err := f.Rewrap(ctx, to, "vault-1"); err != nil {
 		t.Fatal(err)
+	}
+	if key.Len() != 0 {
+		t.Error("the old key is still in memory")
 	}
 	mustSave(t, f, content(8))
 	mustClose(t, f)
@@ -253,6 +256,7 @@ func TestNothingSecretIsOnTheDiskOrInMessages(t *testing.T) {
 	if shown := fmt.Sprintf("%v %+v %#v", f, f, f); strings.Contains(shown, fmt.Sprint(key)[1:40]) || strings.Contains(shown, fmt.Sprintf("%x", key)) {
 		t.Errorf("the key prints as %s", shown)
 	}
+	mustSave(t, f, c)
 	buf := f.buf[:cap(f.buf)]
 	if len(bytes.Trim(buf, "\x00")) != 0 {
 		t.Error("the buffer of records is not empty after a save")

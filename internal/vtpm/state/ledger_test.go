@@ -143,6 +143,34 @@ func TestALedgerThatCannotBeUsedStopsTheTPM(t *testing.T) {
 	}
 }
 
+// A save need not wait for the ledger's disk; a start and an end do.
+func TestTheLedgerIsDurableFromStartToEnd(t *testing.T) {
+	cfg, a := config(t), newMemAnchor()
+	cfg.Anchor, cfg.disk = a, newMemDisk()
+	id := mustID(t)
+	f, err := Create(t.Context(), memPath, id, content(1), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := func(known, durable uint64) {
+		t.Helper()
+		if a.known[id].Generation != known || a.onDisk[id].Generation != durable {
+			t.Errorf("knows %d, durable %d, want %d and %d", a.known[id].Generation, a.onDisk[id].Generation, known, durable)
+		}
+	}
+	want(1, 1)
+	mustSave(t, f, content(2))
+	mustSave(t, f, content(3))
+	want(3, 1)
+	f.h.unlock() // the process was killed
+	f, _ = mustOpen(t, memPath, cfg)
+	want(3, 3)
+	mustSave(t, f, content(4))
+	want(4, 3)
+	mustClose(t, f)
+	want(4, 4)
+}
+
 // A TPM that is made again under its old id goes on from the number that it had: a
 // copy of its first life is an older one.
 func TestATPMThatComesBackGoesOnCounting(t *testing.T) {
