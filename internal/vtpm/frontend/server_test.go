@@ -312,6 +312,27 @@ func TestHalfAFrameDoesNotWaitForEver(t *testing.T) {
 	}
 }
 
+func TestAnAnswerThatIsNotTakenDoesNotWaitForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := newSWTPM()
+		client, server := net.Pipe()
+		done := make(chan error, 1)
+		go func() { done <- s.control(newLink(server, time.Now)) }()
+		begun := time.Now()
+		if _, err := client.Write(unhex(t, "00000001")); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("ended by %v, want a deadline", err)
+		}
+		if d := time.Since(begun); d != sendTime {
+			t.Errorf("ended after %v, want %v", d, sendTime)
+		}
+		client.Close()
+		server.Close()
+	})
+}
+
 func TestASilentClientMayWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := newSimulator()
