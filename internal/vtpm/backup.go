@@ -114,6 +114,16 @@ func (r *Root) noteNow(ctx context.Context, e Event) error {
 
 // removeExported deletes a TPM that another site has now.
 func (r *Root) removeExported(ctx context.Context, actor string, report *BackupReport) error {
+	now, done, err := r.peek(ctx, report.TPM)
+	if err != nil {
+		return fmt.Errorf("exported, and still here: %w", err)
+	}
+	if err := done(); err != nil {
+		return err
+	}
+	if now.snapshot.Mark.Generation != report.Generation {
+		return fmt.Errorf("TPM %q ran after it was exported, and is still here: export it again", report.TPM)
+	}
 	if report.VM != "" {
 		if err := r.Detach(ctx, actor, report.TPM); err != nil {
 			return fmt.Errorf("exported, and still here: %w", err)

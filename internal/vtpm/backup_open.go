@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/vtpm/backup"
@@ -73,7 +74,7 @@ func (r *Root) openSource(ctx context.Context, path string, k KeysFor) (*source,
 		return nil, err
 	}
 	open := r.openBackup
-	if string(begin) == state.Magic || strings.HasSuffix(path, ".nvram") {
+	if begin == state.Magic || begin != backup.Magic && strings.HasSuffix(path, ".nvram") {
 		open = r.openNVRAM
 	}
 	s, err := open(ctx, path, k)
@@ -121,18 +122,18 @@ func (r *Root) judgeSource(s *source) (err error) {
 	return nil
 }
 
-func firstBytes(path string, n int) ([]byte, error) {
-	f, err := os.Open(path)
+func firstBytes(path string, n int) (string, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	defer f.Close()
 	b := make([]byte, n)
 	n, err = f.Read(b)
 	if n == 0 && err != nil {
-		return nil, fmt.Errorf("%q: %w", path, backup.ErrFormat)
+		return "", fmt.Errorf("%q: %w", path, backup.ErrFormat)
 	}
-	return b[:n], nil
+	return string(b[:n]), nil
 }
 
 func (r *Root) openBackup(ctx context.Context, path string, k KeysFor) (*source, error) {

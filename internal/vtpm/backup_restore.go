@@ -21,6 +21,8 @@ type RestoreOptions struct {
 	Keys     KeysFor
 	// AllowRollback takes a backup although the TPM has told of newer generations.
 	AllowRollback bool
+	// Cold drops what a TPM that was suspended has for the memory of its machine.
+	Cold bool
 	// Import is for an export of another site.
 	Import bool
 	// VM replaces the machine that the TPM belonged to.
@@ -83,6 +85,14 @@ func (r *Root) Restore(ctx context.Context, actor string, o RestoreOptions) (*Re
 	report := &RestoreReport{
 		TPM: o.Name, ID: s.bundle.ID, Mode: o.Mode, From: s.bundle.Name, Generation: s.bundle.Generation,
 		RolledBack: s.report.Older && o.Mode == ModeCopy, Provider: o.Provider, Warnings: s.report.Warnings,
+	}
+	if s.report.Suspended {
+		if o.Cold {
+			clear(s.bundle.Content.Volatile)
+			s.bundle.Content.Volatile = nil
+		} else if o.Mode == ModeCopy {
+			report.Warnings = append(report.Warnings, "the TPM was suspended with its machine, and goes on from there: start the machine from its saved memory of that moment only")
+		}
 	}
 	if exists {
 		return report, r.restoreOver(ctx, actor, &o, s, report)
@@ -151,6 +161,9 @@ func (r *Root) restoreNew(ctx context.Context, actor string, o *RestoreOptions, 
 	return r.operate(ctx, op, func() error {
 		if ok, err := r.has(o.Name); err != nil || ok {
 			return errors.Join(err, fmt.Errorf("%q: %w", o.Name, ErrExists))
+		}
+		if twin, err := r.twin(rec.ID); err != nil || twin != "" { // that came meanwhile
+			return errors.Join(err, fmt.Errorf("TPM %q has that id: %w", twin, ErrExists))
 		}
 		if err := r.place(ctx, rec, o.Provider, content); err != nil {
 			return errors.Join(err, removeAll(r.dir(o.Name), r.tpms()))

@@ -565,3 +565,42 @@ func TestRecoverGoesBackToAGenerationThatIsGood(t *testing.T) {
 		t.Errorf("without the key: %v", err)
 	}
 }
+
+func TestASuspendedTPMIsRestoredWithOrWithoutThat(t *testing.T) {
+	f := newFixture(t)
+	f.create("web-1")
+	i, c := f.started("web-1")
+	remember(t, c, said)
+	if err := i.volatile.Put([]byte("not of this program")); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "b")
+	o := BackupOptions{Name: "web-1", To: file, Provider: "other"}
+	// That is checked as well: a state that does not start is no backup.
+	if _, err := f.Backup(t.Context(), tester, o); err == nil || !strings.Contains(err.Error(), "does not start") {
+		t.Fatalf("%v", err)
+	}
+	volatile, err := i.volatile.tpm.Volatile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := i.volatile.Put(volatile); err != nil {
+		t.Fatal(err)
+	}
+	if report := f.backup(o); !report.Suspended {
+		t.Errorf("%+v", report)
+	}
+	if err := i.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f.delete("web-1")
+	report := f.restore(RestoreOptions{From: file, AllowRollback: true})
+	if len(report.Warnings) != 1 || !strings.Contains(report.Warnings[0], "saved memory") {
+		t.Errorf("%+v", report)
+	}
+	report = f.restore(RestoreOptions{From: file, AllowRollback: true, Cold: true})
+	if len(report.Warnings) != 0 {
+		t.Errorf("%+v", report)
+	}
+	f.wantTold("web-1", said)
+}

@@ -107,7 +107,8 @@ const (
 // Version is the newest format that this package writes and reads.
 const Version = 1
 
-const magic = "ASSAYBAK"
+// Magic begins every file.
+const Magic = "ASSAYBAK"
 
 // header is what stands before the encrypted body.
 type header struct {
@@ -123,9 +124,9 @@ type header struct {
 
 // Wire lays out the header (docs/formats/vtpm-backup.md).
 func (h *header) Wire(c *wire.Codec) {
-	m := [len(magic)]byte([]byte(magic))
+	m := [len(Magic)]byte([]byte(Magic))
 	c.Bytes(m[:])
-	c.Check(string(m[:]) == magic, ErrFormat)
+	c.Check(string(m[:]) == Magic, ErrFormat)
 	wire.U16(c, &h.version)
 	wire.U16(c, &h.oldest)
 	c.Check(h.oldest <= Version, ErrVersion)
@@ -189,7 +190,7 @@ type File struct {
 // Parse reads a backup without its keys. The error is [ErrFormat], [ErrVersion],
 // [ErrCut] or [ErrDamaged]. The File aliases b.
 func Parse(b []byte) (*File, error) {
-	if n := min(len(b), len(magic)); string(b[:n]) != magic[:n] || n == 0 {
+	if n := min(len(b), len(Magic)); string(b[:n]) != Magic[:n] || n == 0 {
 		return nil, ErrFormat
 	}
 	var h header

@@ -70,7 +70,7 @@ func look(path string) (Found, bool) {
 		return Found{}, false
 	}
 	switch {
-	case strings.HasPrefix(begin, magic):
+	case strings.HasPrefix(begin, Magic):
 		f, err := Read(path)
 		if err != nil {
 			return Found{Path: path, Err: err}, true
@@ -92,7 +92,7 @@ func firstBytes(path string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	b := make([]byte, len(magic))
+	b := make([]byte, len(Magic))
 	n, err := f.Read(b)
 	return string(b[:n]), err
 }
