@@ -77,6 +77,9 @@ func faultyKMIP(s *kmiptest.Server, spec string, env keyprovider.Env, answer fun
 func TestKMIPPassesTheSuiteInEveryVersion(t *testing.T) {
 	for _, version := range kmip.Versions() {
 		for _, use := range []string{"encrypt", "get"} {
+			if use == "get" && version.Minor > 2 {
+				continue // which fetches keys as 1.2 does
+			}
 			t.Run(version.String()+" "+use, func(t *testing.T) {
 				f := kmiptest.NewFiles(t)
 				s := kmiptest.Start(t, f)

@@ -77,7 +77,7 @@ func TestLocalProvidersPassTheSuite(t *testing.T) {
 			env := environ(nil)
 			spec := create(t, "local:"+filepath.Join(t.TempDir(), "keys")+tc.options, env)
 			other := create(t, "local:"+filepath.Join(t.TempDir(), "keys")+tc.options, env)
-			keyprovidertest.Run(t, keyprovidertest.Subject{Env: env, Spec: spec, Other: other, Secrets: tc.secrets})
+			keyprovidertest.Run(t, keyprovidertest.Subject{Env: env, Spec: spec, Other: other, Secrets: tc.secrets, Slow: tc.secrets != nil})
 		})
 	}
 }

@@ -190,7 +190,9 @@ func (s *suite) contexts(t *testing.T) {
 			t.Errorf("wrapped key of %d bytes, and an envelope holds 4096", len(w))
 		}
 		s.mustUnwrap(t, p, c, w, k)
-		s.mustUnwrap(t, s.open(t), c, w, k)
+		if i == 0 || !s.Slow {
+			s.mustUnwrap(t, s.open(t), c, w, k)
+		}
 		for j, other := range contexts {
 			if i != j {
 				s.refused(t, p, other, w, seal.ErrOpen)
