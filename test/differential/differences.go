@@ -54,6 +54,11 @@ func (o *Observation) otherCurve() bool {
 	return false
 }
 
+func isPIN(a tpm2.NVAttributes) bool { return a.Type() == tpm2.NVPinFail || a.Type() == tpm2.NVPinPass }
+
+// isPIN reports whether the command is about a PIN index.
+func (o *Observation) isPIN() bool { return isPIN(o.Index) }
+
 // longRSA reports whether the parameters have room for a number of more than 3072 bits.
 func (o *Observation) longRSA() bool {
 	for i := range len(o.Plain) - 1 {

@@ -68,6 +68,7 @@ type Observation struct {
 	Past         past
 	Index        tpm2.NVAttributes // of the NV index that it is about
 	PIN          bool              // a policy authorizes the use of a PIN index
+	Part         bool              // it is about a PIN index of which a part was written
 	HMAC         bool              // an HMAC session authorizes something
 	Handles      []tpm2.Handle
 	Type         tpm2.Alg // of the object of the first handle

@@ -166,6 +166,7 @@ func (p *pair) run(s *step) (handle tpm2.Handle, outs *[2]wire.Layout) {
 			o.Handles = append(o.Handles, tpm2.Handle(binary.BigEndian.Uint32(o.Request[0][at:])))
 		}
 	}
+	o.Part = slices.ContainsFunc(o.Handles, func(h tpm2.Handle) bool { return slices.Contains(p.memory.parts, h) })
 	s.mixed = (s.mixed || s.mayDiffer) && !(s.exact && s.straight())
 	outs = s.compare(o, errs)
 	p.observe(o)
@@ -208,8 +209,7 @@ func (s *step) index() (a tpm2.NVAttributes, pin bool) {
 			continue
 		}
 		a = h.nv.Attributes
-		isPIN := a.Type() == tpm2.NVPinFail || a.Type() == tpm2.NVPinPass
-		pin = pin || isPIN && i < len(s.uses) && s.uses[i].session != nil && s.uses[i].session.handle.Kind() == tpm2.KindPolicySession
+		pin = pin || isPIN(a) && i < len(s.uses) && s.uses[i].session != nil && s.uses[i].session.handle.Kind() == tpm2.KindPolicySession
 	}
 	return a, pin
 }

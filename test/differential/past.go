@@ -13,6 +13,7 @@ type past struct {
 	voided  bool   // after the last TPM2_Shutdown a command changed what it had saved and libtpms does not watch
 	refused bool   // a TPM2_Startup was refused since the power came
 	clock   uint64 // the last value that TPM2_ClockSet took before the power went
+	same    bool   // after the last TPM2_Shutdown a command set a value of the platform, perhaps to what it was
 }
 
 // A memory keeps what [past] says.
@@ -20,7 +21,8 @@ type memory struct {
 	past
 	orderly bool // TPM2_Shutdown was the last that changed what is saved
 	set     uint64
-	audited []tpm2.CC // commands that were ever put under audit
+	audited []tpm2.CC     // commands that were ever put under audit
+	parts   []tpm2.Handle // PIN indices of which the first write was of a part
 }
 
 // remember notes what a command did. in are its parameters.
@@ -33,14 +35,20 @@ func (m *memory) remember(o *Observation) {
 		m.orderly = false
 	case !ran:
 	case o.Code == tpm2.CCShutdown:
-		m.voided, m.orderly = false, true
+		m.voided, m.same, m.orderly = false, false, true
 	case o.Code == tpm2.CCClockSet && len(o.Plain) == 8:
 		m.set = binary.BigEndian.Uint64(o.Plain)
 	case o.Code == tpm2.CCCommit, o.Code == tpm2.CCECEphemeral, o.Code == tpm2.CCSetCommandCodeAuditStatus, slices.Contains(m.audited, o.Code):
 		m.voided = m.voided || m.orderly
 	}
-	if ran && o.Code == tpm2.CCSetCommandCodeAuditStatus {
+	switch {
+	case !ran:
+	case o.Code == tpm2.CCSetCommandCodeAuditStatus:
 		m.audit(o.Plain)
+	case o.Code == tpm2.CCSetPrimaryPolicy, o.Code == tpm2.CCHierarchyChangeAuth, o.Code == tpm2.CCHierarchyControl:
+		m.same = m.same || m.orderly
+	case o.Code == tpm2.CCNVWrite && o.isPIN() && binary.BigEndian.Uint16(o.Plain) < 8:
+		m.parts = append(m.parts, o.Handles[1])
 	}
 }
 
