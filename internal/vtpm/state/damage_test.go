@@ -450,7 +450,7 @@ func recordOf(t *testing.T, f *File) *record {
 }
 
 func TestADamagedHeaderIsMendedByTheNextSave(t *testing.T) {
-	for _, which := range []string{"first", "second", "differ"} {
+	for _, which := range []string{"first", "second", "differ", "differ in size"} {
 		t.Run(which, func(t *testing.T) {
 			cfg := config(t)
 			data, id := image(t, cfg, 6)
@@ -462,6 +462,16 @@ func TestADamagedHeaderIsMendedByTheNextSave(t *testing.T) {
 			case "differ":
 				other, _ := imageOf(t, cfg, id, 1)
 				copy(data[len(data)-headerSize:], other)
+			case "differ in size":
+				wide := newMemDisk()
+				c := cfg
+				c.disk = wide
+				large := content(1)
+				large.Volatile = make([]byte, 40<<10)
+				if _, err := Create(t.Context(), memPath, id, large, c); err != nil {
+					t.Fatal(err)
+				}
+				copy(data[:headerSize], wide.names[memPath].data)
 			}
 			d := memDiskWith(memPath, data)
 			cfg.disk = d
@@ -541,7 +551,12 @@ func TestBlocksThatChangedPlacesAreDamage(t *testing.T) {
 			copy(block(b, newest, 1), block(b, newest, 2))
 			copy(block(b, newest, 2), was)
 		},
-		"the first is the second":      func(b []byte) { copy(block(b, newest, 0), block(b, newest, 1)) },
+		"the first is the second": func(b []byte) { copy(block(b, newest, 0), block(b, newest, 1)) },
+		"a stamp of a later version": func(b []byte) {
+			one := block(b, newest, 2)
+			one[blockText+9] = 1
+			binary.BigEndian.PutUint32(one[blockSize-4:], checksum(one))
+		},
 		"one of an older slot":         func(b []byte) { copy(block(b, newest, 2), block(b, other, 2)) },
 		"the first two of other slots": func(b []byte) { clear(block(b, newest, 0)); copy(block(b, newest, 1), block(b, other, 1)) },
 	} {
