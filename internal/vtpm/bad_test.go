@@ -31,11 +31,15 @@ func TestBadStateIsNamedAndLeftAlone(t *testing.T) {
 			c.Providers = []string{"other"}
 			f.writeCard(c)
 		}, state.WrongKey, "name the provider that wrapped it"},
-		"provider down": {func(f *fixture) { f.p.fail("main", fmt.Errorf("%w: dial: refused", keyprovider.ErrUnavailable)) },
-			state.ProviderDown, "nothing is lost"},
+		"provider down": {
+			func(f *fixture) { f.p.fail("main", fmt.Errorf("%w: dial: refused", keyprovider.ErrUnavailable)) },
+			state.ProviderDown, "nothing is lost",
+		},
 		"credential refused": {func(f *fixture) { f.p.fail("main", keyprovider.ErrRefused) }, state.ProviderRefuses, "renew its credential"},
-		"provider answers garbage": {func(f *fixture) { f.p.fail("main", fmt.Errorf("%w: 3 bytes", keyprovider.ErrGarbage)) },
-			state.BadProvider, "answers garbage"},
+		"provider answers garbage": {
+			func(f *fixture) { f.p.fail("main", fmt.Errorf("%w: 3 bytes", keyprovider.ErrGarbage)) },
+			state.BadProvider, "answers garbage",
+		},
 		"another TPM's file": {func(f *fixture) {
 			text, _ := os.ReadFile(f.StatePath("db"))
 			os.WriteFile(f.StatePath("web"), text, 0o600)

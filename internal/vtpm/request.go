@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/assay-project/assay/internal/strictjson"
 	"github.com/assay-project/assay/internal/vtpm/ekca"
@@ -99,17 +100,15 @@ func ParseRequest(text []byte) (*Request, error) {
 type ConfirmError struct{ Loss *Loss }
 
 func (e *ConfirmError) Error() string {
-	s := fmt.Sprintf("TPM %q", e.Loss.TPM)
+	who := fmt.Sprintf("TPM %q", e.Loss.TPM)
 	if e.Loss.VM != "" {
-		s += fmt.Sprintf(" of virtual machine %q", e.Loss.VM)
+		who += fmt.Sprintf(" of virtual machine %q", e.Loss.VM)
 	}
-	for n, w := range e.Loss.What {
-		s += []string{" would lose ", "; "}[min(n, 1)] + w
-	}
+	what := strings.Join(e.Loss.What, "; ")
 	if e.Loss.Unknown != "" {
-		s += "; what else is in it cannot be read: " + e.Loss.Unknown
+		what += "; what else is in it cannot be read: " + e.Loss.Unknown
 	}
-	return s
+	return who + " would lose " + what
 }
 
 // Handle carries out a request for actor, who may make it. The result marshals
