@@ -11,7 +11,7 @@ ifdef FIPS
 export GOFIPS140 := certified
 endif
 
-.PHONY: pkcs11 differential help demo test build lint bench fuzz setup reproducible openapi clean test-interop test-qemu bench-qemu test-tpm-suites
+.PHONY: pkcs11 differential help demo test build lint bench fuzz setup reproducible openapi clean test-interop test-qemu bench-qemu test-tpm-suites test-vtpm-load
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,9 @@ bench-qemu: setup ## our TPM beside swtpm under QEMU: start, boot, snapshot, mig
 
 test-tpm-suites: ## all TPM suites: SUITES_DIR has their checkouts, see docs/tpm-conformance.md
 	tools/tpm-suites.sh $(or $(SUITES_DIR),$(error SUITES_DIR is not set: see docs/tpm-conformance.md)) $(SUITES)
+
+test-vtpm-load: ## 5,000 boots by 200 machines at once, and the memory of 1,000 TPMs
+	nice -n 10 $(GO) test -count=1 -timeout 40m -run 'Boots|Idle' ./internal/vtpm -guests 200 -boots 5000 -idle 1000 -v
 
 build: ## build both programs into bin/ (FIPS=1: with the FIPS 140-3 module)
 	@command -v $(GO) >/dev/null || { echo "Go 1.26 or newer must be on PATH: see README.md, Requirements" >&2; exit 1; }
