@@ -156,10 +156,11 @@ var differences = []Difference{
 		Why: "libtpms 0.9.2 has not all commands of version 1.83.",
 		Match: func(o *Observation) bool {
 			named := o.Code
-			if o.Code == tpm2.CCPolicyCommandCode && len(o.Plain) == 4 {
-				named = tpm2.CC(binary.BigEndian.Uint32(o.Plain))
-			} else if o.Bent != "" {
+			if o.Bent != "" {
 				named = tpm2.CC(binary.BigEndian.Uint32(o.Request[0][6:]))
+			}
+			if named == tpm2.CCPolicyCommandCode && len(o.Plain) == 4 {
+				named = tpm2.CC(binary.BigEndian.Uint32(o.Plain))
 			}
 			return slices.Contains(newer, named) && (o.RC[1] == tpm2.RCCommandCode || refused(o.RC[1], tpm2.RCPolicyCC))
 		},
