@@ -4,8 +4,8 @@
 #
 # usage: tpm-suites.sh SUITES_DIR [SUITE...]
 #
-# SUITES_DIR holds built checkouts named tpm2-tss, tpm2-tools and ibmtss; see
-# docs/tpm-conformance.md. Suites canonical, go-tpm and cryptenroll need none.
+# SUITES_DIR holds built checkouts named tpm2-tss, tpm2-tools and ibmtss, and swtpm's
+# source as swtpm; see docs/tpm-conformance.md. Suites canonical, go-tpm and cryptenroll need none.
 # OUT (bin/tpm-suites) gets the tables and the logs; JOBS (2) tests run at a time.
 # At the end comes the whole table. The status is 1 if a test failed that is not in
 # the file known-failures.tsv of docs/tpm-conformance, or was skipped and is not in
@@ -20,7 +20,7 @@ mkdir -p "$out/bin"
 out=$(cd "$out" && pwd)
 
 (cd "$here" && CGO_ENABLED=0 go build -trimpath -o "$out/bin/assay" ./cmd/assay) || exit 2
-for name in tpm_server tpm2-simulator swtpm; do
+for name in tpm_server tpm2-simulator swtpm swtpm_ioctl swtpm_setup; do
 	ln -sf assay "$out/bin/$name"
 done
 export PATH=$out/bin:$PATH
@@ -118,6 +118,10 @@ run_ibmtss() {
 run_cryptenroll() {
 	(cd "$here/test/interop" && go test -json -count=1 -run Cryptenroll .) >"$out/cryptenroll.json" 2>"$out/cryptenroll.err"
 	go run "$here/tools/gotests.go" <"$out/cryptenroll.json" >"$out/cryptenroll.tsv"
+}
+
+run_swtpm() {
+	"$here/tools/swtpm-suite.sh" "$dir/swtpm" "$out/bin" "$out/swtpm.tsv"
 }
 
 [ $# -gt 0 ] || set -- canonical go-tpm cryptenroll tpm2-tss tpm2-tools ibmtss

@@ -94,6 +94,25 @@ func daemonReady() error {
 		return fmt.Errorf("--daemon: %w", err)
 	}
 	defer f.Close()
+	if err := leaveTerminal(); err != nil {
+		return fmt.Errorf("--daemon: %w", err)
+	}
 	_, err = io.WriteString(f, readyLine)
 	return err
+}
+
+// leaveTerminal lets go of the standard files, which whoever started the TPM may
+// wait to see closed.
+func leaveTerminal() error {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	for n := range 3 {
+		if err := syscall.Dup3(int(null.Fd()), n, 0); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -263,7 +263,7 @@ func (k *keptTPM) explain(err error) error {
 	}
 	defer f.Close()
 	if _, readErr := io.ReadFull(f, head); readErr == nil && looksLikeSWTPM(head) {
-		return fmt.Errorf("%w\nswtpm made it: assay vtpm import --swtpm %q takes the TPM over", err, filepath.Dir(k.place.permanent))
+		return fmt.Errorf("%w\nswtpm made it: assay vtpm import --swtpm %q --name NAME takes the TPM over", err, filepath.Dir(k.place.permanent))
 	}
 	return err
 }

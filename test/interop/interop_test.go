@@ -46,6 +46,7 @@ func run(m *testing.M) int {
 		}
 	}
 	bin = dir
+	os.Setenv("ASSAY_KEY_PROVIDER", "ephemeral") // nothing that a suite makes is kept
 	return m.Run()
 }
 
