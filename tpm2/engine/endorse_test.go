@@ -94,7 +94,7 @@ func TestEndorsementKeySignsItsOwnRequestOnly(t *testing.T) {
 		"with another key":    withElement(t, requests[0], 2, element(t, requests[1], 2)),
 		"without attributes":  withElement(t, requests[0], 3, nil),
 		"with more than that": withElement(t, requests[0], 3, []byte{0xa0, 0, 5, 0}),
-		"a certificate":       []byte{0x30, 3, 0x02, 1, 0},
+		"a certificate":       {0x30, 3, 0x02, 1, 0},
 	} {
 		if sig, err := m.tpm.SignRequest(templates["L-1"], info); !errors.Is(err, engine.ErrRequest) || sig != nil {
 			t.Errorf("%s: %x, %v, want ErrRequest", name, sig, err)

@@ -324,3 +324,13 @@ func FuzzParseBundle(f *testing.F) {
 		}
 	})
 }
+
+func TestChainFollowsSignaturesNotNames(t *testing.T) {
+	s := newSite(t)
+	leaf := newForeign(t, "Leaf", s.issuing, noon, noon.AddDate(1, 0, 0)).cert
+	stranger := newForeign(t, "Site", newForeign(t, "Elsewhere", nil, noon, noon.AddDate(1, 0, 0)), noon, noon.AddDate(1, 0, 0)).cert
+	got := needed([]*x509.Certificate{leaf, leaf}, []*x509.Certificate{stranger, s.root.cert, s.middle.cert, s.issuing.cert})
+	if len(got) != 2 || !bytes.Equal(got[0], s.issuing.cert.Raw) || !bytes.Equal(got[1], s.middle.cert.Raw) {
+		t.Errorf("%d authorities: a stranger's, or the root, or not all", len(got))
+	}
+}
