@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -355,4 +356,27 @@ func TestTheModelSeesAMissingSync(t *testing.T) {
 			t.Errorf("content %q is whole although it was never synced", got)
 		}
 	})
+}
+
+// A process that is being started holds copies of our files until it runs its
+// program; a copied descriptor is the same thing.
+func TestCloseGivesTheLockBackWhateverHoldsTheFile(t *testing.T) {
+	dir := t.TempDir()
+	l, err := LockDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, err := syscall.Dup(int(l.file.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(held)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := LockDir(dir)
+	if err != nil {
+		t.Fatalf("LockDir after Close = %v", err)
+	}
+	again.Close()
 }

@@ -44,5 +44,8 @@ func flock(f *os.File) error {
 	}
 }
 
-// Close gives the folder back.
-func (l *Lock) Close() error { return l.file.Close() }
+// Close gives the folder back. It unlocks first: a process that this one is just
+// starting has a copy of the file until it runs its program, and with that the lock.
+func (l *Lock) Close() error {
+	return errors.Join(syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN), l.file.Close())
+}

@@ -113,6 +113,10 @@ func (f osFile) lock() (bool, error) {
 	return err == nil, err
 }
 
+// Close gives the lock back by itself: a process that this one is just starting has
+// a copy of the file until it runs its program, and with that the lock.
+func (f osFile) Close() error { return errors.Join(f.unlock(), f.File.Close()) }
+
 func (f osFile) unlock() error { return f.flock(syscall.LOCK_UN) }
 
 func (f osFile) flock(how int) error {

@@ -539,3 +539,22 @@ func TestAClockThatWentBackIsSaid(t *testing.T) {
 		t.Errorf("the newest by number: %.40q, %v, %v", got.Permanent, notices, err)
 	}
 }
+
+// A process that is being started holds copies of our files until it runs its
+// program; a copied descriptor is the same thing.
+func TestCloseGivesTheLockBackWhateverHoldsTheFile(t *testing.T) {
+	cfg := config(t)
+	path, _ := saved(t, cfg, 2)
+	f, _ := mustOpen(t, path, cfg)
+	if err := f.Rewrap(t.Context(), cfg.Provider, ""); err != nil {
+		t.Fatal(err)
+	}
+	held, err := syscall.Dup(int(f.h.(osPending).Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(held)
+	mustClose(t, f)
+	g, _ := mustOpen(t, path, cfg)
+	mustClose(t, g)
+}
