@@ -126,14 +126,20 @@ func notSockets(t *testing.T) map[string]int {
 	}
 	t.Cleanup(func() { file.Close(); r.Close(); w.Close() })
 	files := map[string]int{"a file": int(file.Fd()), "a pipe": int(r.Fd())}
-	for name, kind := range map[string]int{"datagrams": syscall.SOCK_DGRAM, "packets": syscall.SOCK_SEQPACKET, "not connected": syscall.SOCK_STREAM} {
-		fd, err := syscall.Socket(syscall.AF_UNIX, kind, 0)
+	for name, kind := range map[string]int{"datagrams": syscall.SOCK_DGRAM, "packets": syscall.SOCK_SEQPACKET} {
+		fds, err := syscall.Socketpair(syscall.AF_UNIX, kind, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { syscall.Close(fd) })
-		files[name] = fd
+		t.Cleanup(func() { syscall.Close(fds[0]); syscall.Close(fds[1]) })
+		files[name] = fds[0]
 	}
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	files["not connected"] = fd
 	return files
 }
 
@@ -214,7 +220,7 @@ func TestAFloodOfFilesEndsTheConnection(t *testing.T) {
 		"while a blob is going": func(c *channel) { c.pass("0000000d" + "0000000000000001000f0000"); trickle(c, fd) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := openFiles(t)
+			before, begun := openFiles(t), time.Now()
 			c, done := qemu(t, SWTPMConfig{})
 			send(c)
 			if name == "while a blob is going" {
@@ -224,6 +230,9 @@ func TestAFloodOfFilesEndsTheConnection(t *testing.T) {
 				t.Errorf("ServeControl = %v", err)
 			}
 			c.Close()
+			if d := time.Since(begun); d >= frameTime {
+				t.Errorf("ended after %v, as half a command does", d)
+			}
 			until(t, "every file is closed", func() bool { return openFiles(t) <= before })
 		})
 	}

@@ -155,6 +155,9 @@ func TestHalfACommandOnAThreadHasADeadline(t *testing.T) {
 	if err := l.fill(10); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("fill = %v, want a deadline", err)
 	}
+	if s.fd < 0 {
+		t.Error("a client that sends byte by byte would hold the thread beyond the deadline")
+	}
 }
 
 func TestAClientThatDoesNotReadIsLeft(t *testing.T) {
