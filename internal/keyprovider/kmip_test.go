@@ -203,3 +203,28 @@ func TestAKMIPKeyThatWasReplacedOpensNothing(t *testing.T) {
 		}
 	}
 }
+
+// Before version 1.4 nothing shows an altered ciphertext to the server: it decrypts to
+// something of another length, which is no fault of the server.
+func TestAnAlteredTextOfCBCDoesNotOpen(t *testing.T) {
+	f := kmiptest.NewFiles(t)
+	s := kmiptest.Start(t, f)
+	s.Versions = []kmip.Version{{Major: 1, Minor: 3}}
+	env := environ(nil)
+	spec := create(t, kmipSpec(s.Address, f, "assay", ""), env)
+	p := opener(spec, env)(t)
+	defer p.Close()
+	w, err := p.Wrap(t.Context(), seal.Context{}, seal.NewSecret(make([]byte, 32)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetAnswer(func(op kmip.Operation, answer []byte) []byte {
+		if op == kmip.OperationDecrypt {
+			return kmiptest.Success(op, kmip.Text(kmip.TagUniqueIdentifier, "1"), kmip.Bytes(kmip.TagData, make([]byte, 31)))
+		}
+		return answer
+	})
+	if _, err := p.Unwrap(t.Context(), seal.Context{}, w); !errors.Is(err, seal.ErrOpen) || errors.Is(err, keyprovider.ErrGarbage) {
+		t.Errorf("Unwrap = %v, want %v", err, seal.ErrOpen)
+	}
+}

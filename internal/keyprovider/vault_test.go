@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -432,5 +433,36 @@ func TestVaultSpecsAreReadStrictly(t *testing.T) {
 		} else if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("OpenSpec(%q) = %v, want %q", spec, err, want)
 		}
+	}
+}
+
+// What was wrapped under another key, or by another kind of provider, is not sent to
+// the server at all.
+func TestOnlyItsOwnTextsAreSentToVault(t *testing.T) {
+	v := startVault(t)
+	env := environ(map[string]string{"T": rootToken})
+	ours := opener(create(t, v.spec("assay", "token-env=T"), env), env)(t)
+	other := opener(create(t, v.spec("other", "token-env=T"), env), env)(t)
+	defer ours.Close()
+	defer other.Close()
+	k := seal.NewSecret(make([]byte, 32))
+	theirs, err := other.Wrap(t.Context(), seal.Context{}, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	local := opener(create(t, "local:"+filepath.Join(t.TempDir(), "keys"), env), env)(t)
+	defer local.Close()
+	inFile, err := local.Wrap(t.Context(), seal.Context{}, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := len(v.seen)
+	for name, w := range map[string][]byte{"another key": theirs, "a key file": inFile} {
+		if _, err := ours.Unwrap(t.Context(), seal.Context{}, w); !errors.Is(err, keyprovider.ErrUnknownKey) {
+			t.Errorf("%s: %v, want %v", name, err, keyprovider.ErrUnknownKey)
+		}
+	}
+	if len(v.seen) != before {
+		t.Errorf("requests: %v", v.seen[before:])
 	}
 }

@@ -343,6 +343,14 @@ func (s *suite) fault(t *testing.T, f Fault, open func(testing.TB) *keyprovider.
 	k, w := s.wrap(t, good, contextA)
 	p := open(t)
 	defer p.Close()
+	if f == Slow {
+		// The caller's own patience is shorter, and that is what the error says.
+		short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		if _, err := p.Unwrap(short, contextA, w); !errors.Is(s.note(err), context.DeadlineExceeded) || errors.Is(err, keyprovider.ErrUnavailable) {
+			t.Errorf("Unwrap = %v, want %v alone", err, context.DeadlineExceeded)
+		}
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	got, err := p.Unwrap(ctx, contextA, w)
