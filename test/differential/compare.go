@@ -51,8 +51,8 @@ func (s *step) compare(o *Observation, errs [2]error) *[2]wire.Layout {
 	if s.info.Response != "" && binary.BigEndian.Uint32(o.Response[0][10:]) != binary.BigEndian.Uint32(o.Response[1][10:]) {
 		o.Diff = fmt.Sprintf("handle: %x, %x", o.Response[0][10:14], o.Response[1][10:14])
 	}
-	if s.wrong && slices.ContainsFunc(s.uses, func(u use) bool { return u.attr.Has(tpm2.SessionEncrypt) }) {
-		return &outs // decrypted with an authValue that a policy did not ask for
+	if (s.wrong || s.bend.kind != straight) && slices.ContainsFunc(s.uses, func(u use) bool { return u.attr.Has(tpm2.SessionEncrypt) }) {
+		return &outs // decrypted with what a policy does not check: an authValue, a nonce
 	}
 	if s.info.Code == tpm2.CCGetCapability {
 		common(outs[0].(*command.GetCapabilityOut), outs[1].(*command.GetCapabilityOut))

@@ -176,7 +176,8 @@ var differences = []Difference{
 		Name: "attributes of newer revisions", Right: "either", Clause: "Part 2, 8.3",
 		Why: "firmwareLimited and svnLimited are reserved bits for libtpms 0.9.2; a public area that is loaded alone may have them.",
 		Match: func(o *Observation) bool {
-			return refused(o.RC[1], tpm2.RCReservedBits) && (refused(o.RC[0], tpm2.RCAttributes) || o.Code == tpm2.CCLoadExternal && o.RC[0] == 0)
+			short := o.Bent != "" && refused(o.RC[0], tpm2.RCInsufficient)
+			return refused(o.RC[1], tpm2.RCReservedBits) && (refused(o.RC[0], tpm2.RCAttributes) || short || o.Code == tpm2.CCLoadExternal && o.RC[0] == 0)
 		},
 	},
 	{
@@ -285,6 +286,15 @@ var differences = []Difference{
 			return o.Past.same && (ok && ours == theirs|uint32(tpm2.StartupClearOrderly) ||
 				o.Code == tpm2.CCReadClock && strings.HasPrefix(o.Diff, "content: ResetCount") ||
 				o.Code == tpm2.CCStartup && o.RC == [2]tpm2.RC{0, tpm2.RCValue.Of(tpm2.RCParameter, 1)})
+		},
+		Parts: true,
+	},
+	{
+		Name: "write lock of an orderly index", Right: "ours", Clause: "Part 3, 31.11; Part 2, 13.4 (TPMA_NV_WRITEDEFINE)",
+		Why: "A lock that TPM2_NV_WriteLock set for good stays; libtpms has the attributes of orderly indices in memory alone, and a power loss without TPM2_Shutdown opens the lock.",
+		Match: func(o *Observation) bool {
+			ours, theirs, ok := o.attributes()
+			return ok && ours == theirs|tpm2.NVWriteLocked && ours.Has(tpm2.NVOrderly|tpm2.NVWriteDefine)
 		},
 		Parts: true,
 	},
