@@ -176,6 +176,19 @@ func TestClearMakesANewTPM(t *testing.T) {
 	if e := f.last("web"); e.Type != "clearTPMEvent" || e.Outcome != OutcomeDone || e.Actor != tester {
 		t.Errorf("event %+v", e)
 	}
+	info, err := state.Inspect(f.StatePath("web"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := 0
+	for _, slot := range info.Slots {
+		if slot.Condition == "whole" {
+			whole++
+		}
+	}
+	if whole != 1 {
+		t.Errorf("%d generations are in the file, want the new one only", whole)
+	}
 	f.reopen()
 	after, err := f.Describe(ctx, "web")
 	if err != nil || after.ID != before.ID || after.Record.Secrets == before.Record.Secrets || len(after.Record.Lineage) != 1 {
@@ -419,6 +432,20 @@ func TestAFolderUnderAnotherNameIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := f.Open(context.Background(), "x", tester); !errors.Is(err, ErrRecord) {
+		t.Errorf("Open = %v, want %v", err, ErrRecord)
+	}
+	// With a card that fits the name the sealed record still tells.
+	card, err := os.ReadFile(f.cardPath("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(f.cardPath("x"), []byte(strings.Replace(string(card), `"name": "web"`, `"name": "x"`, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(filepath.Join(f.dir("x"), "web.nvram"), f.StatePath("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Open(context.Background(), "x", tester); !errors.Is(err, ErrRecord) || !strings.Contains(err.Error(), `it is the state of TPM "web"`) {
 		t.Errorf("Open = %v, want %v", err, ErrRecord)
 	}
 	// Another TPM's state in its place, the card left as it is.
