@@ -124,7 +124,7 @@ run_swtpm() {
 	"$here/tools/swtpm-suite.sh" "$dir/swtpm" "$out/bin" "$out/swtpm.tsv"
 }
 
-[ $# -gt 0 ] || set -- canonical go-tpm cryptenroll tpm2-tss tpm2-tools ibmtss
+[ $# -gt 0 ] || set -- canonical go-tpm cryptenroll tpm2-tss tpm2-tools ibmtss swtpm
 : >"$out/table.txt"
 status=0
 for suite; do
