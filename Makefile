@@ -11,7 +11,7 @@ ifdef FIPS
 export GOFIPS140 := certified
 endif
 
-.PHONY: install-dropins pkcs11 differential help demo test build lint bench fuzz setup reproducible openapi clean test-interop test-qemu bench-qemu test-tpm-suites test-vtpm-load
+.PHONY: install-dropins test-libvirt pkcs11 differential help demo test build lint bench fuzz setup reproducible openapi clean test-interop test-qemu bench-qemu test-tpm-suites test-vtpm-load
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ build: ## build both programs into bin/ (FIPS=1: with the FIPS 140-3 module)
 
 pkcs11: ## build bin/assay-pkcs11, which speaks to PKCS #11 tokens (cgo: needs a C compiler)
 	cd cmd/assay-pkcs11 && CGO_ENABLED=1 $(GO) build -trimpath -ldflags='-s -w -buildid=' -o ../../$(BIN)/ .
+
+test-libvirt: ## real domains of libvirt; needs the packages libvirt-daemon-system, libvirt-clients, qemu-system-x86
+	ASSAY_REQUIRE_LIBVIRT=1 $(GO) test -count=1 -timeout 20m -v ./test/libvirt
 
 install-dropins: build ## put assay and its names swtpm, swtpm_ioctl, swtpm_setup into DIR, which libvirt finds first
 	@test -n "$(DIR)" || { echo "DIR is not set: make install-dropins DIR=/usr/local/bin" >&2; exit 1; }

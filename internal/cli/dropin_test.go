@@ -234,3 +234,15 @@ func FuzzWords(f *testing.F) {
 		}
 	})
 }
+
+func TestOptionsMayBeCutShort(t *testing.T) {
+	f := new(setupOptions).flagSet()
+	for arg, want := range map[string]string{
+		"--logf": "--logfile", "--log=x": "--logfile=x", "--tpm2": "--tpm2", "--tpm": "--tpm", "--profile": "--profile",
+		"--prof": "--prof", "--pwd=1": "--pwd=1", "-h": "-h", "--": "--", "word": "word",
+	} {
+		if got := wholeNames(f, []string{arg}); !cmp.Equal(got, []string{want}) {
+			t.Errorf("%s = %v, want %s", arg, got, want)
+		}
+	}
+}
