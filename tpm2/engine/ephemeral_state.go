@@ -77,3 +77,20 @@ func (t *TPM) endCommitment(count uint16) {
 		t.reset.commits.set(full, false)
 	}
 }
+
+// renewCommitments ends all commitments, and sets later ones apart from those of
+// any TPM with the same state: two signatures of two digests by one commitment, one
+// in each of two machines of one snapshot, would tell the private key.
+func (t *TPM) renewCommitments() {
+	nonce := t.newBytes(seedSize)
+	renew := func(s *stateReset) {
+		if len(s.commitNonce) != 0 {
+			s.commitNonce, s.commits = clone(nonce), commitSet{}
+		}
+	}
+	renew(&t.reset)
+	if saved := t.permanent.saved; saved != nil {
+		renew(&saved.reset)
+		t.touch()
+	}
+}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/command"
+	"github.com/assay-project/assay/tpm2/engine"
 	"github.com/assay-project/assay/wire"
 )
 
@@ -232,4 +233,40 @@ func TestEphemeralKeysNeedACurve(t *testing.T) {
 	m := newMachine(t)
 	in := raw{0, 0x10}
 	m.fails(parameterRC(tpm2.RCCurve, 1), tpm2.CCECEphemeral, nil, nil, &in)
+}
+
+// Two TPMs of one snapshot that sign two digests by one commitment tell the private
+// key: d = (s1-s2)/(T1-T2). A snapshot therefore carries no commitment, and those
+// made later differ; nor does what a shutdown kept for a resume.
+func TestNoCommitmentOutlivesASnapshot(t *testing.T) {
+	m := newMachine(t)
+	key := m.external(outsideECC(t, usable|tpm2.AttrSign).of(anonymous))
+	var made command.CommitOut
+	m.do(tpm2.CCCommit, handles(key), password(""), &command.CommitIn{}, &made)
+	in := signIn(sum())
+	in.InScheme = tpm2.SigScheme{Scheme: tpm2.AlgECDAA, HashAlg: tpm2.AlgSHA256, Count: made.Counter}
+	m.do(tpm2.CCShutdown, nil, nil, &command.ShutdownIn{ShutdownType: tpm2.StartupState}, nil)
+	permanent, volatile := m.tpm.MustPermanent(), m.tpm.MustVolatile()
+	var points []string
+	for range 2 {
+		var err error
+		if m.tpm, err = engine.Restore(m.config(), permanent, volatile); err != nil {
+			t.Fatal(err)
+		}
+		m.fails(tpm2.RCValue, tpm2.CCSign, handles(key), password(""), in)
+		var later command.CommitOut
+		m.do(tpm2.CCCommit, handles(key), password(""), &command.CommitIn{}, &later)
+		points = append(points, string(later.E.X))
+		if m.tpm, err = engine.Restore(m.config(), permanent, nil); err != nil {
+			t.Fatal(err)
+		}
+		m.tpm.PowerOn()
+		m.startup(tpm2.StartupState)
+		again := m.external(outsideECC(t, usable|tpm2.AttrSign).of(anonymous))
+		m.fails(tpm2.RCValue, tpm2.CCSign, handles(again), password(""), in)
+		m.flush(again)
+	}
+	if points[0] == points[1] {
+		t.Error("two TPMs of one snapshot make the same commitment")
+	}
 }

@@ -25,7 +25,7 @@ func (t *TPM) SetProof(h tpm2.Handle, proof []byte) { t.hierarchyOf(h).proof = p
 func (t *TPM) OriginalSeed(h tpm2.Handle) bool { return t.hierarchyOf(h).originalSeed }
 
 // Reseed gives the random bit generator new entropy, as Restore does.
-func (t *TPM) Reseed() error { return t.random.Reseed(nil) }
+func (t *TPM) Reseed() error { return t.reseed() }
 
 // Sensitive returns the sensitive area of a loaded object.
 func (t *TPM) Sensitive(h tpm2.Handle) *tpm2.Sensitive { return &t.object(h).sensitive }

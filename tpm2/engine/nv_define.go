@@ -132,9 +132,7 @@ func nvUndefineSpaceSpecial(c *call, _, _ *command.None) error {
 	if !x.public.Attributes.Has(tpm2.NVPolicyDelete) {
 		return handleError(tpm2.RCAttributes, 1)
 	}
-	// The index is gone when the response is authenticated: its authValue is in no key.
-	c.auths[0].session.includeAuth = false
-	c.t.undefine(x)
+	c.t.undefine(x) // its authValue is gone, too, when the response is authenticated
 	return nil
 }
 

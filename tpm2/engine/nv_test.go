@@ -376,6 +376,25 @@ func TestUndefineSpaceSpecialWantsThePolicy(t *testing.T) {
 	}
 }
 
+// The authValue of an index that is gone is in no key: the response is
+// authenticated without it (Part 3, 31.5).
+func TestUndefineSpaceSpecialForgetsTheAuthValue(t *testing.T) {
+	m := newMachine(t)
+	p := index(byOwner | tpm2.NVPlatformCreate | tpm2.NVPolicyDelete)
+	p.AuthPolicy = asserted(asserted(zeros(), tpm2.CCPolicyAuthValue), tpm2.CCPolicyCommandCode, be32(uint32(tpm2.CCNVUndefineSpaceSpecial)))
+	m.defineNV(p)
+	s := m.session(sessionConfig{kind: tpm2.SessionPolicy, bind: tpm2.HandlePlatform})
+	m.do(tpm2.CCPolicyAuthValue, handles(s.handle), nil, nil, nil)
+	m.do(tpm2.CCPolicyCommandCode, handles(s.handle), nil, &command.PolicyCommandCodeIn{Code: tpm2.CCNVUndefineSpaceSpecial}, nil)
+	s.withAuthValue = true
+	x := &exchange{m: m, cc: tpm2.CCNVUndefineSpaceSpecial, handles: handles(anIndex, tpm2.HandlePlatform), auths: append(s.with("pin"), password("")...)}
+	request := x.request(nil)
+	s.withAuthValue = false // of the response
+	if rc := x.parse(m.execute(request), nil); rc != tpm2.RCSuccess {
+		t.Errorf("NV_UndefineSpaceSpecial = %v, want success", rc)
+	}
+}
+
 func TestNVChangeAuth(t *testing.T) {
 	m := newMachine(t)
 	p := index(byAuth)

@@ -150,7 +150,8 @@ func encodeState(header *stateHeader, parts ...wire.Layout) []byte {
 // blob that is refused is used.
 //
 // The random bit generator gets new entropy: a snapshot may be restored more than
-// once, and no two machines may share their random numbers.
+// once, and no two machines may share their random numbers. Commitments of
+// TPM2_Commit that were not used are void for the same reason.
 func Restore(cfg Config, permanent, volatile []byte) (_ *TPM, err error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -166,15 +167,26 @@ func Restore(cfg Config, permanent, volatile []byte) (_ *TPM, err error) {
 		if t.random, err = tpmcrypto.NewDRBG(cfg.Random, personalization(t.profile)); err != nil {
 			return nil, fmt.Errorf("seed the random bit generator: %w", err)
 		}
+		t.renewCommitments()
 		return t, nil
 	}
 	if err := t.restoreVolatile(clone(volatile), sha256.Sum256(permanent)); err != nil {
 		return nil, fmt.Errorf("read volatile state: %w", err)
 	}
-	if err := t.random.Reseed(nil); err != nil {
+	if err := t.reseed(); err != nil {
 		return nil, fmt.Errorf("seed the random bit generator: %w", err)
 	}
 	return t, nil
+}
+
+// reseed sets what is random from now on apart from that of any other TPM with the
+// same state.
+func (t *TPM) reseed() error {
+	if err := t.random.Reseed(nil); err != nil {
+		return err
+	}
+	t.renewCommitments()
+	return nil
 }
 
 // personalization sets the random bit generator of a TPM apart from others on
