@@ -444,3 +444,21 @@ func TestLockEndsWithItsContext(t *testing.T) {
 		t.Errorf("record while another has the folder = %v", err)
 	}
 }
+
+// Each of two checks finds an exchanged certificate alone: the signature without
+// keys at hand, the key where the signature is right.
+func TestExchangedCertificateIsFound(t *testing.T) {
+	ctx := context.Background()
+	a, other := newAuthority(t, AuthorityOptions{}), newAuthority(t, AuthorityOptions{})
+	made := mustManufacture(t, newEngine(t), a, Options{Keys: []Kind{P256}})
+	if err := os.WriteFile(a.public("platform.cer"), made.Keys[0].Certificate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenAuthority(ctx, a.dir, a.cfg); !errors.Is(err, ErrAuthority) {
+		t.Errorf("a certificate of another key = %v", err)
+	}
+	copyFile(t, a.public("platform.cer"), other.public("platform.cer"))
+	if _, err := OpenAuthority(ctx, a.dir, AuthorityConfig{Random: rand.Reader, Now: a.cfg.Now}); !errors.Is(err, ErrAuthority) {
+		t.Errorf("another's certificate, without keys = %v", err)
+	}
+}
