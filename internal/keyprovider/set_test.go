@@ -58,13 +58,14 @@ func TestASetKeepsWhatIsConfigured(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := fmt.Sprint(s.Default())
+	var got strings.Builder
+	got.WriteString(fmt.Sprint(s.Default()))
 	for _, c := range s.List() {
-		got += fmt.Sprintf(" %s=%s@%s", c.Name, c.Spec, c.Added.Format(time.RFC3339))
+		got.WriteString(fmt.Sprintf(" %s=%s@%s", c.Name, c.Spec, c.Added.Format(time.RFC3339)))
 	}
 	want := "vault main=local:/keys/new@2026-11-22T10:00:00Z vault=vault:https://vault.example:8200/transit/keys/assay?token-file=/keys/token@2026-11-22T10:00:00Z"
-	if got != want {
-		t.Errorf("the set is %s, want %s", got, want)
+	if got.String() != want {
+		t.Errorf("the set is %s, want %s", got.String(), want)
 	}
 	for text, want := range map[string]string{"": "vault", "main": "main", "local:/x": ""} {
 		if _, name, err := s.Resolve(text); err != nil || name != want {

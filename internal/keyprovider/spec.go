@@ -3,6 +3,7 @@ package keyprovider
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"regexp"
 	"slices"
@@ -104,11 +105,10 @@ func parseOptions(text string) (url.Values, error) {
 // with returns the spec with another place and other options; an empty value
 // removes an option.
 func (s Spec) with(place string, options map[string]string) (Spec, error) {
-	text := s.kind + ":" + place
+	var text strings.Builder
+	text.WriteString(s.kind + ":" + place)
 	query := url.Values{}
-	for name, v := range s.query {
-		query[name] = v
-	}
+	maps.Copy(query, s.query)
 	for name, v := range options {
 		query.Del(name)
 		if v != "" {
@@ -122,10 +122,10 @@ func (s Spec) with(place string, options map[string]string) (Spec, error) {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		text += sep + name + "=" + escapeOption(query.Get(name))
+		text.WriteString(sep + name + "=" + escapeOption(query.Get(name)))
 		sep = "&"
 	}
-	return ParseSpec(text)
+	return ParseSpec(text.String())
 }
 
 // escapeOption spells a value so that [parseOptions] reads it back.
@@ -150,9 +150,7 @@ type options struct {
 
 func (s Spec) options() *options {
 	o := &options{left: url.Values{}}
-	for name, v := range s.query {
-		o.left[name] = v
-	}
+	maps.Copy(o.left, s.query)
 	return o
 }
 

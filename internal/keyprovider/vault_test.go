@@ -377,7 +377,9 @@ func TestVaultRedirectsAreFollowedOnceAndSafely(t *testing.T) {
 		"out of TLS":         {func(r *http.Request) string { return "http://vault.example" + r.URL.Path }, keyprovider.ErrGarbage},
 		"to itself":          {func(r *http.Request) string { return r.URL.Path }, keyprovider.ErrGarbage},
 	} {
-		standby := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, tc.to(r), 307) }))
+		standby := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, tc.to(r), http.StatusTemporaryRedirect)
+		}))
 		q := opener(strings.Replace(spec, active.URL, standby.URL, 1), env)(t)
 		if _, err := q.Wrap(t.Context(), seal.Context{}, k); !errors.Is(err, tc.want) {
 			t.Errorf("%s: %v, want %v", name, err, tc.want)
