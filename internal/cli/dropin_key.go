@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/seal"
@@ -38,7 +39,7 @@ Make one with: assay key-provider add NAME local:/etc/assay/vtpm.keys
 `
 
 // errNoKeys is a drop-in that was given a place for state and no key provider.
-var errNoKeys = errors.New("no key provider, and without one no TPM is kept.\n" + dropInKeyHelp)
+var errNoKeys = errors.New("no key provider, and without one no TPM is kept.\n" + strings.TrimSpace(dropInKeyHelp))
 
 // dropInKeys hold the keys of a drop-in. The zero value keeps nothing.
 type dropInKeys struct {
