@@ -224,11 +224,8 @@ func (i *Instance) save(permanent []byte) error {
 			return err
 		}
 	}
-	i.mu.Lock()
-	arrived := i.arrived != nil
-	i.mu.Unlock()
 	keep := i.file.SavePermanent
-	if arrived {
+	if i.arriving(permanent) {
 		keep = i.saveArrived
 	}
 	err := keep(permanent)

@@ -2,6 +2,7 @@ package vtpm
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 
@@ -128,7 +129,7 @@ func (i *Instance) importBlob(kind frontend.BlobKind, blob []byte) ([]byte, erro
 }
 
 // expect notes the record of permanent state that came. It takes effect with the
-// state, at the next save.
+// state, when that is saved.
 func (i *Instance) expect(g *cargo) error {
 	rec, err := parseRecord(g.record)
 	if err != nil {
@@ -139,7 +140,7 @@ func (i *Instance) expect(g *cargo) error {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.arrived = &arrival{rec, g.generation}
+	i.arrived = &arrival{rec, g.generation, sha256.Sum256(g.blob)}
 	return nil
 }
 
@@ -147,6 +148,18 @@ func (i *Instance) expect(g *cargo) error {
 type arrival struct {
 	record     *Record
 	generation uint64
+	state      [sha256.Size]byte // digest of the permanent state that it is the record of
+}
+
+// arriving reports whether it is the state that came which is saved: what came may
+// have been refused or forgotten before it was, and then its record is, too.
+func (i *Instance) arriving(permanent []byte) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.arrived != nil && i.arrived.state != sha256.Sum256(permanent) {
+		i.arrived = nil
+	}
+	return i.arrived != nil
 }
 
 // saveArrived keeps permanent state that came from outside, with the record that

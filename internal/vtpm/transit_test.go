@@ -159,6 +159,56 @@ func TestOnlyStateOfThisTPMArrives(t *testing.T) {
 	db.Close()
 }
 
+// State that came and did not become the TPM's leaves no trace in its record.
+func TestStateThatDoesNotArriveHasNoRecord(t *testing.T) {
+	f := newFixture(t)
+	g := f.other()
+	f.create("web")
+	src, _ := f.started("web")
+	defer src.Close()
+	permanent, _ := blobs(t, src)
+	if _, err := g.Create(context.Background(), tester, CreateOptions{Name: "web-here", ID: src.id}); err != nil {
+		t.Fatal(err)
+	}
+	for name, comes := range map[string]func(*testing.T, *frontend.Machine){
+		"taken back": func(t *testing.T, m *frontend.Machine) {
+			if err := m.SetStateBlob(frontend.BlobPermanent, nil); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"forgotten when the power went": func(_ *testing.T, m *frontend.Machine) { m.Shutdown() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			i, err := g.Prepare(context.Background(), "web-here", tester)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer i.Close()
+			if err := i.Machine().SetStateBlob(frontend.BlobPermanent, permanent); err != nil {
+				t.Fatal(err)
+			}
+			comes(t, i.Machine())
+			if err := i.Machine().Init(false); err != nil {
+				t.Fatal(err)
+			}
+			c := newClient(i)
+			if err := c.Startup(tpm2.StartupClear); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Run(extend(16)); err != nil {
+				t.Fatal(err)
+			}
+			i.Machine().Shutdown() // which writes
+			if rec, _ := i.Record(); len(rec.Lineage) != 0 || rec.Secrets == src.record.Secrets {
+				t.Errorf("record %+v", rec)
+			}
+			if e := findEvent(g, EventArrive); e.Type != "" {
+				t.Errorf("event %+v", e)
+			}
+		})
+	}
+}
+
 func TestStateInTransitNeedsTheProvider(t *testing.T) {
 	f := newFixture(t)
 	f.create("web")

@@ -171,9 +171,13 @@ func (s *threadStream) yield() {
 	}
 }
 
-// readOnce reads if something is there; false is to be called again when it is.
+// readOnce reads if something is there; false is to be called again when it is. Not
+// by the socket's mode: who passed it may still hold it, and take O_NONBLOCK away.
 func (s *threadStream) readOnce(fd uintptr) bool {
-	s.n, s.err = ignoringEINTR(func() (int, error) { return syscall.Read(int(fd), s.buf) })
+	s.n, s.err = ignoringEINTR(func() (int, error) {
+		n, _, err := syscall.Recvfrom(int(fd), s.buf, syscall.MSG_DONTWAIT)
+		return n, err
+	})
 	if errors.Is(s.err, syscall.EAGAIN) {
 		s.err = nil
 		return false

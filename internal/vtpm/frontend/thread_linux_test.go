@@ -65,6 +65,40 @@ func until(t *testing.T, what string, f func() bool) {
 	t.Fatalf("%s: not within ten seconds", what)
 }
 
+// Who passes a socket may keep it, and what O_NONBLOCK says is both's to set.
+func TestAClientThatMakesTheSocketBlockHoldsNothingUp(t *testing.T) {
+	client, server := socketPair(t)
+	raw, err := server.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := dup(raw)
+	defer syscall.Close(kept)
+	s, ok := newThreadStream(server, NewThreads(0), time.Now).(*threadStream)
+	if !ok {
+		t.Fatal("no stream")
+	}
+	defer s.Close()
+	if err := syscall.SetNonblock(kept, false); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.Read(make([]byte, 1), time.Now().Add(50*time.Millisecond))
+		done <- err
+	}()
+	select {
+	case err = <-done:
+	case <-time.After(10 * time.Second):
+		client.Close() // which alone ends it
+		<-done
+		err = errors.New("it waits for ever")
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("Read = %v", err)
+	}
+}
+
 func TestABusyConnectionHasAThreadAndASilentOneHasNone(t *testing.T) {
 	client, _, threads, done := onThreads(t, 1)
 	for range 2 {
