@@ -185,7 +185,7 @@ func TestSetupAsksTheSitesOwnCertificateTool(t *testing.T) {
 
 func TestSetupMakesAKeyProviderForASession(t *testing.T) {
 	home := t.TempDir()
-	vars := variables{"HOME": home}
+	vars := variables{"HOME": home, "ASSAY_VTPM_ROOT": t.TempDir()}
 	word := "skip-if-exist"
 	if os.Geteuid() == 0 {
 		word += ",root"
