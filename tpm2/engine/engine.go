@@ -56,14 +56,17 @@ type TPM struct {
 
 	changed bool // permanent state differs from what Permanent last returned
 	torn    bool // a fault of ours may have left the state half changed
-	journal journal
-	offered []tpm2.CommandAttributes // list of commands, once it was asked for
-	resp    []byte                   // of the last command; reused
-	call    call                     // of the present command; reused
-	codec   wire.Codec               // of its parameters; reused
-	scratch wire.Buffer              // for what is encoded to be hashed or encrypted; reused
-	macs    macs
-	signals signals
+	// inherited says that what a shutdown kept for the next startup may be that of
+	// other TPMs, too: its commitments are void then.
+	inherited bool
+	journal   journal
+	offered   []tpm2.CommandAttributes // list of commands, once it was asked for
+	resp      []byte                   // of the last command; reused
+	call      call                     // of the present command; reused
+	codec     wire.Codec               // of its parameters; reused
+	scratch   wire.Buffer              // for what is encoded to be hashed or encrypted; reused
+	macs      macs
+	signals   signals
 }
 
 // Manufacture makes a new TPM of profile p, with new seeds and no power: call

@@ -83,14 +83,16 @@ func (t *TPM) endCommitment(count uint16) {
 // in each of two machines of one snapshot, would tell the private key.
 func (t *TPM) renewCommitments() {
 	nonce := t.newBytes(seedSize)
-	renew := func(s *stateReset) {
-		if len(s.commitNonce) != 0 {
-			s.commitNonce, s.commits = clone(nonce), commitSet{}
-		}
-	}
-	renew(&t.reset)
+	t.reset.renewCommitments(nonce)
 	if saved := t.permanent.saved; saved != nil {
-		renew(&saved.reset)
+		saved.reset.renewCommitments(nonce)
 		t.touch()
+	}
+	t.inherited = false
+}
+
+func (s *stateReset) renewCommitments(nonce []byte) {
+	if len(s.commitNonce) != 0 {
+		s.commitNonce, s.commits = clone(nonce), commitSet{}
 	}
 }

@@ -270,3 +270,23 @@ func TestNoCommitmentOutlivesASnapshot(t *testing.T) {
 		t.Error("two TPMs of one snapshot make the same commitment")
 	}
 }
+
+// Volatile state is opened by a TPM that was itself made of the permanent state, when
+// its process starts again: that must not change by being read.
+func TestReadingPermanentStateLeavesItAsItWas(t *testing.T) {
+	for _, kind := range []tpm2.StartupType{tpm2.StartupClear, tpm2.StartupState} {
+		m := newMachine(t)
+		m.do(tpm2.CCShutdown, nil, nil, &command.ShutdownIn{ShutdownType: kind}, nil)
+		permanent, volatile := m.tpm.MustPermanent(), m.tpm.MustVolatile()
+		again, err := engine.Restore(m.config(), permanent, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again.Changed() {
+			t.Errorf("%v: a TPM that was read has changed", kind)
+		}
+		if _, err := engine.Restore(m.config(), again.MustPermanent(), volatile); err != nil {
+			t.Errorf("%v: %v", kind, err)
+		}
+	}
+}

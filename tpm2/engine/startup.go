@@ -122,7 +122,11 @@ func (t *TPM) start(kind resumption, locality uint8) {
 	if kind != tpmReset {
 		t.reset = saved.reset
 		t.reset.restartCount++
+		if t.inherited {
+			t.renewCommitments()
+		}
 	}
+	t.inherited = false
 	switch kind {
 	case tpmReset:
 		t.startReset()
