@@ -14,6 +14,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/assay-project/assay/internal/vtpm/frontend"
 )
 
 // The errors of the admin socket.
@@ -27,6 +29,9 @@ var (
 // adminTime is how long a client of the admin socket may take to send a request
 // or to read the reply.
 const adminTime = 10 * time.Second
+
+// strangerTime is how long somebody who may not ask may take to be told so.
+const strangerTime = 100 * time.Millisecond
 
 // maxAdmins bounds the clients of the admin socket; more wait.
 const maxAdmins = 16
@@ -52,7 +57,7 @@ func Call(ctx context.Context, dir string, q *Request) (result json.RawMessage, 
 		return nil, fmt.Errorf("ask the daemon: %w", err)
 	}
 	answer, err := io.ReadAll(io.LimitReader(conn, maxReply))
-	if err != nil {
+	if err != nil && !json.Valid(answer) { // who is denied is answered unread, which ends as a reset
 		return nil, fmt.Errorf("ask the daemon: %w", err)
 	}
 	var re reply
@@ -69,12 +74,17 @@ func Call(ctx context.Context, dir string, q *Request) (result json.RawMessage, 
 func (d *Daemon) admin(l *net.UnixListener) {
 	places := make(chan struct{}, maxAdmins)
 	for {
-		conn, err := l.AcceptUnix()
+		conn, err := frontend.Accept(d.ctx, l.AcceptUnix)
 		if err != nil {
 			if d.ctx.Err() == nil {
 				d.cancel(fmt.Errorf("admin socket: %w", err))
 			}
 			return
+		}
+		uid, err := peerUID(conn)
+		if err != nil || !d.mayAdminister(uid) {
+			d.deny(conn, uid)
+			continue
 		}
 		select {
 		case places <- struct{}{}:
@@ -85,15 +95,33 @@ func (d *Daemon) admin(l *net.UnixListener) {
 		d.all.Go(func() {
 			defer func() { <-places }()
 			defer conn.Close()
-			if err := d.adminOne(conn); err != nil {
+			if err := d.adminOne(conn, Actor(uid)); err != nil {
 				d.root.cfg.Log.WarnContext(d.ctx, "request on the admin socket", slog.Any("error", err))
 			}
 		})
 	}
 }
 
+// deny turns a user away, unread: he takes no place from those who may ask, and
+// what he wrote is in no trail.
+func (d *Daemon) deny(conn *net.UnixConn, uid uint32) {
+	defer conn.Close()
+	actor := Actor(uid)
+	text, err := json.Marshal(reply{Error: problemOf(fmt.Errorf("%s: %w", actor, ErrDenied))})
+	if err == nil {
+		conn.SetDeadline(d.root.cfg.Now().Add(strangerTime)) //nolint:errcheck // a closed socket shows at the write
+		_, err = conn.Write(text)                            // there is room in a new socket
+	}
+	if err != nil {
+		d.root.cfg.Log.WarnContext(d.ctx, "refusal on the admin socket", slog.Any("error", err))
+	}
+	if d.denials.Allow() { // who is denied does not fill the trail
+		d.all.Go(func() { d.root.report(d.ctx, Event{Type: EventStranger, Actor: actor, Outcome: OutcomeDenied}) })
+	}
+}
+
 // adminOne answers one client.
-func (d *Daemon) adminOne(conn *net.UnixConn) error {
+func (d *Daemon) adminOne(conn *net.UnixConn, actor string) error {
 	conn.SetDeadline(d.root.cfg.Now().Add(adminTime)) //nolint:errcheck // a closed socket shows at the read
 	line, err := bufio.NewReaderSize(io.LimitReader(conn, maxRequest), 4<<10).ReadBytes('\n')
 	if err != nil {
@@ -101,7 +129,7 @@ func (d *Daemon) adminOne(conn *net.UnixConn) error {
 	}
 	conn.SetDeadline(time.Time{}) //nolint:errcheck // as above
 	var re reply
-	result, err := d.request(conn, line)
+	result, err := d.request(actor, line)
 	if err == nil {
 		re.Result, err = json.Marshal(result)
 	}
@@ -117,22 +145,11 @@ func (d *Daemon) adminOne(conn *net.UnixConn) error {
 	return err
 }
 
-// request authorises and carries out one request.
-func (d *Daemon) request(conn *net.UnixConn, line []byte) (any, error) {
-	uid, err := peerUID(conn)
-	if err != nil {
-		return nil, fmt.Errorf("who is asking: %w: %w", err, ErrDenied)
-	}
+// request carries out a request of somebody who may ask.
+func (d *Daemon) request(actor string, line []byte) (any, error) {
 	q, err := ParseRequest(line)
 	if err != nil {
 		return nil, err
-	}
-	actor := Actor(uid)
-	if !d.mayAdminister(uid) {
-		if d.denials.Allow() { // who is denied does not fill the trail
-			d.root.report(d.ctx, Event{Type: EventType(q.Verb), TPM: q.Name, Actor: actor, Outcome: OutcomeDenied})
-		}
-		return nil, fmt.Errorf("%s: %w", actor, ErrDenied)
 	}
 	return d.handle(d.ctx, actor, q)
 }

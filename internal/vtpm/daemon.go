@@ -87,6 +87,9 @@ func (d *Daemon) run(ready func() error) error {
 	mode := fs.FileMode(0o600)
 	if len(d.cfg.Admins) > 0 {
 		mode = 0o666 // the kernel says who asks
+		if err := openWay(AdminSocket(d.root.Dir()), d.root.Dir()); err != nil {
+			return err
+		}
 	}
 	admin, err := listenUnix(d.ctx, AdminSocket(d.root.Dir()), mode, 0)
 	if err != nil {
@@ -103,6 +106,21 @@ func (d *Daemon) run(ready func() error) error {
 	<-d.ctx.Done()
 	if cause := context.Cause(d.ctx); !errors.Is(cause, context.Canceled) {
 		return cause
+	}
+	return nil
+}
+
+// openWay lets other users go through the folders of root to the admin socket. What
+// else is in them stays closed: each folder and file there has a mode of its own.
+func openWay(socket, root string) error {
+	for _, dir := range []string{root, filepath.Dir(socket)} {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return err
+		}
+		if err := os.Chmod(dir, info.Mode().Perm()|0o011); err != nil {
+			return fmt.Errorf("let administrators reach the daemon: %w", err)
+		}
 	}
 	return nil
 }
@@ -279,19 +297,37 @@ func listenUnix(ctx context.Context, path string, mode fs.FileMode, gid int) (*n
 			return nil, fmt.Errorf("remove stale socket %q: %w", path, err)
 		}
 	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	l, err := listenClosed(ctx, path)
 	if err != nil {
 		return nil, err
 	}
-	// The folder keeps others out until the mode is set: Dir and run have 0700.
-	err = os.Chmod(path, mode)
 	if gid != 0 {
-		err = errors.Join(err, os.Chown(path, -1, gid))
+		err = os.Chown(path, -1, gid)
 	}
+	err = errors.Join(err, os.Chmod(path, mode))
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
+}
+
+// listenClosed makes a socket that its owner alone may connect to. bind(2) takes the
+// mode of the file from that of the socket, so that there is no moment of another.
+func listenClosed(ctx context.Context, path string) (*net.UnixListener, error) {
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var inner error
+		err := c.Control(func(fd uintptr) { inner = syscall.Fchmod(int(fd), 0o600) }) // a descriptor
+		return errors.Join(err, inner)
+	}}
+	l, err := config.Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	u, ok := l.(*net.UnixListener)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("listen on %q: no unix socket", path), l.Close())
+	}
+	return u, nil
 }
 
 // maxSocketPath is what a sockaddr_un of Linux holds, less the ending zero.

@@ -6,12 +6,17 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/vtpm/state"
@@ -161,6 +166,105 @@ func TestOnlyNamedUsersMayAdminister(t *testing.T) {
 		if got := d.mayAdminister(uid); got != want {
 			t.Errorf("mayAdminister(%d) = %v", uid, got)
 		}
+	}
+}
+
+// unixPair returns the two ends of a stream.
+func unixPair(t *testing.T) (client, server *net.UnixConn) {
+	t.Helper()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(shortDir(t), "s"), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if client, err = net.DialUnix("unix", nil, l.Addr().(*net.UnixAddr)); err != nil {
+		t.Fatal(err)
+	}
+	if server, err = l.AcceptUnix(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return client, server
+}
+
+// Whom the daemon does not know it neither reads nor lets take a place.
+func TestAStrangerIsDeniedUnread(t *testing.T) {
+	f := newFixture(t)
+	d := &Daemon{root: f.Root, ctx: t.Context(), denials: rate.NewLimiter(0, 1)}
+	for range 3 {
+		client, server := unixPair(t)
+		if _, err := client.Write([]byte(`{"verb":"clear","name":"web"}` + "\n")); err != nil {
+			t.Fatal(err)
+		}
+		d.deny(server, 4712)
+		text, _ := io.ReadAll(client)
+		var re reply
+		if err := json.Unmarshal(text, &re); err != nil || !errors.Is(re.Error.err(), ErrDenied) {
+			t.Errorf("%q, %v", text, err)
+		}
+	}
+	d.all.Wait()
+	if len(f.events) != 1 {
+		t.Errorf("%d events, want the one that the rate allows", len(f.events))
+	}
+	if e := findEvent(f, EventStranger); e.Actor != "uid 4712" || e.Outcome != OutcomeDenied || e.TPM != "" {
+		t.Errorf("event %+v", e)
+	}
+}
+
+// The admin socket is of use to named users only if they can reach it.
+func TestTheWayToTheAdminSocketIsOpenForNamedUsersOnly(t *testing.T) {
+	for _, admins := range [][]uint32{nil, {4711}} {
+		f := newFixture(t)
+		f.create("web")
+		f.daemon(DaemonConfig{Admins: admins})
+		open := fs.FileMode(0)
+		if admins != nil {
+			open = 0o011
+		}
+		for path, want := range map[string]fs.FileMode{
+			"": 0o700 | open, "run": 0o700 | open, "tpms": 0o700, "anchors": 0o700, "pending": 0o700,
+			"run/web.ctrl": 0o600, "run/admin.sock": 0o600,
+		} {
+			info, err := os.Stat(filepath.Join(f.Dir(), path))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if path == "run/admin.sock" && admins != nil {
+				want = 0o666
+			}
+			if got := info.Mode().Perm(); got != want {
+				t.Errorf("admins %v: %q has mode %#o, want %#o", admins, path, got, want)
+			}
+		}
+	}
+}
+
+// One hypervisor that comes and goes does not fill the trail of all.
+func TestSessionsOfATPMHaveARate(t *testing.T) {
+	f := newFixture(t)
+	f.create("web")
+	d := &Daemon{root: f.Root, ctx: t.Context()}
+	s := newSlot(d, "web", nil)
+	if err := s.prepare(tester); err != nil {
+		t.Fatal(err)
+	}
+	i := s.instance
+	defer i.Close()
+	s.turns.AllowN(time.Now(), turnsBurst)
+	f.p.fail("main", keyprovider.ErrRefused)
+	before := len(f.events)
+	for range 20 {
+		if i.Machine().Init(false) == nil {
+			t.Fatal("it starts")
+		}
+	}
+	i.reports.Wait()
+	if n := len(f.events) - before; n > 5 {
+		t.Errorf("%d events of 20 starts that failed", n)
+	}
+	if e := findEvent(f, EventLimit); e.TPM != "web" {
+		t.Errorf("event %+v", e)
 	}
 }
 

@@ -32,6 +32,8 @@ const (
 	EventFault EventType = "faultTPMEvent"
 	// EventLimit is a TPM held to one of its limits.
 	EventLimit EventType = "limitTPMEvent"
+	// EventStranger is a request by a user who may not make it.
+	EventStranger EventType = "deniedRequestEvent"
 )
 
 // How an operation ended.

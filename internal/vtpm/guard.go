@@ -144,3 +144,13 @@ func publicType(b []byte) tpm2.Alg {
 func (l *Limits) newSaves() *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(l.Saves), l.SaveBurst)
 }
+
+// A hypervisor that comes and goes, starts a state that does not open, or has it
+// arrive again and again leaves an event each time: these have a rate, so that one
+// does not fill the trail of all.
+const (
+	turnsPerSecond = 2
+	turnsBurst     = 200
+)
+
+func newTurns() *rate.Limiter { return rate.NewLimiter(turnsPerSecond, turnsBurst) }

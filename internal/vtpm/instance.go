@@ -30,6 +30,7 @@ type Instance struct {
 	release func()
 	saves   *rate.Limiter
 	notes   *rate.Limiter // of limits that were reached
+	turns   *rate.Limiter // of starts that fail, and of state that arrives
 	machine *frontend.Machine
 	reports sync.WaitGroup // events under way
 
@@ -62,7 +63,7 @@ func (r *Root) Prepare(ctx context.Context, name, actor string) (*Instance, erro
 	}
 	i := &Instance{
 		root: r, name: name, id: card.ID, actor: actor, release: release, card: card,
-		saves: r.cfg.Limits.newSaves(), notes: rate.NewLimiter(rate.Every(time.Minute), 1),
+		saves: r.cfg.Limits.newSaves(), notes: rate.NewLimiter(rate.Every(time.Minute), 1), turns: newTurns(),
 	}
 	i.volatile.i = i
 	i.ctx, i.cancel = context.WithCancel(ctx)
@@ -96,6 +97,10 @@ func (i *Instance) load() (frontend.TPM, error) {
 	}
 	start := i.root.cfg.Now()
 	err := i.loadOnce()
+	if err != nil && !i.turns.Allow() {
+		i.limited("it fails to start again and again")
+		return nil, err
+	}
 	if err != nil {
 		i.report(EventStart, OutcomeFailed, map[string]string{"error": err.Error()})
 		return nil, err

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/time/rate"
+
 	"github.com/assay-project/assay/internal/vtpm/frontend"
 )
 
@@ -22,6 +24,7 @@ type slot struct {
 	ctx    context.Context // ends when the slot stops
 	cancel context.CancelFunc
 	served chan struct{} // closed when serve has returned
+	turns  *rate.Limiter // of sessions, and of what they leave in the trail
 
 	mu       sync.Mutex // guards what follows
 	instance *Instance
@@ -29,7 +32,7 @@ type slot struct {
 }
 
 func newSlot(d *Daemon, name string, l *net.UnixListener) *slot {
-	s := &slot{d: d, name: name, l: l, served: make(chan struct{})}
+	s := &slot{d: d, name: name, l: l, served: make(chan struct{}), turns: newTurns()}
 	s.ctx, s.cancel = context.WithCancel(d.ctx)
 	return s
 }
@@ -41,11 +44,15 @@ func (s *slot) serve() {
 	stop := context.AfterFunc(s.ctx, func() { s.l.Close() })
 	defer stop()
 	for {
-		conn, err := s.l.AcceptUnix()
+		conn, err := frontend.Accept(s.ctx, s.l.AcceptUnix)
 		if err != nil {
 			if s.ctx.Err() == nil {
 				s.log(slog.LevelError, "socket of a TPM", err)
 			}
+			return
+		}
+		if err := s.turns.Wait(s.ctx); err != nil { // each session leaves events in the trail
+			conn.Close()
 			return
 		}
 		if err := s.serveOne(conn); err != nil && s.ctx.Err() == nil {
@@ -103,8 +110,13 @@ func (s *slot) prepare(actor string) (err error) {
 	if err := s.ctx.Err(); err != nil {
 		return fmt.Errorf("TPM %q is stopped: %w", s.name, err)
 	}
-	s.instance, err = s.d.root.Prepare(s.ctx, s.name, actor)
-	return err
+	i, err := s.d.root.Prepare(s.ctx, s.name, actor)
+	if err != nil {
+		return err
+	}
+	i.turns = s.turns
+	s.instance = i
+	return nil
 }
 
 // start opens the state before any hypervisor asks for it.

@@ -165,6 +165,9 @@ func (i *Instance) arriving(permanent []byte) bool {
 // saveArrived keeps permanent state that came from outside, with the record that
 // came with it.
 func (i *Instance) saveArrived(permanent []byte) error {
+	if err := i.turns.Wait(i.ctx); err != nil {
+		return err
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	a := i.arrived

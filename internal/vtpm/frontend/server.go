@@ -115,7 +115,7 @@ func (p *port) accept() error {
 		case <-p.ctx.Done():
 			return nil
 		}
-		conn, err := p.Accept()
+		conn, err := Accept(p.ctx, p.Accept)
 		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
