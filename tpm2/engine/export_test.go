@@ -84,3 +84,9 @@ func (t *TPM) Settled() []byte {
 	}
 	return encodeState(t.stateHeader(permanentMagic), &p, &t.orderly, &t.clear, &t.reset, &v)
 }
+
+// AuditAlg is the hash of command audit.
+func (t *TPM) AuditAlg() tpm2.Alg { return t.permanent.auditAlg }
+
+// TimeEpoch tells the time since power on from that of before.
+func (t *TPM) TimeEpoch() uint32 { return t.permanent.timeEpoch }

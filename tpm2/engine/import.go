@@ -15,7 +15,11 @@ type Imported struct {
 	DisableClear    bool
 	TotalResetCount uint64
 	ResetCount      uint32
+	TimeEpoch       uint32
 	Dictionary      ImportedDictionary
+
+	AuditAlg     tpm2.Alg // of command audit; 0 for that of manufacture
+	AuditCounter uint64
 
 	// Orderly says that the TPM was shut down in good order (Part 1, 12.2.4); DAUsed,
 	// of one that was not, that a protected authValue had been tried (Part 1, 19.8.6).
@@ -105,6 +109,11 @@ func (from *Imported) check(p *Profile) error {
 		return fmt.Errorf("%d NV indices, room for %d: %w", len(from.Indices), l.NVIndices, ErrState)
 	case len(from.Objects) > l.Persistent:
 		return fmt.Errorf("%d persistent objects, room for %d: %w", len(from.Objects), l.Persistent, ErrState)
+	case from.AuditAlg != 0 && (!p.OffersAlg(from.AuditAlg) || from.AuditAlg.DigestSize() == 0):
+		return fmt.Errorf("command audit by %v: %w", from.AuditAlg, ErrState)
+	}
+	if err := from.checkHandles(); err != nil {
+		return err
 	}
 	if err := from.checkHierarchies(p); err != nil {
 		return err
@@ -124,6 +133,21 @@ func (from *Imported) check(p *Profile) error {
 		if err := from.Objects[i].check(p); err != nil {
 			return fmt.Errorf("persistent object %08x: %w", uint32(from.Objects[i].Handle), err)
 		}
+	}
+	return nil
+}
+
+// checkHandles holds that no handle is there twice.
+func (from *Imported) checkHandles() error {
+	seen := map[tpm2.Handle]bool{}
+	for i := range from.Indices {
+		seen[from.Indices[i].Public.NVIndex] = true
+	}
+	for i := range from.Objects {
+		seen[from.Objects[i].Handle] = true
+	}
+	if n := len(from.Indices) + len(from.Objects); len(seen) != n {
+		return fmt.Errorf("%d NV indices and persistent objects have %d handles: %w", n, len(seen), ErrState)
 	}
 	return nil
 }
@@ -185,7 +209,11 @@ func (from *Imported) fill(t *TPM) {
 	p.platform = from.Platform.hierarchy()
 	p.platform.auth, p.platform.policy = nil, authPolicy{alg: tpm2.AlgNull} // new at each start
 	p.disableClear = from.DisableClear
-	p.totalResetCount, p.resetCount = from.TotalResetCount, from.ResetCount
+	p.totalResetCount, p.resetCount, p.timeEpoch = from.TotalResetCount, from.ResetCount, from.TimeEpoch
+	p.auditCounter = from.AuditCounter
+	if from.AuditAlg != 0 {
+		p.auditAlg = from.AuditAlg
+	}
 	d := from.Dictionary
 	p.dictionary.failedTries, p.dictionary.maxTries = d.FailedTries, d.MaxTries
 	p.dictionary.recoveryTime, p.dictionary.lockoutRecovery = d.RecoveryTime, d.LockoutRecovery

@@ -91,6 +91,9 @@ func TestImportRefusesWhatAProfileCannotHave(t *testing.T) {
 			i.Indices = []engine.ImportedIndex{x}
 		}, "NV index 01000001"},
 		{"too many indices", func(i *engine.Imported) { i.Indices = make([]engine.ImportedIndex, 65) }, "65 NV indices"},
+		{"two indices of one handle", func(i *engine.Imported) { i.Indices = []engine.ImportedIndex{importedIndex(8), importedIndex(8)} }, "2 NV indices and persistent objects have 1"},
+		{"audit by an unknown hash", func(i *engine.Imported) { i.AuditAlg = tpm2.AlgSM3 }, "command audit"},
+		{"audit by no hash", func(i *engine.Imported) { i.AuditAlg = tpm2.AlgRSA }, "command audit"},
 		{"too many bytes", func(i *engine.Imported) {
 			for n := range 33 {
 				x := importedIndex(2048)
@@ -123,6 +126,24 @@ func TestImportRefusesWhatAProfileCannotHave(t *testing.T) {
 		if !errors.Is(err, engine.ErrState) {
 			t.Errorf("%s: %v is not ErrState", tc.name, err)
 		}
+	}
+}
+
+// Counters that never go back, and what tells the times of tickets apart, go on.
+func TestCountsGoOnInAnImportedTPM(t *testing.T) {
+	from := importedSeeds()
+	from.AuditCounter, from.AuditAlg, from.TimeEpoch = 7<<32|9, tpm2.AlgSHA384, 41
+	m, err := libtpmsTPM(t, from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.tpm.PowerOn()
+	m.startup(tpm2.StartupClear)
+	if high, low := m.property(tpm2.PTAuditCounter0), m.property(tpm2.PTAuditCounter1); high != 7 || low != 9 {
+		t.Errorf("audit counter is %d %d, want 7 9", high, low)
+	}
+	if alg, epoch := m.tpm.AuditAlg(), m.tpm.TimeEpoch(); alg != tpm2.AlgSHA384 || epoch != 42 {
+		t.Errorf("audit by %v in epoch %d, want sha384 in the next, 42", alg, epoch)
 	}
 }
 

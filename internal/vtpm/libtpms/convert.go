@@ -29,6 +29,8 @@ func (s *State) Convert(p *engine.Profile) (*engine.Imported, []Loss) {
 		DisableClear: s.DisableClear, TotalResetCount: s.TotalResetCount, ResetCount: s.ResetCount,
 		Dictionary: engine.ImportedDictionary(s.Dictionary),
 		Orderly:    s.Shutdown&suStateMask <= suState, DAUsed: s.Shutdown == suDAUsed,
+		// A ticket that expired there must not be one that did not here: the epoch goes on.
+		TimeEpoch: uint32(s.TimeEpoch), AuditCounter: s.AuditCounter, // the epoch's high half is a nonce's
 		Clock: s.Clock, ClockSafe: s.ClockSafe,
 		Banks: s.Banks, MaxCounter: s.MaxCounter,
 	}
@@ -36,6 +38,7 @@ func (s *State) Convert(p *engine.Profile) (*engine.Imported, []Loss) {
 		out.PCRPolicy = engine.ImportedPolicy(s.PCRPolicies[0])
 	}
 	c.losses()
+	c.audit(out)
 	c.policies(out)
 	c.indices(out)
 	c.objects(out)
@@ -98,6 +101,15 @@ func (c *converter) losses() {
 		if i > 0 && len(p.Digest) > 0 {
 			c.lose("there is one group of PCRs with a policy", "policy %d of PCRs", i)
 		}
+	}
+}
+
+// audit takes over the hash of command audit.
+func (c *converter) audit(out *engine.Imported) {
+	if a := c.state.AuditAlg; c.profile.OffersAlg(a) && a.DigestSize() != 0 {
+		out.AuditAlg = a
+	} else {
+		c.lose("it is not offered", "hash %v of command audit", a)
 	}
 }
 

@@ -298,6 +298,7 @@ func TestLossesAreNamed(t *testing.T) {
 		{"suspended at locality 3", func(s *State) { s.Shutdown = 0x4001 }, "TPM Resume"},
 		{"audited commands", func(s *State) { s.AuditCommands[0] |= 1 }, "audited"},
 		{"presence", func(s *State) { s.Presence[5] |= 1 }, "physical presence"},
+		{"hash of audit", func(s *State) { s.AuditAlg = tpm2.AlgSM3 }, "command audit"},
 		{"algorithm set", func(s *State) { s.AlgorithmSet = 2 }, "algorithm set 2"},
 		{"bank", func(s *State) { s.Banks[0].Hash = tpm2.AlgSM3 }, "PCR bank"},
 		{"curve", func(s *State) { s.Objects[0].Public.Parameters.ECC.CurveID = 1 }, "persistent object"},
@@ -312,6 +313,15 @@ func TestLossesAreNamed(t *testing.T) {
 	}
 }
 
+// What never goes back there does not here.
+func TestCountsAreConverted(t *testing.T) {
+	s := opened(t, sample(t, "suspended.permall"))
+	s.AuditCounter, s.AuditAlg, s.TimeEpoch = 9, tpm2.AlgSHA384, 41
+	if out, _ := s.Convert(profile(t)); out.AuditCounter != 9 || out.AuditAlg != tpm2.AlgSHA384 || out.TimeEpoch != 41 {
+		t.Errorf("audit counter %d by %v, epoch %d; want 9, sha384, 41", out.AuditCounter, out.AuditAlg, out.TimeEpoch)
+	}
+}
+
 // A loss is left out of what is imported, so that the rest goes on.
 func TestLossesAreLeftOut(t *testing.T) {
 	s := opened(t, sample(t, "suspended.permall"))
@@ -319,5 +329,6 @@ func TestLossesAreLeftOut(t *testing.T) {
 	s.Indices[2].Public.NameAlg = tpm2.AlgSM3
 	s.Owner.Policy = Policy{tpm2.AlgSM3, make([]byte, 32)}
 	s.Banks[0].Hash = tpm2.AlgSM3
+	s.AuditAlg = tpm2.AlgSM3
 	imported(t, s)
 }
