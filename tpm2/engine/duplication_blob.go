@@ -59,11 +59,12 @@ func (w *innerWrap) open(o *object, b []byte) ([]byte, error) {
 // toDuplicate makes the duplicate of o for a new parent to which the seed was
 // encrypted; without a seed it has no outer protection (Part 1, 23.3.2).
 func (t *TPM) toDuplicate(o, parent *object, seed []byte, inner innerWrap) ([]byte, error) {
-	data, err := t.encodeSensitive(o.sensitive, o.public.NameAlg)
+	scratch, err := t.encodeSensitive(o.sensitive, o.public.NameAlg)
 	if err != nil {
 		return nil, err
 	}
-	data = clone(data)
+	data := clone(scratch)
+	clear(scratch) // nothing encrypts it there
 	if inner.used() {
 		if data, err = inner.seal(o, data); err != nil {
 			return nil, err

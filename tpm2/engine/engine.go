@@ -91,6 +91,7 @@ func Manufacture(p *Profile, cfg Config) (_ *TPM, err error) {
 func (t *TPM) PowerOn() {
 	defer t.fault(nil)
 	t.vol = t.newVolatile()
+	t.macs.forget()
 	t.reset.dropLoaded(len(t.vol.sessions)) // a snapshot before TPM2_Startup has slots, and none in them
 	t.journal.restart()
 	t.record(JournalRecord{Kind: JournalInit})

@@ -83,6 +83,7 @@ func changeEPS(c *call, _, _ *command.None) error {
 // dropHierarchy removes the loaded and persistent objects of a hierarchy.
 func (t *TPM) dropHierarchy(h tpm2.Handle) {
 	t.flushHierarchy(h)
+	t.macs.forget()
 	for handle, o := range t.permanent.objects {
 		if o.hierarchy == h {
 			delete(t.permanent.objects, handle)

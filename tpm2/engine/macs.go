@@ -47,6 +47,9 @@ func (m *macs) under(a tpm2.Alg, key []byte) (hash.Hash, error) {
 	return mac, nil
 }
 
+// forget drops all keys, with what they were for.
+func (m *macs) forget() { *m = macs{} }
+
 // sum appends the HMAC of the parts, one after the other, to dst.
 func (m *macs) sum(dst []byte, a tpm2.Alg, key []byte, parts ...[]byte) ([]byte, error) {
 	mac, err := m.under(a, key)

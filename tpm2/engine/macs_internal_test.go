@@ -7,6 +7,7 @@ import (
 
 	"github.com/assay-project/assay/internal/tpmcrypto"
 	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/wire"
 )
 
 // A kept key gives what a new one gives, in whatever order keys come, also when
@@ -59,3 +60,44 @@ func TestAKeptMACForgetsWhatWasLeft(t *testing.T) {
 		t.Errorf("%x, %v, want %x", got, err, want)
 	}
 }
+
+// What held a key is gone, or has other keys: so does what was prepared of them.
+func TestKeysAreForgottenWithWhatTheyWereFor(t *testing.T) {
+	for name, end := range map[string]func(*TPM){
+		"power":     (*TPM).PowerOn,
+		"hierarchy": func(x *TPM) { x.dropHierarchy(tpm2.HandleOwner) },
+	} {
+		x := keptTPM(t)
+		if _, err := x.ticketDigest(tpm2.HandleOwner, tpm2.TagCreation); err != nil {
+			t.Fatal(err)
+		}
+		if len(x.macs.kept) == 0 {
+			t.Fatal("no key is kept")
+		}
+		if end(x); len(x.macs.kept) != 0 {
+			t.Errorf("%s: %d keys are kept", name, len(x.macs.kept))
+		}
+	}
+}
+
+// The sensitive area of a duplicate without protection stays nowhere else.
+func TestADuplicateLeavesNothingBehind(t *testing.T) {
+	x := keptTPM(t)
+	o := &object{public: tpm2.Public{NameAlg: tpm2.AlgSHA256}}
+	o.sensitive = tpm2.Sensitive{Type: tpm2.AlgKeyedHash, Bits: []byte("what nobody may know")}
+	b, err := x.toDuplicate(o, nil, nil, innerWrap{sym: tpm2.SymDefObject{Algorithm: tpm2.AlgNull}})
+	if err != nil || !bytes.Contains(b, o.sensitive.Bits) {
+		t.Fatalf("duplicate %x, %v", b, err)
+	}
+	left, err := x.scratch.Encode(nothing{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(left[:cap(left)], o.sensitive.Bits) {
+		t.Error("the sensitive area is still in the scratch memory")
+	}
+}
+
+type nothing struct{}
+
+func (nothing) Wire(*wire.Codec) {}
