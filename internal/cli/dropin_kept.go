@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,7 +34,8 @@ type keptTPM struct {
 	lock    *os.File        // swtpm's lock of the folder; nil while it is not held
 	seen    fs.FileInfo     // the state's file when it was last opened or saved
 
-	arriving *engine.Profile // of state that came and is not kept yet
+	arriving    *engine.Profile   // of state that came and is not kept yet
+	arrivingSum [sha256.Size]byte // digest of that state
 
 	mu   sync.Mutex      // guards made
 	made *engine.Profile // of the TPM that is open; nil while it is not
@@ -122,10 +124,11 @@ func (k *keptTPM) save(permanent []byte) error {
 }
 
 func (k *keptTPM) keepPermanent(permanent []byte) error {
-	if k.arriving != nil {
+	if k.arriving != nil && k.arrivingSum == sha256.Sum256(permanent) {
 		return k.saveArrived(permanent)
 	}
-	defer k.look() // a file that grew is another
+	k.arriving = nil // what came was refused or forgotten
+	defer k.look()   // a file that grew is another
 	err := k.file.SavePermanent(permanent)
 	if fault := (*state.Fault)(nil); errors.As(err, &fault) && fault.Kind == state.Gone {
 		return k.rewrite(permanent, err)

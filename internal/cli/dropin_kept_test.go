@@ -404,3 +404,23 @@ func TestStateInTransitIsSealed(t *testing.T) {
 	}
 	k.stop()
 }
+
+// State that came and was forgotten leaves its profile in no record.
+func TestStateThatDidNotArriveHasNoRecord(t *testing.T) {
+	vars, dir, permanent := keyFileEnv(t), t.TempDir(), filepath.Join(t.TempDir(), "p")
+	k := startSWTPM(t, vars, t.TempDir(), "--flags", "not-need-init", "--profile", "name=fips")
+	k.ioctl("--save", "permanent", permanent)
+	k.stop()
+	k = startSWTPM(t, vars, dir)
+	k.ioctl("-i")
+	k.ioctl("--stop")
+	k.ioctl("--load", "permanent", permanent)
+	k.ioctl("--stop") // the machine goes off without a start
+	k.ioctl("-i")
+	startedTPM(t, "unix", k.data)
+	k.stop()
+	status, out, errs := dropInOutput(vars, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+dir, "--print-info", "0x20")
+	if status != exitOK || strings.Contains(out, `"fips"`) {
+		t.Errorf("status %d, %s, %s", status, out, errs)
+	}
+}

@@ -35,7 +35,7 @@ const dropInKeyHelp = `The state of a TPM is always encrypted. What holds the ke
                      "ephemeral" keeps nothing: the TPM ends with the process (for test suites)
   $XDG_CONFIG_HOME/assay/dropin.json, /etc/assay/dropin.json
                      {"keyProvider": "local:/etc/assay/vtpm.keys"}
-Make one with: assay key-provider add NAME local:/etc/assay/vtpm.keys
+Make one with: assay key-provider add NAME local:/etc/assay/vtpm.keys --create
 `
 
 // errNoKeys is a drop-in that was given a place for state and no key provider.

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -63,7 +64,7 @@ func (k *keptTPM) openBlob(kind frontend.BlobKind, blob []byte) ([]byte, error) 
 		return nil, err
 	}
 	if kind == frontend.BlobPermanent {
-		k.arriving = profile
+		k.arriving, k.arrivingSum = profile, sha256.Sum256(text[n:])
 	}
 	return bytes.Clone(text[n:]), nil
 }
