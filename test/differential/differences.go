@@ -112,6 +112,9 @@ Made from the table in test/differential, where a difference that no row explain
 The peer is Debian 12's swtpm 0.7.1 with libtpms 0.9.2 (TPM 2.0 revision 1.64). Compared are response codes with their numbers, sizes, and all contents that do not hang on a secret of one TPM.
 
 Not compared: how many bytes a saved context has; the vendor's name, versions and limits in TPM2_GetCapability; lists of algorithms, commands and curves but for what both have.
+Nor: time and clock, and the counts of resets in attestations; more than the size of what is random or made by keys that only one has, as a quote's signature; sizes of certificates and ECDAA signatures;
+what comes back encrypted by a session that a spoilt request or a wrong authValue was meant to break; which of two refusals of spoilt authorizations it is.
+A row is matched by response codes and by bytes of the request, so that it may take a difference of another cause for its own: most of all those on curves, block ciphers and structures that end early.
 libtpms answers TPM_RC_RETRY to the first use of an object that is protected against dictionary attacks; the command is then sent again.
 Where both know a key, each gets what the other one has made: signatures, ciphertexts, agreed points, credentials, duplicates and rewrapped duplicates.
 
