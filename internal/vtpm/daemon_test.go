@@ -169,6 +169,24 @@ func TestOnlyNamedUsersMayAdminister(t *testing.T) {
 	}
 }
 
+// A TPM that was started and has no hypervisor yet has an identity, too.
+func TestTheIdentityOfATPMThatWaitsIsKnown(t *testing.T) {
+	f := newFixture(t)
+	f.create("web")
+	f.daemon(DaemonConfig{})
+	call(t, f, &Request{Verb: VerbStart, Name: "web"}, nil)
+	var id Identity
+	call(t, f, &Request{Verb: VerbIdentity, Name: "web"}, &id)
+	if id.Name != "web" || len(id.Keys) != 3 {
+		t.Errorf("identity %+v", id)
+	}
+	if v, err := dialVM(f.socket("web")); err != nil {
+		t.Errorf("its hypervisor: %v", err)
+	} else {
+		v.Close()
+	}
+}
+
 // unixPair returns the two ends of a stream.
 func unixPair(t *testing.T) (client, server *net.UnixConn) {
 	t.Helper()

@@ -83,7 +83,7 @@ func (r *Root) Open(ctx context.Context, name, actor string) (*Instance, error) 
 	if err != nil {
 		return nil, err
 	}
-	if _, err := i.load(); err != nil {
+	if err := i.machine.Load(); err != nil {
 		return nil, errors.Join(err, i.Close())
 	}
 	return i, nil

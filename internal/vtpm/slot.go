@@ -129,7 +129,7 @@ func (s *slot) start(actor string) error {
 	if err := s.prepare(actor); err != nil {
 		return err
 	}
-	if _, err := s.instance.load(); err != nil {
+	if err := s.instance.machine.Load(); err != nil {
 		return errors.Join(err, s.drop())
 	}
 	return nil

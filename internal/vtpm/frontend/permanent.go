@@ -14,3 +14,11 @@ func (m *Machine) Permanent() ([]byte, error) {
 	}
 	return m.tpm.Permanent()
 }
+
+// Load gives the machine its TPM before it gets power, so that what is wrong with
+// that is told now.
+func (m *Machine) Load() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.load()
+}
