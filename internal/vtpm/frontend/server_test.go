@@ -283,6 +283,30 @@ func TestTerminateEndsWithTheClient(t *testing.T) {
 	}
 }
 
+// The end that a client's going makes is an orderly one; that of a TPM whose state
+// cannot be kept is told all the same.
+func TestTerminateHidesNoFailure(t *testing.T) {
+	full := errors.New("disk is full")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	tpm := &fakeTPM{}
+	m := NewMachine(tpm, MachineConfig{Save: func([]byte) error { return full }})
+	m.PowerOn()
+	tpm.changed = true
+	go func() {
+		done <- ServeSWTPM(context.Background(), m, l, SWTPMConfig{Terminate: true}, Config{Now: time.Now})
+	}()
+	c := dial(t, "tcp", l.Addr().String())
+	ask(t, c, getRandom, "80010000000a00000101")
+	c.Close()
+	if err := <-done; !errors.Is(err, full) {
+		t.Errorf("ServeSWTPM = %v, want %v", err, full)
+	}
+}
+
 func TestHalfAFrameDoesNotWaitForEver(t *testing.T) {
 	for name, tc := range map[string]struct{ send string }{
 		"half a code":    {"0000"},

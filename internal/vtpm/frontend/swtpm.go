@@ -80,10 +80,13 @@ const ccSetLocality tpm2.CC = 0x20001000
 // data serves a connection to the data channel.
 func (s *swtpm) data(l *link) error {
 	err := s.commands(l)
-	if s.cfg.Terminate {
-		return errStop
+	if !s.cfg.Terminate {
+		return err
 	}
-	return err
+	if err := s.machine.Err(); err != nil {
+		return fatalError{err} // stops the server, too, and is told
+	}
+	return errStop
 }
 
 // controlToTheEnd serves a connection to the control channel.
