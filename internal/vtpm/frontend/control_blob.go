@@ -110,6 +110,6 @@ func (s *swtpm) lockStorage(retries uint32) uint32 {
 // warn tells the log why a client got an error.
 func (s *swtpm) warn(what string, err error) {
 	if s.server != nil {
-		s.server.cfg.Log.WarnContext(s.ctx, "control channel: could not "+what, slog.Any("error", err))
+		s.warnOf("control channel: could not "+what, slog.Any("error", err))
 	}
 }

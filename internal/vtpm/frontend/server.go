@@ -11,6 +11,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // maxClients bounds the connections to one port; more wait to be accepted.
@@ -56,14 +58,43 @@ type server struct {
 	cancel context.CancelCauseFunc
 	all    sync.WaitGroup
 
-	mu    sync.Mutex // guards links
-	links map[*link]struct{}
+	warnings *rate.Limiter
+
+	mu      sync.Mutex // guards what follows
+	links   map[*link]struct{}
+	dropped int // warnings since the last one
 }
 
+// A client that breaks the protocol again and again does not fill the log.
+const (
+	warningsPerSecond = 1
+	warningsBurst     = 20
+)
+
 func newServer(ctx context.Context, cfg Config) *server {
-	s := &server{cfg: cfg, links: map[*link]struct{}{}}
+	s := &server{cfg: cfg, warnings: rate.NewLimiter(warningsPerSecond, warningsBurst), links: map[*link]struct{}{}}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	return s
+}
+
+// warnOf tells the log of a client, with how many warnings were dropped before.
+func (s *server) warnOf(text string, about ...slog.Attr) {
+	s.mu.Lock()
+	dropped := s.dropped
+	allowed := s.warnings.Allow()
+	if allowed {
+		s.dropped = 0
+	} else {
+		s.dropped++
+	}
+	s.mu.Unlock()
+	if !allowed {
+		return
+	}
+	if dropped > 0 {
+		about = append(about, slog.Int("dropped", dropped))
+	}
+	s.cfg.Log.LogAttrs(s.ctx, slog.LevelWarn, text, about...)
 }
 
 // wait returns when the server was stopped and all connections have ended. A
@@ -191,6 +222,6 @@ func (p *port) one(l *link) {
 	case err == nil, errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
 	case errors.Is(err, os.ErrDeadlineExceeded) && p.ctx.Err() != nil:
 	default:
-		p.cfg.Log.WarnContext(p.ctx, "connection ended", slog.String("port", p.Addr().String()), slog.Any("error", err))
+		p.warnOf("connection ended", slog.String("port", p.Addr().String()), slog.Any("error", err))
 	}
 }

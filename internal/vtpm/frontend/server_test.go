@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/time/rate"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -392,5 +394,24 @@ func TestAServerNeedsAClock(t *testing.T) {
 	}
 	if err := ServeSWTPM(context.Background(), nil, nil, SWTPMConfig{}, Config{}); err == nil {
 		t.Error("ServeSWTPM without a clock succeeds")
+	}
+}
+
+// A client that breaks the protocol all the time does not fill the log.
+func TestWarningsOfAServerHaveARate(t *testing.T) {
+	var log bytes.Buffer
+	s := newServer(t.Context(), Config{Now: time.Now, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	for range 1000 {
+		s.warnOf("broken")
+	}
+	if n := strings.Count(log.String(), "broken"); n < warningsBurst || n > warningsBurst+5 {
+		t.Errorf("%d warnings, want about %d", n, warningsBurst)
+	}
+	log.Reset()
+	s.warnings.SetBurst(1000)
+	s.warnings.SetLimit(rate.Inf)
+	s.warnOf("again")
+	if !strings.Contains(log.String(), "dropped=9") {
+		t.Errorf("%q does not say how many were dropped", log.String())
 	}
 }
