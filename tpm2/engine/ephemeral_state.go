@@ -80,19 +80,23 @@ func (t *TPM) endCommitment(count uint16) {
 
 // renewCommitments ends all commitments, and sets later ones apart from those of
 // any TPM with the same state: two signatures of two digests by one commitment, one
-// in each of two machines of one snapshot, would tell the private key.
+// in each of two machines of one snapshot, would tell the private key. What a shutdown
+// kept stays as it is, since stored volatile state fits no other; the startup that
+// takes it up renews it.
 func (t *TPM) renewCommitments() {
-	nonce := t.newBytes(seedSize)
-	t.reset.renewCommitments(nonce)
-	if saved := t.permanent.saved; saved != nil {
-		saved.reset.renewCommitments(nonce)
-		t.touch()
+	if len(t.reset.commitNonce) != 0 {
+		t.reset.commitNonce, t.reset.commits = t.newBytes(seedSize), commitSet{}
 	}
-	t.inherited = false
+	t.inherited = true
 }
 
-func (s *stateReset) renewCommitments(nonce []byte) {
-	if len(s.commitNonce) != 0 {
-		s.commitNonce, s.commits = clone(nonce), commitSet{}
+// keptState is what a shutdown kept, with the commitments that were renewed since: a
+// command that changes those changes their counter.
+func (t *TPM) keptState() *savedState {
+	if !t.inherited || t.permanent.saved == nil {
+		return t.permanent.saved
 	}
+	kept := *t.permanent.saved
+	kept.reset.commitNonce, kept.reset.commits = t.reset.commitNonce, commitSet{}
+	return &kept
 }

@@ -227,7 +227,7 @@ func shutdownCommand(c *call, in *command.ShutdownIn, _ *command.None) error {
 	if in.ShutdownType == tpm2.StartupState {
 		t.permanent.orderlyState = shutdownState
 	}
-	t.permanent.saved = t.saveState()
+	t.permanent.saved, t.inherited = t.saveState(), false
 	t.touch()
 	t.record(JournalRecord{Kind: JournalShutdown, Locality: c.locality, Detail: uint8(in.ShutdownType)})
 	return nil
@@ -246,7 +246,7 @@ func (t *TPM) disorder(cc tpm2.CC) {
 		return
 	case tpm2.CCClear, tpm2.CCChangeEPS, tpm2.CCChangePPS: // whatever they found
 	default:
-		if t.permanent.saved.same(t.saveState()) {
+		if t.keptState().same(t.saveState()) {
 			return
 		}
 	}

@@ -167,8 +167,7 @@ func Restore(cfg Config, permanent, volatile []byte) (_ *TPM, err error) {
 		if t.random, err = tpmcrypto.NewDRBG(cfg.Random, personalization(t.profile)); err != nil {
 			return nil, fmt.Errorf("seed the random bit generator: %w", err)
 		}
-		// Not before the startup: stored volatile state fits the permanent state as it is.
-		t.inherited = true
+		t.renewCommitments()
 		return t, nil
 	}
 	if err := t.restoreVolatile(clone(volatile), sha256.Sum256(permanent)); err != nil {
