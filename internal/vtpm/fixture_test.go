@@ -22,6 +22,8 @@ type providers struct {
 	mu   sync.Mutex
 	keys map[string][]seal.Key
 	down map[string]error
+	// thinks is called before a key is wrapped; nil for a provider that answers at once.
+	thinks func()
 }
 
 func newProviders(names ...string) *providers {
@@ -87,6 +89,9 @@ func (t *testProvider) err() error {
 func (t *testProvider) Wrap(ctx context.Context, c seal.Context, key seal.Secret) ([]byte, error) {
 	if err := t.err(); err != nil {
 		return nil, err
+	}
+	if t.of.thinks != nil {
+		t.of.thinks()
 	}
 	return t.Local.Wrap(ctx, c, key)
 }

@@ -39,9 +39,11 @@ type Instance struct {
 	file     *state.File
 	volatile suspended
 
+	rotating sync.Mutex // held while the providers on the card change; taken before mu
+
 	mu      sync.Mutex // guards what follows
-	card    *Card
-	record  *Record // nil until the state is open
+	card    *Card      // is not changed in place
+	record  *Record    // nil until the state is open
 	arrived *arrival
 	closed  bool
 }

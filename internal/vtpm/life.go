@@ -262,12 +262,17 @@ func (r *Root) RotateKey(ctx context.Context, actor, name, provider string) erro
 }
 
 func (i *Instance) rotate(ctx context.Context, actor, provider string) error {
+	i.rotating.Lock()
+	defer i.rotating.Unlock()
 	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.closed || i.record == nil {
+	card, stopping := i.card, i.closed || i.record == nil
+	i.mu.Unlock()
+	if stopping {
 		return fmt.Errorf("TPM %q: it is stopping: %w", i.name, ErrBusy)
 	}
-	card, err := i.root.rewrap(ctx, actor, i.card, i.file, provider)
+	card, err := i.root.rewrap(ctx, actor, card, i.file, provider) // without mu: the guest goes on
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	i.card = card
 	return err
 }

@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -305,6 +307,38 @@ func TestRequirementsAreNamedBeforeAnythingIsMade(t *testing.T) {
 	}
 	if got := good().Requirements(""); got[3].Met {
 		t.Error("no key provider satisfies")
+	}
+}
+
+// A guest does not wait for a key provider that takes its time over a new key.
+func TestTheGuestGoesOnWhileItsKeyIsWrappedAnew(t *testing.T) {
+	f := newFixture(t)
+	f.create("web")
+	i, c := f.started("web")
+	done := make(chan struct{})
+	f.p.thinks = sync.OnceFunc(func() {
+		go func() {
+			defer close(done)
+			remember(t, c, "meanwhile")
+		}()
+		select {
+		case <-done:
+		case <-time.After(10 * time.Second):
+			t.Error("the guest waits for the key provider")
+		}
+	})
+	if err := f.RotateKey(context.Background(), tester, "web", ""); err != nil {
+		t.Fatal(err)
+	}
+	<-done
+	if err := i.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f.reopen()
+	i, c = f.started("web")
+	defer i.Close()
+	if got, err := recall(c, 9); got != "meanwhile" || err != nil {
+		t.Errorf("recall = %q, %v", got, err)
 	}
 }
 

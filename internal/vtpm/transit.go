@@ -168,6 +168,8 @@ func (i *Instance) saveArrived(permanent []byte) error {
 	if err := i.turns.Wait(i.ctx); err != nil {
 		return err
 	}
+	i.rotating.Lock()
+	defer i.rotating.Unlock()
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	a := i.arrived

@@ -43,11 +43,12 @@ func (f *file) create(ctx context.Context, c Content) error {
 func (f *file) prepare(ctx context.Context, c Content) error {
 	f.head = header{Version: Version, Oldest: Version, id: f.id, slots: slotCount, slotSize: slotSizeFor(c)}
 	f.next = 1
-	key, err := f.newKey(ctx, f.cfg.Provider, f.cfg.ProviderName)
+	k, err := f.newKey(ctx, f.cfg.Provider, f.cfg.ProviderName)
 	if err != nil {
 		return err
 	}
-	f.key = key
+	f.key = k.key
+	f.head.wrapped, f.head.provider = k.wrapped, []byte(k.provider)
 	return f.anchorFirst()
 }
 
@@ -70,39 +71,48 @@ func (f *file) anchorFirst() error {
 	return nil
 }
 
-// newKey makes a key for the file, puts its wrapped form in the header, and sees
-// that the provider gives it back: afterwards would be too late.
-func (f *file) newKey(ctx context.Context, p keyprovider.Provider, name string) (seal.Secret, error) {
-	key, err := seal.Random(f.cfg.Random, seal.KeySize)
-	if err != nil {
-		return seal.Secret{}, err
-	}
-	if err := f.wrapKey(ctx, p, key); err != nil {
-		key.Destroy()
-		return seal.Secret{}, err
-	}
-	f.head.provider = []byte(name)
-	return key, nil
+// A wrappedKey is a key for the file as its header has it.
+type wrappedKey struct {
+	key      seal.Secret
+	wrapped  []byte
+	provider string
 }
 
-func (f *file) wrapKey(ctx context.Context, p keyprovider.Provider, key seal.Secret) error {
+// newKey makes a key for the file and sees that the provider gives it back. It asks
+// the provider, who may take long, and needs no lock: it only reads what is fixed.
+func (f *file) newKey(ctx context.Context, p keyprovider.Provider, name string) (wrappedKey, error) {
+	if len(name) > maxProviderName {
+		return wrappedKey{}, fmt.Errorf("name of the key provider has %d bytes, more than %d", len(name), maxProviderName)
+	}
+	key, err := seal.Random(f.cfg.Random, seal.KeySize)
+	if err != nil {
+		return wrappedKey{}, err
+	}
+	wrapped, err := f.wrapKey(ctx, p, key)
+	if err != nil {
+		key.Destroy()
+		return wrappedKey{}, err
+	}
+	return wrappedKey{key, wrapped, name}, nil
+}
+
+func (f *file) wrapKey(ctx context.Context, p keyprovider.Provider, key seal.Secret) ([]byte, error) {
 	wrapped, err := p.Wrap(ctx, keyContext(f.id), key)
 	if err != nil {
-		return f.fault(providerKind(err), err)
+		return nil, f.fault(providerKind(err), err)
 	}
 	if len(wrapped) == 0 || len(wrapped) > maxWrapped {
-		return f.fault(BadProvider, fmt.Errorf("wrapped key of %d bytes", len(wrapped)))
+		return nil, f.fault(BadProvider, fmt.Errorf("wrapped key of %d bytes", len(wrapped)))
 	}
 	again, err := p.Unwrap(ctx, keyContext(f.id), wrapped)
 	if err != nil {
-		return f.fault(providerKind(err), fmt.Errorf("unwrap what it just wrapped: %w", err))
+		return nil, f.fault(providerKind(err), fmt.Errorf("unwrap what it just wrapped: %w", err))
 	}
 	defer again.Destroy()
 	if !again.Equal(key) {
-		return f.fault(BadProvider, errors.New("what it wrapped unwraps to another key"))
+		return nil, f.fault(BadProvider, errors.New("what it wrapped unwraps to another key"))
 	}
-	f.head.wrapped = wrapped
-	return nil
+	return wrapped, nil
 }
 
 // A kept generation is one that goes along into a new file.
@@ -257,14 +267,19 @@ func (f *file) adopt(h handle, ch change) {
 // meantime; a crash leaves the old file or the new one. The file goes on with the
 // new provider and its name.
 func (f *File) Rewrap(ctx context.Context, to keyprovider.Provider, name string) error {
+	k, err := f.newKey(ctx, to, name) // saves go on while the provider thinks
+	if err != nil {
+		return err
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c, err := f.newest()
 	if err != nil {
+		k.key.Destroy()
 		return err
 	}
 	defer c.Destroy()
-	return f.rekey(ctx, to, name, c, true)
+	return f.rekey(to, k, c, true)
 }
 
 // Renew is [File.Save] of a TPM that was cleared: the older generations, which still
@@ -278,26 +293,23 @@ func (f *File) Renew(ctx context.Context, c Content) error {
 	if err := f.there(); err != nil {
 		return err
 	}
-	return f.rekey(ctx, f.cfg.Provider, string(f.head.provider), c, false)
-}
-
-func (f *file) rekey(ctx context.Context, to keyprovider.Provider, name string, c Content, keep bool) error {
-	if len(name) > maxProviderName {
-		return fmt.Errorf("name of the key provider has %d bytes, more than %d", len(name), maxProviderName)
-	}
-	old := f.head
-	key, err := f.newKey(ctx, to, name)
-	ch := change{head: f.grown(c), key: key, keep: keep}
-	f.head = old
+	k, err := f.newKey(ctx, f.cfg.Provider, string(f.head.provider))
 	if err != nil {
 		return err
 	}
-	err = f.rewrite(c, ch)
-	if !f.key.Equal(key) {
-		key.Destroy()
+	return f.rekey(f.cfg.Provider, k, c, false)
+}
+
+// rekey writes the file anew under a key.
+func (f *file) rekey(to keyprovider.Provider, k wrappedKey, c Content, keep bool) error {
+	head := f.grown(c)
+	head.wrapped, head.provider = k.wrapped, []byte(k.provider)
+	err := f.rewrite(c, change{head: head, key: k.key, keep: keep})
+	if !f.key.Equal(k.key) {
+		k.key.Destroy()
 		return err
 	}
-	f.cfg.Provider, f.cfg.ProviderName = to, name
+	f.cfg.Provider, f.cfg.ProviderName = to, k.provider
 	return err
 }
 
