@@ -9,6 +9,8 @@ import (
 // the shutdown after it.
 func BenchmarkStart(b *testing.B) {
 	f := newFixture(b)
+	f.cfg.Limits.Sessions = 1e6
+	f.reopen()
 	f.create("web")
 	f.daemon(DaemonConfig{})
 	for b.Loop() {
@@ -27,6 +29,8 @@ func BenchmarkStart(b *testing.B) {
 // BenchmarkBoot is the commands of a boot.
 func BenchmarkBoot(b *testing.B) {
 	f := newFixture(b)
+	f.cfg.Limits.Sessions = 1e6
+	f.reopen()
 	f.create("web")
 	f.daemon(DaemonConfig{})
 	commands := bootCommands(b)

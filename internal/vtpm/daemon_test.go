@@ -269,7 +269,7 @@ func TestSessionsOfATPMHaveARate(t *testing.T) {
 	}
 	i := s.instance
 	defer i.Close()
-	s.turns.AllowN(time.Now(), turnsBurst)
+	s.turns.AllowN(time.Now(), f.Root.cfg.Limits.SessionBurst)
 	f.p.fail("main", keyprovider.ErrRefused)
 	before := len(f.events)
 	for range 20 {

@@ -26,6 +26,12 @@ type Limits struct {
 	// how many times more it may at once. Its guest waits. Defaults: 200 and 2000.
 	Saves     float64
 	SaveBurst int
+	// Sessions is how many times a second a hypervisor may connect to a TPM, start a
+	// state that does not open, or have state arrive, each of which leaves an event in
+	// the trail of all; SessionBurst is how many times more it may at once. Defaults: 2
+	// and 200.
+	Sessions     float64
+	SessionBurst int
 	// Starts is how many states are opened at once. Default: 16.
 	Starts int
 	// StartTime is how long a start tries a key provider that does not answer.
@@ -39,6 +45,8 @@ func (l Limits) orDefault() Limits {
 	defaultTo(&l.HeavyTime, time.Minute)
 	defaultTo(&l.Saves, 200)
 	defaultTo(&l.SaveBurst, 2000)
+	defaultTo(&l.Sessions, 2)
+	defaultTo(&l.SessionBurst, 200)
 	defaultTo(&l.Starts, 16)
 	defaultTo(&l.StartTime, 10*time.Second)
 	return l
@@ -145,12 +153,7 @@ func (l *Limits) newSaves() *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(l.Saves), l.SaveBurst)
 }
 
-// A hypervisor that comes and goes, starts a state that does not open, or has it
-// arrive again and again leaves an event each time: these have a rate, so that one
-// does not fill the trail of all.
-const (
-	turnsPerSecond = 2
-	turnsBurst     = 200
-)
-
-func newTurns() *rate.Limiter { return rate.NewLimiter(turnsPerSecond, turnsBurst) }
+// newTurns is the limit of what one TPM's hypervisor leaves in the trail.
+func (l *Limits) newTurns() *rate.Limiter {
+	return rate.NewLimiter(rate.Limit(l.Sessions), l.SessionBurst)
+}

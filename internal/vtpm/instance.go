@@ -65,7 +65,7 @@ func (r *Root) Prepare(ctx context.Context, name, actor string) (*Instance, erro
 	}
 	i := &Instance{
 		root: r, name: name, id: card.ID, actor: actor, release: release, card: card,
-		saves: r.cfg.Limits.newSaves(), notes: rate.NewLimiter(rate.Every(time.Minute), 1), turns: newTurns(),
+		saves: r.cfg.Limits.newSaves(), notes: rate.NewLimiter(rate.Every(time.Minute), 1), turns: r.cfg.Limits.newTurns(),
 	}
 	i.volatile.i = i
 	i.ctx, i.cancel = context.WithCancel(ctx)

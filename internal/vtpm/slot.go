@@ -32,7 +32,7 @@ type slot struct {
 }
 
 func newSlot(d *Daemon, name string, l *net.UnixListener) *slot {
-	s := &slot{d: d, name: name, l: l, served: make(chan struct{}), turns: newTurns()}
+	s := &slot{d: d, name: name, l: l, served: make(chan struct{}), turns: d.root.cfg.Limits.newTurns()}
 	s.ctx, s.cancel = context.WithCancel(d.ctx)
 	return s
 }
