@@ -171,13 +171,13 @@ func TestThirdPartyCertificateOnTheCommandLine(t *testing.T) {
 	ssl("x509", "-req", "-in", csr, "-CA", ca, "-CAkey", key, "-CAcreateserial", "-days", "30", "-copy_extensions", "copyall", "-out", leaf)
 	bare := r.file("bare.pem")
 	ssl("x509", "-req", "-in", csr, "-CA", ca, "-CAkey", key, "-CAcreateserial", "-days", "30", "-out", bare)
-	bundle := ""
+	var bundle strings.Builder
 	for _, name := range []string{leaf, ca} {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		bundle += string(text)
+		bundle.WriteString(string(text))
 	}
 	for name, tc := range map[string]struct {
 		file, says string
@@ -192,7 +192,7 @@ func TestThirdPartyCertificateOnTheCommandLine(t *testing.T) {
 			t.Errorf("%s: status %d, %s", name, status, errs)
 		}
 	}
-	out := r.ok("vtpm", "ek", "install", "web-1", r.write("bundle.pem", bundle))
+	out := r.ok("vtpm", "ek", "install", "web-1", r.write("bundle.pem", bundle.String()))
 	if !strings.Contains(out, "certificate of p384 at 01c00016, 0 authorities") {
 		t.Errorf("install says %q", out)
 	}
