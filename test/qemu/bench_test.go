@@ -56,8 +56,12 @@ func TestBenchBesideSWTPM(t *testing.T) {
 	b := newBench(t)
 	rows := []row{
 		{what: "process started to TPM2_Startup answered, median of 9"},
-		{what: "QEMU started to guest ready"}, {what: "CPU of the TPM in that boot"},
-		{what: "savevm"}, {what: "loadvm"}, {what: "migration"}, {what: "of that, down"},
+		{what: "QEMU started to guest ready"},
+		{what: "CPU of the TPM in that boot"},
+		{what: "savevm"},
+		{what: "loadvm"},
+		{what: "migration"},
+		{what: "of that, down"},
 	}
 	var starts [2][]time.Duration
 	for n := range 9 {
