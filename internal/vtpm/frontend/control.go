@@ -78,7 +78,7 @@ func (s *swtpm) control(l *link) error {
 			return err
 		}
 		if code == ctrlShutdown {
-			return errStop
+			return s.stopped()
 		}
 		if controlLength(code) < 0 {
 			return fmt.Errorf("control channel: %d: %w", code, errUnknown) // and where it ends is not known

@@ -285,28 +285,49 @@ func TestTerminateEndsWithTheClient(t *testing.T) {
 	}
 }
 
-// The end that a client's going makes is an orderly one; that of a TPM whose state
-// cannot be kept is told all the same.
-func TestTerminateHidesNoFailure(t *testing.T) {
+// The ends that clients make are orderly ones; that of a TPM whose state cannot be
+// kept is told all the same.
+func TestNoEndHidesAFailure(t *testing.T) {
 	full := errors.New("disk is full")
+	for name, tc := range map[string]struct {
+		cfg SWTPMConfig
+		end func(t *testing.T, data, control net.Conn)
+	}{
+		"--terminate": {SWTPMConfig{Terminate: true}, func(t *testing.T, data, _ net.Conn) {
+			ask(t, data, getRandom, "80010000000a00000101")
+			data.Close()
+		}},
+		"--ctrl ...,terminate": {SWTPMConfig{TerminateControl: true}, func(t *testing.T, _, control net.Conn) {
+			ask(t, control, "0000000e", "00000009") // CMD_STOP
+			control.Close()
+		}},
+		"CMD_SHUTDOWN": {SWTPMConfig{}, func(t *testing.T, _, control net.Conn) { ask(t, control, "00000003", "00000009") }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			data, control := listenTCP(t), listenTCP(t)
+			tc.cfg.Control = control
+			tpm := &fakeTPM{}
+			m := NewMachine(tpm, MachineConfig{Save: func([]byte) error { return full }})
+			m.PowerOn()
+			tpm.changed = true
+			done := make(chan error, 1)
+			go func() { done <- ServeSWTPM(context.Background(), m, data, tc.cfg, Config{Now: time.Now}) }()
+			c, d := dial(t, "tcp", control.Addr().String()), dial(t, "tcp", data.Addr().String())
+			tc.end(t, d, c)
+			if err := <-done; !errors.Is(err, full) {
+				t.Errorf("ServeSWTPM = %v, want %v", err, full)
+			}
+		})
+	}
+}
+
+func listenTCP(t *testing.T) net.Listener {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error, 1)
-	tpm := &fakeTPM{}
-	m := NewMachine(tpm, MachineConfig{Save: func([]byte) error { return full }})
-	m.PowerOn()
-	tpm.changed = true
-	go func() {
-		done <- ServeSWTPM(context.Background(), m, l, SWTPMConfig{Terminate: true}, Config{Now: time.Now})
-	}()
-	c := dial(t, "tcp", l.Addr().String())
-	ask(t, c, getRandom, "80010000000a00000101")
-	c.Close()
-	if err := <-done; !errors.Is(err, full) {
-		t.Errorf("ServeSWTPM = %v, want %v", err, full)
-	}
+	return l
 }
 
 func TestHalfAFrameDoesNotWaitForEver(t *testing.T) {

@@ -83,8 +83,13 @@ func (s *swtpm) data(l *link) error {
 	if !s.cfg.Terminate {
 		return err
 	}
+	return s.stopped()
+}
+
+// stopped is the wish that the server stops. State that could not be kept is told.
+func (s *swtpm) stopped() error {
 	if err := s.machine.Err(); err != nil {
-		return fatalError{err} // stops the server, too, and is told
+		return fatalError{err}
 	}
 	return errStop
 }
@@ -93,7 +98,7 @@ func (s *swtpm) data(l *link) error {
 func (s *swtpm) controlToTheEnd(l *link) error {
 	err := s.control(l)
 	if s.cfg.TerminateControl {
-		return errStop
+		return s.stopped()
 	}
 	return err
 }
