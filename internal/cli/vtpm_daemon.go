@@ -192,7 +192,11 @@ func newVTPMAuditListCmd(env *Env) *cobra.Command {
 		if *format == "json" {
 			return printJSON(env, append([]audit.Entry{}, entries...))
 		}
-		return printEntries(env.Stdout, entries)
+		if err := printEntries(env.Stdout, entries); err != nil || len(entries) < *limit || len(entries) == 0 {
+			return err
+		}
+		_, err = fmt.Fprintf(env.Stderr, "at most %d entries are shown; go on with --after %d\n", len(entries), entries[len(entries)-1].Seq)
+		return err
 	}
 	return cmd
 }

@@ -39,7 +39,7 @@ func (r *Root) Create(ctx context.Context, actor string, o CreateOptions) (*Reco
 	if o.Provider == "" && r.cfg.DefaultProvider != nil {
 		o.Provider = r.cfg.DefaultProvider()
 	}
-	if err := r.permitNew(ctx, o.Name, o.Provider, o.VM); err != nil {
+	if err := r.permitNew(ctx, Event{Type: EventCreate, TPM: o.Name, Actor: actor}, o.Provider, o.VM); err != nil {
 		return nil, err
 	}
 	release, err := r.claim(o.Name, "it is being made")
@@ -68,8 +68,17 @@ func cmpOr(s, otherwise string) string {
 	return s
 }
 
-// permitNew checks all that can be before a TPM is made.
-func (r *Root) permitNew(ctx context.Context, name, provider string, vm *VM) error {
+// permitNew checks all that can be before a TPM is made. A refusal is in the trail.
+func (r *Root) permitNew(ctx context.Context, e Event, provider string, vm *VM) error {
+	err := r.mayMake(ctx, e.TPM, provider, vm)
+	if err != nil {
+		e.Outcome, e.Detail = OutcomeDenied, detail(map[string]string{"error": err.Error()})
+		r.report(ctx, e)
+	}
+	return err
+}
+
+func (r *Root) mayMake(ctx context.Context, name, provider string, vm *VM) error {
 	if err := checkName(name); err != nil {
 		return err
 	}

@@ -158,7 +158,7 @@ func (r *Root) Clone(ctx context.Context, actor string, o CloneOptions) (*Record
 
 func (r *Root) clone(ctx context.Context, actor string, o CloneOptions, s *opened) (*Record, error) {
 	provider := cmpOr(o.Provider, s.card.Providers[0])
-	if err := r.permitNew(ctx, o.To, provider, o.VM); err != nil {
+	if err := r.permitNew(ctx, Event{Type: EventClone, TPM: o.To, Actor: actor}, provider, o.VM); err != nil {
 		return nil, err
 	}
 	release, err := r.claim(o.To, "it is being made")
@@ -226,7 +226,9 @@ func (r *Root) Delete(ctx context.Context, actor, name string) error {
 			return err
 		}
 		r.step("renamed")
-		return errors.Join(removeAll(gone, r.tpms()), r.anchor.Forget(card.ID))
+		// The ledger keeps what the TPM told last: an older backup of it is then known
+		// for one.
+		return removeAll(gone, r.tpms())
 	})
 	if err != nil {
 		return err

@@ -156,6 +156,9 @@ func TestAttachAndDetach(t *testing.T) {
 	if err := f.Delete(ctx, tester, "web"); err != nil {
 		t.Error(err)
 	}
+	if _, known, err := f.anchor.Last(d.Record.ID); !known || err != nil {
+		t.Errorf("the ledger forgot what a deleted TPM told: %v", err)
+	}
 	if names, err := f.Names(); !slices.Equal(names, []string{"db"}) || err != nil {
 		t.Errorf("left: %v, %v", names, err)
 	}
@@ -299,6 +302,9 @@ func TestRequirementsAreNamedBeforeAnythingIsMade(t *testing.T) {
 			var e *RequirementError
 			if !errors.As(err, &e) || len(e.Failed) != len(tc.want) || !strings.Contains(err.Error(), tc.want[0]) {
 				t.Errorf("Create = %v", err)
+			}
+			if e := f.last("web"); e.Type != EventCreate || e.Outcome != OutcomeDenied || e.Actor != tester || !strings.Contains(string(e.Detail), tc.want[0]) {
+				t.Errorf("the trail has %+v", e)
 			}
 		})
 	}

@@ -67,7 +67,7 @@ func (r *Root) Move(ctx context.Context, actor string, o MoveOptions) (*MoveRepo
 	if o.Provider == "" && r.cfg.DefaultProvider != nil {
 		o.Provider = r.cfg.DefaultProvider()
 	}
-	if err := r.permitNew(ctx, o.Name, o.Provider, o.VM); err != nil {
+	if err := r.permitNew(ctx, Event{Type: EventImport, TPM: o.Name, Actor: actor}, o.Provider, o.VM); err != nil {
 		return nil, err
 	}
 	unlock, err := libtpms.LockDir(o.Dir)

@@ -367,7 +367,7 @@ func (unlockedHandle) lock() (bool, error) { return true, nil }
 func TestALedgerThatForgotIsNamed(t *testing.T) {
 	cfg := anchored(t)
 	path, id := saved(t, cfg, 3)
-	if err := cfg.Anchor.(*Ledger).Forget(id); err != nil {
+	if err := os.Remove(cfg.Anchor.(*Ledger).name(id)); err != nil {
 		t.Fatal(err)
 	}
 	_, _, err := tryOpen(path, cfg)

@@ -205,20 +205,6 @@ func (l *Ledger) entryFile(id ID) (*os.File, error) {
 	return f, nil
 }
 
-// Forget removes what the ledger knows of a TPM that is no more.
-func (l *Ledger) Forget(id ID) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if f := l.open[id]; f != nil {
-		delete(l.open, id)
-		f.Close()
-	}
-	if err := os.Remove(l.name(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("forget TPM %s: %w", id, err)
-	}
-	return nil
-}
-
 // Close closes the files. The ledger can still be used.
 func (l *Ledger) Close() error {
 	l.mu.Lock()

@@ -46,14 +46,6 @@ func TestALedgerRemembersTheNewestMark(t *testing.T) {
 	if _, known, _ := l.Last(other); known {
 		t.Error("knows a TPM that it was not told of")
 	}
-	for range 2 {
-		if err := l.Forget(id); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, known, _ := l.Last(id); known {
-		t.Error("knows a TPM that it was to forget")
-	}
 }
 
 // Of a copy that is damaged or torn the one before is left: never a newer one, and
