@@ -199,11 +199,18 @@ func (r *Root) mustHave(name string) error {
 const (
 	lockWait = 10 * time.Second
 	lockPoll = 2 * time.Millisecond
+	// reportWait is longer than an operation holds the folder whose key provider is
+	// slow: what happened meanwhile is not to be missing from the trail.
+	reportWait = 2 * time.Minute
 )
 
 // lock takes the folder for this call.
 func (r *Root) lock(ctx context.Context) (unlock func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, lockWait)
+	return r.lockWithin(ctx, lockWait)
+}
+
+func (r *Root) lockWithin(ctx context.Context, wait time.Duration) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	select {
 	case r.one <- struct{}{}:
@@ -266,7 +273,7 @@ func (r *Root) note(e Event, durable bool) error {
 // report is note for what happens while no operation runs. That the trail cannot
 // be written is logged: a TPM goes on.
 func (r *Root) report(ctx context.Context, e Event) {
-	unlock, err := r.lock(ctx)
+	unlock, err := r.lockWithin(ctx, reportWait)
 	if err == nil {
 		err = r.note(e, false)
 		unlock()
