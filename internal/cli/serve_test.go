@@ -374,6 +374,7 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 		rounds = 5
 	}
 	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
 		data := t.TempDir()
 		ids := killRounds(t, rounds, data)
 		s, err := sqlite.OpenReader(t.Context(), data)
@@ -384,6 +385,7 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 		nothingMissing(t, s, ids)
 	})
 	t.Run("PostgreSQL", func(t *testing.T) {
+		t.Parallel()
 		url := pgtest.Start(t).Database(t)
 		ids := killRounds(t, rounds, t.TempDir(), "--database", url, "--database-without-fsync")
 		s, err := postgres.OpenReader(t.Context(), url)
