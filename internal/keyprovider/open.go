@@ -20,6 +20,10 @@ type Env struct {
 	Getenv func(string) string
 	// Set resolves names; nil has none.
 	Set *Set
+	// FollowFiles has a provider over a key file hold the keys that are in the file when
+	// it is used, and none once the file is removed, for processes that live long.
+	// Without it the keys are read once, as for who gives up the right to read them.
+	FollowFiles bool
 	// OpenTPM reaches this machine's TPM; nil opens its device file.
 	OpenTPM func(device string) (TPM, error)
 	// PKCS11 is the program that speaks to tokens; empty means "assay-pkcs11" in $PATH.
@@ -50,6 +54,12 @@ type holder interface {
 	// rotate makes a new key, which wraps from now on, and returns the spec that
 	// names it; older keys still unwrap.
 	rotate(ctx context.Context) (Spec, error)
+}
+
+// A renewer is a holder whose credential ends. An error may come with a time, too:
+// then asking earlier does not help.
+type renewer interface {
+	renew(ctx context.Context) (next time.Duration, err error)
 }
 
 // An Opened provider can be used until it is closed. It is safe for concurrent use.
@@ -136,12 +146,10 @@ func (o *Opened) Rotate(ctx context.Context) (Spec, error) {
 }
 
 // Renew prolongs the credential that the provider is asked with, where it has one
-// that ends, and returns when to do so again; 0 for never. A process that lives long
-// and asks seldom calls it, or finds the credential expired.
+// that ends, and returns when to do so again; 0 for never. [KeepRenewed] does so for a
+// process that lives long and asks seldom.
 func (o *Opened) Renew(ctx context.Context) (time.Duration, error) {
-	r, ok := o.holder.(interface {
-		renew(context.Context) (time.Duration, error)
-	})
+	r, ok := o.holder.(renewer)
 	if !ok {
 		return 0, nil
 	}

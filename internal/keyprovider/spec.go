@@ -64,6 +64,10 @@ func (s Spec) Kind() string { return s.kind }
 // String is the spec as it was written.
 func (s Spec) String() string { return s.text }
 
+// TokenEnds reports whether the provider is asked with a token that ends at some time
+// unless somebody renews it: one that was given, and does not come of a login.
+func (s Spec) TokenEnds() bool { return s.kind == KindVault && !s.query.Has("role-id") }
+
 // brief is the spec as messages show it: without the options and without what stands
 // before an @, where somebody may have put a secret.
 func (s Spec) brief() string {

@@ -31,7 +31,8 @@ type fakeVault struct {
 	*httptest.Server
 	mu     sync.Mutex // guards what follows
 	keys   map[string]*transitKey
-	tokens map[string]bool
+	tokens map[string]*vaultToken
+	now    func() time.Time
 	logins int
 	seen   []string // requests: method, path, namespace
 	fault  func(w http.ResponseWriter, r *http.Request) (done bool)
@@ -44,6 +45,23 @@ type transitKey struct {
 	values  [][]byte // by version, from 1
 }
 
+// A vaultToken ends at a time, zero for never, and may be prolonged by its life up to one.
+type vaultToken struct {
+	until, most time.Time
+	life        time.Duration // 0 for one that cannot be renewed
+}
+
+// valid reports whether the server knows a token. v.mu is held.
+func (v *fakeVault) valid(token string) bool {
+	t := v.tokens[token]
+	return t != nil && (t.until.IsZero() || v.now().Before(t.until))
+}
+
+// issue makes a token known that lives from now. v.mu is held.
+func (v *fakeVault) issue(token string, life, most time.Duration) {
+	v.tokens[token] = &vaultToken{v.now().Add(life), v.now().Add(most), life}
+}
+
 const (
 	rootToken = "hvs.root-token-of-the-test"
 	roleID    = "role-of-the-test"
@@ -52,7 +70,7 @@ const (
 
 func startVault(t *testing.T) *fakeVault {
 	t.Helper()
-	v := &fakeVault{keys: map[string]*transitKey{}, tokens: map[string]bool{rootToken: true}}
+	v := &fakeVault{keys: map[string]*transitKey{}, tokens: map[string]*vaultToken{rootToken: {}}, now: time.Now}
 	v.Server = httptest.NewServer(http.HandlerFunc(v.serve))
 	t.Cleanup(v.Close)
 	return v
@@ -88,12 +106,12 @@ func (v *fakeVault) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	token := r.Header.Get("X-Vault-Token")
-	if !v.tokens[token] {
+	if !v.valid(token) {
 		complain(w, 403, "permission denied")
 		return
 	}
-	if path == "auth/token/renew-self" {
-		say(w, 200, map[string]any{"auth": map[string]any{"client_token": token, "lease_duration": 3600, "renewable": true}, "data": nil})
+	if strings.HasPrefix(path, "auth/token/") {
+		v.token(w, strings.TrimPrefix(path, "auth/token/"), token)
 		return
 	}
 	parts := strings.Split(path, "/")
@@ -102,6 +120,26 @@ func (v *fakeVault) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v.transit(w, r.Method, parts[1:], body)
+}
+
+// token answers about a token that is valid.
+func (v *fakeVault) token(w http.ResponseWriter, operation, text string) {
+	t := v.tokens[text]
+	switch {
+	case operation == "lookup-self":
+		left := 0
+		if !t.until.IsZero() {
+			left = int(t.until.Sub(v.now()).Seconds())
+		}
+		say(w, 200, map[string]any{"data": map[string]any{"ttl": left, "renewable": t.life > 0}, "auth": nil})
+	case operation == "renew-self" && t.life > 0:
+		if t.until = v.now().Add(t.life); t.until.After(t.most) {
+			t.until = t.most
+		}
+		say(w, 200, map[string]any{"auth": map[string]any{"client_token": text, "lease_duration": int(t.until.Sub(v.now()).Seconds()), "renewable": true}, "data": nil})
+	default:
+		complain(w, 400, "lease is not renewable")
+	}
 }
 
 func (v *fakeVault) logIn(w http.ResponseWriter, body []byte) {
@@ -115,7 +153,7 @@ func (v *fakeVault) logIn(w http.ResponseWriter, body []byte) {
 	}
 	v.logins++
 	token := "hvs.login-" + strconv.Itoa(v.logins)
-	v.tokens[token] = true
+	v.issue(token, 10*time.Minute, time.Hour)
 	say(w, 200, map[string]any{"auth": map[string]any{"client_token": token, "lease_duration": 600, "renewable": true}})
 }
 
@@ -224,6 +262,10 @@ func only(part string, f func(w http.ResponseWriter, r *http.Request)) func(http
 	}
 }
 
+func unready(w http.ResponseWriter, _ *http.Request)   { complain(w, 503, "Vault is sealed") }
+func forbidden(w http.ResponseWriter, _ *http.Request) { complain(w, 403, "permission denied") }
+func garbled(w http.ResponseWriter, _ *http.Request)   { io.WriteString(w, "<html>") } //nolint:errcheck // a test
+
 func hijack(w http.ResponseWriter, text string) {
 	c, _, err := w.(http.Hijacker).Hijack()
 	if err != nil {
@@ -283,8 +325,8 @@ func TestVaultPassesTheSuite(t *testing.T) {
 					keyprovidertest.Dying: v.faulty(spec, env, only("transit", func(w http.ResponseWriter, _ *http.Request) {
 						hijack(w, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"data\"")
 					})),
-					keyprovidertest.NotReady: v.faulty(spec, env, only("", func(w http.ResponseWriter, _ *http.Request) { complain(w, 503, "Vault is sealed") })),
-					keyprovidertest.Refusing: v.faulty(spec, env, only("transit", func(w http.ResponseWriter, _ *http.Request) { complain(w, 403, "permission denied") })),
+					keyprovidertest.NotReady: v.faulty(spec, env, only("", unready)),
+					keyprovidertest.Refusing: v.faulty(spec, env, only("transit", forbidden)),
 					keyprovidertest.AnotherKey: v.faulty(spec, env, only("decrypt", func(w http.ResponseWriter, _ *http.Request) {
 						say(w, 200, map[string]any{"data": map[string]any{"plaintext": fresh()}})
 					})),
@@ -315,50 +357,6 @@ func TestVaultRefusesAWrongCredential(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, err, keyprovider.ErrRefused)
 		}
 		p.Close()
-	}
-}
-
-func TestAVaultTokenIsRenewedAndReplaced(t *testing.T) {
-	v := startVault(t)
-	now := added
-	env := environ(map[string]string{"SECRET_ID": secretID})
-	env.Now = func() time.Time { return now }
-	spec := create(t, v.spec("assay", "role-id="+roleID+"&secret-id-env=SECRET_ID"), env)
-	p := opener(spec, env)(t)
-	defer p.Close()
-	use := func(want int, when string) {
-		t.Helper()
-		if _, err := p.KeyID(t.Context()); err != nil || v.logins != want {
-			t.Errorf("%s: %d logins, %v, want %d", when, v.logins, err, want)
-		}
-	}
-	use(2, "first use") // one was for creating
-	now = now.Add(6 * time.Minute)
-	use(2, "while the token lives")
-	now = now.Add(time.Minute)
-	use(3, "after two thirds of its life")
-	if next, err := p.Renew(t.Context()); err != nil || next != 30*time.Minute {
-		t.Errorf("Renew = %s, %v", next, err)
-	}
-	now = now.Add(30 * time.Minute)
-	use(3, "after it was renewed for an hour")
-	v.mu.Lock()
-	clear(v.tokens)
-	v.mu.Unlock()
-	use(4, "after it was revoked")
-
-	token := private(t, "hvs.old")
-	p = opener(v.spec("assay", "token-file="+token), env)(t)
-	defer p.Close()
-	if _, err := p.KeyID(t.Context()); !errors.Is(err, keyprovider.ErrRefused) {
-		t.Errorf("with an old token: %v", err)
-	}
-	rewrite(t, token, "hvs.new")
-	v.mu.Lock()
-	v.tokens["hvs.new"] = true
-	v.mu.Unlock()
-	if _, err := p.KeyID(t.Context()); err != nil {
-		t.Errorf("after an agent has written a new token: %v", err)
 	}
 }
 

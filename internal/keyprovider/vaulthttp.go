@@ -203,15 +203,15 @@ func (v *vaultServer) logIn(ctx context.Context) error {
 	}
 	v.login.token.Destroy()
 	v.login = vaultLogin{token: seal.NewSecret([]byte(token))}
-	if life := lease(auth); life > 0 {
+	if life := seconds(auth, "lease_duration"); life > 0 {
 		v.login.until = v.now().Add(life * 2 / 3)
 	}
 	return nil
 }
 
-// lease is how long a token lives; 0 for one without an end.
-func lease(auth strictjson.Members) time.Duration {
-	life, _ := auth.Get("lease_duration")
+// seconds is how long a token lives; 0 for one without an end.
+func seconds(m strictjson.Members, name string) time.Duration {
+	life, _ := m.Get(name)
 	n, err := life.Int()
 	if err != nil || n < 0 || n > 10*365*24*3600 {
 		return 0
@@ -230,34 +230,4 @@ func (v *vaultServer) forget(closing bool) bool {
 	v.login.token.Destroy()
 	v.login = vaultLogin{}
 	return had
-}
-
-// renew prolongs the token, and returns when to do so again; 0 for never.
-func (h *vaultHolder) renew(ctx context.Context) (time.Duration, error) {
-	v := h.server
-	if v.shut.is() {
-		return 0, errClosed
-	}
-	own, cancel := context.WithTimeout(ctx, v.patience)
-	defer cancel()
-	token, err := v.authenticate(own)
-	if err != nil {
-		return 0, asked(ctx, err)
-	}
-	defer token.Destroy()
-	answer, err := v.send(own, http.MethodPost, "auth/token/renew-self", []byte("{}"), token)
-	if err != nil {
-		return 0, asked(ctx, err)
-	}
-	auth, err := member(answer, "auth")
-	if err != nil {
-		return 0, err
-	}
-	life := lease(auth)
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.login.token.Equal(token) && life > 0 {
-		v.login.until = v.now().Add(life * 2 / 3)
-	}
-	return life / 2, nil
 }
