@@ -35,9 +35,11 @@ var allCodes = sync.OnceValue(func() []CodeInfo {
 		httpapiCodes,
 		serviceCodes,
 		tpmCodes,
+		integrityCodes,
 		windowsCodes,
 		imaCodes,
 		tokenCodes,
+		uefiCodes,
 		vtpmCodes,
 	)), func(a, b CodeInfo) int { return strings.Compare(string(a.Code), string(b.Code)) })
 })

@@ -1,0 +1,226 @@
+package integrity
+
+import (
+	"slices"
+
+	"github.com/assay-project/assay/eventlog"
+	"github.com/assay-project/assay/eventlog/baseline"
+	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/tpm2/engine"
+)
+
+// registers is how many PCRs a Boot knows: those that nothing but a new start of
+// the TPM resets (PFP 3.3.4).
+const registers = 16
+
+// MaxEvents bounds the measurements of one boot. The engine's journal holds some
+// 500; the largest real boot known has 203.
+const MaxEvents = 4096
+
+// A Boot is one boot as its TPM saw it. Unlike a log it needs no proof: the TPM
+// made the values itself, in this order, and no command of the guest reaches the
+// record. It is a [baseline.Boot]. The zero Boot confirms nothing.
+//
+// A Boot is no longer changed once its [Watch] has given it away.
+type Boot struct {
+	bank   tpm2.Alg
+	start  uint8 // last byte of PCR 0 at its start: the locality of TPM2_Startup, 4 after an H-CRTM
+	events []Event
+	early  int // how many of events came before control passed to the boot loader; 0 is not yet
+	late   int // the same of the operating system
+	broken bool
+	names  Namer
+	named  []Name // of each event, as it was called when the boot was kept; nil until then
+}
+
+// An Event is one measurement.
+type Event struct {
+	PCR    int
+	Digest []byte // in the bank of the boot
+	Time   uint64 // milliseconds since power on
+}
+
+// A Namer says what a digest is, when it knows: from the machine's own disk and
+// variables, or from an index of known components.
+type Namer func(pcr int, digest []byte) (Name, bool)
+
+// A Name is what a person calls a measured thing.
+type Name struct {
+	Kind   string // one of the Kind constants of package eventlog
+	Name   string
+	Detail string
+	Signer string
+	// Proven is set when the caller computed the digest from the thing itself.
+	Proven bool
+}
+
+// Bank returns the algorithm of the values.
+func (b *Boot) Bank() tpm2.Alg { return b.bank }
+
+// Events returns the measurements up to the end of the boot, in the TPM's order.
+func (b *Boot) Events() []Event { return slices.Clone(b.kept()) }
+
+// Ended reports whether firmware handed over to the boot loader, and the boot
+// loader to the operating system.
+func (b *Boot) Ended() (early, late bool) { return b.early > 0, b.late > 0 }
+
+// Broken reports that the record is not whole: it was full, or its beginning was
+// not seen. Such a boot confirms no register.
+func (b *Boot) Broken() bool { return b.broken }
+
+// Confirms reports whether the value of a register is known.
+func (b *Boot) Confirms(pcr int) bool {
+	return !b.broken && b.bank.DigestSize() != 0 && pcr >= 0 && pcr < registers
+}
+
+// kept is the part of the record that belongs to the boot: what comes after the
+// operating system took over is another's.
+func (b *Boot) kept() []Event {
+	if b.late > 0 {
+		return b.events[:b.late]
+	}
+	return b.events
+}
+
+// Late returns the value of each register that was extended, when the operating
+// system took over; until then, now.
+func (b *Boot) Late() map[int][]byte {
+	out := map[int][]byte{}
+	if b.broken {
+		return out
+	}
+	for pcr := range registers {
+		if of := b.of(pcr, len(b.kept())); len(of) > 0 {
+			out[pcr] = b.value(pcr, of)
+		}
+	}
+	return out
+}
+
+// Early returns the value that each register of the firmware had when control
+// passed to the boot loader, by the rules of package eventlog: of PCR 5 and 7 one
+// event after the separator belongs to it, the partition table and the authority.
+func (b *Boot) Early() map[int][]byte {
+	out := map[int][]byte{}
+	if b.broken || b.early == 0 {
+		return out
+	}
+	for pcr := range 8 {
+		if n := b.earlyEnd(pcr); n > 0 {
+			out[pcr] = b.value(pcr, b.of(pcr, n))
+		}
+	}
+	return out
+}
+
+// earlyEnd returns how many of the events of the boot were there when the early
+// part of a register ended; 0 when the register has no separator.
+func (b *Boot) earlyEnd(pcr int) int {
+	m := marksOf(b.bank)
+	for i, e := range b.events[:b.early] {
+		if e.PCR != pcr || !m.separator(e.Digest) {
+			continue
+		}
+		if pcr == 4 {
+			return b.early
+		}
+		for k := i + 1; k < b.early && (pcr == 5 || pcr == 7); k++ {
+			if next := b.events[k]; next.PCR == pcr {
+				if m.action(next.Digest) {
+					break
+				}
+				return k + 1
+			}
+		}
+		return i + 1
+	}
+	return 0
+}
+
+// of returns the digests of a register among the first n events.
+func (b *Boot) of(pcr, n int) [][]byte {
+	var out [][]byte
+	for _, e := range b.events[:n] {
+		if e.PCR == pcr {
+			out = append(out, e.Digest)
+		}
+	}
+	return out
+}
+
+// value extends a register with digests from its start (Part 1, 17.2).
+func (b *Boot) value(pcr int, digests [][]byte) []byte {
+	h, ok := b.bank.Hash()
+	if !ok {
+		return nil
+	}
+	v := make([]byte, b.bank.DigestSize())
+	if pcr == 0 {
+		v[len(v)-1] = b.start
+	}
+	sum := h.New()
+	for _, d := range digests {
+		sum.Reset()
+		sum.Write(v)
+		sum.Write(d)
+		v = sum.Sum(v[:0])
+	}
+	return v
+}
+
+// Components returns every measurement of the boot with its name.
+func (b *Boot) Components() []eventlog.Component {
+	var ends [8]int
+	for pcr := range ends {
+		ends[pcr] = b.earlyEnd(pcr)
+	}
+	p := placer{marks: marksOf(b.bank), loader: b.early}
+	var out []eventlog.Component
+	for i, e := range b.kept() {
+		n := b.name(&p, i, e)
+		late := e.PCR >= 8 || ends[e.PCR] > 0 && i >= ends[e.PCR]
+		out = append(out, eventlog.Component{
+			PCR: e.PCR, Event: i, Kind: n.Kind, Name: n.Name, Digest: e.Digest,
+			Detail: n.Detail, Signer: n.Signer, Proven: n.Proven, Late: late,
+		})
+	}
+	return out
+}
+
+func (b *Boot) name(p *placer, i int, e Event) Name {
+	if i < len(b.named) {
+		return b.named[i]
+	}
+	n := p.place(i, e)
+	if b.names == nil {
+		return n
+	}
+	if known, ok := b.names(e.PCR, e.Digest); ok {
+		return known
+	}
+	return n
+}
+
+// settled returns the boot as it is kept: without what came after it, and with the
+// names of today.
+func (b *Boot) settled() *Boot {
+	out := *b
+	out.events, out.names = b.kept(), nil
+	for _, c := range b.Components() {
+		out.named = append(out.named, Name{c.Kind, c.Name, c.Detail, c.Signer, c.Proven})
+	}
+	return &out
+}
+
+var _ baseline.Boot = (*Boot)(nil)
+
+// digestIn returns the digest of a record in a bank, nil when the TPM did not
+// extend that bank.
+func digestIn(bank tpm2.Alg, r *engine.JournalRecord) []byte {
+	for _, d := range r.Digests {
+		if d.HashAlg == bank {
+			return d.Digest
+		}
+	}
+	return nil
+}

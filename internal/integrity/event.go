@@ -1,0 +1,88 @@
+package integrity
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"strconv"
+	"time"
+
+	"github.com/assay-project/assay/eventlog/baseline"
+	"github.com/assay-project/assay/evidence"
+)
+
+// The types of events. The first seven have the names of Google's Shielded VMs.
+const (
+	EventStartup     = "startupEvent"
+	EventEarlyReport = "earlyBootReportEvent"
+	EventLateReport  = "lateBootReportEvent"
+	EventShutdown    = "shutdownEvent"
+	EventSetPolicy   = "setShieldedVmIntegrityPolicy"
+	EventConfig      = "updateShieldedVmConfig"
+	EventClearTPM    = "clearTPMEvent"
+
+	EventAttemptFailed = "bootAttemptFailedEvent"  // a boot loader came back to the firmware
+	EventResumed       = "resumeEvent"             // a suspended machine goes on
+	EventAppended      = "firmwareRegisterChanged" // after the operating system took over
+	EventStuck         = "bootDeadlineEvent"       // the boot did not get on in time
+)
+
+// A Notice is one event of a machine, as it is logged. Exactly one boot has a
+// given BootCounter.
+type Notice struct {
+	Type        string    `json:"type"`
+	Instance    string    `json:"instance"`
+	Time        time.Time `json:"time"`
+	BootCounter uint64    `json:"bootCounter,string"`
+	Attempt     int       `json:"attempt,omitempty"`
+	Actor       string    `json:"actor,omitempty"` // who asked, where somebody did
+	// Report is that of an early or late boot.
+	Report  *baseline.Report `json:"report,omitempty"`
+	Profile string           `json:"profile,omitempty"`
+	// Baseline is the number of the version that the boot was judged by.
+	Baseline    int                   `json:"baseline,omitempty"`
+	Reasons     []evidence.Reason     `json:"reasons,omitempty"`
+	Differences []baseline.Difference `json:"differences,omitempty"`
+}
+
+// Passed reports whether the notice is of a report that passed.
+func (n *Notice) Passed() bool { return n.Report != nil && n.Report.PolicyEvaluationPassed }
+
+// GCE is the jsonPayload of Google's log of the same event. ok is false for the
+// types that Google does not have.
+func (n *Notice) GCE() (payload map[string]any, ok bool) {
+	payload = map[string]any{
+		"@type":       "type.googleapis.com/cloud_integrity.IntegrityEvent",
+		"bootCounter": strconv.FormatUint(n.BootCounter, 10),
+	}
+	switch n.Type {
+	case EventStartup, EventShutdown, EventSetPolicy, EventConfig, EventClearTPM:
+		payload[n.Type] = map[string]any{}
+	case EventEarlyReport, EventLateReport:
+		if n.Report == nil {
+			return nil, false
+		}
+		payload[n.Type] = map[string]any{
+			"policyEvaluationPassed": n.Report.PolicyEvaluationPassed,
+			"policyMeasurements":     gceMeasurements(n.Report.PolicyMeasurements),
+			"actualMeasurements":     gceMeasurements(n.Report.ActualMeasurements),
+		}
+	default:
+		return nil, false
+	}
+	return payload, true
+}
+
+// gceMeasurements gives values as protobuf's JSON does bytes: in base64.
+func gceMeasurements(in []baseline.Measurement) []map[string]string {
+	out := make([]map[string]string, 0, len(in))
+	for _, m := range in {
+		value, err := hex.DecodeString(m.Value)
+		if err != nil {
+			continue // baseline.Reports writes hex
+		}
+		out = append(out, map[string]string{
+			"pcrNum": m.PCRNum, "value": base64.StdEncoding.EncodeToString(value), "hashAlgo": m.HashAlg,
+		})
+	}
+	return out
+}

@@ -1,0 +1,290 @@
+package integrity
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/assay-project/assay/eventlog/baseline"
+	"github.com/assay-project/assay/internal/strictjson"
+	"github.com/assay-project/assay/tpm2"
+)
+
+// Limits of what is kept of a machine. Old boots go; a baseline that was once
+// approved stays until there are too many.
+const (
+	maxBoots     = 50
+	maxBaselines = 100
+	maxHistory   = 64 << 20
+)
+
+// A Version is one baseline that was in force, and why.
+type Version struct {
+	Number   int // from 1
+	Made     time.Time
+	Actor    string
+	Reason   string
+	Boot     uint64 // counter of the one that it was learned from
+	Baseline *baseline.Baseline
+}
+
+// A BootRecord is a boot that is over, and what was said of it.
+type BootRecord struct {
+	Counter  uint64
+	Started  time.Time
+	Judged   time.Time // of the last report
+	Baseline int       // number of the version
+	Early    Outcome
+	Late     Outcome
+	Boot     *Boot
+	Shape    baseline.Shape
+}
+
+// An Outcome is the result of one part of a boot.
+type Outcome string
+
+// The results. The zero Outcome is that of a part that was not reached.
+const (
+	NotReached Outcome = ""
+	Learned    Outcome = "learned" // it became the baseline, and was compared with nothing
+	Passed     Outcome = "passed"
+	Failed     Outcome = "failed"
+	Unknown    Outcome = "unknown" // the record of the boot is not whole
+)
+
+// History is what is kept of a machine between boots. It has no secrets, and
+// belongs where nobody but the host can change it.
+type History struct {
+	BootCounter uint64
+	Versions    []Version    // in order; the newest of a shape is in force
+	Boots       []BootRecord // in order
+}
+
+// Current returns the version in force for a shape, nil when there is none.
+func (h *History) Current(shape baseline.Shape) *Version {
+	for i := len(h.Versions) - 1; i >= 0; i-- {
+		if v := &h.Versions[i]; v.Baseline.Shape() == shape {
+			return v
+		}
+	}
+	return nil
+}
+
+// Version returns the version with a number.
+func (h *History) Version(number int) (*Version, error) {
+	for i := range h.Versions {
+		if h.Versions[i].Number == number {
+			return &h.Versions[i], nil
+		}
+	}
+	return nil, fmt.Errorf("baseline %d: %w", number, ErrNotKept)
+}
+
+// Boot returns the boot with a counter.
+func (h *History) Boot(counter uint64) (*BootRecord, error) {
+	for i := range h.Boots {
+		if h.Boots[i].Counter == counter {
+			return &h.Boots[i], nil
+		}
+	}
+	return nil, fmt.Errorf("boot %d: %w", counter, ErrNotKept)
+}
+
+// ErrNotKept is a boot or a baseline that there never was, or no longer is.
+var ErrNotKept = errors.New("is not kept")
+
+// add puts a version in force.
+func (h *History) add(v Version) *Version {
+	v.Number = 1
+	if n := len(h.Versions); n > 0 {
+		v.Number = h.Versions[n-1].Number + 1
+	}
+	h.Versions = append(h.Versions, v)
+	if extra := len(h.Versions) - maxBaselines; extra > 0 {
+		h.Versions = slices.Delete(h.Versions, 0, extra)
+	}
+	return &h.Versions[len(h.Versions)-1]
+}
+
+// keep replaces or adds the record of a boot.
+func (h *History) keep(r BootRecord) {
+	if n := len(h.Boots); n > 0 && h.Boots[n-1].Counter == r.Counter {
+		h.Boots[n-1] = r
+		return
+	}
+	h.Boots = append(h.Boots, r)
+	if extra := len(h.Boots) - maxBoots; extra > 0 {
+		h.Boots = slices.Delete(h.Boots, 0, extra)
+	}
+}
+
+type historyV1 struct {
+	Version     int         `json:"version"`
+	BootCounter uint64      `json:"bootCounter,string"`
+	Baselines   []versionV1 `json:"baselines"`
+	Boots       []bootV1    `json:"boots"`
+}
+
+type versionV1 struct {
+	Number   int             `json:"number"`
+	Made     time.Time       `json:"made"`
+	Actor    string          `json:"actor"`
+	Reason   string          `json:"reason"`
+	Boot     uint64          `json:"bootCounter,string"`
+	Baseline json.RawMessage `json:"baseline"`
+}
+
+type bootV1 struct {
+	Counter  uint64         `json:"bootCounter,string"`
+	Started  time.Time      `json:"started"`
+	Judged   time.Time      `json:"judged"`
+	Baseline int            `json:"baseline"`
+	Early    Outcome        `json:"early"`
+	Late     Outcome        `json:"late"`
+	Shape    baseline.Shape `json:"shape"`
+	Bank     string         `json:"bank"`
+	Start    uint8          `json:"startLocality"`
+	EarlyEnd int            `json:"earlyEvents"`
+	LateEnd  int            `json:"lateEvents"`
+	Broken   bool           `json:"broken"`
+	Events   []measuredV1   `json:"events"`
+}
+
+type measuredV1 struct {
+	PCR    int    `json:"pcr"`
+	Digest string `json:"digest"`
+	Time   uint64 `json:"milliseconds"`
+	Kind   string `json:"kind"`
+	Name   string `json:"name"`
+	Detail string `json:"detail,omitempty"`
+	Signer string `json:"signer,omitempty"`
+	Proven bool   `json:"proven,omitempty"`
+}
+
+// historyVersion is the format of docs/formats/integrity.md.
+const historyVersion = 1
+
+// MarshalJSON writes the format of docs/formats/integrity.md.
+func (h *History) MarshalJSON() ([]byte, error) {
+	out := historyV1{Version: historyVersion, BootCounter: h.BootCounter, Baselines: []versionV1{}, Boots: []bootV1{}}
+	for _, v := range h.Versions {
+		b, err := json.Marshal(v.Baseline)
+		if err != nil {
+			return nil, err
+		}
+		out.Baselines = append(out.Baselines, versionV1{v.Number, v.Made, v.Actor, v.Reason, v.Boot, b})
+	}
+	for i := range h.Boots {
+		out.Boots = append(out.Boots, h.Boots[i].v1())
+	}
+	return json.Marshal(out)
+}
+
+func (r *BootRecord) v1() bootV1 {
+	b := r.Boot
+	out := bootV1{
+		Counter: r.Counter, Started: r.Started, Judged: r.Judged, Baseline: r.Baseline, Early: r.Early, Late: r.Late, Shape: r.Shape,
+		Bank: b.bank.BankName(), Start: b.start, EarlyEnd: b.early, LateEnd: b.late, Broken: b.broken, Events: []measuredV1{},
+	}
+	for i, e := range b.events {
+		n := b.named[i]
+		out.Events = append(out.Events, measuredV1{e.PCR, hex.EncodeToString(e.Digest), e.Time, n.Kind, n.Name, n.Detail, n.Signer, n.Proven})
+	}
+	return out
+}
+
+var (
+	errVersion = errors.New("version is not known")
+	errLimit   = errors.New("exceeds its limit")
+	errOrder   = errors.New("is not in order")
+	errDigest  = errors.New("digest is not lower-case hex of the bank's size")
+	errWord    = errors.New("word is not known")
+)
+
+// rules bound a history: what is kept, with room for the baselines' own limits.
+var rules = strictjson.Rules{Bytes: maxHistory, Depth: 12, Members: 64, Values: 4 << 20, FoldNames: true}
+
+// ParseHistory reads what [History.MarshalJSON] wrote. What is unknown, stands
+// twice or contradicts itself is an error.
+func ParseHistory(data []byte) (*History, error) {
+	h, err := parseHistory(data)
+	if err != nil {
+		return nil, fmt.Errorf("read integrity record: %w", err)
+	}
+	return h, nil
+}
+
+func parseHistory(data []byte) (*History, error) {
+	if _, err := strictjson.Parse(data, rules); err != nil {
+		return nil, err
+	}
+	var f historyV1
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&f); err != nil {
+		return nil, err
+	}
+	if f.Version != historyVersion {
+		return nil, fmt.Errorf("version %d: %w", f.Version, errVersion)
+	}
+	if len(f.Boots) > maxBoots || len(f.Baselines) > maxBaselines {
+		return nil, fmt.Errorf("%d boots and %d baselines: %w", len(f.Boots), len(f.Baselines), errLimit)
+	}
+	h := &History{BootCounter: f.BootCounter}
+	for i, v := range f.Baselines {
+		if v.Number < 1 || i > 0 && v.Number <= h.Versions[i-1].Number {
+			return nil, fmt.Errorf("baseline %d: %w", v.Number, errOrder)
+		}
+		b, err := baseline.Parse(v.Baseline)
+		if err != nil {
+			return nil, fmt.Errorf("baseline %d: %w", v.Number, err)
+		}
+		h.Versions = append(h.Versions, Version{v.Number, v.Made, v.Actor, v.Reason, v.Boot, b})
+	}
+	for i := range f.Boots {
+		r, err := f.Boots[i].record()
+		if err == nil && (r.Counter > h.BootCounter || i > 0 && r.Counter <= h.Boots[i-1].Counter) {
+			err = errOrder
+		}
+		if err != nil {
+			return nil, fmt.Errorf("boot %d: %w", f.Boots[i].Counter, err)
+		}
+		h.Boots = append(h.Boots, r)
+	}
+	return h, nil
+}
+
+func (v *bootV1) record() (BootRecord, error) {
+	bank, ok := tpm2.AlgOfBank(v.Bank)
+	if _, usable := bank.Hash(); !ok || !usable {
+		return BootRecord{}, fmt.Errorf("bank %q: %w", v.Bank, errWord)
+	}
+	if len(v.Events) > MaxEvents {
+		return BootRecord{}, fmt.Errorf("%d events: %w", len(v.Events), errLimit)
+	}
+	if v.EarlyEnd < 0 || v.EarlyEnd > len(v.Events) || v.LateEnd != 0 && v.LateEnd != len(v.Events) {
+		return BootRecord{}, fmt.Errorf("end of the boot: %w", errOrder)
+	}
+	for _, o := range []Outcome{v.Early, v.Late} {
+		if !slices.Contains([]Outcome{NotReached, Learned, Passed, Failed, Unknown}, o) {
+			return BootRecord{}, fmt.Errorf("outcome %q: %w", o, errWord)
+		}
+	}
+	b := &Boot{bank: bank, start: v.Start, early: v.EarlyEnd, late: v.LateEnd, broken: v.Broken}
+	for i, e := range v.Events {
+		d, err := hex.DecodeString(e.Digest)
+		if err != nil || len(d) != bank.DigestSize() || hex.EncodeToString(d) != e.Digest {
+			return BootRecord{}, fmt.Errorf("event %d: %w", i, errDigest)
+		}
+		if e.PCR < 0 || e.PCR >= registers {
+			return BootRecord{}, fmt.Errorf("event %d: PCR %d: %w", i, e.PCR, errLimit)
+		}
+		b.events = append(b.events, Event{e.PCR, d, e.Time})
+		b.named = append(b.named, Name{e.Kind, e.Name, e.Detail, e.Signer, e.Proven})
+	}
+	return BootRecord{v.Counter, v.Started, v.Judged, v.Baseline, v.Early, v.Late, b, v.Shape}, nil
+}

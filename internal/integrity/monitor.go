@@ -1,0 +1,303 @@
+package integrity
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/assay-project/assay/eventlog/baseline"
+	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/tpm2/engine"
+)
+
+// Config is what a [Monitor] knows of its machine.
+type Config struct {
+	Instance string
+	// Off makes the monitor follow and count boots and judge none of them.
+	Off     bool
+	Profile baseline.Profile
+	Shape   baseline.Shape
+	Names   Namer            // nil knows nothing
+	Now     func() time.Time // required
+}
+
+// Bank is the bank that boots are judged in: the one that every firmware and
+// every TPM has (boot measurement, decision 3).
+const Bank = tpm2.AlgSHA256
+
+// A Monitor judges the boots of one machine. It is not safe for concurrent use.
+type Monitor struct {
+	cfg     Config
+	history *History
+	watch   *Watch
+	started time.Time
+	latest  *Boot // of this boot: the record at its last report
+}
+
+// NewMonitor makes a monitor that continues a history, which it changes.
+func NewMonitor(h *History, cfg Config) (*Monitor, error) {
+	if cfg.Instance == "" || cfg.Now == nil {
+		return nil, errors.New("a monitor needs the machine's name and a clock")
+	}
+	return &Monitor{cfg: cfg, history: h, watch: NewWatch(Bank, cfg.Names)}, nil
+}
+
+// Take reads the next record of the TPM's journal and returns what is to be
+// logged, in order. Where it returns anything, the history has changed.
+func (m *Monitor) Take(r engine.JournalRecord) []Notice {
+	var out []Notice
+	for _, moment := range m.watch.Take(r) {
+		out = append(out, m.moment(moment)...)
+	}
+	return out
+}
+
+// Catch reads records of a boot that was counted and reported before this process
+// began to watch, and logs nothing. started is when that boot began.
+func (m *Monitor) Catch(records iter.Seq[engine.JournalRecord], started time.Time) {
+	for r := range records {
+		for _, at := range m.watch.Take(r) {
+			switch at.Kind {
+			case Started:
+				m.latest = nil
+			case EarlyDone, LateDone:
+				m.latest = at.Boot
+			}
+		}
+	}
+	m.started = started
+}
+
+// Lose says that the journal did not hold all records.
+func (m *Monitor) Lose() { m.watch.Lose() }
+
+func (m *Monitor) moment(at Moment) []Notice {
+	switch at.Kind {
+	case Started:
+		m.history.BootCounter++
+		m.started, m.latest = m.cfg.Now(), nil
+		return []Notice{m.notice(EventStartup, at.Attempt)}
+	case Resumed:
+		return []Notice{m.notice(EventResumed, at.Attempt)}
+	case EarlyDone:
+		return m.report(at, false)
+	case Returned:
+		n := m.notice(EventAttemptFailed, at.Attempt)
+		n.Reasons = []evidence.Reason{{Code: codeAttemptFailed, Message: fmt.Sprintf("the program of boot attempt %d returned to the firmware", at.Attempt)}}
+		return []Notice{n}
+	case Refused:
+		n := m.notice(EventAttemptFailed, at.Attempt)
+		n.Reasons = []evidence.Reason{{Code: codeAttemptRefused, Message: fmt.Sprintf("the firmware gave boot attempt %d up before its program ran", at.Attempt)}}
+		return []Notice{n}
+	case LateDone:
+		return m.report(at, true)
+	case Appended:
+		n := m.notice(EventAppended, at.Attempt)
+		n.Reasons = []evidence.Reason{{Code: codeAppended, Message: fmt.Sprintf("PCR %d, which belongs to the firmware, was extended after the operating system took over", at.PCR)}}
+		return []Notice{n}
+	}
+	return nil
+}
+
+func (m *Monitor) notice(kind string, attempt int) Notice {
+	return Notice{Type: kind, Instance: m.cfg.Instance, Time: m.cfg.Now(), BootCounter: m.history.BootCounter, Attempt: attempt}
+}
+
+// report judges one part of the boot. Without a baseline the first whole boot
+// makes one.
+func (m *Monitor) report(at Moment, late bool) []Notice {
+	m.latest = at.Boot
+	if m.cfg.Off {
+		m.keep(NotReached, NotReached, 0)
+		return nil
+	}
+	version := m.history.Current(m.cfg.Shape)
+	learned := version == nil
+	if learned {
+		version = m.learn(at.Boot, late)
+	}
+	n, c := m.judge(at, version, late)
+	if learned && !at.Boot.Broken() {
+		n.Reasons = append(n.Reasons, evidence.Reason{
+			Code: codeLearned, Message: "there was no baseline for this shape of machine: this boot becomes it, and was compared with nothing",
+		})
+	}
+	early, whole := m.outcomes(at.Boot, c, late)
+	if learned && !at.Boot.Broken() {
+		if early = Learned; late {
+			whole = Learned
+		}
+	}
+	m.keep(early, whole, n.Baseline)
+	return []Notice{n}
+}
+
+// learn makes the first baseline. After the early part it is a passing one, which
+// is thrown away: the boot may never end.
+func (m *Monitor) learn(b *Boot, late bool) *Version {
+	v := Version{
+		Made: m.cfg.Now(), Actor: "system", Reason: "first boot", Boot: m.history.BootCounter,
+		Baseline: baseline.From(b, m.cfg.Shape),
+	}
+	if late && !b.Broken() {
+		return m.history.add(v)
+	}
+	return &v
+}
+
+// judge compares a boot, which is at its early or at its late end, with a version.
+func (m *Monitor) judge(at Moment, v *Version, late bool) (Notice, *baseline.Comparison) {
+	c := v.Baseline.Compare(at.Boot, m.cfg.Profile)
+	early, whole := v.Baseline.Reports(at.Boot, c)
+	n := m.notice(EventEarlyReport, at.Attempt)
+	n.Report = &early
+	if late {
+		n.Type, n.Report = EventLateReport, &whole
+	}
+	n.Profile, n.Baseline = m.cfg.Profile.Name, v.Number
+	n.Differences = slices.DeleteFunc(slices.Clone(c.Differences), func(d baseline.Difference) bool {
+		return !late && d.Phase != "early"
+	})
+	if at.Boot.Broken() {
+		n.Report.PolicyEvaluationPassed = false
+		n.Reasons = []evidence.Reason{{Code: codeIncomplete, Message: "the record of this boot is not whole: its beginning was not seen, or it was full"}}
+		return n, c
+	}
+	if !n.Report.PolicyEvaluationPassed {
+		n.Reasons = reasons(n.Differences, late)
+	}
+	return n, c
+}
+
+// reasons gives one reason for each component that decides.
+func reasons(differences []baseline.Difference, late bool) []evidence.Reason {
+	code := evidence.Code(codeEarlyMismatch)
+	if late {
+		code = codeLateMismatch
+	}
+	var out []evidence.Reason
+	for _, d := range differences {
+		if d.Judged {
+			out = append(out, evidence.Reason{Code: code, Message: d.Words, Component: d.Component})
+		}
+	}
+	if len(out) == 0 {
+		out = []evidence.Reason{{Code: code, Message: "the boot differs from its baseline"}}
+	}
+	return out
+}
+
+func (m *Monitor) outcomes(b *Boot, c *baseline.Comparison, late bool) (early, whole Outcome) {
+	of := func(passed bool) Outcome {
+		switch {
+		case b.Broken():
+			return Unknown
+		case passed:
+			return Passed
+		default:
+			return Failed
+		}
+	}
+	if whole = NotReached; late {
+		whole = of(c.LatePassed)
+	}
+	return of(c.EarlyPassed), whole
+}
+
+func (m *Monitor) keep(early, late Outcome, version int) {
+	m.history.keep(BootRecord{
+		Counter: m.history.BootCounter, Started: m.started, Judged: m.cfg.Now(),
+		Baseline: version, Early: early, Late: late, Boot: m.latest.settled(), Shape: m.cfg.Shape,
+	})
+}
+
+// ErrNoBoot is a boot that a baseline cannot be learned from.
+var ErrNoBoot = errors.New("no whole boot to learn from")
+
+// Review returns what would change if the latest boot became the baseline.
+func (m *Monitor) Review() ([]baseline.Difference, error) {
+	if err := m.learnable(); err != nil {
+		return nil, err
+	}
+	v := m.history.Current(m.cfg.Shape)
+	if v == nil {
+		return nil, nil
+	}
+	return v.Baseline.Compare(m.latest, m.cfg.Profile).Differences, nil
+}
+
+func (m *Monitor) learnable() error {
+	switch {
+	case m.cfg.Off:
+		return fmt.Errorf("%w: integrity monitoring is off", ErrNoBoot)
+	case m.latest == nil || m.latest.late == 0:
+		return fmt.Errorf("%w: the machine has not started its operating system", ErrNoBoot)
+	case m.latest.Broken():
+		return fmt.Errorf("%w: the record of this boot is not whole", ErrNoBoot)
+	}
+	return nil
+}
+
+// Approve makes the latest boot the baseline, and judges it again by that.
+func (m *Monitor) Approve(actor, reason string) ([]Notice, error) {
+	if err := m.learnable(); err != nil {
+		return nil, err
+	}
+	return m.put(Version{Actor: actor, Reason: reason, Boot: m.history.BootCounter, Baseline: baseline.From(m.latest, m.cfg.Shape)}), nil
+}
+
+// Restore puts an earlier version in force again, as a new one, and judges the
+// latest boot by it where there is one.
+func (m *Monitor) Restore(number int, actor, reason string) ([]Notice, error) {
+	old, err := m.history.Version(number)
+	if err != nil {
+		return nil, err
+	}
+	if old.Baseline.Shape() != m.cfg.Shape {
+		return nil, fmt.Errorf("baseline %d is of another shape of machine", number)
+	}
+	return m.put(Version{Actor: actor, Reason: strings.TrimSpace(fmt.Sprintf("restored from %d: %s", number, reason)), Boot: old.Boot, Baseline: old.Baseline}), nil
+}
+
+func (m *Monitor) put(v Version) []Notice {
+	v.Made = m.cfg.Now()
+	kept := m.history.add(v)
+	set := m.notice(EventSetPolicy, 0)
+	set.Actor, set.Baseline = kept.Actor, kept.Number
+	out := []Notice{set}
+	if m.learnable() != nil {
+		return out
+	}
+	at := Moment{Attempt: m.watch.attempt, Boot: m.latest}
+	early, _ := m.judge(at, kept, false)
+	late, c := m.judge(at, kept, true)
+	e, l := m.outcomes(m.latest, c, true)
+	m.keep(e, l, kept.Number)
+	return append(out, early, late)
+}
+
+// Shutdown tells that the machine has stopped.
+func (m *Monitor) Shutdown() Notice { return m.notice(EventShutdown, 0) }
+
+// Stuck tells that a boot did not get on in time. why is what was found out.
+func (m *Monitor) Stuck(why []evidence.Reason) Notice {
+	n := m.notice(EventStuck, m.watch.attempt)
+	n.Reasons = append([]evidence.Reason{{Code: codeDeadline, Message: "the machine did not start its operating system in time"}}, why...)
+	return n
+}
+
+// The reason codes of this package.
+const (
+	codeAttemptFailed  = "integrity.attempt-failed"
+	codeAttemptRefused = "integrity.attempt-refused"
+	codeAppended       = "integrity.firmware-register-changed"
+	codeLearned        = "integrity.baseline-learned"
+	codeIncomplete     = "integrity.record-incomplete"
+	codeEarlyMismatch  = "integrity.early-boot-mismatch"
+	codeLateMismatch   = "integrity.late-boot-mismatch"
+	codeDeadline       = "integrity.boot-deadline"
+)

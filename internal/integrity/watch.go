@@ -1,0 +1,194 @@
+package integrity
+
+import (
+	"bytes"
+
+	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/tpm2/engine"
+)
+
+// A MomentKind says what happened in a boot.
+type MomentKind uint8
+
+// What a [Watch] notices.
+const (
+	Started   MomentKind = iota + 1 // TPM2_Startup: a new boot
+	Resumed                         // TPM2_Startup after a suspend: the boot goes on
+	EarlyDone                       // firmware handed over to the boot loader
+	Returned                        // the boot loader came back: the attempt failed
+	Refused                         // firmware gave an attempt up before any program of it was measured
+	LateDone                        // the operating system took over
+	Appended                        // a register of the firmware changed after that
+	Announced                       // TPM2_Shutdown: the guest says that it ends
+)
+
+// A Moment is something that a [Watch] noticed.
+type Moment struct {
+	Kind    MomentKind
+	Time    uint64 // milliseconds since power on
+	Attempt int    // of the boot, from 1
+	PCR     int    // of Appended
+	// Boot is the record up to here. It does not change any more.
+	Boot *Boot
+}
+
+// A Watch follows the journal of one TPM. It is not safe for concurrent use.
+//
+// Early boot ends when the first program after the separator of PCR 4 is measured.
+// A program that firmware was given directly comes before that separator; then the
+// next measurement that only a running program can cause ends it. When the program
+// comes back, the next one counts. Late boot ends with the text of
+// ExitBootServices in PCR 5 (PFP 10.4.4). Unlike in a log, the order between
+// registers is the TPM's own here, and can be relied upon.
+type Watch struct {
+	progress
+	marks  *marks
+	before *progress // of the boot before, until TPM2_Startup tells whether it goes on
+}
+
+// progress is how far one boot has come.
+type progress struct {
+	boot      *Boot
+	attempt   int
+	direct    bool // a program was measured before the separator of PCR 4
+	closed    bool // PCR 4 has its separator
+	separator int  // where
+	told      bool // that a register was extended after the boot
+}
+
+// NewWatch makes a watch over the registers of one bank. Until it sees the TPM
+// start, its boot is broken: the beginning was missed. names may be nil.
+func NewWatch(bank tpm2.Alg, names Namer) *Watch {
+	return &Watch{marks: marksOf(bank), progress: progress{boot: &Boot{bank: bank, names: names, broken: true}, attempt: 1}}
+}
+
+// Boot returns the record as it is now.
+func (w *Watch) Boot() *Boot {
+	b := *w.boot
+	b.events = b.events[:len(b.events):len(b.events)]
+	return &b
+}
+
+// Lose says that records are missing. No register of this boot is confirmed then.
+func (w *Watch) Lose() { w.boot.broken = true }
+
+// Take reads the next record.
+func (w *Watch) Take(r engine.JournalRecord) []Moment {
+	switch r.Kind {
+	case engine.JournalInit:
+		// The boot so far stays aside until TPM2_Startup tells whether it goes on.
+		before := w.progress
+		w.before, w.progress = &before, progress{boot: &Boot{bank: before.boot.bank, names: before.boot.names}, attempt: 1}
+	case engine.JournalStartup:
+		return w.startup(&r)
+	case engine.JournalShutdown:
+		return []Moment{w.moment(Announced, r.Time)}
+	case engine.JournalHashEnd:
+		if r.PCR == 0 { // an H-CRTM: PCR 0 starts at 4 (Part 1, 34.3)
+			w.boot.start = 4
+			return w.measure(&r)
+		}
+	case engine.JournalExtend, engine.JournalEvent:
+		return w.measure(&r)
+	}
+	return nil
+}
+
+// startup begins a boot, or goes on with the one before (Part 3, 9.3).
+func (w *Watch) startup(r *engine.JournalRecord) []Moment {
+	const resume = 2
+	if r.Detail != resume {
+		w.before = nil
+		if w.boot.start == 0 {
+			w.boot.start = r.Locality
+		}
+		return []Moment{w.moment(Started, r.Time)}
+	}
+	if w.before == nil {
+		w.boot.broken = true
+	} else {
+		w.progress, w.before = *w.before, nil
+	}
+	return []Moment{w.moment(Resumed, r.Time)}
+}
+
+func (w *Watch) moment(kind MomentKind, time uint64) Moment {
+	return Moment{Kind: kind, Time: time, Attempt: w.attempt, Boot: w.Boot()}
+}
+
+// measure takes one extend.
+func (w *Watch) measure(r *engine.JournalRecord) []Moment {
+	pcr, digest := int(r.PCR), digestIn(w.boot.bank, r)
+	if pcr >= registers {
+		return nil
+	}
+	if digest == nil { // a PCR of another bank only changed
+		return nil
+	}
+	if w.boot.late > 0 {
+		return w.append(pcr, r.Time)
+	}
+	if len(w.boot.events) >= MaxEvents {
+		w.Lose()
+		return nil
+	}
+	w.boot.events = append(w.boot.events, Event{PCR: pcr, Digest: bytes.Clone(digest), Time: r.Time})
+	switch {
+	case pcr == 4:
+		return w.program(digest, r.Time)
+	case pcr == 5 && bytes.Equal(digest, w.marks.success):
+		return w.handOver(r.Time)
+	case w.boot.early == 0 && w.direct && w.closed && (pcr >= 8 || pcr == 5 && bytes.Equal(digest, w.marks.exit)):
+		return w.early(w.separator+1, r.Time)
+	}
+	return nil
+}
+
+// program takes an event of PCR 4.
+func (w *Watch) program(digest []byte, time uint64) []Moment {
+	switch {
+	case w.marks.separator(digest):
+		if !w.closed {
+			w.closed, w.separator = true, len(w.boot.events)-1
+		}
+	case bytes.Equal(digest, w.marks.returning):
+		m := w.moment(Returned, time)
+		if w.boot.early == 0 {
+			m.Kind = Refused
+		}
+		w.boot.early = 0
+		w.attempt++
+		return []Moment{m}
+	case bytes.Equal(digest, w.marks.calling):
+	case !w.closed:
+		w.direct = true
+	case w.boot.early == 0:
+		return w.early(len(w.boot.events), time)
+	}
+	return nil
+}
+
+// early ends the early boot after the first n events.
+func (w *Watch) early(n int, time uint64) []Moment {
+	w.boot.early = n
+	return []Moment{w.moment(EarlyDone, time)}
+}
+
+// handOver ends the boot. Firmware that measured no program and no separator has
+// no early boot, and the boot is over all the same.
+func (w *Watch) handOver(time uint64) []Moment {
+	w.boot.late = len(w.boot.events)
+	return []Moment{w.moment(LateDone, time)}
+}
+
+// append tells once that a register of the firmware was extended after the
+// operating system took over. Firmware does not run then.
+func (w *Watch) append(pcr int, time uint64) []Moment {
+	if pcr >= 8 || w.told {
+		return nil
+	}
+	w.told = true
+	m := w.moment(Appended, time)
+	m.PCR = pcr
+	return []Moment{m}
+}
