@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -180,4 +181,33 @@ func FuzzDevicePath(f *testing.F) {
 		}
 		_, _ = ParseLoadOption(b)
 	})
+}
+
+func TestTimesOfVariablesCompareToTheSecond(t *testing.T) {
+	b := unhex(t, "e907 03 0a 02 35 27 00 00000000 0000 00 00")
+	var at Time
+	if err := wire.DecodeLE(b, &at); err != nil {
+		t.Fatal(err)
+	}
+	want := time.Date(2025, 3, 10, 2, 53, 39, 0, time.UTC)
+	if !at.Time().Equal(want) || at != NewTime(want) || !at.Bare() || at.IsZero() {
+		t.Errorf("%x is %v, want %v", b, at.Time(), want)
+	}
+	if out, err := wire.EncodeLE(&at); err != nil || !bytes.Equal(out, b) {
+		t.Errorf("EncodeLE = %x, %v", out, err)
+	}
+	if later := NewTime(want.Add(time.Second)); at.Compare(later) >= 0 || later.Compare(at) <= 0 || at.Compare(at) != 0 {
+		t.Error("a second makes no difference")
+	}
+	if later := NewTime(want.AddDate(0, 1, -9)); at.Compare(later) >= 0 {
+		t.Error("the month does not count before the day")
+	}
+	for i, n := range []int{7, 8, 12, 14, 15} {
+		c := bytes.Clone(b)
+		c[n] = 1
+		var odd Time
+		if err := wire.DecodeLE(c, &odd); err != nil || odd.Bare() {
+			t.Errorf("case %d: %+v, %v is bare", i, odd, err)
+		}
+	}
 }
