@@ -7,9 +7,12 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"os"
+	"os/signal"
 	"os/user"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -24,9 +27,13 @@ func newVTPMDaemonCmd(env *Env) *cobra.Command {
 		Long: `Run the TPMs of a root until SIGTERM or SIGINT. Each has a control socket
 NAME.ctrl in --socket-dir, for QEMU's tpm-emulator; it is open while a hypervisor
 is connected. "ready" on standard output, and READY=1 to systemd, say that all can
-be reached. The other subcommands of assay vtpm ask the daemon while it runs.`,
+be reached. The other subcommands of assay vtpm ask the daemon while it runs.
+
+SIGHUP, and "assay vtpm daemon reload", have it forget the keys of its key providers,
+and ask for them again at their next use. TPMs that run go on.`,
 		Args: cobra.NoArgs,
 	}
+	cmd.AddCommand(newVTPMReloadCmd(env))
 	root := addRootFlag(cmd)
 	var dir, mode, group string
 	var admins []string
@@ -61,6 +68,7 @@ func runVTPMDaemon(ctx context.Context, env *Env, f *rootFlags, cfg vtpm.DaemonC
 	if err != nil {
 		return err
 	}
+	defer onHangup(func() { root.Reload(ctx, "SIGHUP") })()
 	err = vtpm.RunDaemon(ctx, root, cfg, func() error {
 		if _, err := io.WriteString(env.Stdout, readyLine); err != nil {
 			return err
@@ -68,6 +76,41 @@ func runVTPMDaemon(ctx context.Context, env *Env, f *rootFlags, cfg vtpm.DaemonC
 		return notifySystemd(env, "READY=1")
 	})
 	return errors.Join(err, root.Close())
+}
+
+// onHangup calls f for each SIGHUP until stop is called, which waits for f.
+func onHangup(f func()) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range hangups {
+			f()
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(hangups)
+		<-done
+	}
+}
+
+func newVTPMReloadCmd(env *Env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "reload",
+		Short: "Have the daemon forget the keys of its key providers, and open them again",
+		Long: `Have the daemon of a root forget the keys that its key providers hold in its memory, as
+after keys were removed or rotated; each provider is opened again at its next use. TPMs
+that run go on: each has the key of its own state.`,
+		Args: cobra.NoArgs,
+	}
+	root := addRootFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		_, err := root.ask(cmd.Context(), env, &vtpm.Request{Verb: vtpm.VerbReload})
+		return err
+	}
+	return cmd
 }
 
 // notifySystemd tells the service manager, if there is one (sd_notify(3)).

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/assay-project/assay/internal/vtpm"
@@ -79,6 +80,7 @@ func TestTheOtherSubcommandsAskTheDaemon(t *testing.T) {
 	if out := mustRun(t, root, "vtpm", "start", "db"); out != "db is ready at "+filepath.Join(sockets, "db.ctrl")+"\n" {
 		t.Errorf("start: %q", out)
 	}
+	var out string
 	var list []vtpm.Summary
 	if err := json.Unmarshal([]byte(mustRun(t, root, "vtpm", "list", "-o", "json")), &list); err != nil || len(list) != 2 || !list[0].Running || list[1].Running {
 		t.Errorf("list: %+v, %v", list, err)
@@ -89,6 +91,18 @@ func TestTheOtherSubcommandsAskTheDaemon(t *testing.T) {
 	mustRun(t, root, "vtpm", "clear", "db", "--yes")
 	if out := mustRun(t, root, "vtpm", "stop", "db"); out != "db is stopped\n" {
 		t.Errorf("stop: %q", out)
+	}
+	mustRun(t, root, "vtpm", "daemon", "reload")
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 { // the signal takes its time
+		if out = mustRun(t, root, "vtpm", "audit", "list", "--limit", "1000"); strings.Contains(out, "SIGHUP") {
+			break
+		}
+	}
+	if n := strings.Count(out, "reloadKeyProvidersEvent"); n != 2 {
+		t.Errorf("%d reloads in the trail, want one by the command and one by the signal:\n%s", n, out)
 	}
 	if status, _, errs := run(t, root, "vtpm", "daemon"); status != exitUnusable || !strings.Contains(errs, "somebody else does") {
 		t.Errorf("a second daemon: status %d, %s", status, errs)

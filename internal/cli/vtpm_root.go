@@ -72,7 +72,9 @@ func (f *rootFlags) config(env *Env) (vtpm.Config, error) {
 		if err != nil {
 			return nil, err
 		}
-		return keyprovider.OpenSpec(ctx, spec, providerEnv(env, s))
+		e := providerEnv(env, s)
+		e.FollowFiles = true
+		return keyprovider.OpenSpec(ctx, spec, e)
 	}
 	return vtpm.Config{
 		Dir: dir, Random: env.Rand, Now: env.Now, Log: vtpmLog(env),
@@ -124,7 +126,7 @@ func (f *rootFlags) ask(ctx context.Context, env *Env, q *vtpm.Request) (json.Ra
 	if !errors.Is(err, vtpm.ErrNoDaemon) {
 		return result, err
 	}
-	if q.Verb == vtpm.VerbStart || q.Verb == vtpm.VerbStop {
+	if q.Verb == vtpm.VerbStart || q.Verb == vtpm.VerbStop || q.Verb == vtpm.VerbReload {
 		return nil, fmt.Errorf("%w: \"assay vtpm daemon --root %s\" does", err, dir)
 	}
 	root, err := f.open(ctx, env)

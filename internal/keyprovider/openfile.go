@@ -90,9 +90,10 @@ type fileHolder struct {
 	file fileSpec
 	env  *Env
 
-	mu    sync.RWMutex // guards what follows
-	local *Local       // nil once closed
-	seen  fs.FileInfo  // of the file when it was read; nil when it could not be told
+	mu     sync.RWMutex // guards what follows
+	local  *Local       // nil once closed, and while the file is gone
+	seen   fs.FileInfo  // of the file when it was read; nil when it could not be told
+	closed bool
 }
 
 func openFile(ctx context.Context, s Spec, env *Env) (holder, error) {
@@ -110,15 +111,19 @@ func openFile(ctx context.Context, s Spec, env *Env) (holder, error) {
 
 // stat looks at the file; nil when it cannot.
 func (f *fileSpec) stat(env *Env) fs.FileInfo {
-	path, err := f.where(env)
-	if err != nil {
-		return nil
-	}
-	info, err := os.Lstat(path)
+	info, err := f.look(env)
 	if err != nil {
 		return nil
 	}
 	return info
+}
+
+func (f *fileSpec) look(env *Env) (fs.FileInfo, error) {
+	path, err := f.where(env)
+	if err != nil {
+		return nil, err
+	}
+	return os.Lstat(path)
 }
 
 // unavailableIfMissing tells a key file that is not there, as on a disk that is not
@@ -156,17 +161,27 @@ func (h *fileHolder) use(do func(*Local) error) error {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	if h.local == nil {
-		return errClosed
+		return h.gone()
 	}
 	return do(h.local)
 }
 
+// gone says why there are no keys.
+func (h *fileHolder) gone() error {
+	if h.closed {
+		return errClosed
+	}
+	return fmt.Errorf("%w: the key file was removed, or changed and does not open", ErrUnavailable)
+}
+
 func (h *fileHolder) Wrap(ctx context.Context, c seal.Context, key seal.Secret) (wrapped []byte, err error) {
+	h.follow(ctx)
 	err = h.use(func(l *Local) error { wrapped, err = l.Wrap(ctx, c, key); return err })
 	return wrapped, err
 }
 
 func (h *fileHolder) Unwrap(ctx context.Context, c seal.Context, wrapped []byte) (key seal.Secret, err error) {
+	h.follow(ctx)
 	err = h.use(func(l *Local) error { key, err = l.Unwrap(ctx, c, wrapped); return err })
 	if errors.Is(err, ErrUnknownKey) && h.reload(ctx) {
 		// Another process has put a newer key into the file.
@@ -175,9 +190,44 @@ func (h *fileHolder) Unwrap(ctx context.Context, c seal.Context, wrapped []byte)
 	return key, err
 }
 
-func (h *fileHolder) current(context.Context) (id string, err error) {
+func (h *fileHolder) current(ctx context.Context) (id string, err error) {
+	h.follow(ctx)
 	err = h.use(func(l *Local) error { id = l.KeyIDs()[0]; return nil })
 	return id, err
+}
+
+// follow has the keys be those that the file holds now, if that is wanted: of a file
+// that was removed, or is another and does not open, none stay in memory.
+func (h *fileHolder) follow(ctx context.Context) {
+	if !h.env.FollowFiles {
+		return
+	}
+	now, err := h.file.look(h.env)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.closed, err != nil && !errors.Is(err, fs.ErrNotExist): // not to be seen is not removed
+	case err != nil:
+		h.drop()
+	case h.local == nil || !h.sameAs(now):
+		h.drop()
+		if next, err := h.file.read(ctx, h.env); err == nil {
+			h.local, h.seen = next, now
+		}
+	}
+}
+
+// sameAs reports whether the file is still the one that was read. The caller has mu.
+func (h *fileHolder) sameAs(now fs.FileInfo) bool {
+	return h.seen != nil && now != nil && os.SameFile(h.seen, now) && h.seen.ModTime().Equal(now.ModTime())
+}
+
+// drop destroys the keys. The caller has mu.
+func (h *fileHolder) drop() {
+	if h.local != nil {
+		h.local.Close()
+		h.local = nil
+	}
 }
 
 // rotate puts a new key at the head of the file.
@@ -203,14 +253,14 @@ func (h *fileHolder) reload(ctx context.Context) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := h.file.stat(h.env)
-	if h.local == nil || h.seen != nil && now != nil && os.SameFile(h.seen, now) && h.seen.ModTime().Equal(now.ModTime()) {
+	if h.local == nil || h.sameAs(now) {
 		return false
 	}
 	next, err := h.file.read(ctx, h.env)
 	if err != nil {
 		return false
 	}
-	h.local.Close()
+	h.drop()
 	h.local, h.seen = next, now
 	return true
 }
@@ -219,9 +269,7 @@ func (h *fileHolder) reload(ctx context.Context) bool {
 func (h *fileHolder) Close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.local != nil {
-		h.local.Close()
-		h.local = nil
-	}
+	h.closed = true
+	h.drop()
 	return nil
 }

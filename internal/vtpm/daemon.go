@@ -227,6 +227,9 @@ func (d *Daemon) handle(ctx context.Context, actor string, q *Request) (any, err
 			return nil, err
 		}
 		return &Started{Name: q.Name}, d.remove(q.Name)
+	case VerbReload:
+		d.root.Reload(ctx, actor)
+		return struct{}{}, nil
 	case VerbClear, VerbDelete, VerbAttach, VerbDetach, VerbClone:
 		if err := d.root.confirm(ctx, q); err != nil {
 			return nil, err

@@ -21,6 +21,8 @@ const (
 	EventRestore   EventType = "restoreTPMEvent"
 	EventImport    EventType = "importTPMEvent"
 	EventRotateKey EventType = "rotateKeyTPMEvent"
+	// EventReload is keys that were forgotten, to be asked for again.
+	EventReload EventType = "reloadKeyProvidersEvent"
 	// EventArrive is state that came from a hypervisor, by migration or a snapshot.
 	EventArrive EventType = "arriveTPMEvent"
 	EventStart  EventType = "startTPMEvent"

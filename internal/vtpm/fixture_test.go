@@ -22,6 +22,8 @@ type providers struct {
 	mu   sync.Mutex
 	keys map[string][]seal.Key
 	down map[string]error
+	// held are the newest keys of the providers that were opened, one for each time.
+	held []seal.Secret
 	// thinks is called before a key is wrapped; nil for a provider that answers at once.
 	thinks func()
 }
@@ -71,7 +73,20 @@ func (p *providers) open(_ context.Context, spec string) (Provider, error) {
 		own = append(own, seal.Key{ID: k.ID, Secret: k.Secret.Clone()})
 	}
 	l, err := keyprovider.NewLocal(rand.Reader, own...)
+	p.held = append(p.held, own[0].Secret)
 	return &testProvider{l, p, spec}, err
+}
+
+// inMemory counts the providers that were opened, and those whose keys are still held.
+func (p *providers) inMemory() (opened, held int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.held {
+		if s.Len() > 0 {
+			held++
+		}
+	}
+	return len(p.held), held
 }
 
 type testProvider struct {

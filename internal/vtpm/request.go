@@ -35,7 +35,7 @@ type Request struct {
 	Delete bool `json:"delete,omitempty"`
 }
 
-// The verbs of requests. VerbStart and VerbStop are for a daemon only.
+// The verbs of requests. VerbStart, VerbStop and VerbReload are for a daemon only.
 const (
 	VerbList      = "list"
 	VerbDescribe  = "describe"
@@ -48,6 +48,7 @@ const (
 	VerbRotateKey = "rotate-key"
 	VerbStart     = "start"
 	VerbStop      = "stop"
+	VerbReload    = "reload"
 )
 
 // maxRequest bounds a request or reply on the admin socket in bytes.

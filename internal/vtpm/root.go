@@ -74,8 +74,9 @@ type Root struct {
 	reached func(step string)
 
 	mu        sync.Mutex // guards what follows
-	providers map[string]Provider
-	retired   []Provider        // replaced, and perhaps still asked
+	providers map[string]*shared
+	reloads   uint64            // how often all providers were dropped
+	set       fs.FileInfo       // of the list of key providers when it was last looked at; nil for none
 	claimed   map[string]string // names of TPMs that this process uses, and for what
 	running   map[string]*Instance
 }
@@ -103,7 +104,7 @@ func OpenRoot(ctx context.Context, cfg Config) (*Root, error) {
 	cfg.Limits = cfg.Limits.orDefault()
 	r := &Root{
 		cfg: cfg, start: cfg.Now(), heavy: newLane(cfg.Limits.Heavy), starts: newLane(cfg.Limits.Starts), one: make(chan struct{}, 1),
-		providers: map[string]Provider{}, claimed: map[string]string{}, running: map[string]*Instance{},
+		providers: map[string]*shared{}, claimed: map[string]string{}, running: map[string]*Instance{},
 	}
 	for _, dir := range []string{cfg.Dir, r.tpms(), r.pendingDir(), filepath.Join(cfg.Dir, "run")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -124,7 +125,8 @@ func OpenRoot(ctx context.Context, cfg Config) (*Root, error) {
 
 // Close forgets the keys of all providers. The instances were closed before.
 func (r *Root) Close() error {
-	return errors.Join(r.closeProviders(), r.anchor.Close())
+	r.dropProviders()
+	return r.anchor.Close()
 }
 
 // Dir is the folder.
