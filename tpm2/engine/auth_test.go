@@ -95,10 +95,14 @@ func TestAuthorizationAreasHaveTheirSize(t *testing.T) {
 		area []byte
 		want tpm2.RC
 	}{
-		"no size":         {nil, tpm2.RCInsufficient},
-		"too small":       {append(be32(8), entry...), tpm2.RCSize},
-		"too large":       {append(be32(10), entry...), tpm2.RCSize},
-		"a bad handle":    {append(be32(9), append(be32(0x40000001), entry[4:]...)...), sessionRC(tpm2.RCValue, 1)},
+		"no size":      {nil, tpm2.RCInsufficient},
+		"nothing else": {be32(9), tpm2.RCSize},
+		"too small":    {append(be32(8), entry...), tpm2.RCSize},
+		"too large":    {append(be32(10), entry...), tpm2.RCSize},
+		"a bad handle": {append(be32(9), append(be32(0x40000001), entry[4:]...)...), sessionRC(tpm2.RCValue, 1)},
+		"only a bad handle": {
+			append(append(be32(13), entry...), be32(0x40000001)...), sessionRC(tpm2.RCValue, 2),
+		},
 		"cut off":         {append(be32(9), append(be32(0x40000009), 0, 9, 1, 0, 0)...), sessionRC(tpm2.RCInsufficient, 1)},
 		"reserved bits":   {append(be32(9), append(be32(0x40000009), 0, 0, 8, 0, 0)...), sessionRC(tpm2.RCReservedBits, 1)},
 		"a nonce, though": {append(be32(10), append(be32(0x40000009), 0, 1, 7, 1, 0, 0)...), sessionRC(tpm2.RCNonce, 1)},

@@ -1,0 +1,169 @@
+package engine_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"testing"
+
+	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/tpm2/command"
+	"github.com/assay-project/assay/wire"
+)
+
+// What is here was found by taking each check of auth*.go away: no other test fails
+// then.
+
+// One session does all three.
+func TestASessionDecryptsEncryptsAndAudits(t *testing.T) {
+	m := newMachine(t)
+	s := m.session(sessionConfig{symmetric: aes128()})
+	in := &command.HashIn{Data: []byte("data"), HashAlg: tpm2.AlgSHA256, Hierarchy: tpm2.HandleNull}
+	var out command.HashOut
+	m.do(tpm2.CCHash, nil, s.with("", tpm2.SessionDecrypt, tpm2.SessionEncrypt, tpm2.SessionAudit), in, &out)
+	if want := sha256.Sum256([]byte("data")); !bytes.Equal(out.OutHash, want[:]) {
+		t.Errorf("TPM2_Hash = %x, want %x", out.OutHash, want)
+	}
+	if got := m.sessionAudit(s); !got.ExclusiveSession {
+		t.Error("the session did not audit the command")
+	}
+}
+
+// auditExclusive wants a session that is exclusive already, or that becomes so by
+// this command: a new one, or one that auditReset starts anew (Part 1, 19.6.4).
+func TestWhichSessionsMayBeExclusive(t *testing.T) {
+	m := newMachine(t)
+	in := &command.GetRandomIn{BytesRequested: 8}
+	old, exclusive := m.session(sessionConfig{}), tpm2.SessionAudit|tpm2.SessionAuditExclusive
+	m.random(old, exclusive)
+	next := m.session(sessionConfig{}) // starting it ends that
+	m.fails(tpm2.RCExclusive, tpm2.CCGetRandom, nil, old.with("", exclusive), in)
+	m.random(next, exclusive)
+	m.fails(tpm2.RCExclusive, tpm2.CCGetRandom, nil, old.with("", exclusive), in)
+	m.random(old, exclusive, tpm2.SessionAuditReset)
+	m.random(old, exclusive)
+	m.fails(tpm2.RCExclusive, tpm2.CCGetRandom, nil, next.with("", exclusive), in)
+}
+
+// encryptUnbound uses a session that is bound to nothing.
+func encryptUnbound(x *guessing) tpm2.RC {
+	s := x.session(sessionConfig{symmetric: aes128()})
+	defer x.flush(s.handle)
+	return x.run(tpm2.CCGetRandom, nil, s.with("", tpm2.SessionEncrypt), &command.GetRandomIn{BytesRequested: 8}, nil)
+}
+
+// A policy without an authValue gives nothing to guess at: it works in lockout, and
+// a power loss after it counts for nothing (Part 1, 19.8.1).
+func TestWhatNobodyCanGuessAtIsNotLockedOut(t *testing.T) {
+	for name, use := range map[string]func(m *guessing) func() tpm2.RC{
+		"a policy": func(x *guessing) func() tpm2.RC {
+			code := assertion{cc: tpm2.CCPolicyCommandCode, in: &command.PolicyCommandCodeIn{Code: tpm2.CCUnseal}}
+			template := keyedHashTemplate(fixed | tpm2.AttrUserWithAuth)
+			template.AuthPolicy = asserted(zeros(), tpm2.CCPolicyCommandCode, be32(uint32(tpm2.CCUnseal)))
+			item := x.child(x.storage(""), template, "value", "secret")
+			return func() tpm2.RC {
+				return x.run(tpm2.CCUnseal, handles(item), x.satisfied(code).with(""), nil, nil)
+			}
+		},
+		"a session bound to nothing": func(x *guessing) func() tpm2.RC {
+			return func() tpm2.RC { return encryptUnbound(x) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newGuessing(t)
+			run := use(x)
+			x.restart(nil, tpm2.StartupClear)
+			tries := x.property(tpm2.PTLockoutCounter)
+			run = use(x)
+			if rc := run(); rc != tpm2.RCSuccess {
+				t.Errorf("use = %v, want success", rc)
+			}
+			x.restart(nil, tpm2.StartupClear)
+			if got := x.property(tpm2.PTLockoutCounter); got != tries {
+				t.Errorf("a power loss after it counts: %d failures, want %d", got, tries)
+			}
+			run = use(x)
+			for useSecret("wrong")(x) != tpm2.RCLockout {
+			}
+			if rc := run(); rc != tpm2.RCSuccess {
+				t.Errorf("use in lockout = %v, want success", rc)
+			}
+		})
+	}
+}
+
+// A policy without the authValue of a PIN index neither meets its limit nor counts:
+// a success would set a PIN fail index back, and use up one try of a PIN pass index
+// (Part 2, 13.3).
+func TestAPolicyWithoutThePINDoesNotCount(t *testing.T) {
+	for name, tc := range map[string]struct {
+		kind  tpm2.NVType
+		count byte
+	}{"PIN fail": {tpm2.NVPinFail, 1}, "PIN fail at its limit": {tpm2.NVPinFail, 2}, "PIN pass": {tpm2.NVPinPass, 1}, "PIN pass at its limit": {tpm2.NVPinPass, 2}} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			p := index(tc.kind.Attributes() | tpm2.NVNoDA | byOwner | tpm2.NVPolicyRead)
+			p.AuthPolicy = asserted(zeros(), tpm2.CCPolicyCommandCode, be32(uint32(tpm2.CCNVRead)))
+			m.defineNV(p)
+			m.nvDo(tpm2.CCNVWrite, tpm2.HandleOwner, pinData(tc.count, 2))
+			s := m.satisfied(assertion{cc: tpm2.CCPolicyCommandCode, in: &command.PolicyCommandCodeIn{Code: tpm2.CCNVRead}})
+			m.do(tpm2.CCNVRead, handles(anIndex, anIndex), s.with(""), &command.NVReadIn{Size: 8}, nil)
+			if got, want := m.content(8), pinData(tc.count, 2).Data; !bytes.Equal(got, want) {
+				t.Errorf("the index holds %x, want %x", got, want)
+			}
+		})
+	}
+}
+
+// TPM2_PolicySecret may be authorized by a policy with TPM2_PolicyPassword, too.
+func TestPolicySecretByAPolicyWithPassword(t *testing.T) {
+	m := newMachine(t)
+	code := assertion{cc: tpm2.CCPolicyCommandCode, in: &command.PolicyCommandCodeIn{Code: tpm2.CCPolicySecret}}
+	m.ownerPolicy(code, assertion{cc: tpm2.CCPolicyPassword})
+	target, s := m.satisfied(), m.satisfied(code, assertion{cc: tpm2.CCPolicyPassword})
+	s.withPassword = true
+	m.do(tpm2.CCPolicySecret, handles(tpm2.HandleOwner, target.handle), s.with(""), &command.PolicySecretIn{}, nil)
+}
+
+// A policy that is true of every command allows no duplication (Part 1, 19.2).
+func TestDuplicationWantsAPolicyThatNamesIt(t *testing.T) {
+	m := newMachine(t)
+	here := assertion{cc: tpm2.CCPolicyLocality, in: &command.PolicyLocalityIn{Locality: 1}}
+	s := m.satisfied(here)
+	template := keyedHashTemplate(ordinary | tpm2.AttrSign)
+	template.AuthPolicy = m.policyDigest(s)
+	key := m.primary(tpm2.HandleOwner, template, "")
+	in := &command.DuplicateIn{SymmetricAlg: noSymmetric}
+	m.fails(sessionRC(tpm2.RCPolicyFail, 1), tpm2.CCDuplicate, handles(key, tpm2.HandleNull), s.with(""), in)
+}
+
+// Each command that makes an object from a template is held to it, and no other
+// command has one: not even that whose hash is of nothing (Part 3, 23.21).
+func TestAPolicyTemplateBindsAllCommandsThatCreate(t *testing.T) {
+	good, bad := eccTemplate(signing), keyedHashTemplate(signing)
+	hash := sum(mustEncode(t, &good))
+	for name, tc := range map[string]struct {
+		cc tpm2.CC
+		in func(p tpm2.Public) wire.Layout
+	}{
+		"Create":       {tpm2.CCCreate, func(p tpm2.Public) wire.Layout { return &command.CreateIn{InPublic: p} }},
+		"CreateLoaded": {tpm2.CCCreateLoaded, func(p tpm2.Public) wire.Layout { return &command.CreateLoadedIn{InPublic: mustEncode(t, &p)} }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			parent := eccTemplate(storing)
+			parent.AuthPolicy = asserted(zeros(), tpm2.CCPolicyTemplate, hash)
+			h := m.primary(tpm2.HandleOwner, parent, "")
+			template := assertion{cc: tpm2.CCPolicyTemplate, in: &command.PolicyTemplateIn{TemplateHash: hash}}
+			m.do(tc.cc, handles(h), m.satisfied(template).with(""), tc.in(good), nil)
+			m.fails(sessionRC(tpm2.RCPolicyFail, 1), tc.cc, handles(h), m.satisfied(template).with(""), tc.in(bad))
+		})
+	}
+	m := newMachine(t)
+	nothing := assertion{cc: tpm2.CCPolicyTemplate, in: &command.PolicyTemplateIn{TemplateHash: sum()}}
+	m.ownerPolicy(nothing)
+	m.fails(sessionRC(tpm2.RCPolicyFail, 1), tpm2.CCClockSet, handles(tpm2.HandleOwner), m.satisfied(nothing).with(""), setClock(anHour).in)
+	// A creation whose template is cut off has none, either.
+	for _, cut := range []raw{{0, 9}, {0, 4, 0, 0, 0, 0}} {
+		m.fails(sessionRC(tpm2.RCPolicyFail, 1), tpm2.CCCreatePrimary, handles(tpm2.HandleOwner), m.satisfied(nothing).with(""), &cut)
+	}
+}
