@@ -53,10 +53,10 @@ pkcs11: ## build bin/assay-pkcs11, which speaks to PKCS #11 tokens (cgo: needs a
 test-libvirt: ## real domains of libvirt; needs the packages libvirt-daemon-system, libvirt-clients, qemu-system-x86
 	ASSAY_REQUIRE_LIBVIRT=1 $(GO) test -count=1 -timeout 20m -v ./test/libvirt
 
-install-dropins: build ## put assay and its names swtpm, swtpm_ioctl, swtpm_setup into DIR, which libvirt finds first
+install-dropins: build ## put assay and its names swtpm, swtpm_ioctl, swtpm_setup, swtpm_cert, swtpm_localca into DIR, which libvirt finds first
 	@test -n "$(DIR)" || { echo "DIR is not set: make install-dropins DIR=/usr/local/bin" >&2; exit 1; }
 	install -D -m 0755 $(BIN)/assay $(DIR)/assay
-	for name in swtpm swtpm_ioctl swtpm_setup; do ln -sf assay $(DIR)/$$name; done
+	for name in swtpm swtpm_ioctl swtpm_setup swtpm_cert swtpm_localca; do ln -sf assay $(DIR)/$$name; done
 
 reproducible: ## build twice in different folders and compare
 	@sh tools/reproducible.sh '$(LDFLAGS)'

@@ -26,6 +26,8 @@ func dropIns() map[string]dropIn {
 		"swtpm":          runSWTPM,
 		"swtpm_ioctl":    runIOCTL,
 		"swtpm_setup":    runSetup,
+		"swtpm_cert":     runCert,
+		"swtpm_localca":  runLocalCA,
 	}
 }
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -220,8 +221,11 @@ func readSetupConfig(env *Env, name string) (c setupConfig, err error) {
 	return c, nil
 }
 
-func swtpmConfigFiles(env *Env) []string {
-	const name = "swtpm_setup.conf"
+// swtpmConfigFiles are where the configuration of swtpm_setup may be.
+func swtpmConfigFiles(env *Env) []string { return configFilesOf(env, "swtpm_setup.conf") }
+
+// configFilesOf are where a configuration of swtpm may be, the user's own first.
+func configFilesOf(env *Env, name string) []string {
 	var files []string
 	if dir := env.Getenv("XDG_CONFIG_HOME"); dir != "" {
 		files = append(files, filepath.Join(dir, name))
@@ -231,17 +235,27 @@ func swtpmConfigFiles(env *Env) []string {
 	return append(files, filepath.Join("/etc", name))
 }
 
-// parseSetupConfig reads lines of name = value; ${NAME} in a value is of the
-// environment. What is not known is for swtpm.
+// configLines gives the lines of the form name = value; ${NAME} in a value is of
+// the environment.
+func configLines(env *Env, text string) iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		for line := range strings.Lines(text) {
+			name, value, ok := strings.Cut(line, "=")
+			if !ok || strings.HasPrefix(strings.TrimSpace(line), "#") {
+				continue
+			}
+			if !yield(strings.TrimSpace(name), os.Expand(strings.TrimSpace(value), env.Getenv)) {
+				return
+			}
+		}
+	}
+}
+
+// parseSetupConfig reads a configuration. What is not known in it is for swtpm.
 func parseSetupConfig(env *Env, text string) setupConfig {
 	var c setupConfig
-	for line := range strings.Lines(text) {
-		name, value, ok := strings.Cut(line, "=")
-		if !ok || strings.HasPrefix(strings.TrimSpace(line), "#") {
-			continue
-		}
-		value = os.Expand(strings.TrimSpace(value), env.Getenv)
-		switch strings.TrimSpace(name) {
+	for name, value := range configLines(env, text) {
+		switch name {
 		case "active_pcr_banks":
 			c.banks = value
 		case "rsa_keysize":
