@@ -36,6 +36,7 @@ var allCodes = sync.OnceValue(func() []CodeInfo {
 		serviceCodes,
 		tpmCodes,
 		integrityCodes,
+		serialCodes,
 		windowsCodes,
 		imaCodes,
 		tokenCodes,

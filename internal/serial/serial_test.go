@@ -1,0 +1,201 @@
+package serial
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/assay-project/assay/evidence"
+)
+
+func read(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", name+".log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func codes(l *Log) (out []evidence.Code) {
+	found, _ := l.Findings()
+	for _, f := range found {
+		out = append(out, f.Code)
+	}
+	return out
+}
+
+func TestRecordedBootsSayWhyTheyEnded(t *testing.T) {
+	refused := []evidence.Code{codeRefused, codeRefused, codeStuck}
+	for name, want := range map[string][]evidence.Code{
+		"good-shim-grub": nil, "good-uki": nil,
+		"bad-dbx-cert": refused, "bad-dbx-hash": refused, "bad-uki-unsigned": refused,
+		"bad-uki-byte": refused[:2], "bad-uki-wrong-key": refused[:2], // recorded until there
+		"bad-kernel-byte": {codeGRUBRefused},
+	} {
+		t.Run(name, func(t *testing.T) {
+			// However the bytes arrive, the same is found.
+			for _, step := range []int{1, 7, 4096} {
+				var l Log
+				for part := range slices.Chunk(read(t, name), step) {
+					if _, err := l.Write(part); err != nil {
+						t.Fatal(err)
+					}
+				}
+				got := codes(&l)
+				if !slices.Equal(got, want) {
+					t.Errorf("in steps of %d: %v, want %v", step, got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestARefusalNamesItsOption(t *testing.T) {
+	var l Log
+	l.Write(read(t, "bad-dbx-hash")) //nolint:errcheck // never fails
+	found, more := l.Findings()
+	want := Finding{
+		Code: codeRefused, Line: `BdsDxe: failed to load Boot0001 "UEFI Misc Device" from PciRoot(0x0)/Pci(0x1,0x0): Access Denied`,
+		Option: `Boot0001 "UEFI Misc Device"`, Device: "PciRoot(0x0)/Pci(0x1,0x0)", Status: "Access Denied",
+	}
+	if len(found) == 0 || found[0] != want || more != 0 {
+		t.Fatalf("found %+v and %d more, want first %+v", found, more, want)
+	}
+	if r := found[0].Reason(); r.Component != want.Option || r.Code != codeRefused || r.Message != want.Line {
+		t.Errorf("reason %+v", r)
+	}
+	if text := l.Text(); !strings.Contains(text, want.Line+"\nUEFI: Failed to load image\nStatus: Security Violation\n") || strings.Contains(text, "\x1b") {
+		t.Errorf("text %q", text)
+	}
+}
+
+func TestLinesAndTheirMeaning(t *testing.T) {
+	const device = `BdsDxe: failed to load Boot0003 "UEFI \"x\" Disk" from PciRoot(0x0)/Pci(0x2,0x0): `
+	for line, want := range map[string]evidence.Code{
+		device + "Not Found":          codeNotLoaded,
+		device + "Time out":           codeNotLoaded,
+		device + "Load Error":         codeNotLoaded,
+		device + "Security Violation": codeRefused,
+		device + "Access Denied -- rejected probably by Secure Boot":                                       codeRefused,
+		"DxeImageVerificationLib: Image is signed but signature is forbidden by DBX.":                      codeRefused,
+		"Verification failed: (0x1A) Security Violation":                                                   codeShimRefused,
+		"Verifying shim SBAT data failed: Security Policy Violation":                                       codeShimRevoked,
+		"Booting in insecure mode":                                                                         codeShimState,
+		"error: bad shim signature.":                                                                       codeGRUBRefused,
+		"error: /boot/vmlinuz has invalid signature.":                                                      codeGRUBRefused,
+		"error: shim_lock protocol not found.":                                                             codeGRUBPolicy,
+		"[    1.5] Loading of unsigned module is rejected":                                                 codeModule,
+		"[    1.5] x: module verification failed: signature and/or required key missing - tainting kernel": codeModuleLoaded,
+		"[    1.5] blacklist: Module hash 00 is blacklisted":                                               codeKernelRevoked,
+		"[    1.5] Lockdown: modprobe: /dev/mem,kmem,port is restricted; see man kernel_lockdown.7":        codeLockdown,
+		"[    1.5] Lockdown: swapper/0: hibernation is restricted; see man kernel_lockdown.7":              "",
+		"[    1.5] Kernel panic - not syncing: VFS: Unable to mount root fs":                               codePanic,
+		`BdsDxe: loading Boot0001 "UEFI Misc Device" from PciRoot(0x0)/Pci(0x1,0x0)`:                       "",
+		"he said: BdsDxe: No bootable option or device was found.":                                         "",
+	} {
+		f, ok := classify(line)
+		if f.Code != want || ok != (want != "") {
+			t.Errorf("%q: %q, %v; want %q", line, f.Code, ok, want)
+		}
+	}
+}
+
+// TestABoxOfShimIsRead has what shim draws: each row is put in its place by moves
+// of the cursor.
+func TestABoxOfShimIsRead(t *testing.T) {
+	var l Log
+	l.Write([]byte("\x1b[2J\x1b[10;20H|  ERROR  |\x1b[11;20H\x1b[1;37mVerification failed: (0x1A) Security Violation\x1b[0m\x1b[12;20H OK ")) //nolint:errcheck // never fails
+	if got := codes(&l); !slices.Equal(got, []evidence.Code{codeShimRefused}) {
+		t.Errorf("found %v", got)
+	}
+}
+
+func TestWhatAGuestCanPrintIsMarked(t *testing.T) {
+	var l Log
+	say := func(s string) { l.Write([]byte(s + "\r\n")) } //nolint:errcheck // never fails
+	const stuck = "BdsDxe: No bootable option or device was found."
+	say(stuck)
+	l.Distrust()
+	say(stuck)
+	found, _ := l.Findings()
+	if len(found) != 2 || found[0].Forgeable || !found[1].Forgeable || !strings.Contains(found[1].Reason().Message, "the guest could print this") {
+		t.Errorf("found %+v", found)
+	}
+	l.Restart()
+	say(stuck)
+	if found, _ = l.Findings(); len(found) != 1 || found[0].Forgeable {
+		t.Errorf("after a reset: %+v", found)
+	}
+}
+
+func TestAGuestThatPrintsForEverIsBounded(t *testing.T) {
+	var l Log
+	line := []byte("error: bad shim signature.\n")
+	for range maxFindings + 5 {
+		l.Write(line) //nolint:errcheck // never fails
+	}
+	l.Write([]byte(strings.Repeat("x", 3*maxText))) //nolint:errcheck // never fails
+	found, more := l.Findings()
+	if len(found) != maxFindings || more != 5 {
+		t.Errorf("%d findings and %d more", len(found), more)
+	}
+	if text := l.Text(); len(text) > maxText+2*maxLine || !strings.HasPrefix(text, "[what came before") {
+		t.Errorf("text of %d bytes: %.60q", len(text), text)
+	}
+}
+
+func TestControlSequencesAreNoText(t *testing.T) {
+	for in, want := range map[string]string{
+		"a\x1b[31mb\n":           "ab\n",
+		"a\x1b]0;title\x07b\n":   "ab\n",
+		"a\x1b]0;title\x1b\\b\n": "ab\n",
+		"a\x1bcb\n":              "ab\n",
+		"a\tb\x00\x07\n":         "a b\n",
+		"a\rb\n":                 "a\nb\n",
+		"\xff\n":                 "\uFFFD\n",
+		"a\x1b[2;3Hb":            "a\nb",
+	} {
+		var l Log
+		l.Write([]byte(in)) //nolint:errcheck // never fails
+		if got := l.Text(); got != want {
+			t.Errorf("%q: text %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestEveryCodeIsInTheTable(t *testing.T) {
+	all := []evidence.Code{codeRefused, codeNotLoaded, codeLockdown}
+	for _, p := range phrases {
+		all = append(all, p.code)
+	}
+	for _, code := range all {
+		if _, ok := evidence.Describe(code); !ok {
+			t.Errorf("%s is not in the table of reason codes", code)
+		}
+	}
+}
+
+func FuzzLog(f *testing.F) {
+	for _, name := range []string{"bad-dbx-hash", "bad-kernel-byte"} {
+		f.Add(read(f, name))
+	}
+	f.Add([]byte("\x1b[\x1b]\x1b"))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		var whole, parts Log
+		whole.Write(in) //nolint:errcheck // never fails
+		for part := range slices.Chunk(in, 3) {
+			parts.Write(part) //nolint:errcheck // never fails
+		}
+		a, _ := whole.Findings()
+		b, _ := parts.Findings()
+		if !slices.Equal(a, b) || whole.Text() != parts.Text() {
+			t.Error("how bytes arrive changes what is read")
+		}
+		if strings.ContainsAny(whole.Text(), "\x1b\x00\r") {
+			t.Error("a control character got through")
+		}
+	})
+}
