@@ -78,19 +78,88 @@ func (s *connStream) Close() error { return s.conn.Close() }
 // command; one that is silent for a moment gives its place back and waits in the
 // poller, where thousands of TPMs cost no thread. Whoever finds no place stays
 // there.
-type Threads struct{ free chan struct{} }
+type Threads struct {
+	free  chan struct{}
+	every time.Duration // how often those who have a place are looked at
+
+	mu   sync.Mutex         // guards what follows
+	held map[holder]sighted // who has a place
+	eyes *time.Timer        // the next look; nil while nobody has a place
+}
+
+// A holder is a connection that has a place.
+type holder interface {
+	// waits returns a number that is odd while the connection waits on its thread, and
+	// never the same for two waits.
+	waits() uint64
+	// evict ends the wait of that number, and with it the connection.
+	evict(wait uint64)
+}
+
+// sighted is how a holder was found: at which wait, and how often at that one.
+type sighted struct {
+	wait  uint64
+	times int
+}
+
+// A wait on a thread ends by itself after [quiet], unless the client, who may have the
+// socket too, has changed that. It is ended when it was seen at so many looks: one
+// may come late after this process was stopped for a while.
+const (
+	lookTime = 2 * time.Second
+	maxSeen  = 3
+)
 
 // NewThreads returns places for n connections, to be shared by the servers of a
 // process.
-func NewThreads(n int) *Threads { return &Threads{make(chan struct{}, n)} }
+func NewThreads(n int) *Threads {
+	return &Threads{free: make(chan struct{}, n), every: lookTime, held: map[holder]sighted{}}
+}
 
-func (t *Threads) take() bool {
+// take gives a place to h, if there is one.
+func (t *Threads) take(h holder) bool {
 	select {
 	case t.free <- struct{}{}:
-		return true
 	default:
 		return false
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.held[h] = sighted{}
+	if t.eyes == nil {
+		t.eyes = time.AfterFunc(t.every, t.look)
+	}
+	return true
 }
 
-func (t *Threads) release() { <-t.free }
+// release takes the place back.
+func (t *Threads) release(h holder) {
+	t.mu.Lock()
+	delete(t.held, h)
+	t.mu.Unlock()
+	<-t.free
+}
+
+// look ends the waits that do not end by themselves.
+func (t *Threads) look() {
+	stuck := map[holder]uint64{}
+	t.mu.Lock()
+	for h, s := range t.held {
+		if now := h.waits(); now != s.wait || now%2 == 0 {
+			s = sighted{wait: now}
+		}
+		s.times++
+		t.held[h] = s
+		if s.wait%2 == 1 && s.times >= maxSeen {
+			stuck[h] = s.wait
+		}
+	}
+	t.eyes = nil
+	if len(t.held) > 0 {
+		t.eyes = time.AfterFunc(t.every, t.look)
+	}
+	t.mu.Unlock()
+	for h, wait := range stuck {
+		h.evict(wait)
+	}
+}

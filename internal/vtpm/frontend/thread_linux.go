@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -32,6 +33,9 @@ type threadStream struct {
 	err              error
 	yielded          time.Time
 	patience         time.Duration // how long Write may take
+
+	wait    atomic.Uint64 // waits on the thread that began and that ended
+	evicted atomic.Bool
 
 	mu      sync.Mutex // guards all below, which the serving goroutine writes
 	fd      int        // the socket in blocking mode, with a place of threads; or -1
@@ -100,7 +104,7 @@ func (s *threadStream) park() error {
 	if err := s.poll(s.fd); err != nil {
 		return err
 	}
-	s.threads.release()
+	s.threads.release(s)
 	return nil
 }
 
@@ -109,12 +113,12 @@ func (s *threadStream) park() error {
 func (s *threadStream) unpark() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopped || !s.threads.take() {
+	if s.stopped || !s.threads.take(s) {
 		return
 	}
 	fd := dup(s.raw)
 	if fd < 0 {
-		s.threads.release()
+		s.threads.release(s)
 		return
 	}
 	s.file.Close()
@@ -133,10 +137,14 @@ func (s *threadStream) Read(b []byte, end time.Time) (int, error) {
 			return 0, os.ErrDeadlineExceeded
 		}
 		s.yield()
+		s.wait.Add(1)
 		n, err := ignoringEINTR(func() (int, error) { return syscall.Read(s.fd, b) })
+		s.wait.Add(1)
 		switch {
 		case err == nil && n > 0:
 			return n, nil
+		case err == nil && s.evicted.Load():
+			return 0, errHeld
 		case err == nil:
 			return 0, io.EOF
 		case !errors.Is(err, syscall.EAGAIN):
@@ -159,6 +167,20 @@ func (s *threadStream) Read(b []byte, end time.Time) (int, error) {
 	}
 	s.unpark()
 	return s.n, nil
+}
+
+// errHeld is a client that has changed how long its socket may wait.
+var errHeld = errors.New("the client holds a thread: it waits longer than it was told to")
+
+func (s *threadStream) waits() uint64 { return s.wait.Load() }
+
+func (s *threadStream) evict(wait uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fd >= 0 && s.wait.Load() == wait {
+		s.evicted.Store(true)
+		s.end()
+	}
 }
 
 // yield lets other goroutines run, now and then: what holds a processor for longer
@@ -281,7 +303,7 @@ func (s *threadStream) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.fd >= 0 {
-		s.threads.release()
+		s.threads.release(s)
 		fd := s.fd
 		s.fd = -1
 		return syscall.Close(fd)

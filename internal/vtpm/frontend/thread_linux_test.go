@@ -99,6 +99,74 @@ func TestAClientThatMakesTheSocketBlockHoldsNothingUp(t *testing.T) {
 	}
 }
 
+// So is what SO_RCVTIMEO says, by which a silent client gives its thread back.
+func TestAClientThatMakesTheSocketWaitLosesItsThread(t *testing.T) {
+	client, server := socketPair(t)
+	raw, err := server.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := dup(raw)
+	defer syscall.Close(kept)
+	threads := NewThreads(1)
+	threads.every = time.Hour // the test looks
+	s, ok := newThreadStream(server, threads, time.Now).(*threadStream)
+	if !ok {
+		t.Fatal("no stream")
+	}
+	tpm, _ := newSWTPM()
+	done := make(chan error, 1)
+	go func() {
+		err := tpm.data(linkOf(s, time.Now))
+		done <- errors.Join(err, s.Close())
+	}()
+	for range 3 {
+		ask(t, client, getRandom, "80010000000b0000017b00")
+		if err := syscall.SetsockoptTimeval(kept, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, new(syscall.Timeval)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "the connection waits on its thread", func() bool { return len(threads.free) == 1 && s.waits()%2 == 1 })
+	threads.look()
+	threads.look()
+	select {
+	case err := <-done:
+		t.Fatalf("ended by %v, which a pause of this process could have looked like", err)
+	case <-time.After(2 * quiet):
+	}
+	threads.look()
+	select {
+	case err := <-done:
+		if !errors.Is(err, errHeld) {
+			t.Errorf("ended by %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		client.Close()
+		t.Fatalf("it holds the thread; ended by %v", <-done)
+	}
+	if len(threads.free) != 0 || len(threads.held) != 0 {
+		t.Error("a connection that ended has a place")
+	}
+}
+
+// A client that is busy is never taken for one that holds its thread.
+func TestABusyConnectionIsNotEvicted(t *testing.T) {
+	client, s, threads, done := onThreads(t, 1)
+	for range 20 {
+		ask(t, client, getRandom, "80010000000b0000017b00")
+		for range maxSeen - 1 {
+			threads.look()
+		}
+	}
+	if s.evicted.Load() {
+		t.Error("it was evicted")
+	}
+	client.Close()
+	if err := <-done; !errors.Is(err, io.EOF) {
+		t.Errorf("ended by %v", err)
+	}
+}
+
 func TestABusyConnectionHasAThreadAndASilentOneHasNone(t *testing.T) {
 	client, _, threads, done := onThreads(t, 1)
 	for range 2 {
