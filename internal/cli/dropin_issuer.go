@@ -50,7 +50,7 @@ func openDropInAuthority(env *Env, keys *dropInKeys) (*ekca.Authority, error) {
 	if keys.ephemeral() {
 		return nil, fmt.Errorf("%s=%s keeps no keys", keyProviderEnv, ephemeralKeys)
 	}
-	root, err := defaultVTPMRoot(env)
+	root, err := dropInRoot(env)
 	if err != nil {
 		return nil, err
 	}

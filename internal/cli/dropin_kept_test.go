@@ -259,11 +259,34 @@ func TestTheConfigurationFileNamesTheKeyProvider(t *testing.T) {
 	}
 	write(`{"keyProvider": "` + spec + `"}`)
 	startSWTPM(t, vars, t.TempDir(), "--flags", "not-need-init").stop()
-	for text, want := range map[string]string{`{}`: "keyProvider is missing", `{"provider": "x"}`: "not known", `[]`: "object"} {
+	for text, want := range map[string]string{`{}`: "keyProvider is missing", `{"provider": "x"}`: "not known", `[]`: "object", `{"keyProvider": "x", "root": "ca"}`: "absolute path"} {
 		write(text)
 		if status, _, errs := dropInOutput(vars, "swtpm", "socket", "--tpm2", "-p", "1", "--tpmstate", "dir="+t.TempDir()); status != 1 || !strings.Contains(errs, want) {
 			t.Errorf("%s: status %d, %q, want %q", text, status, errs, want)
 		}
+	}
+}
+
+// libvirtd of the system sets no HOME for the user that it has swtpm_setup run as.
+func TestTheConfigurationFileNamesTheFolderOfTheAuthority(t *testing.T) {
+	home := t.TempDir()
+	vars := map[string]string{"XDG_CONFIG_HOME": home}
+	if err := os.Mkdir(filepath.Join(home, "assay"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	env := &Env{Getenv: func(name string) string { return vars[name] }}
+	if _, err := dropInRoot(env); os.Geteuid() != 0 && (err == nil || !strings.Contains(err.Error(), "\"root\" in dropin.json")) {
+		t.Errorf("without HOME: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(home, "assay", "dropin.json"), []byte(`{"keyProvider": "x", "root": "/srv/ca"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if dir, err := dropInRoot(env); err != nil || dir != "/srv/ca" {
+		t.Errorf("dropInRoot = %q, %v", dir, err)
+	}
+	vars["ASSAY_VTPM_ROOT"] = "/srv/other"
+	if dir, err := dropInRoot(env); err != nil || dir != "/srv/other" {
+		t.Errorf("with ASSAY_VTPM_ROOT: %q, %v", dir, err)
 	}
 }
 

@@ -34,7 +34,7 @@ const dropInKeyHelp = `The state of a TPM is always encrypted. What holds the ke
   ` + keyProviderEnv + ` a provider, as assay key-provider lists them, or local:FILE and the like;
                      "ephemeral" keeps nothing: the TPM ends with the process (for test suites)
   $XDG_CONFIG_HOME/assay/dropin.json, /etc/assay/dropin.json
-                     {"keyProvider": "local:/etc/assay/vtpm.keys"}
+                     {"keyProvider": "local:/etc/assay/vtpm.keys", "root": "/var/lib/assay-dropin"}
 Make one with: assay key-provider add NAME local:/etc/assay/vtpm.keys --create
 `
 
@@ -112,21 +112,50 @@ func dropInKeySpec(env *Env) (string, error) {
 	if spec := env.Getenv(keyProviderEnv); spec != "" {
 		return spec, nil
 	}
+	c, err := readDropInFile(env)
+	if err == nil && c.keyProvider == "" {
+		err = errNoKeys
+	}
+	return c.keyProvider, err
+}
+
+// dropInRoot finds the folder of the built-in authority. libvirtd of the system has
+// no home folder for the user that it runs swtpm as, so the configuration may say.
+func dropInRoot(env *Env) (string, error) {
+	if dir := env.Getenv("ASSAY_VTPM_ROOT"); dir != "" {
+		return dir, nil
+	}
+	c, err := readDropInFile(env)
+	if err != nil || c.root != "" {
+		return c.root, err
+	}
+	dir, err := defaultVTPMRoot(env)
+	if err != nil {
+		err = errors.New("no folder for it: name one that this user may write as \"root\" in dropin.json, or set ASSAY_VTPM_ROOT")
+	}
+	return dir, err
+}
+
+// dropInFile is a configuration file: who keeps the keys, and where the authority is.
+type dropInFile struct{ keyProvider, root string }
+
+// readDropInFile reads the first configuration file that is there.
+func readDropInFile(env *Env) (dropInFile, error) {
 	for _, name := range dropInConfigFiles(env) {
 		text, err := os.ReadFile(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return "", err
+			return dropInFile{}, err
 		}
-		spec, err := parseDropInConfig(text)
+		c, err := parseDropInFile(text)
 		if err != nil {
-			return "", fmt.Errorf("%s: %w", name, err)
+			return dropInFile{}, fmt.Errorf("%s: %w", name, err)
 		}
-		return spec, nil
+		return c, nil
 	}
-	return "", errNoKeys
+	return dropInFile{}, nil
 }
 
 // dropInConfigFiles are where the configuration may be, the user's own first.
@@ -148,22 +177,31 @@ func dropInConfigRules() strictjson.Rules {
 	return strictjson.Rules{Bytes: 4096, Depth: 2, Members: 8, Values: 16, PlainNames: true}
 }
 
-// parseDropInConfig reads a configuration file: one object with keyProvider.
-func parseDropInConfig(text []byte) (spec string, err error) {
+// parseDropInFile reads a configuration file: one object with keyProvider, and root
+// if the authority is not in the user's own folder.
+func parseDropInFile(text []byte) (c dropInFile, err error) {
 	members, err := strictjson.ParseObject(text, dropInConfigRules())
 	if err != nil {
-		return "", err
+		return c, err
 	}
 	for _, m := range members {
-		if m.Name != "keyProvider" {
-			return "", fmt.Errorf("member %q is not known", m.Name)
+		if m.Name != "keyProvider" && m.Name != "root" {
+			return c, fmt.Errorf("member %q is not known", m.Name)
 		}
 	}
-	spec, _, err = members.Text("keyProvider")
-	if err == nil && spec == "" {
-		err = errors.New("keyProvider is missing")
+	if c.keyProvider, _, err = members.Text("keyProvider"); err != nil {
+		return dropInFile{}, err
 	}
-	return spec, err
+	if c.root, _, err = members.Text("root"); err != nil {
+		return dropInFile{}, err
+	}
+	switch {
+	case c.keyProvider == "":
+		return dropInFile{}, errors.New("keyProvider is missing")
+	case c.root != "" && !filepath.IsAbs(c.root):
+		return dropInFile{}, fmt.Errorf("root %q: want an absolute path", c.root)
+	}
+	return c, nil
 }
 
 // maxKeyText bounds what a key or a passphrase is read from, in bytes.
