@@ -4,6 +4,60 @@ package evidence
 // signature databases and key sets (uefi/...).
 var uefiCodes = []CodeInfo{
 	{
+		Code:    "image.algorithm",
+		Meaning: "The signature has an algorithm that firmware does not know, so it does not count.",
+		Causes:  []string{"it was made with an elliptic-curve key: firmware takes RSA", "it was made with MD5 or another old digest"},
+		Action:  "Sign the image with an RSA key of 2048 bits or more, and SHA-256.",
+	},
+	{
+		Code:    "image.digest-mismatch",
+		Meaning: "The signature is of another image: this one was changed after it was signed, or the signature was put there from elsewhere.",
+		Causes:  []string{"the file was damaged or edited", "a tool changed the image after it was signed", "somebody tampered with it"},
+		Action:  "Install the file from its package again; compare it with the copy on another machine.",
+	},
+	{
+		Code:    "image.malformed",
+		Meaning: "The file is no PE image whose headers fit together; firmware does not load it.",
+		Causes:  []string{"the file is damaged or cut short", "it is no program for UEFI"},
+		Action:  "Install the file from its package again.",
+	},
+	{
+		Code:    "image.no-anchor",
+		Meaning: "The image has a whole signature, but db has no certificate that the signer is under.",
+		Causes:  []string{"the image is signed by a key that this machine does not trust", "db lacks the newer of two authorities, as Microsoft's of 2023", "the signature does not bring the certificates in between"},
+		Action:  "Add the signer's authority to db if it is to be trusted, or sign the image with a key that is.",
+	},
+	{
+		Code:    "image.revoked-certificate",
+		Meaning: "dbx revokes a certificate that this signature rests on; one such signature refuses the whole image.",
+		Causes:  []string{"the image is older than a revocation", "the signing key was withdrawn"},
+		Action:  "Install a newer version of the image; do not remove the revocation.",
+	},
+	{
+		Code:    "image.revoked-hash",
+		Meaning: "dbx revokes exactly this image.",
+		Causes:  []string{"the image is a version with a known flaw"},
+		Action:  "Install a newer version of the image; do not remove the revocation.",
+	},
+	{
+		Code:    "image.signature-invalid",
+		Meaning: "The signature does not verify: the key of the certificate that it names did not sign this.",
+		Causes:  []string{"somebody forged a digest in the signature", "the file is damaged"},
+		Action:  "Take the image for tampered with; install it from its package again.",
+	},
+	{
+		Code:    "image.signature-malformed",
+		Meaning: "The image's certificate table or a signature in it cannot be read; firmware refuses the image, whatever its other signatures.",
+		Causes:  []string{"the file was cut short or something was added behind it", "a signing tool wrote what firmware does not read"},
+		Action:  "Install the file from its package again, or sign it anew with sbsign.",
+	},
+	{
+		Code:    "image.unsigned",
+		Meaning: "The image has no signature that firmware reads, and db does not have its digest.",
+		Causes:  []string{"the image was built here and not signed", "its signature was removed"},
+		Action:  "Sign the image with a key whose certificate is in db, or add its digest to db.",
+	},
+	{
 		Code:    "varstore.duplicate",
 		Meaning: "The store has a variable twice; which of the two firmware reads cannot be said.",
 		Causes:  []string{"the file was edited by another program", "the file is damaged"},

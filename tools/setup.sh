@@ -14,28 +14,42 @@ command -v systemd-cryptenroll >/dev/null || need="$need systemd"
 command -v qemu-system-x86_64 >/dev/null || need="$need qemu-system-x86"
 command -v qemu-img >/dev/null || need="$need qemu-utils"
 [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || need="$need ovmf"
-# The guest's kernel is unpacked, not installed, for test/qemu.
-kernel=${XDG_CACHE_HOME:-$HOME/.cache}/assay-test/vmlinuz
+command -v sbverify >/dev/null || need="$need sbsigntool"
+command -v osslsigncode >/dev/null || need="$need osslsigncode"
+# What guests boot is unpacked, not installed: a kernel, shim, GRUB, systemd's stub.
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/assay-test
+unpacked() {
+	for f in vmlinuz shimx64.efi.signed grubx64.efi.signed linuxx64.efi.stub; do
+		[ -e "$cache/$f" ] || return 1
+	done
+}
+# unpack PACKAGE PATTERN NAME: one file of a package, into the cache.
+unpack() {
+	[ -e "$cache/$3" ] && return
+	echo "unpacking $3 of $1"
+	tmp=$(mktemp -d)
+	chmod 755 "$tmp"
+	(cd "$tmp" && apt-get download -qq -o APT::Sandbox::User=root "$1" && dpkg-deb --fsys-tarfile ./*.deb | tar -x --wildcards "$2" && find . -type f ! -name '*.deb' -exec cp {} "$cache/$3.part" \;)
+	mv "$cache/$3.part" "$cache/$3"
+	rm -rf "$tmp"
+}
 if ! command -v go >/dev/null; then
 	echo "Go 1.26 or newer must be on PATH: see README.md, Requirements" >&2
 	exit 1
 fi
-[ -z "$need" ] && [ -e "$kernel" ] && exit 0
+[ -z "$need" ] && unpacked && exit 0
 as=""
 if [ "$(id -u)" != 0 ]; then
 	command -v sudo >/dev/null || { echo "as root: apt-get install$need" >&2; exit 1; }
 	as=sudo
 fi
 $as apt-get update -qq
-[ -e "$kernel" ] || {
-	mkdir -p "$(dirname "$kernel")"
-	tmp=$(mktemp -d)
-	chmod 755 "$tmp"
-	package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends:/{print $2; exit}')
-	echo "unpacking the kernel of $package"
-	(cd "$tmp" && apt-get download -qq -o APT::Sandbox::User=root "$package" && dpkg-deb --fsys-tarfile ./*.deb | tar -x --wildcards './boot/vmlinuz*')
-	cp "$tmp"/boot/vmlinuz* "$kernel.part" && mv "$kernel.part" "$kernel"
-	rm -rf "$tmp"
+unpacked || {
+	mkdir -p "$cache"
+	unpack "$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends:/{print $2; exit}')" './boot/vmlinuz*' vmlinuz
+	unpack shim-signed './usr/lib/shim/shimx64.efi.signed' shimx64.efi.signed
+	unpack grub-efi-amd64-signed './usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed' grubx64.efi.signed
+	unpack systemd-boot-efi './usr/lib/systemd/boot/efi/linuxx64.efi.stub' linuxx64.efi.stub
 }
 [ -z "$need" ] && exit 0
 echo "installing$need"

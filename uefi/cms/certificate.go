@@ -76,8 +76,7 @@ func ParseCertificate(der []byte) (*Certificate, error) {
 	if !bytes.Equal(inner, algorithm.raw) {
 		return nil, fmt.Errorf("%w: two signature algorithms", ErrCertificate)
 	}
-	id := (&reader{b: algorithm.body}).next(tagOID)
-	c.hash = signatures[string(id.body)]
+	c.hash = signatures[(&reader{b: algorithm.raw}).algorithm()]
 	c.selfish = bytes.Equal(c.Issuer, c.Subject)
 	return c, nil
 }
@@ -126,8 +125,8 @@ func readTime(e element) time.Time {
 // parseKey reads a SubjectPublicKeyInfo of an RSA key; nil for all others.
 func parseKey(b []byte) *rsa.PublicKey {
 	r := reader{b: b}
-	algorithm, bits := r.inside(tagSequence), r.next(tagBitString)
-	if id := algorithm.next(tagOID); string(id.body) != oidRSA || !r.end() || len(bits.body) < 1 || bits.body[0] != 0 {
+	algorithm, bits := r.algorithm(), r.next(tagBitString)
+	if algorithm != oidRSA || !r.end() || len(bits.body) < 1 || bits.body[0] != 0 {
 		return nil
 	}
 	outer := reader{b: bits.body[1:]}

@@ -91,8 +91,7 @@ func Parse(b []byte) (s *SignedData, rest []byte, err error) {
 // parse reads the fields of RFC 2315, 9.1.
 func (s *SignedData) parse(r *reader) error {
 	version, digests, content := r.next(tagInteger), r.inside(tagSet), r.inside(tagSequence)
-	algorithm := digests.inside(tagSequence)
-	id := algorithm.next(tagOID)
+	digest := digests.algorithm()
 	s.ContentType = content.next(tagOID).body
 	if outer, ok := content.optional(tagContext0); ok {
 		in := reader{b: outer.body}
@@ -102,7 +101,7 @@ func (s *SignedData) parse(r *reader) error {
 	if !content.end() || !digests.end() || len(version.body) != 1 {
 		return fmt.Errorf("%w: header", ErrMalformed)
 	}
-	if s.Hash = hashes[string(id.body)]; s.Hash == 0 {
+	if s.Hash = hashes[digest]; s.Hash == 0 {
 		return ErrAlgorithm
 	}
 	if err := s.parseCertificates(r); err != nil {
@@ -144,21 +143,18 @@ func (s *SignedData) parseSigner(r *reader) error {
 	r.next(tagInteger)
 	id := r.inside(tagSequence)
 	s.issuer, s.serial = id.next(tagSequence).raw, id.next(tagInteger).body
-	digest := r.inside(tagSequence).next(tagOID)
+	digest := r.algorithm()
 	if attributes, ok := r.optional(tagContext0); ok {
 		s.attributes = attributes.raw
 	}
-	algorithm := r.inside(tagSequence).next(tagOID)
+	r.algorithm() // of the signature: firmware goes by the key's kind
 	s.signature = r.next(tagOctetString).body
 	r.optional(0xA1) // unauthenticated attributes: nobody signed them
 	if !r.end() || !id.end() {
 		return fmt.Errorf("%w: signer", ErrMalformed)
 	}
-	if hashes[string(digest.body)] != s.Hash {
+	if hashes[digest] != s.Hash {
 		return fmt.Errorf("%w: two digest algorithms", ErrAlgorithm)
-	}
-	if name := string(algorithm.body); name != oidRSA && signatures[name] != s.Hash {
-		return ErrAlgorithm
 	}
 	return nil
 }
@@ -186,7 +182,7 @@ type link struct {
 
 // Verify checks that the signer signed content (RFC 2315, 9.4).
 func (s *SignedData) Verify(content []byte) (*Signed, error) {
-	signer := s.signerCertificate()
+	signer := s.Signer()
 	if signer == nil {
 		return nil, ErrNoSigner
 	}
@@ -210,8 +206,9 @@ func (s *SignedData) Verify(content []byte) (*Signed, error) {
 	return &Signed{signer, s.links(signer)}, nil
 }
 
-// signerCertificate finds the certificate by issuer and serial number.
-func (s *SignedData) signerCertificate() *Certificate {
+// Signer finds the certificate that the signature names by issuer and serial
+// number, nil when it did not come along. Nothing is proved by it.
+func (s *SignedData) Signer() *Certificate {
 	for _, c := range s.Certificates {
 		if bytes.Equal(c.Issuer, s.issuer) && bytes.Equal(c.Serial, s.serial) {
 			return c

@@ -94,3 +94,18 @@ func (r *reader) more() bool { return !r.failed && len(r.b) > 0 }
 
 // end reports whether all was read and nothing is left.
 func (r *reader) end() bool { return !r.failed && len(r.b) == 0 }
+
+// algorithm takes an AlgorithmIdentifier (RFC 5280, 4.1.1.2) and returns the body of
+// its object identifier. Its parameters are one element or none, of whatever kind.
+func (r *reader) algorithm() string {
+	in := r.inside(tagSequence)
+	id := in.next(tagOID)
+	if in.more() {
+		in.any()
+	}
+	if !in.end() {
+		r.failed = true
+		return ""
+	}
+	return string(id.body)
+}
