@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/assay-project/assay/internal/keyprovider"
@@ -105,6 +106,17 @@ func (k *dropInKeys) open(env *Env, key, migration words) error {
 	}
 	k.provider, k.name, k.closers = p, spec, append(k.closers, p)
 	return nil
+}
+
+// keepRenewed has the credential renewed, for a process that lives long.
+func (k *dropInKeys) keepRenewed(env *Env) {
+	p, ok := k.provider.(*keyprovider.Opened)
+	if !ok {
+		return
+	}
+	kept := keepRenewed(env, p)
+	k.provider = kept
+	k.closers[slices.Index(k.closers, io.Closer(p))] = kept
 }
 
 // dropInKeySpec finds which provider is meant.

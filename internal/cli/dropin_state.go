@@ -64,7 +64,11 @@ func placeOfURI(uri string) (*swtpmPlace, error) {
 
 // keys opens the key provider, if state is to be kept.
 func (o *swtpmOptions) keys(env *Env) (*dropInKeys, error) {
-	return openDropInKeys(env, o.key, o.migrationKey)
+	keys, err := openDropInKeys(env, o.key, o.migrationKey)
+	if err == nil {
+		keys.keepRenewed(env)
+	}
+	return keys, err
 }
 
 // A servedTPM is what a drop-in serves.

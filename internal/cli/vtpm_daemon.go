@@ -64,9 +64,13 @@ func runVTPMDaemon(ctx context.Context, env *Env, f *rootFlags, cfg vtpm.DaemonC
 	if err := hardenProcess(); err != nil {
 		return fmt.Errorf("keep secrets out of core files: %w", err)
 	}
-	root, err := f.open(ctx, env)
+	stop, err := f.keepTokens(ctx, env)
 	if err != nil {
 		return err
+	}
+	root, err := f.open(ctx, env)
+	if err != nil {
+		return errors.Join(err, stop())
 	}
 	defer onHangup(func() { root.Reload(ctx, "SIGHUP") })()
 	err = vtpm.RunDaemon(ctx, root, cfg, func() error {
@@ -75,7 +79,7 @@ func runVTPMDaemon(ctx context.Context, env *Env, f *rootFlags, cfg vtpm.DaemonC
 		}
 		return notifySystemd(env, "READY=1")
 	})
-	return errors.Join(err, root.Close())
+	return errors.Join(err, root.Close(), stop())
 }
 
 // onHangup calls f for each SIGHUP until stop is called, which waits for f.

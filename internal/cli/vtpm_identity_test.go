@@ -291,7 +291,7 @@ func TestAuthorityIsServed(t *testing.T) {
 	root := filepath.Join(r.dir, "root")
 	env := &Env{Stdout: in, Stderr: io.Discard, Now: time.Now, Rand: rand.Reader, Getenv: func(string) string { return "" }}
 	done := make(chan error, 1)
-	go func() { done <- serveCA(ctx, env, &rootFlags{root}, "127.0.0.1:0", true) }()
+	go func() { done <- serveCA(ctx, env, &rootFlags{dir: root}, "127.0.0.1:0", true) }()
 	line := make([]byte, 128)
 	n, err := out.Read(line)
 	if err != nil {

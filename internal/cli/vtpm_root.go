@@ -17,7 +17,11 @@ import (
 )
 
 // rootFlags say where the root of virtual TPMs is.
-type rootFlags struct{ dir string }
+type rootFlags struct {
+	dir string
+	// long is a process that lives long: the credentials of key providers are renewed.
+	long bool
+}
 
 // addRootFlag declares --root.
 func addRootFlag(cmd *cobra.Command) *rootFlags {
@@ -74,7 +78,14 @@ func (f *rootFlags) config(env *Env) (vtpm.Config, error) {
 		}
 		e := providerEnv(env, s)
 		e.FollowFiles = true
-		return keyprovider.OpenSpec(ctx, spec, e)
+		p, err := keyprovider.OpenSpec(ctx, spec, e)
+		if err != nil {
+			return nil, err
+		}
+		if f.long && (p.Name() == "" || !p.Spec().TokenEnds()) { // keepTokens has the others
+			return keepRenewed(env, p), nil
+		}
+		return p, nil
 	}
 	return vtpm.Config{
 		Dir: dir, Random: env.Rand, Now: env.Now, Log: vtpmLog(env),
@@ -100,9 +111,13 @@ func logTPMEvent(env *Env, e *vtpm.Event) {
 // machine takes the TPM called name for this process. With now its state is opened
 // at once, else when its hypervisor gives it power.
 func (f *rootFlags) machine(ctx context.Context, env *Env, name string, now bool) (*frontend.Machine, func() error, error) {
-	root, err := f.open(ctx, env)
+	stop, err := f.keepTokens(ctx, env)
 	if err != nil {
 		return nil, nil, err
+	}
+	root, err := f.open(ctx, env)
+	if err != nil {
+		return nil, nil, errors.Join(err, stop())
 	}
 	take := root.Prepare
 	if now {
@@ -110,9 +125,9 @@ func (f *rootFlags) machine(ctx context.Context, env *Env, name string, now bool
 	}
 	i, err := take(ctx, name, vtpm.Actor(uint32(os.Geteuid()))) // a user id is one of 32 bits
 	if err != nil {
-		return nil, nil, errors.Join(err, root.Close())
+		return nil, nil, errors.Join(err, root.Close(), stop())
 	}
-	return i.Machine(), func() error { return errors.Join(i.Close(), root.Close()) }, nil
+	return i.Machine(), func() error { return errors.Join(i.Close(), root.Close(), stop()) }, nil
 }
 
 // ask carries out a request: by the daemon of the root when there is one, else in

@@ -38,8 +38,11 @@ func openVTPMState(ctx context.Context, env *Env, dir, provider string, keys key
 	}
 	if keys.file == "" {
 		opened, err := openKeySpec(ctx, env, provider)
-		s.keys = opened
-		return s, err
+		if err != nil {
+			return nil, err
+		}
+		s.keys = keepRenewed(env, opened)
+		return s, nil
 	}
 	s.provider = "local:" + keys.file
 	if err := s.firstKey(keys); err != nil {
