@@ -37,23 +37,6 @@ func (o *Observation) has(b ...byte) bool {
 // refused reports whether the one refuses with this code, whatever its number.
 func refused(rc, with tpm2.RC) bool { return rc == with || rc.Base() == with }
 
-// otherCurve reports whether the request names a curve that only libtpms has.
-func (o *Observation) otherCurve() bool {
-	for _, curve := range []byte{1, 2, 0x10, 0x11, 0x20} {
-		switch o.Code {
-		case tpm2.CCECCParameters, tpm2.CCECEphemeral:
-			if b := o.Request[0]; len(b) >= 12 && bytes.Contains(b[10:], []byte{0, curve}) {
-				return true
-			}
-		default:
-			if o.has(0, curve) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 func isPIN(a tpm2.NVAttributes) bool { return a.Type() == tpm2.NVPinFail || a.Type() == tpm2.NVPinPass }
 
 // isPIN reports whether the command is about a PIN index.
@@ -114,7 +97,8 @@ The peer is Debian 12's swtpm 0.7.1 with libtpms 0.9.2 (TPM 2.0 revision 1.64). 
 Not compared: how many bytes a saved context has; the vendor's name, versions and limits in TPM2_GetCapability; lists of algorithms, commands and curves but for what both have.
 Nor: time and clock, and the counts of resets in attestations; more than the size of what is random or made by keys that only one has, as a quote's signature; sizes of certificates and ECDAA signatures;
 what comes back encrypted by a session that a spoilt request or a wrong authValue was meant to break; which of two refusals of spoilt authorizations it is.
-A row is matched by response codes and by bytes of the request, so that it may take a difference of another cause for its own: most of all those on curves, block ciphers and structures that end early.
+Rows on curves, SM2, TDES and Camellia, tags of tickets and structures that end early read the request as our TPM does, and match only the number, in the place of the fault, that they speak of.
+Those on AES-192, RSA-4096, SHA-3 and room in lists are matched by response codes and by bytes of the request, so that they may take a difference of another cause for their own.
 libtpms answers TPM_RC_RETRY to the first use of an object that is protected against dictionary attacks; the command is then sent again.
 Where both know a key, each gets what the other one has made: signatures, ciphertexts, agreed points, credentials, duplicates and rewrapped duplicates.
 

@@ -1,6 +1,7 @@
 package differential
 
 import (
+	"bytes"
 	"encoding/binary"
 	"slices"
 
@@ -13,7 +14,7 @@ type past struct {
 	voided  bool   // after the last TPM2_Shutdown a command changed what it had saved and libtpms does not watch
 	refused bool   // a TPM2_Startup was refused since the power came
 	clock   uint64 // the last value that TPM2_ClockSet took before the power went
-	same    bool   // after the last TPM2_Shutdown a command set a value of the platform, perhaps to what it was
+	same    bool   // after the last TPM2_Shutdown a command set a value of the platform to what it was, or what begins anew
 }
 
 // A memory keeps what [past] says.
@@ -23,6 +24,9 @@ type memory struct {
 	set     uint64
 	audited []tpm2.CC     // commands that were ever put under audit
 	parts   []tpm2.Handle // PIN indices of which the first write was of a part
+	// platformAuth and platformPolicy are the platform's, the latter as parameters of
+	// TPM2_SetPrimaryPolicy; nil is as they are after TPM2_Startup(CLEAR).
+	platformAuth, platformPolicy []byte
 }
 
 // remember notes what a command did. in are its parameters.
@@ -33,6 +37,9 @@ func (m *memory) remember(o *Observation) {
 		m.refused = m.refused || o.RC[0] == o.RC[1] && refused(o.RC[0], tpm2.RCValue)
 	case o.Code == tpm2.CCStartup:
 		m.orderly = false
+		if len(o.Plain) == 2 && tpm2.StartupType(binary.BigEndian.Uint16(o.Plain)) == tpm2.StartupClear {
+			m.platformAuth, m.platformPolicy = nil, nil
+		}
 	case !ran:
 	case o.Code == tpm2.CCShutdown:
 		m.voided, m.same, m.orderly = false, false, true
@@ -46,10 +53,33 @@ func (m *memory) remember(o *Observation) {
 	case o.Code == tpm2.CCSetCommandCodeAuditStatus:
 		m.audit(o.Plain)
 	case o.Code == tpm2.CCSetPrimaryPolicy, o.Code == tpm2.CCHierarchyChangeAuth, o.Code == tpm2.CCHierarchyControl:
-		m.same = m.same || m.orderly
+		m.same = m.platform(o) && m.orderly || m.same
 	case o.Code == tpm2.CCNVWrite && o.isPIN() && binary.BigEndian.Uint16(o.Plain) < 8:
 		m.parts = append(m.parts, o.Handles[1])
 	}
+}
+
+// platform notes what a command makes of the platform's values, and reports whether
+// nothing changes that TPM2_Shutdown saved. Whether the platform hierarchy is
+// enabled is not saved: each TPM2_Startup enables it.
+func (m *memory) platform(o *Observation) (same bool) {
+	if len(o.Handles) == 0 || o.Handles[0] != tpm2.HandlePlatform {
+		return false
+	}
+	switch o.Code {
+	case tpm2.CCHierarchyControl:
+		return bytes.HasPrefix(o.Plain, binary.BigEndian.AppendUint32(nil, uint32(tpm2.HandlePlatform)))
+	case tpm2.CCHierarchyChangeAuth:
+		auth := bytes.TrimRight(o.Plain[min(2, len(o.Plain)):], "\x00")
+		same, m.platformAuth = bytes.Equal(m.platformAuth, auth), auth
+		return same
+	}
+	policy := o.Plain
+	if bytes.Equal(policy, []byte{0, 0, 0, byte(tpm2.AlgNull)}) {
+		policy = nil
+	}
+	same, m.platformPolicy = bytes.Equal(m.platformPolicy, policy), policy
+	return same
 }
 
 // audit notes the commands of a set list.

@@ -1,0 +1,44 @@
+package differential
+
+import (
+	"testing"
+
+	"github.com/assay-project/assay/tpm2"
+)
+
+// What voids a shutdown in libtpms alone is a value of the platform that does not
+// change, not any value.
+func TestWhatDoesNotChangeAfterAShutdown(t *testing.T) {
+	did := func(cc tpm2.CC, h tpm2.Handle, params ...byte) *Observation {
+		return &Observation{Code: cc, Handles: []tpm2.Handle{h}, Plain: params}
+	}
+	const platform, owner = tpm2.HandlePlatform, tpm2.HandleOwner
+	start, shutdown := did(tpm2.CCStartup, 0, 0, 0), did(tpm2.CCShutdown, 0, 0, 1)
+	auth := did(tpm2.CCHierarchyChangeAuth, platform, 0, 1, 'a')
+	noPolicy := did(tpm2.CCSetPrimaryPolicy, platform, 0, 0, 0, 0x10)
+	for name, tc := range map[string]struct {
+		after []*Observation // a startup
+		want  bool
+	}{
+		"the same authValue":            {[]*Observation{auth, shutdown, auth}, true},
+		"another authValue":             {[]*Observation{shutdown, auth}, false},
+		"before the shutdown":           {[]*Observation{auth, auth, shutdown}, false},
+		"no policy, as before":          {[]*Observation{shutdown, noPolicy}, true},
+		"a policy":                      {[]*Observation{shutdown, did(tpm2.CCSetPrimaryPolicy, platform, 0, 1, 7, 0, 0x0b)}, false},
+		"an authValue of the owner":     {[]*Observation{shutdown, did(tpm2.CCHierarchyChangeAuth, owner, 0, 0)}, false},
+		"the platform is disabled":      {[]*Observation{shutdown, did(tpm2.CCHierarchyControl, platform, 0x40, 0, 0, 0x0c, 0)}, true},
+		"the owner is disabled":         {[]*Observation{shutdown, did(tpm2.CCHierarchyControl, platform, 0x40, 0, 0, 1, 0)}, false},
+		"an authValue that was cleared": {[]*Observation{auth, start, shutdown, auth}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var m memory
+			m.remember(start)
+			for _, o := range tc.after {
+				m.remember(o)
+			}
+			if m.same != tc.want {
+				t.Errorf("same is %v, want %v", m.same, tc.want)
+			}
+		})
+	}
+}

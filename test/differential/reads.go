@@ -1,0 +1,160 @@
+package differential
+
+import (
+	"encoding/binary"
+	"errors"
+	"slices"
+
+	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/tpm2/command"
+	"github.com/assay-project/assay/tpm2/engine"
+	"github.com/assay-project/assay/wire"
+)
+
+// A reading is what decoding the parameters of a request gives.
+type reading struct {
+	in    wire.Layout // as far as they decode
+	rc    tpm2.RC     // with which a TPM refuses them; 0 when they decode
+	value uint16      // the last two bytes before the fault: a number that is not known
+	part  int         // the parameter that has it, from 1
+	at    int         // where it begins
+	bytes []byte      // all parameters
+}
+
+// read decodes the parameters as our TPM does, that of a template behind the others.
+func (o *Observation) read() reading {
+	info, params := o.sent()
+	if info == nil {
+		return reading{}
+	}
+	in, _ := info.New()
+	r := decode(in, params)
+	if t, ok := in.(*command.CreateLoadedIn); ok && r.rc == 0 {
+		r = decode(new(tpm2.Public), t.InPublic)
+		if r.in = in; r.rc != 0 {
+			r.rc = r.rc.Base().Of(tpm2.RCParameter, 2)
+		}
+	}
+	return r
+}
+
+// decode decodes parameters under the profile that our TPM has here.
+func decode(in wire.Layout, params []byte) reading {
+	r := reading{in: in, bytes: params}
+	profile, err := engine.FindProfile("default", 0)
+	if err != nil {
+		return r
+	}
+	rest, err := wire.DecodePrefixIn(profile, params, in)
+	if err == nil && len(rest) != 0 {
+		r.rc = tpm2.RCSize
+		return r
+	}
+	r.rc = tpm2.RCOf(err)
+	fault, ok := errors.AsType[*wire.Error](err)
+	if !ok {
+		return r
+	}
+	if r.part = fault.Part; fault.Offset >= 2 && fault.Offset <= len(params) {
+		r.value = binary.BigEndian.Uint16(params[fault.Offset-2:])
+	}
+	// What ends before a parameter begins lacks an earlier one.
+	for r.at = 0; r.at < len(params); r.at++ {
+		_, err := wire.DecodePrefixIn(profile, params[:r.at], in)
+		if cut, ok := errors.AsType[*wire.Error](err); ok && cut.Part == r.part {
+			break
+		}
+	}
+	_ = wire.DecodeIn(profile, params, in) // the loop has overwritten what was read
+	return r
+}
+
+// sent returns the command that came, and its parameters: those on the wire, which
+// may be spoilt, unless a session encrypts the first of them.
+func (o *Observation) sent() (*command.Info, []byte) {
+	b := o.Request[0]
+	if len(b) < 10 {
+		return nil, nil
+	}
+	info, ok := command.Lookup(tpm2.CC(binary.BigEndian.Uint32(b[6:])))
+	if !ok || len(b) < 10+4*len(info.Handles) {
+		return nil, nil
+	}
+	tag, b := tpm2.Tag(binary.BigEndian.Uint16(b)), b[10+4*len(info.Handles):]
+	if tag != tpm2.TagSessions {
+		return info, b
+	}
+	if len(b) < 4 || uint64(binary.BigEndian.Uint32(b)) > uint64(len(b)-4) {
+		return nil, nil
+	}
+	n := binary.BigEndian.Uint32(b)
+	area, params := b[4:4+n], b[4+n:]
+	for len(area) > 0 {
+		var a tpm2.AuthCommand
+		rest, err := wire.DecodePrefix(area, &a)
+		if err != nil {
+			return nil, nil
+		}
+		if a.Attributes.Has(tpm2.SessionDecrypt) {
+			return info, o.Plain
+		}
+		area = rest
+	}
+	return info, params
+}
+
+// unknown reports whether we refuse the request for a number that is one of these.
+func (o *Observation) unknown(rc tpm2.RC, values ...uint16) bool {
+	if o.RC[0].Base() != rc {
+		return false
+	}
+	r := o.read()
+	return r.rc == o.RC[0] && slices.Contains(values, r.value)
+}
+
+// beyond reports whether libtpms answers what it finds when it reads a structure
+// that we refuse on behind the end that its size gives.
+func (o *Observation) beyond() bool {
+	r := o.read()
+	if r.rc != o.RC[0] || r.rc.Base() != tpm2.RCSize || len(r.bytes) < r.at+2 {
+		return false
+	}
+	room := len(r.bytes) - r.at - 2
+	if int(binary.BigEndian.Uint16(r.bytes[r.at:])) > room {
+		return false
+	}
+	// With a size that no input can fill, only what is not there ends the structure.
+	open := slices.Clone(r.bytes)
+	binary.BigEndian.PutUint16(open[r.at:], uint16(room)+1)
+	return decode(r.in, open).rc == o.RC[1]
+}
+
+// stKnown are the TPM_ST that libtpms 0.9.2 takes for one (Part 2, 6.9).
+var stKnown = []uint16{
+	0x00c4, 0x8000, 0x8001, 0x8002, 0x8014, 0x8015, 0x8016, 0x8017, 0x8018, 0x8019, 0x801a, 0x8021, 0x8022, 0x8023, 0x8024, 0x8025,
+}
+
+// ticketTag reports whether we refuse a ticket for a tag that libtpms knows for
+// nothing at all.
+func (o *Observation) ticketTag() bool {
+	r := o.read()
+	switch r.in.(type) {
+	case *command.PolicyTicketIn, *command.PolicyAuthorizeIn, *command.SignIn, *command.CertifyCreationIn:
+	default:
+		return false
+	}
+	_, n := o.RC[0].Subject()
+	return r.rc == o.RC[0] && o.RC[1] == tpm2.RCValue.Of(tpm2.RCParameter, n) && !slices.Contains(stKnown, r.value)
+}
+
+// newTag reports whether the ticket of TPM2_PolicyAuthorize has a tag of version 1.85.
+func (o *Observation) newTag() bool {
+	in, ok := o.read().in.(*command.PolicyAuthorizeIn)
+	return ok && (in.CheckTicket.Tag == tpm2.TagMessageVerified || in.CheckTicket.Tag == tpm2.TagDigestVerified)
+}
+
+// tests reports whether the list of TPM2_IncrementalSelfTest has one of these.
+func (o *Observation) tests(algs ...tpm2.Alg) bool {
+	in, ok := o.read().in.(*command.IncrementalSelfTestIn)
+	return ok && slices.ContainsFunc(in.ToTest, func(a tpm2.Alg) bool { return slices.Contains(algs, a) })
+}

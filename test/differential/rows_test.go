@@ -1,0 +1,86 @@
+package differential_test
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"github.com/assay-project/assay/test/differential"
+	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/tpm2/command"
+	"github.com/assay-project/assay/wire"
+)
+
+// observed is what two TPMs answer to a command without authorizations.
+func observed(t *testing.T, cc tpm2.CC, params []byte, ours, theirs tpm2.RC) *differential.Observation {
+	t.Helper()
+	info, ok := command.Lookup(cc)
+	if !ok {
+		t.Fatalf("command %#x is not known", uint32(cc))
+	}
+	b := append([]byte{0x80, 1, 0, 0, 0, 0}, binary.BigEndian.AppendUint32(nil, uint32(cc))...)
+	b = append(append(b, make([]byte, 4*len(info.Handles))...), params...)
+	return &differential.Observation{
+		Code: cc, Name: info.Name, Bent: " flipped", Plain: params, Request: [2][]byte{b, b}, RC: [2]tpm2.RC{ours, theirs}, Diff: "response code",
+	}
+}
+
+func encoded(t *testing.T, in wire.Layout) []byte {
+	t.Helper()
+	b, err := wire.Encode(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// A row takes no difference of another cause for its own: the same codes with
+// another number in the place of the fault, or another answer than the clause explains.
+func TestRowsMatchOnlyWhatTheyExplain(t *testing.T) {
+	param := func(rc tpm2.RC, n int) tpm2.RC { return rc.Of(tpm2.RCParameter, n) }
+	cipher := func(a tpm2.Alg) []byte {
+		return append([]byte{0, byte(tpm2.AlgSymCipher), 0, byte(a)}, 0, 128, 0, byte(tpm2.AlgCFB))
+	}
+	ticket := func(tag uint16) []byte {
+		in := &command.PolicyTicketIn{Timeout: make([]byte, 8), Ticket: tpm2.AuthTicket{Tag: tpm2.TagAuthSecret, Hierarchy: tpm2.HandleNull}}
+		b := encoded(t, in)
+		binary.BigEndian.PutUint16(b[len(b)-8:], tag) // before hierarchy and an empty digest
+		return b
+	}
+	// A TPM2B_NV_PUBLIC of 14 bytes whose policy is said to have 32: libtpms looks for
+	// them behind its end.
+	early := "000e01000007000c000c409a00200008"
+	for name, tc := range map[string]struct {
+		cc           tpm2.CC
+		params       []byte
+		ours, theirs tpm2.RC
+		want         string
+	}{
+		"BN P-256":               {tpm2.CCECCParameters, []byte{0, 0x10}, param(tpm2.RCCurve, 1), 0, "curves"},
+		"a curve that is none":   {tpm2.CCECCParameters, []byte{0, 0x99}, param(tpm2.RCCurve, 1), 0, ""},
+		"a key on BN P-256":      {tpm2.CCECCParameters, []byte{0, 0x10}, param(tpm2.RCCurve, 2), 0, ""},
+		"TDES":                   {tpm2.CCTestParms, cipher(tpm2.AlgTDES), param(tpm2.RCSymmetric, 1), 0, "TDES and Camellia"},
+		"SM4":                    {tpm2.CCTestParms, cipher(tpm2.AlgSM4), param(tpm2.RCSymmetric, 1), 0, ""},
+		"a test of Camellia":     {tpm2.CCIncrementalSelfTest, []byte{0, 0, 0, 1, 0, 0x26}, param(tpm2.RCValue, 1), 0, "TDES and Camellia"},
+		"a test of AES":          {tpm2.CCIncrementalSelfTest, []byte{0, 0, 0, 1, 0, 6}, param(tpm2.RCValue, 1), 0, ""},
+		"a tag of nothing":       {tpm2.CCPolicyTicket, ticket(0x1234), param(tpm2.RCTag, 5), param(tpm2.RCValue, 5), "tag of a ticket"},
+		"a tag of attestations":  {tpm2.CCPolicyTicket, ticket(0x8014), param(tpm2.RCTag, 5), param(tpm2.RCValue, 5), ""},
+		"a tag, but elsewhere":   {tpm2.CCPolicyTicket, ticket(0x1234), param(tpm2.RCTag, 5), param(tpm2.RCValue, 4), ""},
+		"bytes that are lacking": {tpm2.CCNVDefineSpace, unhex("0000"+early), param(tpm2.RCSize, 2), param(tpm2.RCInsufficient, 2), "structure that ends early"},
+		"bytes that are there":   {tpm2.CCNVDefineSpace, unhex("0000"+early), param(tpm2.RCSize, 2), param(tpm2.RCAttributes, 2), ""},
+		"a structure that fits":  {tpm2.CCNVDefineSpace, unhex("0000000e01000007000b000c409a00000008"), param(tpm2.RCSize, 2), param(tpm2.RCInsufficient, 2), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := observed(t, tc.cc, tc.params, tc.ours, tc.theirs)
+			got := ""
+			for _, d := range differential.Differences() {
+				if d.Match(o) {
+					got = d.Name
+					break
+				}
+			}
+			if got != tc.want {
+				t.Errorf("%v, %v is explained by %q, want %q", tc.ours, tc.theirs, got, tc.want)
+			}
+		})
+	}
+}
