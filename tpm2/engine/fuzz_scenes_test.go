@@ -152,6 +152,7 @@ func nvScene(m *machine) {
 // the policy, may use.
 func policyScene(m *machine) {
 	m.sessionsAndStore()
+	m.tpm.SetPhysicalPresence(true)
 	p := eccTemplate(ordinary | tpm2.AttrSign | tpm2.AttrAdminWithPolicy)
 	p.AuthPolicy = asserted(zeros(), tpm2.CCPolicyCommandCode, be32(uint32(tpm2.CCDuplicate)))
 	m.primary(tpm2.HandleOwner, p, "")

@@ -28,6 +28,10 @@ func FuzzExecute(f *testing.F) {
 			f.Add(byte(n), byte(i%4), false, request)
 		}
 	}
+	for _, w := range flows() {
+		n := find(f, all, w.scene)
+		f.Add(byte(n), byte(0), false, w.stream(f, all[n]))
+	}
 	f.Fuzz(func(t *testing.T, scene, locality byte, fix bool, stream []byte) {
 		m := all[int(scene)%len(all)].machine(t)
 		m.locality = locality % 8
