@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"os"
 	"os/signal"
 	"os/user"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -27,7 +25,7 @@ func newVTPMDaemonCmd(env *Env) *cobra.Command {
 		Long: `Run the TPMs of a root until SIGTERM or SIGINT. Each has a control socket
 NAME.ctrl in --socket-dir, for QEMU's tpm-emulator; it is open while a hypervisor
 is connected. "ready" on standard output, and READY=1 to systemd, say that all can
-be reached. The other subcommands of assay vtpm ask the daemon while it runs.
+be reached; systemd's watchdog is answered. The other subcommands of assay vtpm ask the daemon while it runs.
 
 SIGHUP, and "assay vtpm daemon reload", have it forget the keys of its key providers,
 and ask for them again at their next use. TPMs that run go on.`,
@@ -73,6 +71,11 @@ func runVTPMDaemon(ctx context.Context, env *Env, f *rootFlags, cfg vtpm.DaemonC
 		return errors.Join(err, stop())
 	}
 	defer onHangup(func() { root.Reload(ctx, "SIGHUP") })()
+	tell := systemdTeller(env)
+	defer context.AfterFunc(ctx, func() { tell("STOPPING=1") })()
+	beats, stop := watchdog(env)
+	defer stop()
+	cfg.Beats, cfg.Alive = beats, func(tpms int) { tell(fmt.Sprintf("WATCHDOG=1\nSTATUS=%d TPMs", tpms)) }
 	err = vtpm.RunDaemon(ctx, root, cfg, func() error {
 		if _, err := io.WriteString(env.Stdout, readyLine); err != nil {
 			return err
@@ -115,24 +118,6 @@ that run go on: each has the key of its own state.`,
 		return err
 	}
 	return cmd
-}
-
-// notifySystemd tells the service manager, if there is one (sd_notify(3)).
-func notifySystemd(env *Env, state string) error {
-	path := env.Getenv("NOTIFY_SOCKET")
-	if path == "" {
-		return nil
-	}
-	if rest, ok := strings.CutPrefix(path, "@"); ok {
-		path = "\x00" + rest // of the abstract name space
-	}
-	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		return fmt.Errorf("tell systemd: %w", err)
-	}
-	defer c.Close()
-	_, err = io.WriteString(c, state)
-	return err
 }
 
 // groupID finds a group; 0 for none.

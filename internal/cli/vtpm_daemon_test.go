@@ -54,12 +54,8 @@ func TestTheOtherSubcommandsAskTheDaemon(t *testing.T) {
 	defer notify.Close()
 	r, w := io.Pipe()
 	env := serveEnv(w, io.Discard)
-	env.Getenv = func(name string) string {
-		if name == "NOTIFY_SOCKET" {
-			return filepath.Join(dir, "notify")
-		}
-		return ""
-	}
+	vars := map[string]string{"NOTIFY_SOCKET": filepath.Join(dir, "notify"), "WATCHDOG_USEC": "60000"}
+	env.Getenv = func(name string) string { return vars[name] }
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	done := make(chan error, 1)
@@ -69,10 +65,28 @@ func TestTheOtherSubcommandsAskTheDaemon(t *testing.T) {
 	if line, err := bufio.NewReader(r).ReadString('\n'); line != readyLine {
 		t.Fatalf("the daemon says %q, %v", line, err)
 	}
-	b := make([]byte, 64)
-	if n, err := notify.Read(b); err != nil || string(b[:n]) != "READY=1" {
-		t.Errorf("systemd is told %q, %v", b[:n], err)
+	told := make(chan string)
+	go func() {
+		defer close(told)
+		for b := make([]byte, 64); ; {
+			n, err := notify.Read(b)
+			if err != nil {
+				return
+			}
+			told <- string(b[:n])
+		}
+	}()
+	if first, then := <-told, <-told; first != "READY=1" || then != "WATCHDOG=1\nSTATUS=1 TPMs" {
+		t.Errorf("systemd is told %q, then %q", first, then)
 	}
+	var last string
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for last != "STOPPING=1" {
+			last = <-told
+		}
+	}()
 	if info, err := os.Stat(filepath.Join(sockets, "web.ctrl")); err != nil || info.Mode().Perm() != 0o660 {
 		t.Errorf("socket: %v, %v", info, err)
 	}
@@ -111,6 +125,7 @@ func TestTheOtherSubcommandsAskTheDaemon(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+	<-ended
 	if left, _ := filepath.Glob(filepath.Join(sockets, "*")); len(left) != 0 {
 		t.Errorf("sockets left: %v", left)
 	}
@@ -140,6 +155,20 @@ func TestServeATPMOfARoot(t *testing.T) {
 	}
 	if status, _, errs := run(t, root, "vtpm", "serve", "--name", "nobody", "--swtpm-unix", filepath.Join(dir, "d")); status != exitUnusable || !strings.Contains(errs, "there is no TPM of that name") {
 		t.Errorf("serve: status %d, %s", status, errs)
+	}
+}
+
+func TestTheWatchdogOfAnotherProcessIsNotAnswered(t *testing.T) {
+	for name, vars := range map[string]map[string]string{
+		"none":              {},
+		"another's":         {"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"},
+		"no number":         {"WATCHDOG_USEC": "soon"},
+		"no time to answer": {"WATCHDOG_USEC": "2"},
+		"more than a day":   {"WATCHDOG_USEC": "9223372036854775807"},
+	} {
+		if beats, _ := watchdog(&Env{Getenv: func(name string) string { return vars[name] }}); beats != nil {
+			t.Errorf("%s: it is answered", name)
+		}
 	}
 }
 

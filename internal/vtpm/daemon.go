@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/time/rate"
 
@@ -29,6 +30,10 @@ type DaemonConfig struct {
 	SocketGID int
 	// Admins are the users who may administer, beside root and the daemon's own.
 	Admins []uint32
+	// Beats, if not nil, ask the daemon now and then whether it still does its work;
+	// it calls Alive with the number of its TPMs. A daemon that hangs does not.
+	Beats <-chan time.Time
+	Alive func(tpms int)
 }
 
 // A Daemon runs the TPMs of a root: each has a control socket, and is open while
@@ -103,11 +108,29 @@ func (d *Daemon) run(ready func() error) error {
 	if err := ready(); err != nil {
 		return err
 	}
-	<-d.ctx.Done()
+	d.live()
 	if cause := context.Cause(d.ctx); !errors.Is(cause, context.Canceled) {
 		return cause
 	}
 	return nil
+}
+
+// live answers beats until the daemon stops.
+func (d *Daemon) live() {
+	for {
+		select {
+		case <-d.ctx.Done():
+			return
+		case <-d.cfg.Beats:
+			d.cfg.Alive(d.count())
+		}
+	}
+}
+
+func (d *Daemon) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.slots)
 }
 
 // openWay lets other users go through the folders of root to the admin socket. What
