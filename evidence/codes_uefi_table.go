@@ -58,6 +58,48 @@ var uefiCodes = []CodeInfo{
 		Action:  "Sign the image with a key whose certificate is in db, or add its digest to db.",
 	},
 	{
+		Code:    "update.algorithm",
+		Meaning: "The update is signed with an algorithm that firmware does not take: it takes RSA with SHA-256.",
+		Causes:  []string{"it was signed with an elliptic-curve key, or with another digest"},
+		Action:  "Sign it with an RSA key, as sbvarsign or assay keyset do.",
+	},
+	{
+		Code:    "update.list",
+		Meaning: "The new content is no list of signatures that firmware stores in this variable.",
+		Causes:  []string{"it has a certificate whose key is not RSA", "PK was given more than one key", "the file is damaged"},
+		Action:  "Make the list anew, and check that each certificate has an RSA key.",
+	},
+	{
+		Code:    "update.malformed",
+		Meaning: "The file is no authenticated update of a variable.",
+		Causes:  []string{"it is a bare signature list or a certificate", "it is damaged"},
+		Action:  "Name the signed file, often called .auth or DBXUpdate.bin.",
+	},
+	{
+		Code:    "update.replay",
+		Meaning: "The update is not newer than what is there: firmware takes it for an old one played back.",
+		Causes:  []string{"it was applied before", "somebody plays an old list of revocations back", "the clock was wrong when it was signed"},
+		Action:  "Sign a newer one; an old list of revocations does no good.",
+	},
+	{
+		Code:    "update.signature-invalid",
+		Meaning: "The signature is not of this update of this variable.",
+		Causes:  []string{"the update was changed", "it is of another variable", "it was signed to replace and is used to add, or the other way"},
+		Action:  "Name the variable that it was signed for; get the update again from who made it.",
+	},
+	{
+		Code:    "update.signer",
+		Meaning: "The update is whole, but not signed by a key that may change this variable on this machine.",
+		Causes:  []string{"the machine has other keys than the signer thought", "somebody tries to change the machine's keys"},
+		Action:  "PK and KEK change by the platform key, db and dbx by a key under KEK: compare with assay keyset show.",
+	},
+	{
+		Code:    "update.time",
+		Meaning: "The update's time has fractions of a second or a time zone, which firmware refuses.",
+		Causes:  []string{"a tool filled the time in wrongly"},
+		Action:  "Sign the update again with a time of whole seconds in UTC.",
+	},
+	{
 		Code:    "varstore.duplicate",
 		Meaning: "The store has a variable twice; which of the two firmware reads cannot be said.",
 		Causes:  []string{"the file was edited by another program", "the file is damaged"},

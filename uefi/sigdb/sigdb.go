@@ -1,12 +1,14 @@
-// Package sigdb reads the databases that Secure Boot decides by: signature
-// lists (PK, KEK, db, dbx) and the SBAT revocation text.
+// Package sigdb reads and changes the databases that Secure Boot decides by:
+// signature lists (PK, KEK, db, dbx) and the SBAT revocation text.
 //
 // [Parse] checks shape only; it verifies no signature and does not say whether
 // a database is a good one. Certificates are kept as raw bytes, because firmware
 // accepts encodings that a strict parser refuses; [Names] reads their names as
-// far as it can.
+// far as it can. [Variables.Verify] decides about an authenticated update as
+// firmware does, and makes a [Change]; it proves that a key that the variables
+// name wants the change, not that the change is wise.
 //
-// UEFI Specification 2.10, 32.4.1; shim's SBAT.md for SBAT.
+// UEFI Specification 2.10, 8.2.2, 32.3 and 32.4.1; shim's SBAT.md for SBAT.
 package sigdb
 
 import (
