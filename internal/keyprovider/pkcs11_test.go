@@ -185,7 +185,7 @@ func TestTokensPassTheSuite(t *testing.T) {
 					return opener(spec, bad)(t)
 				}
 			}
-			keyprovidertest.Run(t, keyprovidertest.Subject{Env: env, Spec: spec, Other: other, Faulty: faulty, Secrets: []string{pin}})
+			keyprovidertest.Run(t, keyprovidertest.Subject{Env: env, Spec: spec, Other: other, Faulty: faulty, Secrets: []string{pin}, Slow: mechanism != "gcm"})
 		})
 	}
 }

@@ -76,13 +76,14 @@ func TestLocalProvidersPassTheSuite(t *testing.T) {
 			}
 			env := environ(nil)
 			spec := create(t, "local:"+filepath.Join(t.TempDir(), "keys")+tc.options, env)
-			other := create(t, "local:"+filepath.Join(t.TempDir(), "keys")+tc.options, env)
+			other := create(t, "local:"+filepath.Join(t.TempDir(), "keys"), env) // a passphrase's work is great
 			keyprovidertest.Run(t, keyprovidertest.Subject{Env: env, Spec: spec, Other: other, Secrets: tc.secrets, Slow: tc.secrets != nil})
 		})
 	}
 }
 
 func TestPassphrasesComeFromWhereTheSpecSays(t *testing.T) {
+	t.Parallel()
 	env := environ(map[string]string{"PHRASE": phrase, "WRONG": phrase + "r", "CREDENTIALS_DIRECTORY": credential(t, "phrase", []byte(phrase))})
 	spec := "local:" + filepath.Join(t.TempDir(), "keys")
 	create(t, spec+"?passphrase-env=PHRASE", env)

@@ -99,7 +99,7 @@ func inTheBubble(t *testing.T, v *fakeVault, f func(t *testing.T)) {
 				select {
 				case <-stop:
 					return
-				case <-time.After(5 * time.Second):
+				case <-time.After(20 * time.Second):
 					clock.Store(time.Now().Unix())
 				}
 			}
