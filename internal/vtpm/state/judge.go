@@ -95,6 +95,9 @@ func (f *file) judgeOther(l *loaded, s *slot, newest *openedRecord) *Fault {
 func (f *file) judgeAnchor(l *loaded, good []*slot) *Fault {
 	newest := good[0].record
 	f.anchored = l.known
+	if f.cfg.Arriving {
+		return nil
+	}
 	if !l.known {
 		if l.lost != nil || f.cfg.Anchor != nil && newest.anchored {
 			return f.fault(Unanchored, l.lost)
@@ -147,7 +150,7 @@ func (f *file) take(l *loaded, newest *slot) {
 // setLast notes what was saved or opened last.
 func (f *file) setLast(r *record, text []byte) {
 	f.last = Mark{r.generation, digest(text)}
-	f.saved = timeOf(r.saved)
+	f.saved, f.ledgered = timeOf(r.saved), r.anchored
 	f.meta = append(f.meta[:0], r.meta...)
 	f.target = oldest(f.table)
 }

@@ -167,13 +167,13 @@ func (l *Ledger) advance(f *os.File, id ID, m Mark, sync bool) error {
 		return err
 	case m.Generation < e.mark.Generation:
 		return fmt.Errorf("ledger knows generation %d of TPM %s, %d is older", e.mark.Generation, id, m.Generation)
-	case m == e.mark && !sync:
-		return nil
 	}
-	e.turn++
-	e.mark, e.Version, e.Oldest = m, Version, Version
-	if _, err := f.WriteAt(e.encode(), int64(e.turn%entryCount)*entrySize); err != nil {
-		return fmt.Errorf("write ledger: %w", err)
+	if err != nil || m != e.mark {
+		e.turn++
+		e.mark, e.Version, e.Oldest = m, Version, Version
+		if _, err := f.WriteAt(e.encode(), int64(e.turn%entryCount)*entrySize); err != nil {
+			return fmt.Errorf("write ledger: %w", err)
+		}
 	}
 	if sync {
 		if err := dataSync(f); err != nil {

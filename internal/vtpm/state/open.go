@@ -34,9 +34,12 @@ type file struct {
 	next   uint64            // number that no generation had yet
 	last   Mark
 	saved  time.Time
-	meta   []byte
-	whole  bool   // the next save writes the whole file, to mend it
-	buf    []byte // for records; secret while in use
+	// ledgered is the last generation's own word that an anchor was told of it.
+	ledgered bool
+	silent   bool // the anchor is told of nothing before the next save
+	meta     []byte
+	whole    bool   // the next save writes the whole file, to mend it
+	buf      []byte // for records; secret while in use
 }
 
 // A loaded file is one as it was found: locked, its key at hand, nothing decided.
@@ -113,10 +116,9 @@ func (f *file) open(ctx context.Context) (c Content, err error) {
 		return Content{}, fault
 	}
 	f.take(l, newest)
-	if f.cfg.Anchor != nil {
-		if err := f.cfg.Anchor.Advance(f.id, f.last, true); err != nil {
-			return Content{}, f.fault(AnchorDown, err)
-		}
+	f.silent = f.cfg.Arriving
+	if err := f.advance(true); err != nil {
+		return Content{}, err
 	}
 	return newest.record.content(), nil
 }

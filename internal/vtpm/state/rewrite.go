@@ -182,6 +182,7 @@ func (f *file) rewrite(c Content, ch change) error {
 	}
 	f.table, f.whole = r.table, false
 	f.setLast(r, text)
+	f.silent = false
 	return f.advance(true)
 }
 

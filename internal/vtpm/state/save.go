@@ -63,12 +63,13 @@ func (f *file) save(ctx context.Context, c Content) error {
 	}
 	f.table[f.target] = r.generation
 	f.setLast(r, text)
+	f.silent = false
 	return f.advance(false)
 }
 
 // advance tells the anchor of the last generation.
 func (f *file) advance(durable bool) error {
-	if f.cfg.Anchor == nil {
+	if f.cfg.Anchor == nil || f.silent {
 		return nil
 	}
 	if err := f.cfg.Anchor.Advance(f.id, f.last, durable); err != nil {

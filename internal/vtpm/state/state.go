@@ -131,6 +131,11 @@ type Config struct {
 	Anchor Anchor
 	// Want is the TPM that the file must be of; zero takes any.
 	Want ID
+	// Arriving is an [Open] of what is about to be replaced, as by state that migrates
+	// here: no roll-back is looked for, and the anchor is told of nothing before the
+	// next save, whose generation is above all that it knows. What is in the file then
+	// counts for nothing.
+	Arriving bool
 
 	disk disk // nil means that of the operating system
 }
@@ -218,6 +223,13 @@ func (f *File) Saved() time.Time {
 // Anchored reports whether an anchor knew the TPM when it was opened: if not, an
 // old copy of the file would have looked the same.
 func (f *File) Anchored() bool { return f.anchored }
+
+// Ledgered reports whether the last generation says that an anchor was told of it.
+func (f *File) Ledgered() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ledgered
+}
 
 // Notices is what [Open] found that did not keep it from the newest generation.
 func (f *File) Notices() []Notice { return f.notices }
