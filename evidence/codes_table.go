@@ -37,6 +37,7 @@ var allCodes = sync.OnceValue(func() []CodeInfo {
 		tpmCodes,
 		integrityCodes,
 		serialCodes,
+		fleetCodes,
 		windowsCodes,
 		imaCodes,
 		tokenCodes,
