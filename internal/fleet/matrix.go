@@ -171,8 +171,10 @@ func (r *Row) judge(d *Definition, accelerator string) (out []evidence.Reason) {
 		member, value string
 		patterns      []string
 	}{
-		{"guestOS", d.GuestOS, r.GuestOS}, {"machineType", d.MachineType, r.MachineTypes},
-		{"accelerator", accelerator, r.Accelerators}, {"site", d.Site, r.Sites},
+		{"guestOS", d.GuestOS, r.GuestOS},
+		{"machineType", d.MachineType, r.MachineTypes},
+		{"accelerator", accelerator, r.Accelerators},
+		{"site", d.Site, r.Sites},
 	} {
 		if len(f.patterns) > 0 && !matches(f.patterns, f.value) {
 			no(f.member, "%s %q is none of %s", f.member, f.value, strings.Join(f.patterns, ", "))
