@@ -44,6 +44,68 @@ func TestWhichSessionsMayBeExclusive(t *testing.T) {
 	m.fails(tpm2.RCExclusive, tpm2.CCGetRandom, nil, next.with("", exclusive), in)
 }
 
+// A response says whether the session is exclusive now; it has no auditReset (Part 2,
+// 8.4).
+func TestAResponseSaysWhetherItsSessionIsExclusive(t *testing.T) {
+	m := newMachine(t)
+	s := m.session(sessionConfig{})
+	const audit, exclusive = tpm2.SessionAudit, tpm2.SessionAuditExclusive
+	for i, tc := range []struct {
+		before     bool // another command comes before
+		sent, want tpm2.SessionAttributes
+	}{
+		{false, audit, audit | exclusive},
+		{false, audit | exclusive, audit | exclusive},
+		{true, audit, audit},
+		{false, audit, audit},
+		{false, audit | tpm2.SessionAuditReset, audit | exclusive},
+		{true, audit | exclusive | tpm2.SessionAuditReset, audit | exclusive},
+		{false, 0, 0},
+	} {
+		if tc.before {
+			m.do(tpm2.CCReadClock, nil, nil, nil, nil)
+		}
+		if tc.sent == 0 { // for a command that it authorizes
+			m.do(tpm2.CCClockSet, handles(tpm2.HandleOwner), s.with(""), setClock(anHour).in, nil)
+		} else {
+			m.random(s, tc.sent)
+		}
+		if want := tc.want | tpm2.SessionContinue; s.told != want {
+			t.Errorf("step %d: the response to %#x has attributes %#x, want %#x", i, tc.sent, s.told, want)
+		}
+	}
+}
+
+// Only a first session that authorizes vouches for the nonces of those that encrypt
+// (Part 1, 19.6.5).
+func TestAFirstSessionThatAuthorizesNothingVouchesForNoNonce(t *testing.T) {
+	m := newMachine(t)
+	first := m.session(sessionConfig{bind: tpm2.HandleOwner, salt: m.storage("")})
+	second := m.session(sessionConfig{symmetric: aes128()})
+	for range 2 {
+		m.do(tpm2.CCGetRandom, nil, append(first.with("", tpm2.SessionAudit), second.with("", tpm2.SessionEncrypt)...), &command.GetRandomIn{BytesRequested: 8}, nil)
+	}
+}
+
+// An empty parameter is decrypted, too.
+func TestAnEmptyParameterIsDecrypted(t *testing.T) {
+	m := newMachine(t)
+	s := m.session(sessionConfig{symmetric: aes128()})
+	m.do(tpm2.CCStirRandom, nil, s.with("", tpm2.SessionDecrypt), &command.StirRandomIn{}, nil)
+}
+
+// A parameter of several blocks is decrypted as a chain.
+func TestALongParameterIsDecrypted(t *testing.T) {
+	m := newMachine(t)
+	s := m.session(sessionConfig{symmetric: aes128()})
+	in := &command.HashIn{Data: bytes.Repeat([]byte("data"), 20), HashAlg: tpm2.AlgSHA256, Hierarchy: tpm2.HandleNull}
+	var out command.HashOut
+	m.do(tpm2.CCHash, nil, s.with("", tpm2.SessionDecrypt), in, &out)
+	if !bytes.Equal(out.OutHash, sum(in.Data)) {
+		t.Errorf("TPM2_Hash = %x, want %x", out.OutHash, sum(in.Data))
+	}
+}
+
 // encryptUnbound uses a session that is bound to nothing.
 func encryptUnbound(x *guessing) tpm2.RC {
 	s := x.session(sessionConfig{symmetric: aes128()})
@@ -70,10 +132,8 @@ func TestWhatNobodyCanGuessAtIsNotLockedOut(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			x := newGuessing(t)
-			run := use(x)
-			x.restart(nil, tpm2.StartupClear)
 			tries := x.property(tpm2.PTLockoutCounter)
-			run = use(x)
+			run := use(x)
 			if rc := run(); rc != tpm2.RCSuccess {
 				t.Errorf("use = %v, want success", rc)
 			}
@@ -82,7 +142,11 @@ func TestWhatNobodyCanGuessAtIsNotLockedOut(t *testing.T) {
 				t.Errorf("a power loss after it counts: %d failures, want %d", got, tries)
 			}
 			run = use(x)
-			for useSecret("wrong")(x) != tpm2.RCLockout {
+			for range 3 {
+				useSecret("wrong")(x)
+			}
+			if rc := useSecret("right")(x); rc != tpm2.RCLockout {
+				t.Fatalf("use of the secret = %v, want TPM_RC_LOCKOUT", rc)
 			}
 			if rc := run(); rc != tpm2.RCSuccess {
 				t.Errorf("use in lockout = %v, want success", rc)

@@ -25,6 +25,7 @@ type session struct {
 	key         []byte // sessionKey
 	nonceCaller []byte
 	nonceTPM    []byte
+	told        tpm2.SessionAttributes // of the last response
 
 	boundName []byte
 	boundAuth string
@@ -346,7 +347,7 @@ func (x *exchange) checkResponse(params, area []byte) {
 			}
 			continue
 		}
-		s.nonceTPM = bytes.Clone(r.Nonce)
+		s.nonceTPM, s.told = bytes.Clone(r.Nonce), r.Attributes
 		x.checkHMAC(i, &r, params)
 	}
 	if len(area) != 0 {
