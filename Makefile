@@ -11,7 +11,7 @@ ifdef FIPS
 export GOFIPS140 := certified
 endif
 
-.PHONY: install-dropins test-libvirt pkcs11 differential help demo test build lint bench fuzz setup reproducible openapi clean test-interop test-qemu bench-qemu test-tpm-suites test-vtpm-load
+.PHONY: install-dropins install-service test-libvirt test-systemd pkcs11 differential help demo test build lint bench fuzz setup reproducible openapi clean test-interop test-qemu bench-qemu test-tpm-suites test-vtpm-load
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -23,7 +23,7 @@ demo: build ## build, run the main job on recorded boots, show the result
 # A program built with the race detector sleeps a second at its end by default, each
 # child of a test too: GORACE makes that 20 ms.
 test: setup ## set up what is missing and run every test that CI runs
-	GORACE=atexit_sleep_ms=20 ASSAY_REQUIRE_POSTGRES=1 ASSAY_REQUIRE_OPENSSL=1 ASSAY_REQUIRE_TPM_TOOLS=1 ASSAY_REQUIRE_QEMU=1 ASSAY_REQUIRE_PYKMIP=1 ASSAY_REQUIRE_SOFTHSM=1 ASSAY_REQUIRE_BOOT_TOOLS=1 $(GO) test -race -shuffle=on -timeout 20m ./...
+	GORACE=atexit_sleep_ms=20 ASSAY_REQUIRE_POSTGRES=1 ASSAY_REQUIRE_OPENSSL=1 ASSAY_REQUIRE_TPM_TOOLS=1 ASSAY_REQUIRE_QEMU=1 ASSAY_REQUIRE_SYSTEMD=1 ASSAY_REQUIRE_PYKMIP=1 ASSAY_REQUIRE_SOFTHSM=1 ASSAY_REQUIRE_BOOT_TOOLS=1 $(GO) test -race -shuffle=on -timeout 20m ./...
 	cd cmd/assay-pkcs11 && $(GO) vet . && $(GO) test -count=1 .
 	GODEBUG=fips140=on $(GO) test -timeout 10m ./tpm2/engine ./internal/tpmcrypto
 	$(MAKE) --no-print-directory test-interop reproducible
@@ -50,13 +50,21 @@ build: ## build both programs into bin/ (FIPS=1: with the FIPS 140-3 module)
 pkcs11: ## build bin/assay-pkcs11, which speaks to PKCS #11 tokens (cgo: needs a C compiler)
 	cd cmd/assay-pkcs11 && CGO_ENABLED=1 $(GO) build -trimpath -ldflags='-s -w -buildid=' -o ../../$(BIN)/ .
 
-test-libvirt: ## real domains of libvirt; needs the packages libvirt-daemon-system, libvirt-clients, qemu-system-x86
-	ASSAY_REQUIRE_LIBVIRT=1 $(GO) test -count=1 -timeout 20m -v ./test/libvirt
+test-libvirt: ## real domains of libvirt; needs the packages libvirt-daemon-system, libvirt-clients; as root also two hosts that migrate
+	ASSAY_REQUIRE_LIBVIRT=1 $(GO) test -count=1 -timeout 30m -v ./test/libvirt
+
+test-systemd: ## the daemon as a service, in a container; needs root and the package systemd-container
+	ASSAY_REQUIRE_SYSTEMD=1 ASSAY_REQUIRE_NSPAWN=1 $(GO) test -count=1 -timeout 20m -v ./test/systemd
 
 install-dropins: build ## put assay and its names swtpm, swtpm_ioctl, swtpm_setup, swtpm_cert, swtpm_localca into DIR, which libvirt finds first
 	@test -n "$(DIR)" || { echo "DIR is not set: make install-dropins DIR=/usr/local/bin" >&2; exit 1; }
 	install -D -m 0755 $(BIN)/assay $(DIR)/assay
 	for name in swtpm swtpm_ioctl swtpm_setup swtpm_cert swtpm_localca; do ln -sf assay $(DIR)/$$name; done
+
+install-service: build ## install assay and the unit of its daemon (DESTDIR for a package)
+	install -D -m 0755 $(BIN)/assay $(DESTDIR)/usr/bin/assay
+	install -D -m 0644 packaging/systemd/assay-vtpm.service $(DESTDIR)/usr/lib/systemd/system/assay-vtpm.service
+	install -D -m 0644 packaging/sysusers.d/assay.conf $(DESTDIR)/usr/lib/sysusers.d/assay.conf
 
 reproducible: ## build twice in different folders and compare
 	@sh tools/reproducible.sh '$(LDFLAGS)'

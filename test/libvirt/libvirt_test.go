@@ -80,16 +80,7 @@ func newSession(t *testing.T) *session {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	build := exec.Command("go", "build", "-o", filepath.Join(dir, "bin", "assay"), "github.com/assay-project/assay/cmd/assay")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build assay: %v\n%s", err, out)
-	}
-	for _, name := range []string{"swtpm", "swtpm_setup", "swtpm_ioctl"} {
-		if err := os.Symlink("assay", filepath.Join(dir, "bin", name)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	dropIns(t, filepath.Join(dir, "bin"))
 	if err := os.Mkdir(filepath.Join(dir, "run"), 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -27,14 +28,21 @@ type Guest struct {
 
 // Guest waits for the program in the machine to speak.
 func (m *Machine) Guest() (*Guest, error) {
-	g := &Guest{lines: make(chan string, 16)}
-	if err := g.Follow(m); err != nil {
-		return nil, err
-	}
-	if _, err := g.answer("#0 ", Patience); err != nil {
+	g, err := NewGuest(m.serial)
+	if err != nil {
 		return nil, fmt.Errorf("%w: %s", err, m.Said())
 	}
 	return g, nil
+}
+
+// NewGuest waits for the program in a machine whose second serial port somebody's
+// QEMU connects to ports.
+func NewGuest(ports net.Listener) (*Guest, error) {
+	g := &Guest{lines: make(chan string, 16)}
+	if err := g.FollowTo(ports); err != nil {
+		return nil, err
+	}
+	return g, g.Reset()
 }
 
 // Reset waits for the guest to come up again in the same machine.
@@ -45,8 +53,11 @@ func (g *Guest) Reset() error {
 
 // Follow has the guest be reached through m from now on. What it said through the
 // machine before, and was on its way, is still read.
-func (g *Guest) Follow(m *Machine) error {
-	port, err := m.accept()
+func (g *Guest) Follow(m *Machine) error { return g.FollowTo(m.serial) }
+
+// FollowTo has the guest be reached through the next connection to ports.
+func (g *Guest) FollowTo(ports net.Listener) error {
+	port, err := ports.Accept()
 	if err != nil {
 		return err
 	}

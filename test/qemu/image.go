@@ -47,7 +47,7 @@ func NewImage(dir string) (*Image, error) {
 // pack builds the guest and makes an archive of it.
 func (i *Image) pack(dir string) error {
 	guest := filepath.Join(dir, "init")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", guest, "./guest")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", guest, "github.com/assay-project/assay/test/qemu/guest")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOFLAGS=")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the guest: %w: %s", err, out)

@@ -17,7 +17,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -274,9 +273,4 @@ func (m *Machine) Kill() error {
 	}
 	m.serial.Close()
 	return err
-}
-
-// accept waits for QEMU to open the guest's port.
-func (m *Machine) accept() (io.ReadWriteCloser, error) {
-	return m.serial.Accept()
 }

@@ -26,7 +26,7 @@ func Program(dir string) (string, error) {
 		return p, nil
 	}
 	program := filepath.Join(dir, "assay")
-	build := exec.Command("go", "build", "-trimpath", "-o", program, "../../cmd/assay")
+	build := exec.Command("go", "build", "-trimpath", "-o", program, "github.com/assay-project/assay/cmd/assay")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the program: %w: %s", err, out)
