@@ -205,6 +205,8 @@ func (o *swtpmOptions) listeners(ctx context.Context, env *Env) (data, ctrl net.
 
 func (o *swtpmOptions) dataListener(ctx context.Context, env *Env) (net.Listener, error) {
 	switch {
+	case o.device:
+		return deviceFile(o.fd)
 	case o.fd >= 0:
 		return connectedFile(o.fd)
 	case o.server != nil:

@@ -10,8 +10,9 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// An swtpmOptions is the command line of swtpm socket, as it was written.
+// An swtpmOptions is the command line of swtpm socket or chardev, as it was written.
 type swtpmOptions struct {
+	device, proxy           bool // of swtpm chardev
 	tpm2, terminate, daemon bool
 	help, capabilities      bool
 	states, profiles        bool
@@ -34,24 +35,24 @@ type swtpmTexts struct {
 	migration, seccomp         string
 }
 
-// runSWTPM is swtpm socket.
+// runSWTPM is swtpm socket and swtpm chardev.
 func runSWTPM(env *Env, args []string) error {
 	if len(args) == 0 {
-		return errors.New("which interface? Only \"swtpm socket\" is served; swtpm --help lists its options")
+		return errors.New("which interface? \"swtpm socket\" and \"swtpm chardev\" are served; swtpm --help lists its options")
 	}
 	switch args[0] {
-	case "socket":
+	case "socket", "chardev":
 	case "-h", "--help":
 		return swtpmHelp(env)
 	case "-v", "--version":
 		_, err := fmt.Fprintf(env.Stdout, "TPM emulator version %s, in whose place assay %s stands\n", swtpmVersion, version)
 		return err
-	case "chardev", "cuse":
-		return plainError("Unsupported TPM interface " + strconv.Quote(args[0]) + ": this program serves sockets only, no device files")
+	case "cuse":
+		return plainError("Unsupported TPM interface " + strconv.Quote(args[0]) + ": this program makes no device files")
 	default:
-		return fmt.Errorf("interface %q is not served, only \"socket\"", args[0])
+		return fmt.Errorf("interface %q is not served, only \"socket\" and \"chardev\"", args[0])
 	}
-	o, err := parseSWTPM(env.Stderr, args[1:])
+	o, err := parseSWTPM(env.Stderr, args[0] == "chardev", args[1:])
 	if err != nil {
 		return err
 	}
@@ -86,7 +87,9 @@ func (o *swtpmOptions) flagSet() *pflag.FlagSet {
 	f.StringVar(&o.raw.ctrl, "ctrl", "", "`type=unixio,path=P|type=tcp,port=N`[,fd=N|clientfd=N][,mode=,uid=,gid=][,terminate]: control channel")
 	f.StringVar(&o.raw.server, "server", "", "`type=unixio,path=P|type=tcp,port=N`[,fd=N][,mode=,uid=,gid=][,disconnect]: data channel")
 	f.IntVarP(&o.port, "port", "p", 0, "TCP `PORT` of the data channel, which ends after each command")
-	f.IntVarP(&o.fd, "fd", "f", -1, "data channel that is open already, by the `NUMBER` of its file")
+	f.IntVarP(&o.fd, "fd", "f", -1, "data channel that is open already, by the `NUMBER` of its file; with chardev a character device")
+	f.BoolVarP(&o.proxy, "vtpm-proxy", "v", false, "")
+	f.Lookup("vtpm-proxy").Hidden = true // refused
 	f.BoolVarP(&o.terminate, "terminate", "t", false, "end when the client of the data channel goes")
 	f.BoolVarP(&o.daemon, "daemon", "d", false, "go to the background once the TPM answers")
 	f.StringVar(&o.raw.log, "log", "", "`file=F|fd=N`[,level=N][,prefix=P][,truncate]: where the log goes")
@@ -111,12 +114,12 @@ func (o *swtpmOptions) flagSet() *pflag.FlagSet {
 
 func swtpmHelp(env *Env) error {
 	f := new(swtpmOptions).flagSet()
-	_, err := fmt.Fprintf(env.Stdout, "usage: swtpm socket --tpm2 [OPTIONS]\n\n%s\n%s", f.FlagUsagesWrapped(100), dropInKeyHelp)
+	_, err := fmt.Fprintf(env.Stdout, "usage: swtpm socket|chardev --tpm2 [OPTIONS]\n\n%s\n%s", f.FlagUsagesWrapped(100), dropInKeyHelp)
 	return err
 }
 
-func parseSWTPM(usage io.Writer, args []string) (*swtpmOptions, error) {
-	o := &swtpmOptions{}
+func parseSWTPM(usage io.Writer, device bool, args []string) (*swtpmOptions, error) {
+	o := &swtpmOptions{device: device}
 	f := o.flagSet()
 	f.SetOutput(usage)
 	f.Usage = func() {}
@@ -176,6 +179,11 @@ func (o *swtpmOptions) check() error {
 	}
 	if o.fd >= 0 && o.fd < 3 || o.fd < -1 {
 		return errors.New("--fd: file descriptors 0, 1 and 2 are the standard files")
+	}
+	if o.device && o.question() == nil {
+		if err := o.checkDevice(); err != nil {
+			return err
+		}
 	}
 	if o.pid != nil && !o.pid.has("file") && !o.pid.has("fd") {
 		return errors.New("--pid: file or fd is missing")
