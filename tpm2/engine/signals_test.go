@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"crypto/fips140"
+	"encoding/binary"
 	"testing"
 	"time"
 
@@ -52,4 +53,35 @@ func TestASelfTestFailsWhenAskedTo(t *testing.T) {
 	m.tpm.PowerOn()
 	m.startup(tpm2.StartupClear)
 	m.do(tpm2.CCSelfTest, nil, nil, &command.SelfTestIn{}, nil)
+}
+
+func TestTheBufferBoundsCommands(t *testing.T) {
+	m := manufacture(t, "default")
+	m.startup(tpm2.StartupClear)
+	size := func() uint32 {
+		t.Helper()
+		out := new(command.GetCapabilityOut)
+		m.do(tpm2.CCGetCapability, nil, nil, &command.GetCapabilityIn{Capability: tpm2.CapTPMProperties, Property: uint32(tpm2.PTMaxCommandSize), PropertyCount: 1}, out)
+		return out.CapabilityData.Properties[0].Value
+	}
+	random := func(length int) tpm2.RC {
+		request := make([]byte, length)
+		copy(request, "\x80\x01\x00\x00\x00\x00\x00\x00\x01\x7b\x00\x08")
+		binary.BigEndian.PutUint32(request[2:], uint32(length))
+		return tpm2.RC(binary.BigEndian.Uint32(m.tpm.Execute(0, request)[6:]))
+	}
+	if got := size(); got != 4096 {
+		t.Errorf("TPM_PT_MAX_COMMAND_SIZE = %d, want 4096", got)
+	}
+	m.tpm.SetBufferSize(3000)
+	if got := size(); got != 3000 {
+		t.Errorf("TPM_PT_MAX_COMMAND_SIZE = %d, want 3000", got)
+	}
+	if at, above := random(3000), random(3001); at == tpm2.RCCommandSize || above != tpm2.RCCommandSize {
+		t.Errorf("command of 3000 bytes: %v, of 3001 bytes: %v, want TPM_RC_COMMAND_SIZE of the second alone", at, above)
+	}
+	m.tpm.SetBufferSize(1 << 20)
+	if got := size(); got != 4096 {
+		t.Errorf("TPM_PT_MAX_COMMAND_SIZE = %d, want no more than the profile has", got)
+	}
 }

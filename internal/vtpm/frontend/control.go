@@ -61,9 +61,6 @@ const initDeleteVolatile = 1
 // infoPiece is how much one answer to CMD_GET_INFO holds.
 const infoPiece = 3 * 1024
 
-// The TPM's command buffer, which has one size only.
-const bufferSize = 4096
-
 // control serves a connection to the control channel.
 func (s *swtpm) control(l *link) error {
 	for {
@@ -264,11 +261,12 @@ func (s *swtpm) config() (flags uint32) {
 // setBufferSize answers with the size in use, the least and the greatest. A
 // running TPM is only asked (size 0).
 func (s *swtpm) setBufferSize(l *link, size uint32) uint32 {
-	if size > 0 && s.machine.Powered() {
+	if size > 0 && !s.machine.SetBufferSize(int(min(size, maxBuffer))) {
 		return resultBadOrdinal
 	}
-	for range 3 {
-		l.out = binary.BigEndian.AppendUint32(l.out, bufferSize)
+	n, least, greatest := s.machine.BufferSize()
+	for _, v := range []int{n, least, greatest} {
+		l.out = binary.BigEndian.AppendUint32(l.out, uint32(v)) // at most maxBuffer
 	}
 	return resultSuccess
 }

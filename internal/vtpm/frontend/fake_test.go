@@ -61,6 +61,7 @@ func (f *fakeTPM) ResetEstablished(l uint8) bool {
 	f.note("reset established %d", l)
 	return l >= 3
 }
+func (f *fakeTPM) SetBufferSize(n int)        { f.note("buffer %d", n) }
 func (f *fakeTPM) FailSelfTest()              { f.note("fail self-test") }
 func (f *fakeTPM) Cancel()                    { f.note("cancel") }
 func (f *fakeTPM) Permanent() ([]byte, error) { f.changed = false; return f.state("permanent") }

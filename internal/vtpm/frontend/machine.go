@@ -1,6 +1,7 @@
 package frontend
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -26,6 +27,8 @@ type TPM interface {
 	// reports false for a locality that may not.
 	Established() bool
 	ResetEstablished(locality uint8) bool
+	// SetBufferSize bounds commands and responses, in bytes.
+	SetBufferSize(n int)
 	// FailSelfTest has the next self-test fail, as a broken TPM would.
 	FailSelfTest()
 	// Cancel asks the command that runs, if one does, to end early.
@@ -114,6 +117,7 @@ type Machine struct {
 	broken   error             // Save failed: what the TPM knows is not what is kept
 	loadErr  error             // why the last Load failed
 	stored   bool              // volatile state was stored, and nothing ran since
+	buffer   int               // size of the buffer in front of the TPM, in bytes; 0 when nobody said
 }
 
 // NewMachine returns a machine around t, without power. Without a TPM, cfg.Load
@@ -275,6 +279,38 @@ func (m *Machine) setTPM(t TPM) {
 	m.cancel.Lock()
 	defer m.cancel.Unlock()
 	m.tpm = t
+	if t != nil && m.buffer != 0 {
+		t.SetBufferSize(m.buffer)
+	}
+}
+
+// The sizes of the buffer between a hypervisor and its TPM, in bytes: those that
+// swtpm has. Between them is what the two interfaces of QEMU have.
+const (
+	minBuffer = 2808
+	maxBuffer = 4096
+)
+
+// SetBufferSize has the TPM know the size of the buffer in front of it, as near to n
+// as can be. It reports false to a machine with power, whose size stays.
+func (m *Machine) SetBufferSize(n int) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.powered {
+		return false
+	}
+	m.buffer = min(max(n, minBuffer), maxBuffer)
+	if m.tpm != nil {
+		m.tpm.SetBufferSize(m.buffer)
+	}
+	return true
+}
+
+// BufferSize returns that size, and the least and the greatest.
+func (m *Machine) BufferSize() (n, least, greatest int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return cmp.Or(m.buffer, maxBuffer), minBuffer, maxBuffer
 }
 
 // PowerOff takes the power away. Commands get no answer until it is back.

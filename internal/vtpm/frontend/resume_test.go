@@ -43,6 +43,27 @@ func TestAMachineLoadsItsTPMWhenItGetsPower(t *testing.T) {
 	}
 }
 
+func TestATPMThatIsLoadedLaterKnowsItsBuffer(t *testing.T) {
+	f := new(fakeTPM)
+	m := NewMachine(nil, MachineConfig{Load: func() (TPM, error) { return f, nil }})
+	if n, _, greatest := m.BufferSize(); n != greatest {
+		t.Errorf("size %d before anyone says, want %d", n, greatest)
+	}
+	if !m.SetBufferSize(3000) {
+		t.Error("a machine without power takes no size")
+	}
+	m.PowerOn()
+	if got, want := f.noted(), []string{"buffer 3000", "power on"}; !slices.Equal(got, want) {
+		t.Errorf("calls %q, want %q", got, want)
+	}
+	if m.SetBufferSize(4000) {
+		t.Error("a machine with power takes another size")
+	}
+	if n, _, _ := m.BufferSize(); n != 3000 {
+		t.Errorf("size %d, want 3000", n)
+	}
+}
+
 func TestVolatileStateThatCannotBeReadIsKept(t *testing.T) {
 	s := &shelf{heldVolatile{[]byte("state")}, errors.New("provider is down")}
 	m := NewMachine(&fakeTPM{}, MachineConfig{Volatile: s, Restore: func(_, _ []byte) (TPM, error) { return &fakeTPM{}, nil }})
