@@ -73,7 +73,7 @@ func openServer(t *testing.T) *Store {
 }
 
 func TestLookUpByKeyReadsNoOtherRecords(t *testing.T) {
-	const attesters = 10_000
+	const attesters = 2_000
 	for name, open := range map[string]func(*testing.T) (s *Store, explain, index string){
 		"sqlite": func(t *testing.T) (*Store, string, string) {
 			s, _ := openStore(t, Config{})

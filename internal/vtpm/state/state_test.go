@@ -211,8 +211,9 @@ func TestContentThatGrowsMovesToAWiderFile(t *testing.T) {
 		mustClose(t, f)
 		var got Content
 		f, got = mustOpen(t, path, cfg)
-		if diff := cmp.Diff(want, got); diff != "" || len(f.Notices()) != 0 {
-			t.Fatalf("%d bytes: %.100s, %v", n, diff, f.Notices())
+		same := bytes.Equal(want.Permanent, got.Permanent) && bytes.Equal(want.Meta, got.Meta) && bytes.Equal(want.Volatile, got.Volatile)
+		if !same || len(f.Notices()) != 0 {
+			t.Fatalf("%d bytes: the same content %v, %v", n, same, f.Notices())
 		}
 	}
 	if now := len(mustRead(t, path)); now <= size {
