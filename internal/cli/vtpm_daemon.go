@@ -62,13 +62,13 @@ func runVTPMDaemon(ctx context.Context, env *Env, f *rootFlags, cfg vtpm.DaemonC
 	if err := hardenProcess(); err != nil {
 		return fmt.Errorf("keep secrets out of core files: %w", err)
 	}
-	stop, err := f.keepTokens(ctx, env)
+	stopTokens, err := f.keepTokens(ctx, env)
 	if err != nil {
 		return err
 	}
 	root, err := f.open(ctx, env)
 	if err != nil {
-		return errors.Join(err, stop())
+		return errors.Join(err, stopTokens())
 	}
 	defer onHangup(func() { root.Reload(ctx, "SIGHUP") })()
 	tell := systemdTeller(env)
@@ -82,7 +82,7 @@ func runVTPMDaemon(ctx context.Context, env *Env, f *rootFlags, cfg vtpm.DaemonC
 		}
 		return notifySystemd(env, "READY=1")
 	})
-	return errors.Join(err, root.Close(), stop())
+	return errors.Join(err, root.Close(), stopTokens())
 }
 
 // onHangup calls f for each SIGHUP until stop is called, which waits for f.
