@@ -225,3 +225,9 @@ func describe(c *cms.Certificate) string {
 	subject, issuer, _ := Names(c.Raw)
 	return fmt.Sprintf("%q, issued by %q", subject, issuer)
 }
+
+// CheckList says why firmware would refuse the lists b as a role's content, or nil.
+func CheckList(r Role, b []byte) error {
+	_, err := checkPayload(r, b)
+	return err
+}
