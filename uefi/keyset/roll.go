@@ -3,6 +3,7 @@ package keyset
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"time"
 
@@ -44,9 +45,7 @@ func (s *Set) Roll(r sigdb.Role, keys Keys, random io.Reader, now time.Time) (*R
 		payload = next.lists[r]
 	}
 	out := &Rolled{Set: next, Keys: Keys{}, Role: r, More: more}
-	for role, k := range keys {
-		out.Keys[role] = k
-	}
+	maps.Copy(out.Keys, keys)
 	out.Keys[r] = key
 	return out, s.sign(out, keys, payload, random)
 }

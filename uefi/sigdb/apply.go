@@ -2,6 +2,7 @@ package sigdb
 
 import (
 	"bytes"
+	"maps"
 
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/uefi"
@@ -135,9 +136,7 @@ func (d *Database) every() func(func(Signature) bool) {
 // Apply returns the variables after a change.
 func (v Variables) Apply(c *Change) Variables {
 	out := Variables{}
-	for r, value := range v {
-		out[r] = value
-	}
+	maps.Copy(out, v)
 	if len(c.value.Data) == 0 {
 		delete(out, c.role)
 	} else {
