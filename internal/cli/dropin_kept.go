@@ -30,9 +30,11 @@ type keptTPM struct {
 	keys    *dropInKeys
 	profile *engine.Profile // of a TPM that is made; nil when none was asked for
 	noLock  bool            // do not take swtpm's lock; the state's own is always taken
-	file    *state.File     // nil while it is not open
-	lock    *os.File        // swtpm's lock of the folder; nil while it is not held
-	seen    fs.FileInfo     // the state's file when it was last opened or saved
+	// takesOver has a TPM that swtpm left here go on; otherwise it is no TPM.
+	takesOver bool
+	file      *state.File // nil while it is not open
+	lock      *os.File    // swtpm's lock of the folder; nil while it is not held
+	seen      fs.FileInfo // the state's file when it was last opened or saved
 
 	arriving    *engine.Profile   // of state that came and is not kept yet
 	arrivingSum [sha256.Size]byte // digest of that state
@@ -222,6 +224,11 @@ func (k *keptTPM) setMade(p *engine.Profile) {
 
 // open opens the TPM, or makes the first one of an empty place.
 func (k *keptTPM) open(ctx context.Context) (*engine.TPM, error) {
+	if k.takesOver {
+		if t, done, err := k.takeOver(ctx); done || err != nil {
+			return t, err
+		}
+	}
 	_, err := os.Lstat(k.place.permanent)
 	if errors.Is(err, fs.ErrNotExist) {
 		return k.create(ctx)

@@ -47,6 +47,7 @@ type dropInKeys struct {
 	provider  keyprovider.Provider // nil when ephemeral
 	migration keyprovider.Provider // for blobs that leave the process; nil for provider
 	name      string               // for the record of what is made
+	old       oldKey               // what --key says of a state that swtpm encrypted
 	closers   []io.Closer
 }
 
@@ -63,6 +64,7 @@ func (k *dropInKeys) blobs() keyprovider.Provider {
 
 // Close forgets the keys.
 func (k *dropInKeys) Close() error {
+	k.old.text.Destroy()
 	var errs []error
 	for _, c := range k.closers {
 		errs = append(errs, c.Close())
@@ -82,18 +84,19 @@ func openDropInKeys(env *Env, key, migration words) (*dropInKeys, error) {
 
 func (k *dropInKeys) open(env *Env, key, migration words) error {
 	if migration != nil {
-		p, err := keyOfWords(env, "--migration-key", migration)
+		p, old, err := keyOfWords(env, "--migration-key", migration)
 		if err != nil {
 			return err
 		}
+		old.text.Destroy()
 		k.migration, k.closers = p, append(k.closers, p)
 	}
 	if key != nil {
-		p, err := keyOfWords(env, "--key", key)
+		p, old, err := keyOfWords(env, "--key", key)
 		if err != nil {
 			return err
 		}
-		k.provider, k.name, k.closers = p, "--key", append(k.closers, p)
+		k.provider, k.name, k.closers, k.old = p, "--key", append(k.closers, p), old
 		return nil
 	}
 	spec, err := dropInKeySpec(env)
@@ -219,8 +222,9 @@ func parseDropInFile(text []byte) (c dropInFile, err error) {
 // maxKeyText bounds what a key or a passphrase is read from, in bytes.
 const maxKeyText = 4096
 
-// keyOfWords is the provider of --key: a key, or a passphrase.
-func keyOfWords(env *Env, flag string, w words) (closingProvider, error) {
+// keyOfWords is the provider of --key: a key, or a passphrase. The other result is
+// the text for a state that swtpm encrypted.
+func keyOfWords(env *Env, flag string, w words) (_ closingProvider, old oldKey, err error) {
 	for name, known := range map[string][]string{
 		"mode":   {"aes-cbc", "aes-128-cbc", "aes-256-cbc"},
 		"format": {"hex", "binary"},
@@ -228,15 +232,16 @@ func keyOfWords(env *Env, flag string, w words) (closingProvider, error) {
 	} {
 		if w.has(name) {
 			if err := knownWords(flag+": "+name, []string{w[name]}, known...); err != nil {
-				return nil, err
+				return nil, old, err
 			}
 		}
 	}
 	text, phrase, err := readKeyWords(w)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", flag, err)
+		return nil, old, fmt.Errorf("%s: %w", flag, err)
 	}
 	defer clear(text)
+	old = oldKey{text: seal.NewSecret(bytes.Clone(text)), phrase: phrase, binary: w["format"] == "binary", hashed: w["kdf"] == "sha512"}
 	if w.has("remove") {
 		for _, name := range []string{w["file"], w["pwdfile"]} {
 			if name != "" {
@@ -244,10 +249,16 @@ func keyOfWords(env *Env, flag string, w words) (closingProvider, error) {
 			}
 		}
 	}
+	var p closingProvider
 	if phrase {
-		return newPassphrase(env.Rand, text)
+		p, err = newPassphrase(env.Rand, text)
+	} else {
+		p, err = newRawKey(env.Rand, text, old.binary, w["mode"] == "aes-256-cbc")
 	}
-	return newRawKey(env.Rand, text, w["format"] == "binary", w["mode"] == "aes-256-cbc")
+	if err != nil {
+		old.text.Destroy()
+	}
+	return p, old, err
 }
 
 // readKeyWords reads what the words name.

@@ -302,7 +302,7 @@ func (o *setupOptions) run(env *Env) (err error) {
 		what = "reconfiguration"
 	}
 	fmt.Fprintf(env.Stdout, "Starting vTPM %s as user %d @ %s\n", what, os.Geteuid(), env.Now().UTC().Format(time.RFC1123))
-	k := &keptTPM{env: env, place: o.place, keys: keys, profile: o.chosen}
+	k := &keptTPM{env: env, place: o.place, keys: keys, profile: o.chosen, takesOver: true}
 	defer func() { err = errors.Join(err, k.close()) }()
 	if err := k.takeLock(); err != nil {
 		return err

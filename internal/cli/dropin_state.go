@@ -95,7 +95,7 @@ func (o *swtpmOptions) open(ctx context.Context, env *Env, keys *dropInKeys) (*s
 	if place == nil {
 		return nil, errors.New("--tpmstate is missing: where is the TPM kept? " + keyProviderEnv + "=" + ephemeralKeys + " keeps none")
 	}
-	k := &keptTPM{env: env, place: place, keys: keys, profile: profile, noLock: o.state["lock"] == "" && o.state.given("lock")}
+	k := &keptTPM{env: env, place: place, keys: keys, profile: profile, noLock: o.state["lock"] == "" && o.state.given("lock"), takesOver: true}
 	cfg := frontend.MachineConfig{
 		Load: k.load, Stale: k.stale, Save: k.save, Restore: k.restore, Volatile: k,
 		ExportBlob: k.exportBlob, ImportBlob: k.importBlob,

@@ -58,6 +58,10 @@ type converter struct {
 	lost    []Loss
 }
 
+// LostResume is the loss of a TPM that was shut down for TPM Resume. A machine that
+// starts anew has no use for it.
+const LostResume = "what TPM Resume would have kept, PCRs included"
+
 func (c *converter) lose(why, what string, args ...any) {
 	c.lost = append(c.lost, Loss{What: fmt.Sprintf(what, args...), Why: why})
 }
@@ -80,7 +84,7 @@ func (s *State) manufacturedSets() (presence, audit []byte) {
 func (c *converter) losses() {
 	s := c.state
 	if s.Suspended() {
-		c.lose("the machine was suspended to memory when its TPM stopped: shut it down first", "what TPM Resume would have kept, PCRs included")
+		c.lose("the machine was suspended to memory when its TPM stopped: shut it down first", LostResume)
 	}
 	presence, audit := s.manufacturedSets()
 	if !sameSet(s.Presence, presence) {

@@ -28,6 +28,12 @@ func PassphraseKey(passphrase []byte, bits int) (Key, error) {
 	return pbkdf2.Key(sha512.New, string(passphrase), []byte("swtpm"), 1000, bits/8)
 }
 
+// HashedKey makes the key of a passphrase as kdf=sha512 has swtpm do.
+func HashedKey(passphrase []byte, bits int) Key {
+	sum := sha512.Sum512(passphrase)
+	return sum[:bits/8]
+}
+
 // KeyBits returns the size of the key that opens a state file: 128 or 256, and 0 for
 // a state in the clear.
 func KeyBits(file []byte) (int, error) {
