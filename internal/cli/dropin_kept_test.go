@@ -147,14 +147,14 @@ func TestSWTPMNeverServesAnotherTPMThanTheOneThatIsKept(t *testing.T) {
 		more []string
 		want string
 	}{
-		"ephemeral keys":  {ephemeral(), dir, nil, "holds a TPM"},
-		"no key provider": {nil, dir, nil, "no key provider"},
-		"another key":     {keyFileOther(t), dir, nil, "key"},
-		"a passphrase":    {vars, dir, []string{"--key", "pwdfile=" + phrase}, "key"},
-		"another profile": {vars, dir, []string{"--profile", "name=fips"}, "profile already"},
+		"ephemeral keys":   {ephemeral(), dir, nil, "holds a TPM"},
+		"no key provider":  {nil, dir, nil, "no key provider"},
+		"another key":      {keyFileOther(t), dir, nil, "key"},
+		"a passphrase":     {vars, dir, []string{"--key", "pwdfile=" + phrase}, "key"},
+		"another profile":  {vars, dir, []string{"--profile", "name=fips"}, "profile already"},
 		"swtpm's, damaged": {vars, theirs, nil, "nothing was changed"},
-		"damaged":         {vars, damaged, nil, swtpmPermanent},
-		"no place":        {vars, "", nil, "--tpmstate is missing"},
+		"damaged":          {vars, damaged, nil, swtpmPermanent},
+		"no place":         {vars, "", nil, "--tpmstate is missing"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			args := []string{"socket", "--tpm2", "--server", "type=unixio,path=" + filepath.Join(shortDir(t), "d"), "--flags", "not-need-init"}
