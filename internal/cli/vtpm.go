@@ -33,8 +33,9 @@ type vtpmOptions struct {
 	qemu                       string
 	terminate                  bool
 
-	root *rootFlags
-	name string // of a TPM in root
+	ledger ledgerFlags // of state
+	root   *rootFlags
+	name   string // of a TPM in root
 }
 
 func newVTPMCmd(env *Env) *cobra.Command {
@@ -71,6 +72,7 @@ Whoever reaches the port commands the TPM, so ports are on loopback addresses.`,
 	f.StringVar(&o.provider, "key-provider", "", "`SPEC` of who keeps the key that --state is encrypted under: a name in --root, or a URI")
 	f.StringVar(&o.keys.file, "key-file", "", "`FILE` of keys in place of a key provider; made with the state")
 	f.StringVar(&o.keys.passphrase, "passphrase-file", "", "`FILE` whose first line opens the key file")
+	o.ledger.add(cmd)
 	f.BoolVar(&o.create, "new", false, "make a TPM in --state although there may have been one")
 	f.StringVar(&o.profile, "profile", "", "`NAME` of a new TPM's profile: see assay tpm profile list (default \"default\")")
 	f.StringVar(&o.mssim, "mssim", "", "`HOST:PORT` for commands by the simulator protocol; the platform port is the next")
@@ -143,6 +145,7 @@ func (o *vtpmOptions) open(ctx context.Context, env *Env) (*frontend.Machine, fu
 	if err != nil {
 		return nil, nil, err
 	}
+	s.ledger = o.ledger.open(env, func() (string, error) { return o.root.path(env) })
 	t, err := s.load(ctx, o.profile, o.create)
 	if err != nil {
 		return nil, nil, errors.Join(err, s.Close())

@@ -66,7 +66,7 @@ func TestStateThroughQEMUIsSealedUnderTheTPMsKeys(t *testing.T) {
 	dir := shortDir(t)
 	open := func(name, keys string) *qemuClient {
 		path := filepath.Join(dir, name)
-		serveTPM(t, &vtpmOptions{state: path + ".d", keys: keySource{file: filepath.Join(dir, keys)}, create: true, qemu: path})
+		serveTPM(t, &vtpmOptions{state: path + ".d", ledger: ledgerFlags{dir: path + ".l"}, keys: keySource{file: filepath.Join(dir, keys)}, create: true, qemu: path})
 		return dialQEMU(t, path)
 	}
 	from, to, other := open("a", "keys"), open("b", "keys"), open("c", "others")

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/seal"
 	"github.com/assay-project/assay/internal/vtpm/frontend"
+	"github.com/assay-project/assay/internal/vtpm/place"
 	"github.com/assay-project/assay/internal/vtpm/state"
 	"github.com/assay-project/assay/tpm2/engine"
 )
@@ -24,7 +24,8 @@ type vtpmState struct {
 	env      *Env
 	dir      string
 	keys     closingProvider
-	provider string      // what the keys are called
+	provider string // what the keys are called
+	ledger   *place.Ledger
 	file     *state.File // nil until load
 	fresh    bool        // there can have been no TPM: the folder, or the key file, is as new
 }
@@ -84,8 +85,11 @@ func (s *vtpmState) firstKey(keys keySource) error {
 
 func (s *vtpmState) path() string { return filepath.Join(s.dir, serveStateFile) }
 
-func (s *vtpmState) config() state.Config {
-	return state.Config{Provider: s.keys, ProviderName: s.provider, Random: s.env.Rand, Now: s.env.Now}
+// home is the place of the state.
+func (s *vtpmState) home() (*place.Home, error) {
+	return place.New(place.Config{
+		File: s.path(), Provider: s.keys, ProviderName: s.provider, Random: s.env.Rand, Now: s.env.Now, Ledger: s.ledger, Log: vtpmLog(s.env),
+	})
 }
 
 // load restores the TPM of the folder, or makes the first one: when there can have
@@ -93,33 +97,51 @@ func (s *vtpmState) config() state.Config {
 // TPM unseen. A profile is fixed when a TPM is made, so asking for one later is an
 // error.
 func (s *vtpmState) load(ctx context.Context, profile string, create bool) (*engine.TPM, error) {
-	if _, err := os.Lstat(s.path()); errors.Is(err, fs.ErrNotExist) {
-		if !s.fresh && !create {
-			return nil, fmt.Errorf("no %s in %q, which was used before, or its key file was: is the folder the right one, or not mounted? --new makes a new TPM", serveStateFile, s.dir)
-		}
-		return s.create(ctx, profile)
-	}
-	file, content, err := state.Open(ctx, s.path(), s.config())
+	home, err := s.home()
 	if err != nil {
 		return nil, err
 	}
-	defer content.Destroy()
-	s.file = file
-	for _, n := range file.Notices() {
-		vtpmLog(s.env).Warn("state of the TPM", slog.String("notice", n.String()))
+	if _, err := os.Lstat(s.path()); errors.Is(err, fs.ErrNotExist) {
+		if !create {
+			if err := s.mustBeVacant(home); err != nil {
+				return nil, err
+			}
+		}
+		return s.create(ctx, home, profile)
 	}
+	o, err := home.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer o.Content.Destroy()
+	s.file = o.File
 	if profile != "" {
 		return nil, fmt.Errorf("--profile: the TPM in %q has its profile already", s.dir)
 	}
-	t, err := engine.Restore(engineConfig(s.env), append([]byte(nil), content.Permanent...), nil)
+	t, err := engine.Restore(engineConfig(s.env), append([]byte(nil), o.Content.Permanent...), nil)
 	if err != nil {
 		return nil, fmt.Errorf("restore the TPM in %q: %w", s.dir, err)
 	}
 	return t, nil
 }
 
+// errVacant is a folder that should have a TPM and has none.
+var errVacant = errors.New("is the folder not mounted? --new makes a new TPM")
+
+// mustBeVacant sees that there can have been no TPM in the folder.
+func (s *vtpmState) mustBeVacant(home *place.Home) error {
+	if !s.fresh {
+		return fmt.Errorf("no %s in %q, which was used before, or its key file was: is the folder the right one, or not mounted? --new makes a new TPM", serveStateFile, s.dir)
+	}
+	id, known, err := home.Known()
+	if err == nil && known {
+		err = fmt.Errorf("no %s in %q, where the ledger knows TPM %s: %w", serveStateFile, s.dir, id, errVacant)
+	}
+	return err
+}
+
 // create makes the TPM of the folder.
-func (s *vtpmState) create(ctx context.Context, profile string) (*engine.TPM, error) {
+func (s *vtpmState) create(ctx context.Context, home *place.Home, profile string) (*engine.TPM, error) {
 	t, err := manufacture(s.env, profile)
 	if err != nil {
 		return nil, err
@@ -133,7 +155,10 @@ func (s *vtpmState) create(ctx context.Context, profile string) (*engine.TPM, er
 	if err != nil {
 		return nil, err
 	}
-	s.file, err = state.Create(ctx, s.path(), id, state.Content{Permanent: permanent}, s.config())
+	if profile == "" {
+		profile = defaultProfile
+	}
+	s.file, err = home.Create(ctx, id, permanent, place.Record{MadeBy: "assay vtpm serve, assay " + version, Profile: profile})
 	return t, err
 }
 
@@ -169,5 +194,5 @@ func (s *vtpmState) Close() error {
 	if s.file != nil {
 		err = s.file.Close()
 	}
-	return errors.Join(err, s.keys.Close())
+	return errors.Join(err, s.ledger.Close(), s.keys.Close())
 }

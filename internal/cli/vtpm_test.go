@@ -93,7 +93,7 @@ func primaryName(t *testing.T, tpm *client.TPM, auth string) []byte {
 
 func TestAVirtualTPMIsKeptInItsFolder(t *testing.T) {
 	dir := shortDir(t)
-	o := &vtpmOptions{state: filepath.Join(dir, "state"), keys: keySource{file: filepath.Join(dir, "key")}, swtpmUnix: filepath.Join(dir, "socket")}
+	o := &vtpmOptions{state: filepath.Join(dir, "state"), ledger: ledgerFlags{dir: filepath.Join(dir, "ledger")}, keys: keySource{file: filepath.Join(dir, "key")}, swtpmUnix: filepath.Join(dir, "socket")}
 	stop := serveTPM(t, o)
 	tpm := startedTPM(t, "unix", o.swtpmUnix)
 	name := primaryName(t, tpm, "")
@@ -132,7 +132,7 @@ func TestAVirtualTPMIsKeptInItsFolder(t *testing.T) {
 // State that is gone must not come back as another TPM.
 func TestStateThatIsGoneIsNotReplaced(t *testing.T) {
 	dir := shortDir(t)
-	o := &vtpmOptions{state: filepath.Join(dir, "state"), keys: keySource{file: filepath.Join(dir, "key")}, swtpmUnix: filepath.Join(dir, "s")}
+	o := &vtpmOptions{state: filepath.Join(dir, "state"), ledger: ledgerFlags{dir: filepath.Join(dir, "ledger")}, keys: keySource{file: filepath.Join(dir, "key")}, swtpmUnix: filepath.Join(dir, "s")}
 	if err := serveTPM(t, o)(); err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func TestStateThatIsGoneIsNotReplaced(t *testing.T) {
 
 func TestStateThatDoesNotOpenIsRefused(t *testing.T) {
 	dir := shortDir(t)
-	whole := vtpmOptions{state: filepath.Join(dir, "state"), keys: keySource{file: filepath.Join(dir, "key")}, swtpmUnix: filepath.Join(dir, "s")}
+	whole := vtpmOptions{state: filepath.Join(dir, "state"), ledger: ledgerFlags{dir: filepath.Join(dir, "ledger")}, keys: keySource{file: filepath.Join(dir, "key")}, swtpmUnix: filepath.Join(dir, "s")}
 	if err := serveTPM(t, &whole)(); err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +207,7 @@ func TestStateThatDoesNotOpenIsRefused(t *testing.T) {
 // make another when the folder's is gone.
 func TestServeUnderAKeyProvider(t *testing.T) {
 	dir := shortDir(t)
-	o := &vtpmOptions{state: filepath.Join(dir, "state"), swtpmUnix: filepath.Join(dir, "s")}
+	o := &vtpmOptions{state: filepath.Join(dir, "state"), ledger: ledgerFlags{dir: filepath.Join(dir, "ledger")}, swtpmUnix: filepath.Join(dir, "s")}
 	if err := o.serve(t.Context(), serveEnv(io.Discard, io.Discard)); err == nil || !strings.Contains(err.Error(), "always encrypted") {
 		t.Errorf("serve without a key provider = %v", err)
 	}

@@ -73,7 +73,7 @@ func TestAMigrationMayFailAtEachStep(t *testing.T) {
 		"it dies between the two states": func(dir string) string { return b.dying(dir, qemu.CommandSetStateBlob, 2) },
 		"it dies when it should start":   func(dir string) string { return b.dying(dir, qemu.CommandInit, 1) },
 		"it has other keys": func(dir string) string {
-			return b.serve(dir, "--state", filepath.Join(b.dir, dir, "state"), "--key-file", filepath.Join(b.dir, dir, "keys")).Socket
+			return b.serve(dir, "--state", filepath.Join(b.dir, dir, "state"), "--ledger", filepath.Join(b.dir, dir, "ledger"), "--key-file", filepath.Join(b.dir, dir, "keys")).Socket
 		},
 		"it has none": func(dir string) string { return b.serve(dir, "--ephemeral").Socket },
 	} {
