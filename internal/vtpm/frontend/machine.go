@@ -66,8 +66,8 @@ type MachineConfig struct {
 	// another process over the same storage; Lock takes it back, and fails when that
 	// process has it or has written. Nil when there is no lock.
 	Unlock, Lock func() error
-	// NoShutdown leaves TPM2_Shutdown to the client when the power goes (swtpm:
-	// --flags disable-auto-shutdown).
+	// NoShutdown leaves TPM2_Shutdown to the client when the power goes, or Init
+	// starts the TPM again (swtpm: --flags disable-auto-shutdown).
 	NoShutdown bool
 }
 
@@ -327,21 +327,27 @@ func (m *Machine) Powered() bool {
 	return m.powered
 }
 
-// Shutdown takes the power away in good order: unless that was its last command, and
-// succeeded, the TPM is told by TPM2_Shutdown(CLEAR) first (Part 1, 12.2.4), so that no
-// count of failed tries and no clock is in doubt at the next start. Volatile state
-// that was stored just before is where the next start goes on, and needs none; nor
-// may a TPM write whose storage is unlocked for another. State that came for a start
-// which did not follow is forgotten.
+// Shutdown takes the power away in good order ([Machine.endInOrder]). State that came
+// for a start which did not follow is forgotten.
 func (m *Machine) Shutdown() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.powered && !m.orderly && !m.stored && !m.unlocked && !m.cfg.NoShutdown {
-		m.execute(nil, 0, []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0, 0})
-	}
+	m.endInOrder()
 	m.forgetIncoming()
 	m.powered = false
 	return m.broken
+}
+
+// endInOrder tells a TPM that is about to lose power by TPM2_Shutdown(CLEAR), unless
+// that was its last command, and succeeded (Part 1, 12.2.4), so that no count of failed
+// tries and no clock is in doubt at the next start. Volatile state that was stored just
+// before is where the next start goes on, and needs none; nor may a TPM write whose
+// storage is unlocked for another. What a failed try changed is kept before its answer
+// leaves, so that nothing is left uncounted.
+func (m *Machine) endInOrder() {
+	if m.powered && !m.orderly && !m.stored && !m.unlocked && !m.cfg.NoShutdown {
+		m.execute(nil, 0, []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0, 0})
+	}
 }
 
 // whilePowered calls f with the TPM when it has power, and keeps what f changed.

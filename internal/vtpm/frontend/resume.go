@@ -49,8 +49,10 @@ func (m *Machine) putVolatile(t TPM) error {
 }
 
 // Init starts the TPM again: where StoreVolatile left it, else without volatile
-// state. Stored state that no longer fits is an error once, and forgotten. With
-// forget, stored state does not serve a second time.
+// state. Then a TPM that has power is told first ([Machine.endInOrder]), as by swtpm: a
+// hypervisor that resets its machine takes no power away, and no try is counted for it.
+// Stored state that no longer fits is an error once, and forgotten. With forget, stored
+// state does not serve a second time.
 func (m *Machine) Init(forget bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -64,6 +66,7 @@ func (m *Machine) Init(forget bool) error {
 		return m.arrive()
 	}
 	if !m.CanStoreVolatile() {
+		m.endInOrder()
 		m.init()
 		return m.broken
 	}
@@ -72,6 +75,7 @@ func (m *Machine) Init(forget bool) error {
 		return fmt.Errorf("read volatile state: %w", err)
 	}
 	if volatile == nil {
+		m.endInOrder()
 		m.init()
 		return m.broken
 	}

@@ -85,6 +85,46 @@ func TestShutdownIsTheClientsWhenToldSo(t *testing.T) {
 	}
 }
 
+func TestAResetEndsInOrder(t *testing.T) {
+	const shutdown = "execute 0 80010000000c000001450000"
+	for name, tc := range map[string]struct {
+		cfg   MachineConfig
+		first []string // commands before
+		want  []string
+	}{
+		"something ran":             {MachineConfig{}, []string{getRandom}, []string{shutdown, "power on"}},
+		"nothing ran":               {MachineConfig{}, nil, []string{shutdown, "power on"}},
+		"the client ended in order": {MachineConfig{}, []string{"80010000000c000001450000"}, []string{"power on"}},
+		"it is the client's":        {MachineConfig{NoShutdown: true}, []string{getRandom}, []string{"power on"}},
+		"over volatile storage": {
+			MachineConfig{Restore: func(_, _ []byte) (TPM, error) { return nil, errors.New("there is none") }},
+			[]string{getRandom},
+			[]string{shutdown, "power on"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tpm := &fakeTPM{}
+			m := NewMachine(tpm, tc.cfg)
+			if err := m.Init(false); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := tpm.noted(), []string{"power on"}; !slices.Equal(got, want) {
+				t.Errorf("a first Init: calls %q, want %q", got, want)
+			}
+			for _, c := range tc.first {
+				m.Execute(nil, 0, unhex(t, c))
+			}
+			before := len(tpm.noted())
+			if err := m.Init(false); err != nil || !m.Powered() {
+				t.Fatalf("Init = %v, powered %v", err, m.Powered())
+			}
+			if got := tpm.noted()[before:]; !slices.Equal(got, tc.want) {
+				t.Errorf("calls %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
 func TestStoredVolatileStateNeedsNoShutdown(t *testing.T) {
 	for name, tc := range map[string]struct {
 		after func(*Machine)

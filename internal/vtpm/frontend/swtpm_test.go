@@ -26,7 +26,7 @@ var swtpmCases = map[string]struct {
 	"no such locality":      {false, "80010000000b20001000" + "05", "80010000000a00000907", nil},
 	"locality left out":     {false, "80010000000a20001000", "80010000000a0000009a", nil},
 	"capability":            {true, "00000001", "00000000" + "0000fcbf", nil},
-	"init":                  {true, "00000002" + "00000000", "00000000", []string{"power on"}},
+	"init":                  {true, "00000002" + "00000000", "00000000", []string{"execute 0 80010000000c000001450000", "power on"}},
 	"established":           {true, "00000004", "00000000" + "01000000", nil},
 	"set locality":          {true, "00000005" + "03", "00000000", nil},
 	"padded locality":       {true, "00000005" + "03" + "000000" + "00000001", "00000000" + "00000000" + "0000fcbf", nil},
