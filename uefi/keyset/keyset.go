@@ -54,6 +54,9 @@ var (
 
 var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,62}$`)
 
+// ValidName reports whether a set may have this name.
+func ValidName(name string) bool { return nameForm.MatchString(name) }
+
 // A Set is the content of the four variables.
 type Set struct {
 	Name    string

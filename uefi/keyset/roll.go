@@ -32,7 +32,7 @@ func (s *Set) Roll(r sigdb.Role, keys Keys, random io.Reader, now time.Time) (*R
 		return nil, fmt.Errorf("%v of a set of kind %s: %w", r, s.Kind, ErrRole)
 	}
 	next := s.next(now)
-	key, entry, err := next.newKey(random, r, next.Updated)
+	key, entry, err := next.newKey(random, r, now.UTC().Truncate(time.Second))
 	if err != nil {
 		return nil, err
 	}
