@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"os"
@@ -35,32 +36,47 @@ func (r *rootIssuer) Issue(ctx context.Context, b *ekca.Batch) (*ekca.Certificat
 	if program != nil {
 		return program.Issue(ctx, b)
 	}
-	a, err := r.authority(ctx)
+	var out *ekca.Certificates
+	err = r.ask(ctx, func(a *ekca.Authority) error {
+		out, err = a.Issue(ctx, b)
+		return err
+	})
 	if errors.Is(err, ekca.ErrNoAuthority) {
 		return ekca.None{}.Issue(ctx, b)
 	}
-	if err != nil {
-		return nil, err
+	return out, err
+}
+
+// ask does something by the built-in authority, and once more by the one that is there
+// by then when another process has given it its next key.
+func (r *rootIssuer) ask(ctx context.Context, do func(*ekca.Authority) error) error {
+	for again := range 2 {
+		a, err := r.authority(ctx)
+		if err == nil {
+			err = do(a)
+		}
+		if again == 1 || !errors.Is(err, ekca.ErrStale) {
+			return err
+		}
+		r.mu.Lock()
+		r.opened = nil
+		r.mu.Unlock()
 	}
-	return a.Issue(ctx, b)
+	panic("unreachable")
 }
 
 // Revoke revokes one certificate.
 func (r *rootIssuer) Revoke(ctx context.Context, serial string, reason ekca.Reason) error {
-	a, err := r.authority(ctx)
-	if err != nil {
-		return err
-	}
-	return a.Revoke(ctx, serial, reason)
+	return r.ask(ctx, func(a *ekca.Authority) error { return a.Revoke(ctx, serial, reason) })
 }
 
 // RevokeTPM revokes the certificates of a TPM.
-func (r *rootIssuer) RevokeTPM(ctx context.Context, tpm string, reason ekca.Reason, keep ...string) (int, error) {
-	a, err := r.authority(ctx)
-	if err != nil {
-		return 0, err
-	}
-	return a.RevokeTPM(ctx, tpm, reason, keep...)
+func (r *rootIssuer) RevokeTPM(ctx context.Context, tpm string, reason ekca.Reason, keep ...string) (n int, err error) {
+	err = r.ask(ctx, func(a *ekca.Authority) error {
+		n, err = a.RevokeTPM(ctx, tpm, reason, keep...)
+		return err
+	})
+	return n, err
 }
 
 // authority opens the built-in authority with its keys, once.
@@ -125,4 +141,47 @@ func (f *rootFlags) makeAuthority(ctx context.Context, env *Env, o ekca.Authorit
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
 	return ekca.CreateAuthority(ctx, filepath.Join(cfg.Dir, authorityDir), o, ekca.AuthorityConfig{Provider: p, Random: env.Rand, Now: env.Now})
+}
+
+// nextAuthority gives the authority of a root its next issuing key. The root's key is
+// read from a file that ca export-root wrote, or is in the folder when there is none.
+func (f *rootFlags) nextAuthority(ctx context.Context, env *Env, rootKey string, keys keySource) (_ *ekca.Authority, err error) {
+	cfg, err := f.config(env)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(cfg.Dir, authorityDir)
+	spec, err := ekca.ProviderOf(dir)
+	if err != nil {
+		return nil, err
+	}
+	var key crypto.Signer
+	if rootKey != "" {
+		if key, err = readRootKey(rootKey, keys); err != nil {
+			return nil, err
+		}
+	}
+	p, err := cfg.Provider(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	return ekca.NextAuthority(ctx, dir, key, ekca.AuthorityConfig{Provider: p, Random: env.Rand, Now: env.Now})
+}
+
+func readRootKey(name string, keys keySource) (crypto.Signer, error) {
+	passphrase, err := keys.phrase()
+	if err != nil {
+		return nil, err
+	}
+	defer passphrase.Destroy()
+	text, err := readFile(name, maxCertificates)
+	if err != nil {
+		return nil, err
+	}
+	key, err := ekca.ParseRootKey(text, passphrase)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return key, nil
 }

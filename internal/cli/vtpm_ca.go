@@ -25,7 +25,7 @@ import (
 func newVTPMCACmd(env *Env) *cobra.Command {
 	group := &cobra.Command{Use: "ca", Short: "The certificate authority of TPMs made here"}
 	group.AddCommand(
-		newCAInitCmd(env), newCAShowCmd(env), newCAListCmd(env), newCARevokeCmd(env), newCAExportCmd(env), newCAServeCmd(env))
+		newCAInitCmd(env), newCANextCmd(env), newCAShowCmd(env), newCAListCmd(env), newCARevokeCmd(env), newCAExportCmd(env), newCAServeCmd(env))
 	return group
 }
 
@@ -120,6 +120,7 @@ type authorityView struct {
 	RootSHA256  string     `json:"rootSha256"`
 	RootKeyHere bool       `json:"rootKeyHere"`
 	Issuing     string     `json:"issuingCertificate"`
+	Older       []string   `json:"olderIssuingCertificates"` // newest first
 	Platform    string     `json:"platformCertificate"`
 	Issued      int        `json:"issued"`
 	Revoked     int        `json:"revoked"`
@@ -141,6 +142,10 @@ func viewAuthority(a *ekca.Authority) (*authorityView, error) {
 		Info: a.Info(), Root: string(pemCertificate(root.Raw)), RootSHA256: hex.EncodeToString(sum[:]), RootKeyHere: a.HasRoot(),
 		Issuing: string(pemCertificate(issuing.Raw)), Platform: string(pemCertificate(platform.Raw)),
 	}
+	v.Older = []string{}
+	for _, c := range a.Older() {
+		v.Older = append(v.Older, string(pemCertificate(c.Raw)))
+	}
 	all, err := a.Issued("")
 	if err != nil {
 		return nil, err
@@ -151,7 +156,7 @@ func viewAuthority(a *ekca.Authority) (*authorityView, error) {
 			v.Revoked++
 		}
 	}
-	for _, of := range []string{"ca", "platform", "root"} {
+	for _, of := range a.Lists() {
 		list, err := a.List(of)
 		if errors.Is(err, os.ErrNotExist) {
 			continue // a foreign root publishes its own
@@ -172,7 +177,8 @@ func showAuthority(env *Env, a *ekca.Authority, format outputFormat) error {
 	if format == "json" {
 		return printJSON(env, v)
 	}
-	rootKey := "not on this machine"
+	_, issuing, _ := a.Certificates()
+	rootKey := "not on this machine: \"assay vtpm ca next\" asks for its file"
 	switch {
 	case v.RootKeyHere:
 		rootKey = "on this machine, sealed: export it with \"assay vtpm ca export-root\""
@@ -180,8 +186,8 @@ func showAuthority(env *Env, a *ekca.Authority, format outputFormat) error {
 		rootKey = "with its owner, as the issuing key is"
 	}
 	t := tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "name\t%s\nid\t%s\nurl\t%s\nkey provider\t%s\npolicy\t%s\nroot SHA-256\t%s\nroot key\t%s\ncertificates\t%d issued, %d revoked\n",
-		v.Name, v.ID, dash(v.URL), dash(v.Provider), v.Policy, v.RootSHA256, rootKey, v.Issued, v.Revoked)
+	fmt.Fprintf(t, "name\t%s\nid\t%s\nurl\t%s\nkey provider\t%s\npolicy\t%s\nroot SHA-256\t%s\nroot key\t%s\nissuing authority\tnumber %d, until %s\ncertificates\t%d issued, %d revoked\n",
+		v.Name, v.ID, dash(v.URL), dash(v.Provider), v.Policy, v.RootSHA256, rootKey, v.Generation, issuing.NotAfter.Format(time.DateOnly), v.Issued, v.Revoked)
 	for _, l := range v.Lists {
 		late := ""
 		if env.Now().After(l.Next) {
@@ -190,6 +196,39 @@ func showAuthority(env *Env, a *ekca.Authority, format outputFormat) error {
 		fmt.Fprintf(t, "list of %s\tnumber %s, %d revoked, next by %s%s\n", l.Of, l.Number, l.Revoked, l.Next.Format(time.RFC3339), late)
 	}
 	return t.Flush()
+}
+
+func newCANextCmd(env *Env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "next",
+		Short: "Give the authority a new issuing key below its root, as long before the old one ends",
+		Long: `Make the next issuing authority below the root, and the next key for platform
+certificates: from then on they certify. What the ones before certified stays good;
+their keys stay sealed here and sign their revocation lists on, so that
+"assay vtpm ca revoke" reaches every certificate. Verifiers trust the root and need
+nothing new but chain.pem. A daemon that runs takes the new one up by itself.
+
+The root's key signs once: the one in the folder, or, when "assay vtpm ca export-root"
+took it off this machine, the file that it wrote.`,
+		Args: cobra.NoArgs,
+	}
+	root, format := addRootFlag(cmd), addOutputFlag(cmd, "table", "json")
+	var rootKey string
+	var keys keySource
+	cmd.Flags().StringVar(&rootKey, "root-key", "", "`FILE` with the root's private key, as export-root --key-out wrote it")
+	cmd.Flags().StringVar(&keys.passphrase, "passphrase-file", "", "`FILE` whose first line opens it")
+	cmd.MarkFlagsRequiredTogether("root-key", "passphrase-file")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		a, err := root.nextAuthority(cmd.Context(), env, rootKey, keys)
+		if errors.Is(err, ekca.ErrNoKey) {
+			return refusedBy(fmt.Errorf("%w; give the file of the root's key by --root-key", err))
+		}
+		if err != nil {
+			return err
+		}
+		return showAuthority(env, a, *format)
+	}
+	return cmd
 }
 
 func newCAShowCmd(env *Env) *cobra.Command {
@@ -401,7 +440,7 @@ func serveCA(ctx context.Context, env *Env, root *rootFlags, addr string, renew 
 	var renewing sync.WaitGroup
 	defer func() { cancel(); renewing.Wait() }()
 	if renew {
-		renewing.Go(func() { renewLists(ctx, env, a) })
+		renewing.Go(func() { renewLists(ctx, env, root, a) })
 	}
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
@@ -411,11 +450,19 @@ func serveCA(ctx context.Context, env *Env, root *rootFlags, addr string, renew 
 
 // renewLists signs new lists now and each day until ctx ends. A failure is told,
 // and tried again: lists are good for six days more.
-func renewLists(ctx context.Context, env *Env, a *ekca.Authority) {
+func renewLists(ctx context.Context, env *Env, root *rootFlags, a *ekca.Authority) {
 	tick := time.NewTicker(renewEvery)
 	defer tick.Stop()
 	for {
-		if err := a.UpdateLists(ctx); err != nil && ctx.Err() == nil {
+		err := a.UpdateLists(ctx)
+		if errors.Is(err, ekca.ErrStale) {
+			var next *ekca.Authority
+			if next, err = root.authority(ctx, env); err == nil {
+				a = next
+				err = a.UpdateLists(ctx)
+			}
+		}
+		if err != nil && ctx.Err() == nil {
 			io.WriteString(env.Stderr, "assay: sign revocation lists: "+err.Error()+"\n") //nolint:errcheck // nowhere to tell
 		}
 		select {

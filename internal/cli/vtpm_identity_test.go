@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/assay-project/assay/internal/vtpm/ekca"
 )
 
 // vtpmRoot is a root of TPMs for a test of the command line.
@@ -277,6 +280,53 @@ func TestRootIsTakenOffTheMachine(t *testing.T) {
 	r.ok("vtpm", "create", "web-1")
 	if status, _, errs := r.run("vtpm", "ca", "export-root", "--key-out", r.file("again"), "--passphrase-file", phrase); status == exitOK || !strings.Contains(errs, "not at hand") {
 		t.Errorf("once more: %d, %s", status, errs)
+	}
+}
+
+func TestTheNextAuthorityIsMadeByTheExportedRoot(t *testing.T) {
+	r := newVTPMRoot(t)
+	r.ok("vtpm", "ca", "init", "--url", "http://pki.example.org/vtpm")
+	r.ok("vtpm", "create", "web-1")
+	phrase, key := r.write("phrase", "correct horse battery staple\n"), r.file("root.key")
+	r.ok("vtpm", "ca", "export-root", "--key-out", key, "--passphrase-file", phrase, "--remove")
+	if status, _, errs := r.run("vtpm", "ca", "next"); status != exitRefused || !strings.Contains(errs, "--root-key") {
+		t.Errorf("without the root's key: %d, %s", status, errs)
+	}
+	if status, _, errs := r.run("vtpm", "ca", "next", "--root-key", key, "--passphrase-file", r.write("wrong", "another horse\n")); status == exitOK || !strings.Contains(errs, "passphrase") {
+		t.Errorf("with a wrong passphrase: %d, %s", status, errs)
+	}
+	// A daemon has the authority open from before.
+	root := filepath.Join(r.dir, "root")
+	env := &Env{Stderr: io.Discard, Now: time.Now, Rand: rand.Reader, Getenv: func(string) string { return "" }}
+	cfg, err := (&rootFlags{dir: root}).config(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	daemon := cfg.Issuer.(*rootIssuer)
+	if _, err := daemon.authority(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var view authorityView
+	r.json(&view, "vtpm", "ca", "next", "--root-key", key, "--passphrase-file", phrase)
+	if view.Generation != 2 || view.RootKeyHere || len(view.Older) != 1 || len(view.Lists) != 5 {
+		t.Errorf("next shows %+v", view)
+	}
+	if out := r.ok("vtpm", "ca", "show"); !strings.Contains(out, "number 2, until 20") || !strings.Contains(out, "list of platform2") {
+		t.Errorf("show says\n%s", out)
+	}
+	r.ok("vtpm", "create", "web-2")
+	var one, two struct{ Chain []string }
+	r.json(&one, "vtpm", "identity", "web-1")
+	r.json(&two, "vtpm", "identity", "web-2")
+	if one.Chain[0] != view.Older[0] || two.Chain[0] != view.Issuing {
+		t.Error("a TPM has another's authority in it")
+	}
+	if err := daemon.Revoke(t.Context(), "1", ekca.Superseded); !errors.Is(err, ekca.ErrNotIssued) {
+		t.Errorf("Revoke by a daemon that was started before = %v, want %v", err, ekca.ErrNotIssued)
+	}
+	a, err := daemon.authority(t.Context())
+	if err != nil || a.Info().Generation != 2 {
+		t.Errorf("the daemon has generation %d, %v", a.Info().Generation, err)
 	}
 }
 

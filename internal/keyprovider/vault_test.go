@@ -110,8 +110,8 @@ func (v *fakeVault) serve(w http.ResponseWriter, r *http.Request) {
 		complain(w, 403, "permission denied")
 		return
 	}
-	if strings.HasPrefix(path, "auth/token/") {
-		v.token(w, strings.TrimPrefix(path, "auth/token/"), token)
+	if operation, ok := strings.CutPrefix(path, "auth/token/"); ok {
+		v.token(w, operation, token)
 		return
 	}
 	parts := strings.Split(path, "/")

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -30,10 +32,41 @@ type Authority struct {
 	policy policy
 	urls   urls
 
-	root              *x509.Certificate
-	issuing, platform signer
+	root *x509.Certificate
+	generation
+	older []generation // which certify nothing any more, and still revoke; oldest first
 
 	mu sync.Mutex // guards the journal within this process
+}
+
+// A generation is an issuing authority below the root, and the key for platform
+// certificates that it certified. The newest of an authority certifies.
+type generation struct {
+	number            int // from 1
+	issuing, platform signer
+}
+
+// name is that of an issuing or platform key in files and in the journal: those of the
+// first generation have no number.
+func (g *generation) name(by string) string {
+	if g.number <= 1 {
+		return by
+	}
+	return by + strconv.Itoa(g.number)
+}
+
+// signers are the keys that sign lists, by name.
+func (g *generation) signers() map[string]*signer {
+	return map[string]*signer{g.name(byIssuing): &g.issuing, g.name(byPlatform): &g.platform}
+}
+
+// generations are all, the newest first.
+func (a *Authority) generations() []*generation {
+	out := []*generation{&a.generation}
+	for i := range slices.Backward(a.older) {
+		out = append(out, &a.older[i])
+	}
+	return out
 }
 
 // A signer is a certificate and its private key.
@@ -68,13 +101,27 @@ var (
 	ErrNoKey = errors.New("private key of the authority is not at hand")
 	// ErrNoAuthority is a folder without an authority.
 	ErrNoAuthority = errors.New("no certificate authority here: make one first")
+	// ErrStale is an authority that another process has given its next issuing key
+	// since it was opened: what was asked for is asked of it opened anew.
+	ErrStale = errors.New("the authority has another issuing key since: open it again")
 	// ErrAuthority is a folder whose parts are damaged or do not belong together.
 	ErrAuthority = errors.New("certificate authority is damaged")
 )
 
-// Certificates are public: the root's, and that of the issuing authority.
+// Certificates are public: the root's, and those of the newest issuing authority and
+// its platform key.
 func (a *Authority) Certificates() (root, issuing, platform *x509.Certificate) {
 	return a.root, a.issuing.cert, a.platform.cert
+}
+
+// Older are the issuing authorities of before, the newest first. What they certified
+// stays good.
+func (a *Authority) Older() []*x509.Certificate {
+	var out []*x509.Certificate
+	for _, g := range a.generations()[1:] {
+		out = append(out, g.issuing.cert)
+	}
+	return out
 }
 
 // Chain is what leads from a key's certificate to the root, without the root.
@@ -100,7 +147,7 @@ func (a *Authority) Issue(ctx context.Context, b *Batch) (*Certificates, error) 
 			ek = cert
 		}
 		out.Keys = append(out.Keys, cert.Raw)
-		entries = append(entries, a.issued(b, string(b.Keys[i].Kind), byIssuing, cert.SerialNumber))
+		entries = append(entries, a.issued(b, string(b.Keys[i].Kind), a.name(byIssuing), cert.SerialNumber))
 	}
 	if b.Platform != nil {
 		der, serial, err := a.certifyPlatform(b.Platform, ek)
@@ -108,7 +155,7 @@ func (a *Authority) Issue(ctx context.Context, b *Batch) (*Certificates, error) 
 			return nil, err
 		}
 		out.Platform = der
-		e := a.issued(b, "platform", byPlatform, serial)
+		e := a.issued(b, "platform", a.name(byPlatform), serial)
 		e.Holder = hexSerial(ek.SerialNumber)
 		entries = append(entries, e)
 	}
@@ -138,7 +185,7 @@ func (a *Authority) certify(b *Batch, k *BatchKey, ek *x509.Certificate) (*x509.
 	t.NotBefore = a.cfg.Now().UTC().Add(-backdate)
 	t.ExtraExtensions = append(t.ExtraExtensions, pkix.Extension{Id: oidPolicies, Value: a.policy.der()})
 	if a.urls.base != "" {
-		t.IssuingCertificateURL, t.CRLDistributionPoints = []string{a.urls.issuingCert()}, []string{a.urls.issuingCRL()}
+		t.IssuingCertificateURL, t.CRLDistributionPoints = []string{a.urls.cert(a.name(byIssuing))}, []string{a.urls.list(a.name(byIssuing))}
 	}
 	der, err := x509.CreateCertificate(a.cfg.Random, t, a.issuing.cert, key, a.issuing.key)
 	if err != nil {
@@ -160,7 +207,7 @@ func (a *Authority) certifyPlatform(p *Platform, ek *x509.Certificate) (der []by
 	}
 	ac := &attributeCertificate{
 		platform: p, ek: ek, issuer: a.platform.cert, serial: serial,
-		notBefore: a.cfg.Now().UTC().Add(-backdate), policy: &a.policy, urls: &a.urls, algorithm: derECDSA(crypto.SHA256),
+		notBefore: a.cfg.Now().UTC().Add(-backdate), policy: &a.policy, urls: &a.urls, by: a.name(byPlatform), algorithm: derECDSA(crypto.SHA256),
 	}
 	info := ac.info()
 	h := crypto.SHA256.New()
@@ -183,9 +230,5 @@ const (
 // they are nowhere.
 type urls struct{ base string }
 
-func (u *urls) issuingCert() string  { return u.base + "/" + byIssuing + certSuffix }
-func (u *urls) issuingCRL() string   { return u.base + "/" + byIssuing + listSuffix }
-func (u *urls) platformCert() string { return u.base + "/" + byPlatform + certSuffix }
-func (u *urls) platformCRL() string  { return u.base + "/" + byPlatform + listSuffix }
-func (u *urls) rootCert() string     { return u.base + "/" + byRoot + certSuffix }
-func (u *urls) rootCRL() string      { return u.base + "/" + byRoot + listSuffix }
+func (u *urls) cert(by string) string { return u.base + "/" + by + certSuffix }
+func (u *urls) list(by string) string { return u.base + "/" + by + listSuffix }

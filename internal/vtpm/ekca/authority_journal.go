@@ -21,7 +21,7 @@ import (
 type journalEntry struct {
 	Type   entryType `json:"type"`
 	Time   time.Time `json:"time"`
-	By     string    `json:"by"` // whose certificate or list: ca, platform
+	By     string    `json:"by"` // whose certificate or list: ca, platform, ca2, …
 	Serial string    `json:"serial,omitempty"`
 	Kind   string    `json:"kind,omitempty"`
 	TPM    string    `json:"tpm,omitempty"`
@@ -81,7 +81,12 @@ func (a *Authority) lock(ctx context.Context) (unlock func(), err error) {
 	for {
 		l, err := durable.LockDir(a.dir)
 		if err == nil {
-			return func() { l.Close(); a.mu.Unlock() }, nil //nolint:errcheck // closing a lock file
+			unlock = func() { l.Close(); a.mu.Unlock() } //nolint:errcheck // closing a lock file
+			if err = a.mustBeNewest(); err != nil {
+				unlock()
+				return nil, err
+			}
+			return unlock, nil
 		}
 		if !errors.Is(err, durable.ErrLocked) {
 			a.mu.Unlock()
@@ -94,6 +99,19 @@ func (a *Authority) lock(ctx context.Context) (unlock func(), err error) {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+// mustBeNewest holds that the folder has no later generation than was opened: an old
+// authority would not publish what a newer one revokes.
+func (a *Authority) mustBeNewest() error {
+	now := &Authority{dir: a.dir}
+	if err := now.readFile(); err != nil {
+		return err
+	}
+	if now.file.newest() != a.number {
+		return ErrStale
+	}
+	return nil
 }
 
 // record appends entries, durably.
@@ -190,7 +208,7 @@ func (a *Authority) walk(visit func(*journalEntry) error) error {
 // An IssuedCertificate is what the journal knows of a certificate.
 type IssuedCertificate struct {
 	Serial  string     `json:"serial"` // hex
-	By      string     `json:"by"`     // ca or platform
+	By      string     `json:"by"`     // ca or platform; ca2, platform2, … of later generations
 	Kind    string     `json:"kind"`
 	TPM     string     `json:"tpm"`
 	Name    string     `json:"name,omitempty"`

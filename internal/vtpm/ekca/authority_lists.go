@@ -83,11 +83,13 @@ func (a *Authority) UpdateLists(ctx context.Context) error {
 	return a.updateLists()
 }
 
-// updateLists signs both lists; the caller has the lock. Their numbers are written
+// updateLists signs the lists of all generations; the caller has the lock. Their numbers are written
 // down before they are used, so that none is used twice (RFC 5280, 5.2.3).
 func (a *Authority) updateLists() error {
-	if a.issuing.key == nil || a.platform.key == nil {
-		return fmt.Errorf("sign revocation lists: %w", ErrNoKey)
+	for _, g := range a.generations() {
+		if g.issuing.key == nil || g.platform.key == nil {
+			return fmt.Errorf("sign revocation lists: %w", ErrNoKey)
+		}
 	}
 	all, err := a.Issued("")
 	if err != nil {
@@ -101,13 +103,15 @@ func (a *Authority) updateLists() error {
 	if err := a.append(journalEntry{Type: entryList, Time: now, By: byIssuing, Number: number.String()}); err != nil {
 		return err
 	}
-	for by, s := range map[string]signer{byIssuing: a.issuing, byPlatform: a.platform} {
-		list := &x509.RevocationList{Number: number, ThisUpdate: now.Add(-backdate), NextUpdate: now.Add(a.cfg.listLife())}
-		if list.RevokedCertificateEntries, err = revokedBy(all, by); err != nil {
-			return err
-		}
-		if err := a.writeList(by, s, list); err != nil {
-			return err
+	for _, g := range a.generations() {
+		for by, s := range g.signers() {
+			list := &x509.RevocationList{Number: number, ThisUpdate: now.Add(-backdate), NextUpdate: now.Add(a.cfg.listLife())}
+			if list.RevokedCertificateEntries, err = revokedBy(all, by); err != nil {
+				return err
+			}
+			if err := a.writeList(by, *s, list); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -160,12 +164,20 @@ func (a *Authority) writeList(by string, s signer, list *x509.RevocationList) er
 	return durable.WriteFile(a.public(by+listSuffix), der, 0o644)
 }
 
-// List returns the published revocation list of ca, platform or root.
+// Lists are the names of the revocation lists: ca and platform of the newest generation,
+// those of older ones, root.
+func (a *Authority) Lists() []string {
+	var out []string
+	for _, g := range a.generations() {
+		out = append(out, g.name(byIssuing), g.name(byPlatform))
+	}
+	return append(out, byRoot)
+}
+
+// List returns the published revocation list of one of [Authority.Lists].
 func (a *Authority) List(by string) (*x509.RevocationList, error) {
-	switch by {
-	case byIssuing, byPlatform, byRoot:
-	default:
-		return nil, fmt.Errorf("no revocation list %q: want %s, %s or %s", by, byIssuing, byPlatform, byRoot)
+	if names := a.Lists(); !slices.Contains(names, by) {
+		return nil, fmt.Errorf("no revocation list %q: want one of %s", by, strings.Join(names, ", "))
 	}
 	der, err := readBounded(a.public(by+listSuffix), maxList)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -121,7 +122,7 @@ func makeAuthority(ctx context.Context, dir string, o *AuthorityOptions, cfg *Au
 	if err != nil {
 		return err
 	}
-	a := &Authority{dir: dir, cfg: *cfg, file: *file, urls: urls{o.URL}}
+	a := &Authority{dir: dir, cfg: *cfg, file: *file, urls: urls{o.URL}, generation: generation{number: 1}}
 	if err := os.Mkdir(filepath.Join(dir, publicDir), 0o755); err != nil {
 		return err
 	}
@@ -130,7 +131,7 @@ func makeAuthority(ctx context.Context, dir string, o *AuthorityOptions, cfg *Au
 	} else if err := a.makeRoot(ctx, o.Name); err != nil {
 		return err
 	}
-	if err := a.makePlatformKey(ctx, o.Name); err != nil {
+	if err := a.makePlatformKey(ctx); err != nil {
 		return err
 	}
 	if err := a.publishCertificates(); err != nil {
@@ -139,7 +140,7 @@ func makeAuthority(ctx context.Context, dir string, o *AuthorityOptions, cfg *Au
 	if err := durable.WriteFile(a.path(journalFile), nil, 0o600); err != nil {
 		return err
 	}
-	if err := a.UpdateLists(ctx); err != nil {
+	if err := a.updateLists(); err != nil { // nobody else has the folder yet
 		return err
 	}
 	return a.writeFile(file)
@@ -158,16 +159,7 @@ func (a *Authority) makeRoot(ctx context.Context, name string) error {
 	if a.root, err = a.sign(t, t, rootKey.Public(), rootKey); err != nil {
 		return err
 	}
-	if a.issuing.key, err = a.newKey(ctx, byIssuing, elliptic.P384()); err != nil {
-		return err
-	}
-	t = authorityTemplate(name, now, issuingLife)
-	t.MaxPathLenZero = true
-	t.ExtraExtensions = []pkix.Extension{{Id: oidPolicies, Value: derSeq(derSeq(derOID(asn1.ObjectIdentifier{2, 5, 29, 32, 0})))}} // anyPolicy
-	if a.urls.base != "" {
-		t.IssuingCertificateURL, t.CRLDistributionPoints = []string{a.urls.rootCert()}, []string{a.urls.rootCRL()}
-	}
-	if a.issuing.cert, err = a.sign(t, a.root, a.issuing.key.Public(), rootKey); err != nil {
+	if err := a.makeIssuing(ctx, rootKey, now); err != nil {
 		return err
 	}
 	return a.writeList(byRoot, signer{a.root, rootKey}, &x509.RevocationList{
@@ -175,24 +167,51 @@ func (a *Authority) makeRoot(ctx context.Context, name string) error {
 	})
 }
 
+// makeIssuing makes the issuing authority of the newest generation.
+func (a *Authority) makeIssuing(ctx context.Context, rootKey crypto.Signer, now time.Time) (err error) {
+	if a.issuing.key, err = a.newKey(ctx, a.name(byIssuing), elliptic.P384()); err != nil {
+		return err
+	}
+	t := authorityTemplate(a.subject(a.file.Name), now, issuingLife)
+	if t.NotAfter.After(a.root.NotAfter) {
+		t.NotAfter = a.root.NotAfter
+	}
+	t.MaxPathLenZero = true
+	t.ExtraExtensions = []pkix.Extension{{Id: oidPolicies, Value: derSeq(derSeq(derOID(asn1.ObjectIdentifier{2, 5, 29, 32, 0})))}} // anyPolicy
+	if a.urls.base != "" {
+		t.IssuingCertificateURL, t.CRLDistributionPoints = []string{a.urls.cert(byRoot)}, []string{a.urls.list(byRoot)}
+	}
+	a.issuing.cert, err = a.sign(t, a.root, a.issuing.key.Public(), rootKey)
+	return err
+}
+
+// subject is the common name of a key of the newest generation: no two authorities have
+// one name (RFC 5280, 4.1.2.6).
+func (a *Authority) subject(name string) string {
+	if a.number <= 1 {
+		return name
+	}
+	return name + " " + strconv.Itoa(a.number)
+}
+
 // makePlatformKey makes the key that signs platform certificates. It is no
 // authority's; the issuing authority certifies it.
-func (a *Authority) makePlatformKey(ctx context.Context, name string) error {
+func (a *Authority) makePlatformKey(ctx context.Context) error {
 	if a.issuing.key == nil {
 		return ErrNoKey
 	}
-	key, err := a.newKey(ctx, byPlatform, elliptic.P256())
+	key, err := a.newKey(ctx, a.name(byPlatform), elliptic.P256())
 	if err != nil {
 		return err
 	}
 	now := a.cfg.Now().UTC()
 	t := &x509.Certificate{
-		Subject: pkix.Name{CommonName: name + " platforms"}, NotBefore: now.Add(-backdate), NotAfter: a.issuing.cert.NotAfter,
+		Subject: pkix.Name{CommonName: a.subject(a.file.Name + " platforms")}, NotBefore: now.Add(-backdate), NotAfter: a.issuing.cert.NotAfter,
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCRLSign, BasicConstraintsValid: true,
 		SubjectKeyId: keyID(key.Public()),
 	}
 	if a.urls.base != "" {
-		t.IssuingCertificateURL, t.CRLDistributionPoints = []string{a.urls.issuingCert()}, []string{a.urls.issuingCRL()}
+		t.IssuingCertificateURL, t.CRLDistributionPoints = []string{a.urls.cert(a.name(byIssuing))}, []string{a.urls.list(a.name(byIssuing))}
 	}
 	a.platform.key = key
 	a.platform.cert, err = a.sign(t, a.issuing.cert, key.Public(), a.issuing.key)

@@ -38,8 +38,15 @@ const (
 	maxMeta        = 16 << 10
 )
 
-// authorityVersion is the newest format of the folder that is known here.
-const authorityVersion = 1
+// Formats of the folder: an authority of one generation is what programs of the first
+// format know.
+const (
+	firstVersion     = 1
+	authorityVersion = 2 // the newest that is known here
+)
+
+// maxGenerations bounds the issuing authorities below one root.
+const maxGenerations = 99
 
 // An authorityFile is the content of authority.json.
 type authorityFile struct {
@@ -57,7 +64,12 @@ type authorityFile struct {
 	// signs by it.
 	Foreign bool     `json:"foreignKey,omitempty"`
 	Signer  []string `json:"signer,omitempty"`
+	// Generation counts the issuing authorities; missing for the first.
+	Generation int `json:"generation,omitempty"`
 }
+
+// newest is the number of the newest generation.
+func (f *authorityFile) newest() int { return max(f.Generation, 1) }
 
 // foreignSigner is what signs by a key that is not in the folder; nil for nothing.
 func (a *Authority) foreignSigner(cert *x509.Certificate) crypto.Signer {
@@ -77,7 +89,7 @@ func newAuthorityFile(o *AuthorityOptions, cfg *AuthorityConfig) (*authorityFile
 	}
 	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80 // RFC 9562, 5.4
 	return &authorityFile{
-		Version: authorityVersion, Oldest: 1,
+		Version: firstVersion, Oldest: firstVersion,
 		ID:   fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:]),
 		Name: o.Name, URL: o.URL, CPS: o.CPS, Provider: o.Provider, Foreign: o.IssuingCert != nil, Signer: o.SignerCommand,
 		// ITU-T X.667: an identifier that a UUID gives, without asking anybody.
@@ -115,12 +127,14 @@ type Info struct {
 	Provider string    `json:"provider,omitempty"`
 	Created  time.Time `json:"created"`
 	Foreign  bool      `json:"foreignKey"`
+	// Generation counts the issuing authorities, from 1.
+	Generation int `json:"generation"`
 }
 
 // Info returns what the authority was made with.
 func (a *Authority) Info() Info {
 	f := &a.file
-	return Info{f.ID, f.Name, f.URL, f.CPS, f.Policy, f.Provider, f.Created, f.Foreign}
+	return Info{f.ID, f.Name, f.URL, f.CPS, f.Policy, f.Provider, f.Created, f.Foreign, f.newest()}
 }
 
 // OpenAuthority opens the authority of a folder. With a provider in cfg its keys
@@ -130,15 +144,19 @@ func OpenAuthority(ctx context.Context, dir string, cfg AuthorityConfig) (*Autho
 	if err := a.readFile(); err != nil {
 		return nil, err
 	}
-	for by, to := range map[string]**x509.Certificate{byRoot: &a.root, byIssuing: &a.issuing.cert, byPlatform: &a.platform.cert} {
-		cert, err := a.readCertificate(by)
+	var err error
+	if a.root, err = a.readCertificate(byRoot); err != nil {
+		return nil, err
+	}
+	for n := 1; n <= a.file.newest(); n++ {
+		g, err := a.readGeneration(n)
 		if err != nil {
 			return nil, err
 		}
-		*to = cert
-	}
-	if err := a.checkCertificates(); err != nil {
-		return nil, err
+		if n > 1 {
+			a.older = append(a.older, a.generation)
+		}
+		a.generation = *g
 	}
 	if cfg.Provider == nil {
 		return a, nil
@@ -159,6 +177,9 @@ func (a *Authority) readFile() error {
 	}
 	if err := decodeStrict(text, &a.file); err != nil {
 		return fmt.Errorf("read %q: %v: %w", a.path(metaFile), err, ErrAuthority)
+	}
+	if a.file.Generation < 0 || a.file.Generation > maxGenerations || a.file.Foreign && a.file.newest() > 1 {
+		return fmt.Errorf("read %q: generation %d: %w", a.path(metaFile), a.file.Generation, ErrAuthority)
 	}
 	if a.file.Version < 1 || a.file.Oldest > authorityVersion {
 		return fmt.Errorf("read %q: format %d is newer than this program: %w", a.path(metaFile), a.file.Version, ErrAuthority)
@@ -197,29 +218,42 @@ func (a *Authority) readCertificate(by string) (*x509.Certificate, error) {
 	return cert, nil
 }
 
-// checkCertificates holds that the certificates are of one authority.
-func (a *Authority) checkCertificates() error {
-	if err := a.issuing.cert.CheckSignatureFrom(a.root); err != nil {
-		return fmt.Errorf("issuing authority is not below its root: %v: %w", err, ErrAuthority)
+// readGeneration reads the certificates of a generation, and holds that they are of this
+// authority.
+func (a *Authority) readGeneration(number int) (*generation, error) {
+	g := &generation{number: number}
+	for by, s := range g.signers() {
+		cert, err := a.readCertificate(by)
+		if err != nil {
+			return nil, err
+		}
+		s.cert = cert
 	}
-	if err := a.platform.cert.CheckSignatureFrom(a.issuing.cert); err != nil {
-		return fmt.Errorf("platform key is not below the issuing authority: %v: %w", err, ErrAuthority)
+	if err := g.issuing.cert.CheckSignatureFrom(a.root); err != nil {
+		return nil, fmt.Errorf("issuing authority is not below its root: %v: %w", err, ErrAuthority)
 	}
-	return nil
+	if err := g.platform.cert.CheckSignatureFrom(g.issuing.cert); err != nil {
+		return nil, fmt.Errorf("platform key is not below the issuing authority: %v: %w", err, ErrAuthority)
+	}
+	return g, nil
 }
 
-func (a *Authority) openKeys(ctx context.Context) (err error) {
-	if a.platform.key, err = a.openKey(ctx, a.cfg.Provider, byPlatform); err != nil {
-		return err
-	}
-	if a.file.Foreign {
-		a.issuing.key = a.foreignSigner(a.issuing.cert) // nil: nothing is issued
-	} else if a.issuing.key, err = a.openKey(ctx, a.cfg.Provider, byIssuing); err != nil {
-		return err
-	}
-	for by, s := range map[string]*signer{byIssuing: &a.issuing, byPlatform: &a.platform} {
-		if s.key != nil && !sameKey(s.key.Public(), s.cert.PublicKey) {
-			return fmt.Errorf("key %q is not that of its certificate: %w", by, ErrAuthority)
+// openKeys unseals the keys of all generations: old ones sign lists.
+func (a *Authority) openKeys(ctx context.Context) error {
+	for _, g := range a.generations() {
+		for by, s := range g.signers() {
+			if by == byIssuing && a.file.Foreign {
+				s.key = a.foreignSigner(s.cert) // nil: nothing is issued
+				continue
+			}
+			key, err := a.openKey(ctx, a.cfg.Provider, by)
+			if err != nil {
+				return err
+			}
+			s.key = key
+			if !sameKey(key.Public(), s.cert.PublicKey) {
+				return fmt.Errorf("key %q is not that of its certificate: %w", by, ErrAuthority)
+			}
 		}
 	}
 	return nil
@@ -227,13 +261,20 @@ func (a *Authority) openKeys(ctx context.Context) (err error) {
 
 // publishCertificates writes the certificates where anybody may read them.
 func (a *Authority) publishCertificates() error {
-	for by, cert := range map[string]*x509.Certificate{byRoot: a.root, byIssuing: a.issuing.cert, byPlatform: a.platform.cert} {
+	certs := map[string]*x509.Certificate{byRoot: a.root}
+	var chain []byte
+	for _, g := range a.generations() {
+		for by, s := range g.signers() {
+			certs[by] = s.cert
+		}
+		chain = append(chain, encodePEM(g.issuing.cert.Raw)...)
+	}
+	for by, cert := range certs {
 		if err := durable.WriteFile(a.public(by+certSuffix), cert.Raw, 0o644); err != nil {
 			return err
 		}
 	}
-	chain := append(encodePEM(a.issuing.cert.Raw), encodePEM(a.root.Raw)...)
-	return durable.WriteFile(a.public(chainFile), chain, 0o644)
+	return durable.WriteFile(a.public(chainFile), append(chain, encodePEM(a.root.Raw)...), 0o644)
 }
 
 func encodePEM(der []byte) []byte {

@@ -119,7 +119,7 @@ func TestDamagedAuthorityIsRefused(t *testing.T) {
 		}, ErrAuthority},
 		"a newer format": {func(t *testing.T, a, _ *Authority) {
 			rewriteFile(t, a.path(metaFile), func(b []byte) []byte {
-				return bytes.Replace(b, []byte(`"oldestReader": 1`), []byte(`"oldestReader": 2`), 1)
+				return bytes.Replace(b, []byte(`"oldestReader": 1`), []byte(`"oldestReader": 3`), 1)
 			})
 		}, ErrAuthority},
 		"no policy": {func(t *testing.T, a, _ *Authority) {

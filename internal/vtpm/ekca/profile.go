@@ -146,6 +146,7 @@ type attributeCertificate struct {
 	notBefore time.Time
 	policy    *policy
 	urls      *urls
+	by        string // what the issuer is called in urls
 	algorithm []byte // AlgorithmIdentifier of the signature
 }
 
@@ -194,8 +195,8 @@ func (a *attributeCertificate) extensions() []byte {
 	if a.urls.base != "" {
 		uri := func(s string) []byte { return der(tagContext+6, []byte(s)) } // GeneralName
 		list = append(list,
-			derExtension(oidAuthorityInfo, derSeq(derSeq(derOID(oidCAIssuers), uri(a.urls.platformCert())))),
-			derExtension(oidCRLPoints, derSeq(derSeq(der(tagConstructed, der(tagConstructed, uri(a.urls.platformCRL())))))))
+			derExtension(oidAuthorityInfo, derSeq(derSeq(derOID(oidCAIssuers), uri(a.urls.cert(a.by))))),
+			derExtension(oidCRLPoints, derSeq(derSeq(der(tagConstructed, der(tagConstructed, uri(a.urls.list(a.by))))))))
 	}
 	return derSeq(list...)
 }

@@ -54,24 +54,34 @@ func (a *Authority) HasRoot() bool {
 // exported, in PEM, opens with the passphrase and is that key. What the disk keeps
 // of the sealed file is worth what the key provider is.
 func (a *Authority) RemoveRoot(exported []byte, passphrase seal.Secret) error {
-	block, _ := pem.Decode(exported)
-	if block == nil || block.Type != pkcs8.BlockType {
-		return fmt.Errorf("remove root key: what was exported is no PEM block %q", pkcs8.BlockType)
-	}
-	text, err := pkcs8.Decrypt(block.Bytes, passphrase.Expose())
+	key, err := ParseRootKey(exported, passphrase)
 	if err != nil {
 		return fmt.Errorf("remove root key: %w", err)
 	}
-	defer clear(text)
-	key, err := x509.ParsePKCS8PrivateKey(text)
-	if err != nil {
-		return fmt.Errorf("remove root key: %w: %w", err, ErrPassphrase)
-	}
-	if s, ok := key.(crypto.Signer); !ok || !sameKey(s.Public(), a.root.PublicKey) {
+	if !sameKey(key.Public(), a.root.PublicKey) {
 		return errors.New("remove root key: what was exported is another key")
 	}
 	if err := os.Remove(a.path(byRoot + keySuffix)); err != nil {
 		return err
 	}
 	return syncDir(a.dir)
+}
+
+// ParseRootKey reads what [Authority.ExportRoot] wrote.
+func ParseRootKey(exported []byte, passphrase seal.Secret) (crypto.Signer, error) {
+	block, _ := pem.Decode(exported)
+	if block == nil || block.Type != pkcs8.BlockType {
+		return nil, fmt.Errorf("what was exported is no PEM block %q", pkcs8.BlockType)
+	}
+	text, err := pkcs8.Decrypt(block.Bytes, passphrase.Expose())
+	if err != nil {
+		return nil, err
+	}
+	defer clear(text)
+	key, err := x509.ParsePKCS8PrivateKey(text)
+	s, ok := key.(crypto.Signer)
+	if err != nil || !ok {
+		return nil, fmt.Errorf("no private key that signs (%v): %w", err, ErrPassphrase)
+	}
+	return s, nil
 }
