@@ -58,8 +58,8 @@ reason() {
 	test_tpm2_partial_reads) echo "uses swtpm cuse" ;;
 	test_tpm2_ibmtss2) echo "builds IBM's suite, which runs over our TPM by itself (ibmtss.tsv)" ;;
 	test_tpm2_libtpms_versions_profiles) echo "builds old versions of libtpms" ;;
-	test_tpm2_avoid_da_lockout) echo "wants TPM_RC_RETRY of the first use of a DA-protected index, as libtpms gives; ours answers at once" ;;
-	test_tpm2_hashing3) echo "wants tpmEstablished set by an H-CRTM before TPM2_Startup; ours sets it for a dynamic launch" ;;
+	test_tpm2_avoid_da_lockout) echo "wants TPM_RC_RETRY of the first use of a DA-protected index, as libtpms gives; ours answers at once (swtpm 4da66c6 takes both, and passes)" ;;
+	test_tpm2_hashing3) echo "wants tpmEstablished set by an H-CRTM before TPM2_Startup; the bit says that a dynamic OS was established (PTP, TPM_ACCESS_x), which an H-CRTM does not" ;;
 	test_tpm2_print_states) echo "wants a state file of 1,000 to 1,999 bytes, as libtpms' is; ours has room for generations" ;;
 	test_tpm2_parameters) echo "uses --allow-signing; and its certificate tool writes the two letters ek: certificates are checked here" ;;
 	test_tpm2_swtpm_setup_create_cert) echo "uses --allow-signing, which is refused: who trusts the certificate would take what a guest has signed for the TPM's own word" ;;

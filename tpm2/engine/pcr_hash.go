@@ -93,7 +93,9 @@ func (t *TPM) endHash(pcr int) {
 }
 
 // Established reports whether a dynamic root of trust was measured since
-// [TPM.ResetEstablished] (PTP, 6.2: TPM_ACCESS.tpmEstablishment, inverted).
+// [TPM.ResetEstablished] (PTP, 6.2: TPM_ACCESS.tpmEstablishment, inverted): the bit
+// says that a dynamic OS was established. An H-CRTM is the static root of trust, which
+// no such OS follows; libtpms sets the flag at any _TPM_Hash_Start.
 func (t *TPM) Established() bool { return t.vol.established }
 
 // ResetEstablished clears the flag; only localities 3 and 4 may (PTP, 6.5.2.1).
