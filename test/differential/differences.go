@@ -99,7 +99,8 @@ Nor: time and clock, and the counts of resets in attestations; more than the siz
 what comes back encrypted by a session that a spoilt request or a wrong authValue was meant to break; which of two refusals of spoilt authorizations it is.
 Rows on curves, SM2, TDES and Camellia, tags of tickets and structures that end early read the request as our TPM does, and match only the number, in the place of the fault, that they speak of.
 Those on AES-192, RSA-4096, SHA-3 and room in lists are matched by response codes and by bytes of the request, so that they may take a difference of another cause for their own.
-libtpms answers TPM_RC_RETRY to the first use of an object that is protected against dictionary attacks; the command is then sent again.
+libtpms answers TPM_RC_RETRY to the first use of an object that is protected against dictionary attacks; the command is then sent again. Ours answers at once: what a try changed is kept before
+its answer leaves ([guessing across power cuts](vtpm-threats.md#guessing-across-power-cuts)).
 Where both know a key, each gets what the other one has made: signatures, ciphertexts, agreed points, credentials, duplicates and rewrapped duplicates.
 
 Numbers of clauses are those of version 1.59, where nothing else is said. The text of the specification was not at hand: they were checked against the reference code and what others cite;

@@ -37,7 +37,7 @@ var differences = []Difference{
 	},
 	{
 		Name: "structure that ends early", Right: "either", Clause: "Part 3, 5.8 (TPM_RC_SIZE and TPM_RC_INSUFFICIENT)",
-		Why: "The size of a TPM2B is smaller than its structure: we say TPM_RC_SIZE; libtpms reads on behind its end and says what it finds there.",
+		Why: "The size of a TPM2B is smaller than its structure, or more than any may be: we say TPM_RC_SIZE; libtpms reads the structure first, also on behind its end, and says what it finds there.",
 		Match: func(o *Observation) bool {
 			s, n := o.RC[0].Subject()
 			t, m := o.RC[1].Subject()

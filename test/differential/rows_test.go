@@ -65,8 +65,9 @@ func TestRowsMatchOnlyWhatTheyExplain(t *testing.T) {
 		"a tag of nothing":       {tpm2.CCPolicyTicket, ticket(0x1234), param(tpm2.RCTag, 5), param(tpm2.RCValue, 5), "tag of a ticket"},
 		"a tag of attestations":  {tpm2.CCPolicyTicket, ticket(0x8014), param(tpm2.RCTag, 5), param(tpm2.RCValue, 5), ""},
 		"a tag, but elsewhere":   {tpm2.CCPolicyTicket, ticket(0x1234), param(tpm2.RCTag, 5), param(tpm2.RCValue, 4), ""},
-		"bytes that are lacking": {tpm2.CCNVDefineSpace, unhex("0000"+early), param(tpm2.RCSize, 2), param(tpm2.RCInsufficient, 2), "structure that ends early"},
-		"bytes that are there":   {tpm2.CCNVDefineSpace, unhex("0000"+early), param(tpm2.RCSize, 2), param(tpm2.RCAttributes, 2), ""},
+		"bytes that are lacking": {tpm2.CCNVDefineSpace, unhex("0000" + early), param(tpm2.RCSize, 2), param(tpm2.RCInsufficient, 2), "structure that ends early"},
+		"a size beyond all":      {tpm2.CCNVDefineSpace, unhex("0000" + "7" + early[1:]), param(tpm2.RCSize, 2), param(tpm2.RCInsufficient, 2), "structure that ends early"},
+		"bytes that are there":   {tpm2.CCNVDefineSpace, unhex("0000" + early), param(tpm2.RCSize, 2), param(tpm2.RCAttributes, 2), ""},
 		"a structure that fits":  {tpm2.CCNVDefineSpace, unhex("0000000e01000007000b000c409a00000008"), param(tpm2.RCSize, 2), param(tpm2.RCInsufficient, 2), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
