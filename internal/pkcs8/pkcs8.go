@@ -64,14 +64,15 @@ var (
 	oidAES256CBC  = asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 1, 42}
 )
 
-// Iterations of PBKDF2: what is written, and the most that is read.
-const (
-	iterations    = 600_000
-	maxIterations = 10_000_000
-)
+// Iterations of PBKDF2 make a guess at a passphrase dear.
+const Iterations = 600_000
+
+// maxIterations is the most that is read.
+const maxIterations = 10_000_000
 
 // Encrypt returns a private key, the DER of a PrivateKeyInfo, under a passphrase.
-func Encrypt(random io.Reader, key, passphrase []byte) ([]byte, error) {
+// Other iterations than [Iterations] are for tests.
+func Encrypt(random io.Reader, key, passphrase []byte, iterations int) ([]byte, error) {
 	var info encryptedKeyInfo
 	p := &info.Algorithm.Parameters
 	info.Algorithm.ID, p.Derivation.ID, p.Encryption.ID = oidPBES2, oidPBKDF2, oidAES256CBC

@@ -34,7 +34,7 @@ func (a *Authority) ExportRoot(ctx context.Context, p keyprovider.Provider, pass
 		return nil, err
 	}
 	defer clear(text)
-	der, err := pkcs8.Encrypt(a.cfg.Random, text, passphrase.Expose())
+	der, err := pkcs8.Encrypt(a.cfg.Random, text, passphrase.Expose(), pkcs8.Iterations)
 	if err != nil {
 		return nil, err
 	}

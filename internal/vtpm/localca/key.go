@@ -1,6 +1,7 @@
 package localca
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
@@ -8,7 +9,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/pkcs8"
@@ -84,7 +84,7 @@ func parsePlain(kind string, der []byte) (any, error) {
 }
 
 // writeKey writes a private key for its owner alone.
-func writeKey(random io.Reader, name string, key crypto.Signer, password []byte) error {
+func (f *Folder) writeKey(name string, key crypto.Signer, password []byte) error {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return err
@@ -92,7 +92,7 @@ func writeKey(random io.Reader, name string, key crypto.Signer, password []byte)
 	defer clear(der)
 	block := &pem.Block{Type: "PRIVATE KEY", Bytes: der}
 	if len(password) > 0 {
-		sealed, err := pkcs8.Encrypt(random, der, password)
+		sealed, err := pkcs8.Encrypt(f.Random, der, password, cmp.Or(f.rounds, pkcs8.Iterations))
 		if err != nil {
 			return err
 		}

@@ -45,7 +45,8 @@ type Folder struct {
 	Random       io.Reader
 	Now          func() time.Time
 
-	bits int // of keys that are made; 0 for keyBits
+	bits   int // of keys that are made; 0 for keyBits
+	rounds int // of their passwords; 0 for pkcs8.Iterations
 }
 
 // The files of the root, beside the signing key, and the lock, by swtpm's names.
@@ -124,7 +125,7 @@ func (f *Folder) ensure() (made bool, err error) {
 	if err := writeCertificate(f.IssuerCert, cert); err != nil {
 		return false, err
 	}
-	return true, writeKey(f.Random, f.SigningKey, key, f.Password)
+	return true, f.writeKey(f.SigningKey, key, f.Password)
 }
 
 // keyBits is the size of the keys of an authority that is made, as swtpm's.
@@ -162,7 +163,7 @@ func (f *Folder) root(keyName, certName string) (*Issuer, error) {
 	if err := writeCertificate(certName, der); err != nil {
 		return nil, err
 	}
-	return root, writeKey(f.Random, keyName, key, f.RootPassword)
+	return root, f.writeKey(keyName, key, f.RootPassword)
 }
 
 // authority makes the certificate of an authority, by itself when the issuer has

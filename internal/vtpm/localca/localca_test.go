@@ -193,7 +193,7 @@ func folder(t testing.TB) *Folder {
 	return &Folder{
 		StateDir: filepath.Join(dir, "state"), SigningKey: filepath.Join(dir, "keys", "signkey.pem"),
 		IssuerCert: filepath.Join(dir, "keys", "issuercert.pem"), Serial: filepath.Join(dir, "state", "certserial"),
-		Random: rand.Reader, Now: noon, bits: 1024,
+		Random: rand.Reader, Now: noon, bits: 1024, rounds: 2,
 	}
 }
 
@@ -243,6 +243,10 @@ func TestFolderMakesItsAuthorityOnce(t *testing.T) {
 	next, err := x509.ParseCertificate(again)
 	if err != nil || next.SerialNumber.Cmp(new(big.Int).Add(cert.SerialNumber, big.NewInt(1))) != 0 {
 		t.Errorf("second serial number %v after %v: %v", next.SerialNumber, cert.SerialNumber, err)
+	}
+	f.Password = []byte("wrong")
+	if _, _, err := f.Issue(request(key.Public())); err == nil {
+		t.Error("a key opens with a wrong password")
 	}
 	f.Password = nil
 	if _, _, err := f.Issue(request(key.Public())); err == nil {
@@ -305,7 +309,7 @@ func TestKeysOfOthersAreRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sealed, err := pkcs8.Encrypt(rand.Reader, plain, []byte("secret"))
+	sealed, err := pkcs8.Encrypt(rand.Reader, plain, []byte("secret"), 2)
 	if err != nil {
 		t.Fatal(err)
 	}
