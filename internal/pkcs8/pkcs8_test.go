@@ -8,6 +8,7 @@ import (
 	"encoding/asn1"
 	"encoding/pem"
 	"errors"
+	"strings"
 	"testing"
 )
 
@@ -104,6 +105,32 @@ func TestEveryByteOfThePaddingCounts(t *testing.T) {
 		}
 		if got, err := Decrypt(der, []byte(phrase)); !errors.Is(err, ErrPassphrase) {
 			t.Errorf("padding %s: %x, %v", name, got, err)
+		}
+	}
+}
+
+func TestDecryptRefusesParametersThatAreNotBounded(t *testing.T) {
+	der, err := Encrypt(rand.Reader, []byte("text"), []byte(phrase), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*pbkdf2Parameters){
+		"too many iterations":   func(p *pbkdf2Parameters) { p.Iterations = maxIterations + 1 },
+		"no iterations":         func(p *pbkdf2Parameters) { p.Iterations = 0 },
+		"another cipher's key":  func(p *pbkdf2Parameters) { p.KeyLength = 16 },
+		"an unknown hash (MD5)": func(p *pbkdf2Parameters) { p.Hash.Algorithm = asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 6} },
+	} {
+		var info encryptedKeyInfo
+		if _, err := asn1.Unmarshal(der, &info); err != nil {
+			t.Fatal(err)
+		}
+		change(&info.Algorithm.Parameters.Derivation.Parameters)
+		changed, err := asn1.Marshal(info)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Decrypt(changed, []byte(phrase)); !errors.Is(err, ErrPassphrase) || !strings.Contains(err.Error(), "of a form that is read here") {
+			t.Errorf("%s: %x, %v", name, got, err)
 		}
 	}
 }
