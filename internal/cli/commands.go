@@ -15,6 +15,7 @@ func commands(env *Env) []*cobra.Command {
 		newEventlogCmd(env),
 		newKeyCmd(env),
 		newKeyProviderCmd(env),
+		newKeysetCmd(env),
 		newOpenAPICmd(env),
 		newPolicyCmd(env),
 		newPrincipalCmd(env),
