@@ -131,7 +131,7 @@ func fill(f *os.File, data []byte, perm fs.FileMode) error {
 		err = f.Chmod(perm)
 	}
 	if err == nil {
-		err = f.Sync()
+		err = Synced(f.Sync())
 	}
 	return errors.Join(err, f.Close())
 }
@@ -145,5 +145,5 @@ func (disk) syncDir(dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(Synced(d.Sync()), d.Close())
 }

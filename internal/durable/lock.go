@@ -19,29 +19,22 @@ const lockName = "lock"
 type Lock struct{ file *os.File }
 
 // LockDir takes dir, which must exist, for this process alone. The error wraps
-// [ErrLocked] when another process, or another Lock of this one, has it. The
-// caller closes the Lock.
+// [ErrLocked] when another process, or another Lock of this one, has it, and
+// [ErrNoLocks] where a lock keeps nobody out. The caller closes the Lock.
 func LockDir(dir string) (*Lock, error) {
 	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock %q: %w", dir, err)
 	}
-	if err := flock(f); err != nil {
+	locked, err := Flock(f)
+	if err == nil && !locked {
+		err = ErrLocked
+	}
+	if err != nil {
 		f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			err = ErrLocked
-		}
 		return nil, fmt.Errorf("lock %q: %w", dir, err)
 	}
 	return &Lock{f}, nil
-}
-
-func flock(f *os.File) error {
-	for {
-		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); !errors.Is(err, syscall.EINTR) {
-			return err
-		}
-	}
 }
 
 // Close gives the folder back. It unlocks first: a process that this one is just

@@ -60,7 +60,7 @@ func (p *Pending) CommitNew() error {
 }
 
 func (p *Pending) commit(name func(from, to string) error) error {
-	if err := p.Sync(); err != nil {
+	if err := Synced(p.Sync()); err != nil {
 		return err
 	}
 	if err := name(p.Name(), p.final); err != nil {

@@ -105,23 +105,15 @@ func (f osFile) size() (int64, error) {
 
 func (f osFile) sync() error { return dataSync(f.File) }
 
-func (f osFile) lock() (bool, error) {
-	err := f.flock(syscall.LOCK_EX | syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return false, nil
-	}
-	return err == nil, err
-}
+func (f osFile) lock() (bool, error) { return durable.Flock(f.File) }
 
 // Close gives the lock back by itself: a process that this one is just starting has
 // a copy of the file until it runs its program, and with that the lock.
 func (f osFile) Close() error { return errors.Join(f.unlock(), f.File.Close()) }
 
-func (f osFile) unlock() error { return f.flock(syscall.LOCK_UN) }
-
-func (f osFile) flock(how int) error {
+func (f osFile) unlock() error {
 	for {
-		if err := syscall.Flock(int(f.Fd()), how); !errors.Is(err, syscall.EINTR) {
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_UN); !errors.Is(err, syscall.EINTR) {
 			return err
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"syscall"
+
+	"github.com/assay-project/assay/internal/durable"
 )
 
 // dataSync makes the content durable; the file's times may be those of before. The
@@ -11,7 +13,7 @@ import (
 func dataSync(f *os.File) error {
 	for {
 		if err := syscall.Fdatasync(int(f.Fd())); !errors.Is(err, syscall.EINTR) {
-			return os.NewSyscallError("fdatasync", err)
+			return durable.Synced(os.NewSyscallError("fdatasync", err))
 		}
 	}
 }

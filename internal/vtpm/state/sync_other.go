@@ -2,7 +2,11 @@
 
 package state
 
-import "os"
+import (
+	"os"
+
+	"github.com/assay-project/assay/internal/durable"
+)
 
 // dataSync makes the content durable.
-func dataSync(f *os.File) error { return f.Sync() }
+func dataSync(f *os.File) error { return durable.Synced(f.Sync()) }
