@@ -43,16 +43,15 @@ type call struct {
 // parameters to dst.
 type handler func(c *call, dst []byte) ([]byte, error)
 
-// bind makes a handler of a function over the command's own structures.
+// bind makes a handler of a function over the command's own structures. It stands here
+// once for each command, so all that can be said without their types is elsewhere.
+//
+//go:noinline
 func bind[I, O any, PI wire.LayoutOf[I], PO wire.LayoutOf[O]](run func(c *call, in *I, out *O) error) handler {
 	return func(c *call, dst []byte) ([]byte, error) {
 		var in I
-		rest, err := c.t.codec.DecodePrefixIn(c.t.profile, c.params, PI(&in))
-		if err != nil {
-			return nil, tpm2.RCOf(err)
-		}
-		if len(rest) != 0 {
-			return nil, tpm2.RCSize
+		if err := c.parameters(PI(&in)); err != nil {
+			return nil, err
 		}
 		var out O
 		if err := run(c, &in, &out); err != nil {
@@ -60,6 +59,18 @@ func bind[I, O any, PI wire.LayoutOf[I], PO wire.LayoutOf[O]](run func(c *call, 
 		}
 		return c.t.codec.Append(dst, PO(&out))
 	}
+}
+
+// parameters decodes the command's parameters, to their end.
+func (c *call) parameters(in wire.Layout) error {
+	rest, err := c.t.codec.DecodePrefixIn(c.t.profile, c.params, in)
+	if err != nil {
+		return tpm2.RCOf(err)
+	}
+	if len(rest) != 0 {
+		return tpm2.RCSize
+	}
+	return nil
 }
 
 // of numbers a response code as that of a parameter, from 1.
