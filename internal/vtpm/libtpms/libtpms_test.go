@@ -170,3 +170,13 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+// The digest is that of sha512sum.
+func TestHashedKeyIsTheBeginningOfADigest(t *testing.T) {
+	const digest = "6b1c1b5b311741c990f5c4bd514e5b0e4db85beebe5b3c31290904acf643bbe4"
+	for _, bits := range []int{128, 256} {
+		if got := hex.EncodeToString(HashedKey([]byte("correct horse\n"), bits)); got != digest[:bits/4] {
+			t.Errorf("%d bits: %s, want %s", bits, got, digest[:bits/4])
+		}
+	}
+}
