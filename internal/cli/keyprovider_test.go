@@ -5,13 +5,22 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/assay-project/assay/internal/vtpm"
 )
@@ -86,6 +95,113 @@ func TestRotationAndMigrationWrapEveryTPMAnew(t *testing.T) {
 	}
 	for _, name := range []string{"web-1", "web-2"} {
 		r.run(exitOK, "vtpm", "describe", name) // opens under b alone
+	}
+}
+
+func TestADryRunChangesNothing(t *testing.T) {
+	r := newProviderRoot(t)
+	r.run(exitOK, "vtpm", "ca", "init") // three keys
+	before := r.files()
+	for _, tc := range []struct {
+		line                     []string
+		done, already, authority int
+	}{
+		{[]string{"rotate", "a"}, 2, 0, 3},
+		{[]string{"rotate", "a", "--rewrap-only"}, 0, 2, 0},
+		{[]string{"rotate", "b"}, 0, 0, 0},
+		{[]string{"migrate", "--from", "a", "--to", "b"}, 2, 0, 3},
+		{[]string{"migrate", "--from", "b", "--to", "a"}, 0, 0, 0},
+	} {
+		line := append([]string{"key-provider"}, append(tc.line, "--dry-run")...)
+		got := r.rewrap(exitOK, line...)
+		if got.Done != tc.done || got.Already != tc.already || got.Authority != tc.authority || !got.DryRun || len(got.Failed) > 0 {
+			t.Errorf("%s: %+v, want %d TPMs, %d that are, %d keys", strings.Join(line, " "), got, tc.done, tc.already, tc.authority)
+		}
+		if out := r.run(exitOK, line...); !strings.HasPrefix(out, fmt.Sprintf("would wrap %d TPMs anew", tc.done)) {
+			t.Errorf("%s prints %q", strings.Join(line, " "), out)
+		}
+	}
+	if diff := cmp.Diff(before, r.files()); diff != "" {
+		t.Errorf("files changed (-before +after):\n%s", diff)
+	}
+	rotated := r.rewrap(exitOK, "key-provider", "rotate", "a")
+	if rotated.Done != 2 || rotated.Authority != 3 || rotated.DryRun {
+		t.Errorf("rotate: %+v, and not what the dry run said", rotated)
+	}
+}
+
+// files are the digests of all files of the root and of the key files beside it.
+func (r *providerRoot) files() map[string][32]byte {
+	r.t.Helper()
+	out := map[string][32]byte{}
+	err := filepath.WalkDir(filepath.Dir(filepath.Dir(r.dir)), func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || d.Name() == "lock" {
+			return err
+		}
+		text, err := os.ReadFile(name)
+		out[name] = sha256.Sum256(text)
+		return err
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return out
+}
+
+// A mortalReader kills its process when it was read so often.
+type mortalReader struct{ left int }
+
+func (m *mortalReader) Read(b []byte) (int, error) {
+	if m.left--; m.left < 0 {
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	}
+	return rand.Read(b)
+}
+
+// The process that TestAKilledRotationIsFinishedLater kills.
+func TestRotationChild(t *testing.T) {
+	root := os.Getenv("ASSAY_TEST_ROTATION")
+	if root == "" {
+		t.Skip("for the test beside it")
+	}
+	reads, err := strconv.Atoi(os.Getenv("ASSAY_TEST_READS"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := &Env{
+		Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: os.Stderr, Now: time.Now, Rand: &mortalReader{reads},
+		Getenv: func(name string) string { return map[string]string{"ASSAY_VTPM_ROOT": root}[name] },
+	}
+	if got := Main(env, []string{"key-provider", "rotate", "a"}); got != exitOK {
+		t.Errorf("status %d", got)
+	}
+}
+
+// Wherever a rotation is killed, every TPM opens, and another run finishes the work.
+func TestAKilledRotationIsFinishedLater(t *testing.T) {
+	t.Parallel()
+	r := newProviderRoot(t)
+	killed := 0
+	for reads := 0; ; reads += 5 {
+		child := exec.Command(os.Args[0], "-test.run=^TestRotationChild$")
+		child.Env = append(os.Environ(), "ASSAY_TEST_ROTATION="+r.dir, "ASSAY_TEST_READS="+strconv.Itoa(reads))
+		out, err := child.CombinedOutput()
+		var exit *exec.ExitError
+		switch {
+		case err == nil && killed > 2:
+			return
+		case err == nil || !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL || reads > 99:
+			t.Fatalf("after %d reads: %v, and %d were killed before\n%s", reads, err, killed, out)
+		}
+		killed++
+		for _, name := range []string{"web-1", "web-2"} {
+			r.run(exitOK, "vtpm", "describe", name)
+		}
+		rest := r.rewrap(exitOK, "key-provider", "rotate", "a", "--rewrap-only")
+		if rest.Done+rest.Already != 2 || len(rest.Failed) > 0 {
+			t.Errorf("killed after %d reads, then %+v", reads, rest)
+		}
 	}
 }
 

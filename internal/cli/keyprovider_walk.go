@@ -68,6 +68,7 @@ type rewrapped struct {
 	Already   int            `json:"already"`   // under that key before
 	Authority int            `json:"authority"` // keys of the certificate authority that were sealed anew
 	Failed    []failedRewrap `json:"failed"`
+	DryRun    bool           `json:"dryRun"` // nothing was changed: rewrapped and authority say what would be
 }
 
 type failedRewrap struct {
@@ -80,6 +81,7 @@ type rewrapping struct {
 	env    *Env
 	dir    string
 	client *rootClient
+	newKey bool // of a dry run: there would be another key than result.KeyID
 	result rewrapped
 }
 
@@ -94,8 +96,12 @@ func (w *rewrapping) walk(ctx context.Context, tpms []vtpm.Summary) error {
 			return err
 		}
 		bar.step(t.Name)
-		if t.Provider == w.result.Provider && w.under(t.Name) == w.result.KeyID {
+		if !w.newKey && t.Provider == w.result.Provider && w.under(t.Name) == w.result.KeyID {
 			w.result.Already++
+			continue
+		}
+		if w.result.DryRun {
+			w.result.Done++
 			continue
 		}
 		_, err := w.client.ask(ctx, &vtpm.Request{Verb: vtpm.VerbRotateKey, Name: t.Name, Provider: w.result.Provider})
@@ -129,7 +135,8 @@ func newProviderRotateCmd(env *Env) *cobra.Command {
 serves anew under it, one by one. Running TPMs go on, whether a daemon has the root or
 not. It may be stopped at any point: older keys still open what they wrapped, and
 --rewrap-only finishes the work without making one more key. Exit status 1: some TPMs
-could not be done, and why.
+could not be done, and why. --dry-run asks the provider for its newest key, and says what
+would be done.
 
 Older keys stay where they are: backups that were made before need them. Who had an old
 key and an old copy of a TPM has what was in it.`,
@@ -137,9 +144,10 @@ key and an old copy of a TPM has what was in it.`,
 	}
 	root := addRootFlag(cmd)
 	only := cmd.Flags().Bool("rewrap-only", false, "make no new key: finish a rotation that was stopped")
+	dry := addDryRunFlag(cmd)
 	format := addOutputFlag(cmd, "text", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		r, err := root.rotateProvider(cmd.Context(), env, args[0], !*only)
+		r, err := root.rotateProvider(cmd.Context(), env, args[0], !*only, *dry)
 		if err != nil {
 			return err
 		}
@@ -148,8 +156,12 @@ key and an old copy of a TPM has what was in it.`,
 	return cmd
 }
 
+func addDryRunFlag(cmd *cobra.Command) *bool {
+	return cmd.Flags().Bool("dry-run", false, "change nothing, and say what would be done")
+}
+
 // rotateProvider makes a new key, keeps the spec that names it, and walks.
-func (f *rootFlags) rotateProvider(ctx context.Context, env *Env, name string, makeKey bool) (*rewrapped, error) {
+func (f *rootFlags) rotateProvider(ctx context.Context, env *Env, name string, makeKey, dry bool) (*rewrapped, error) {
 	file, set, err := f.providerSet(env)
 	if err != nil {
 		return nil, err
@@ -158,7 +170,8 @@ func (f *rootFlags) rotateProvider(ctx context.Context, env *Env, name string, m
 	if !ok {
 		return nil, fmt.Errorf("%w: %q", keyprovider.ErrNoProvider, name)
 	}
-	if makeKey {
+	w := &rewrapping{env: env, newKey: makeKey && dry, result: rewrapped{Provider: name, DryRun: dry}}
+	if makeKey && !dry {
 		p, err := f.openProvider(ctx, env, name)
 		if err != nil {
 			return nil, providerFault(err)
@@ -171,13 +184,14 @@ func (f *rootFlags) rotateProvider(ctx context.Context, env *Env, name string, m
 			return nil, fmt.Errorf("the new key is made (%s) and could not be kept: %w", next, err)
 		}
 	}
-	return f.rewrapAll(ctx, env, &before, name)
+	return f.rewrapAll(ctx, w, &before)
 }
 
-// rewrapAll wraps anew under the newest key of the provider to what the provider from
+// rewrapAll wraps anew under the newest key of the provider of w what the provider from
 // has wrapped, and looks at what only its owner can.
-func (f *rootFlags) rewrapAll(ctx context.Context, env *Env, from *keyprovider.Configured, to string) (*rewrapped, error) {
-	p, err := f.openProvider(ctx, env, to)
+func (f *rootFlags) rewrapAll(ctx context.Context, w *rewrapping, from *keyprovider.Configured) (*rewrapped, error) {
+	env := w.env
+	p, err := f.openProvider(ctx, env, w.result.Provider)
 	if err != nil {
 		return nil, providerFault(err)
 	}
@@ -194,7 +208,7 @@ func (f *rootFlags) rewrapAll(ctx context.Context, env *Env, from *keyprovider.C
 	if err != nil {
 		return nil, err
 	}
-	w := &rewrapping{env: env, dir: dir, client: client, result: rewrapped{Provider: to, KeyID: id}}
+	w.dir, w.client, w.result.KeyID = dir, client, id
 	list, err := client.list(ctx)
 	if err != nil {
 		return nil, errors.Join(err, client.close())
@@ -209,7 +223,7 @@ func (f *rootFlags) rewrapAll(ctx context.Context, env *Env, from *keyprovider.C
 		return nil, err
 	}
 	if authorityUses(dir, from) {
-		if w.result.Authority, err = f.rewrapAuthority(ctx, env, from, p, id); err != nil {
+		if w.result.Authority, err = f.rewrapAuthority(ctx, w, from, p); err != nil {
 			w.result.Failed = append(w.result.Failed, failedRewrap{"", fmt.Sprintf("certificate authority: %v", err)})
 		}
 	}
@@ -217,17 +231,21 @@ func (f *rootFlags) rewrapAll(ctx context.Context, env *Env, from *keyprovider.C
 }
 
 // rewrapAuthority seals the keys of the root's certificate authority anew.
-func (f *rootFlags) rewrapAuthority(ctx context.Context, env *Env, from *keyprovider.Configured, to *keyprovider.Opened, id string) (int, error) {
-	dir, err := f.path(env)
-	if err != nil {
-		return 0, err
+func (f *rootFlags) rewrapAuthority(ctx context.Context, w *rewrapping, from *keyprovider.Configured, to *keyprovider.Opened) (int, error) {
+	dir := filepath.Join(w.dir, authorityDir)
+	if w.result.DryRun {
+		under := w.result.KeyID
+		if w.newKey {
+			under = ""
+		}
+		return ekca.NotUnder(dir, under)
 	}
-	old, err := f.openProvider(ctx, env, from.Name)
+	old, err := f.openProvider(ctx, w.env, from.Name)
 	if err != nil {
 		return 0, err
 	}
 	defer old.Close()
-	return ekca.Rewrap(ctx, filepath.Join(dir, authorityDir), ekca.Rewrapping{From: old, To: to, Name: to.Name(), KeyID: id, Random: env.Rand})
+	return ekca.Rewrap(ctx, dir, ekca.Rewrapping{From: old, To: to, Name: to.Name(), KeyID: w.result.KeyID, Random: w.env.Rand})
 }
 
 func newProviderMigrateCmd(env *Env) *cobra.Command {
@@ -236,7 +254,8 @@ func newProviderMigrateCmd(env *Env) *cobra.Command {
 		Short: "Wrap the keys of all TPMs of one key provider anew under another's",
 		Long: `Wrap the keys of all TPMs of the root that key provider A serves anew under the newest
 key of B, one by one. Running TPMs go on. It may be stopped at any point and run again;
-until a TPM is done A opens it. Exit status 1: some TPMs could not be done, and why.`,
+until a TPM is done A opens it. Exit status 1: some TPMs could not be done, and why.
+--dry-run asks B for its newest key, and says what would be done.`,
 		Args: cobra.NoArgs,
 	}
 	root := addRootFlag(cmd)
@@ -244,6 +263,7 @@ until a TPM is done A opens it. Exit status 1: some TPMs could not be done, and 
 	to := cmd.Flags().String("to", "", "`NAME` of the provider that is to serve")
 	cmd.MarkFlagRequired("from") //nolint:errcheck // the flag is there
 	cmd.MarkFlagRequired("to")   //nolint:errcheck // the flag is there
+	dry := addDryRunFlag(cmd)
 	format := addOutputFlag(cmd, "text", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		_, set, err := root.providerSet(env)
@@ -254,7 +274,8 @@ until a TPM is done A opens it. Exit status 1: some TPMs could not be done, and 
 		if _, there := set.Lookup(*to); !ok || !there || *from == *to {
 			return fmt.Errorf("%w: --from %q and --to %q want two that are", keyprovider.ErrNoProvider, *from, *to)
 		}
-		r, err := root.rewrapAll(cmd.Context(), env, &old, *to)
+		w := &rewrapping{env: env, result: rewrapped{Provider: *to, DryRun: *dry}}
+		r, err := root.rewrapAll(cmd.Context(), w, &old)
 		if err != nil {
 			return err
 		}
@@ -268,6 +289,8 @@ func printRewrapped(env *Env, format string, r *rewrapped) error {
 		if err := printJSON(env, r); err != nil {
 			return err
 		}
+	} else if r.DryRun {
+		fmt.Fprintf(env.Stdout, "would wrap %d TPMs anew, and seal %d keys of the certificate authority; %d TPMs are under the newest key of %s; nothing was changed\n", r.Done, r.Authority, r.Already, r.Provider)
 	} else {
 		fmt.Fprintf(env.Stdout, "%d TPMs wrapped anew under key %s of %s, %d were already, %d failed\n", r.Done, r.KeyID, r.Provider, r.Already, len(r.Failed))
 		if r.Authority > 0 {
@@ -287,6 +310,7 @@ func printRewrapped(env *Env, format string, r *rewrapped) error {
 type progress struct {
 	env   *Env
 	n, of int
+	start time.Time
 	shown time.Time
 	on    bool
 }
@@ -297,7 +321,7 @@ func newProgress(env *Env, of int) *progress {
 		info, err := f.Stat()
 		ok = err == nil && info.Mode()&os.ModeCharDevice != 0
 	}
-	return &progress{env: env, of: of, on: ok}
+	return &progress{env: env, of: of, start: env.Now(), on: ok}
 }
 
 // step shows the next thing, ten times a second at most.
@@ -305,8 +329,18 @@ func (p *progress) step(what string) {
 	p.n++
 	if now := p.env.Now(); p.on && now.Sub(p.shown) > 100*time.Millisecond {
 		p.shown = now
-		fmt.Fprintf(p.env.Stderr, "\r\x1b[K%d of %d: %s", p.n, p.of, what)
+		fmt.Fprintf(p.env.Stderr, "\r\x1b[K%d of %d%s: %s", p.n, p.of, p.left(now), what)
 	}
+}
+
+// left estimates what is still to come, once there is something to judge by.
+func (p *progress) left(now time.Time) string {
+	done, spent := p.n-1, now.Sub(p.start)
+	if done == 0 || spent < 3*time.Second {
+		return ""
+	}
+	left := spent / time.Duration(done) * time.Duration(p.of-done)
+	return fmt.Sprintf(", %s left", left.Round(time.Second))
 }
 
 func (p *progress) end() {

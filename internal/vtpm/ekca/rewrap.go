@@ -52,6 +52,29 @@ func Rewrap(ctx context.Context, dir string, r Rewrapping) (done int, err error)
 	return done, a.writeFile(&next)
 }
 
+// NotUnder counts the private keys in an authority's folder that are sealed by another
+// key than the named one.
+func NotUnder(dir, keyID string) (n int, err error) {
+	names, err := filepath.Glob(filepath.Join(dir, "*"+keySuffix))
+	if err != nil {
+		return 0, err
+	}
+	for _, name := range names {
+		sealed, err := readBounded(name, maxSealedKey)
+		if err != nil {
+			return n, err
+		}
+		under, err := keyprovider.WrappedUnder(sealed)
+		if err != nil {
+			return n, err
+		}
+		if under != keyID {
+			n++
+		}
+	}
+	return n, nil
+}
+
 // rewrapKey seals one key anew, unless it is under the newest key already.
 func (a *Authority) rewrapKey(ctx context.Context, by string, r *Rewrapping) (bool, error) {
 	sealed, err := readBounded(a.path(by+keySuffix), maxSealedKey)
