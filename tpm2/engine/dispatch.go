@@ -21,6 +21,7 @@ const (
 type call struct {
 	t        *TPM
 	info     *command.Info
+	handler  handler
 	locality uint8
 	request  []byte
 
@@ -144,10 +145,10 @@ func (c *call) header() (sessions bool, err error) {
 	}
 	code := tpm2.CC(binary.BigEndian.Uint32(r[6:]))
 	info, ok := command.Lookup(code)
-	if !ok || !c.t.profile.Has(code) || handlers[code] == nil {
+	if !ok || !c.t.profile.Has(code) || handlerOf(info) == nil {
 		return false, tpm2.RCCommandCode
 	}
-	c.info = info
+	c.info, c.handler = info, handlerOf(info)
 	// Part 3, 9.3: before TPM2_Startup no other command runs, and none twice; the
 	// reference looks here, before the parameters.
 	if c.t.vol.started == (code == tpm2.CCStartup) {
@@ -206,7 +207,7 @@ func (c *call) respond(sessions bool) error {
 		b = append(b, 0, 0, 0, 0)
 	}
 	start := len(b)
-	b, err := handlers[c.info.Code](c, b)
+	b, err := c.handler(c, b)
 	if err != nil {
 		return err
 	}

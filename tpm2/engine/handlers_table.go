@@ -1,6 +1,9 @@
 package engine
 
-import "github.com/assay-project/assay/tpm2"
+import (
+	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/tpm2/command"
+)
 
 // handlers has the function of each command that this engine runs, by code. A
 // command without one is not offered.
@@ -131,3 +134,19 @@ var handlers = map[tpm2.CC]handler{
 	tpm2.CCSignDigest:                 bind(signDigest),
 	tpm2.CCVerifyDigestSignature:      bind(verifyDigestSignature),
 }
+
+// byPlace has the handlers at the place of their code from the first; it never changes.
+var byPlace = func() []handler {
+	list := make([]handler, lastCode()-firstCode()+1)
+	for cc, h := range handlers {
+		list[cc-firstCode()] = h
+	}
+	return list
+}()
+
+func firstCode() tpm2.CC { return command.All()[0].Code }
+
+func lastCode() tpm2.CC { return command.All()[len(command.All())-1].Code }
+
+// handlerOf returns the function of a command of the table, nil when this engine has none.
+func handlerOf(i *command.Info) handler { return byPlace[i.Code-firstCode()] }

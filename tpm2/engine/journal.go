@@ -107,23 +107,33 @@ func (j *journal) restart() { *j = journal{buf: j.buf[:0]} }
 
 // begin appends a record without digests at the given time.
 func (j *journal) begin(kind JournalKind, locality, pcr, detail uint8, time uint64) {
-	if j.last = -1; j.dropped != 0 || len(j.buf) >= journalLimit {
+	n := len(j.buf)
+	if j.dropped != 0 || n >= journalLimit {
+		j.last = -1
 		j.dropped++
 		return
 	}
-	j.last = len(j.buf)
-	head := [recordSize]byte{byte(kind), locality, pcr, detail}
+	if cap(j.buf)-n < maxRecord {
+		j.buf = slices.Grow(j.buf, maxRecord)
+	}
+	j.last, j.buf = n, j.buf[:n+recordSize]
+	head := (*[recordSize]byte)(j.buf[n:])
+	head[0], head[1], head[2], head[3] = byte(kind), locality, pcr, detail
 	binary.BigEndian.PutUint64(head[4:], time)
-	j.buf = append(j.buf, head[:]...)
+	head[countAt] = 0
 }
 
-// digest adds a digest to the record that was begun last.
+// digest adds a digest to the record that was begun last. There is room for all that
+// a command can bring.
 func (j *journal) digest(a tpm2.Alg, digest []byte) {
 	if j.last < 0 {
 		return
 	}
 	j.buf[j.last+countAt]++
-	j.buf = append(append(j.buf, byte(a>>8), byte(a)), digest...)
+	n := len(j.buf)
+	j.buf = j.buf[:n+2+len(digest)]
+	binary.BigEndian.PutUint16(j.buf[n:], uint16(a))
+	copy(j.buf[n+2:], digest)
 }
 
 // record notes what happened now.

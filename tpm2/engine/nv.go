@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 
@@ -81,10 +82,17 @@ func nvWrite(c *call, in *command.NVWriteIn, _ *command.None) error {
 	}
 	if !x.written() {
 		x.erase()
+	} else if x.holds(offset, in.Data) && !x.public.Attributes.Has(tpm2.NVOrderly) {
+		return nil // NvConditionallyWrite of the reference: there is nothing to keep
 	}
 	copy(x.data[offset:], in.Data)
 	c.t.indexWritten(x)
 	return nil
+}
+
+// holds reports whether the data at an offset are these already.
+func (x *nvIndex) holds(offset int, data []byte) bool {
+	return bytes.Equal(x.data[offset:offset+len(data)], data)
 }
 
 // erase sets what the first write leaves out, so that nothing from before a restart

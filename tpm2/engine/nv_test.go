@@ -413,3 +413,56 @@ func TestNVChangeAuth(t *testing.T) {
 	m.fails(sessionRC(tpm2.RCBadAuth, 1), tpm2.CCNVWrite, handles(anIndex, anIndex), password("pin"), write)
 	m.do(tpm2.CCNVWrite, handles(anIndex, anIndex), password("new"), write, nil)
 }
+
+// What a write leaves as it was need not be kept; anything else must.
+func TestOnlyAWriteThatChangesAnIndexChangesTheState(t *testing.T) {
+	write := func(offset uint16, data ...byte) *command.NVWriteIn {
+		return &command.NVWriteIn{Offset: offset, Data: data}
+	}
+	for name, tc := range map[string]struct {
+		before, in *command.NVWriteIn
+		changed    bool
+		want       []byte
+	}{
+		"the first, of what the data are":  {nil, write(0, 0, 0, 0, 0, 0, 0, 0, 0), true, make([]byte, 8)},
+		"the same":                         {write(0, 1, 2, 3, 4, 5, 6, 7, 8), write(0, 1, 2, 3, 4, 5, 6, 7, 8), false, []byte{1, 2, 3, 4, 5, 6, 7, 8}},
+		"the same part":                    {write(0, 1, 2, 3, 4, 5, 6, 7, 8), write(6, 7, 8), false, []byte{1, 2, 3, 4, 5, 6, 7, 8}},
+		"nothing":                          {write(0, 1, 2, 3, 4, 5, 6, 7, 8), write(8), false, []byte{1, 2, 3, 4, 5, 6, 7, 8}},
+		"what stands elsewhere":            {write(0, 1, 2, 3, 4, 5, 6, 7, 8), write(0, 7, 8), true, []byte{7, 8, 3, 4, 5, 6, 7, 8}},
+		"the last byte another":            {write(0, 1, 2, 3, 4, 5, 6, 7, 8), write(0, 1, 2, 3, 4, 5, 6, 7, 9), true, []byte{1, 2, 3, 4, 5, 6, 7, 9}},
+		"what the first write left erased": {write(0, 1), write(1, 0xff), false, []byte{1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			m.defineNV(index(byOwner))
+			if tc.before != nil {
+				m.nvDo(tpm2.CCNVWrite, tpm2.HandleOwner, tc.before)
+			}
+			kept := m.tpm.MustPermanent()
+			m.nvDo(tpm2.CCNVWrite, tpm2.HandleOwner, tc.in)
+			if got := m.tpm.Changed(); got != tc.changed {
+				t.Errorf("Changed = %v, want %v", got, tc.changed)
+			}
+			if same := bytes.Equal(kept, m.tpm.MustPermanent()); same == tc.changed {
+				t.Errorf("the state is the same: %v", same)
+			}
+			if got := m.content(8); !bytes.Equal(got, tc.want) {
+				t.Errorf("the index holds %x, want %x", got, tc.want)
+			}
+		})
+	}
+}
+
+// After an orderly shutdown any command ends it, a write that changes nothing, too.
+func TestAWriteOfTheSameEndsAnOrderlyShutdown(t *testing.T) {
+	m := newMachine(t)
+	m.defineNV(index(byOwner | tpm2.NVOrderly))
+	in := &command.NVWriteIn{Data: []byte("as it was")[:8]}
+	m.nvDo(tpm2.CCNVWrite, tpm2.HandleOwner, in)
+	m.do(tpm2.CCShutdown, nil, nil, &command.ShutdownIn{}, nil)
+	m.tpm.MustPermanent()
+	m.nvDo(tpm2.CCNVWrite, tpm2.HandleOwner, in)
+	if !m.tpm.Changed() {
+		t.Error("the state still says that the shutdown was orderly")
+	}
+}

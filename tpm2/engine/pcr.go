@@ -47,7 +47,7 @@ func allowed(set, locality uint8) bool { return locality < 5 && set>>locality&1 
 // extendAll extends a PCR in each bank of which there is a digest, and records it.
 func (c *call) extendAll(kind JournalKind, pcr int, digests tpm2.DigestValues) {
 	t := c.t
-	t.record(JournalRecord{Kind: kind, Locality: c.locality, PCR: uint8(pcr)})
+	t.journal.begin(kind, c.locality, uint8(pcr), 0, t.vol.time)
 	for i := range digests {
 		if b := t.bank(digests[i].HashAlg); b != nil && b.value(pcr) != nil {
 			b.extend(pcr, digests[i].Digest)
