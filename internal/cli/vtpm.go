@@ -158,7 +158,7 @@ const vtpmThreads = 4
 
 // front serves m where the command line says.
 func (o *vtpmOptions) front(ctx context.Context, env *Env, m *frontend.Machine) error {
-	cfg := frontend.Config{Now: env.Now, Log: vtpmLog(env), Threads: frontend.NewThreads(vtpmThreads)}
+	cfg := frontend.Config{Now: env.Now, Log: vtpmLog(env), Threads: frontend.NewKeptThreads(vtpmThreads)}
 	switch {
 	case o.mssim != "":
 		return serveMSSIM(ctx, env, m, o.mssim, cfg)

@@ -208,8 +208,11 @@ func (m *Machine) save() error {
 		return m.broken
 	}
 	m.stored = false
+	if m.cfg.Save == nil {
+		return nil
+	}
 	state, err := m.tpm.Permanent()
-	if err == nil && m.cfg.Save != nil {
+	if err == nil {
 		err = m.cfg.Save(state)
 	}
 	if err != nil {

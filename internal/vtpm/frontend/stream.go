@@ -80,11 +80,12 @@ func (s *connStream) Close() error { return s.conn.Close() }
 // there.
 type Threads struct {
 	free  chan struct{}
+	kept  bool
 	every time.Duration // how often those who have a place are looked at
 
 	mu   sync.Mutex         // guards what follows
-	held map[holder]sighted // who has a place
-	eyes *time.Timer        // the next look; nil while nobody has a place
+	held map[holder]sighted // who has a place and is watched
+	eyes *time.Timer        // the next look; nil while nobody is
 }
 
 // A holder is a connection that has a place.
@@ -116,20 +117,33 @@ func NewThreads(n int) *Threads {
 	return &Threads{free: make(chan struct{}, n), every: lookTime, held: map[holder]sighted{}}
 }
 
-// take gives a place to h, if there is one.
-func (t *Threads) take(h holder) bool {
+// NewKeptThreads returns places for n connections of one TPM: whoever has one keeps
+// it while silent, too, as there is nobody to give it to. Its reads need no timer
+// then, and each burst of commands begins as quickly as it goes on.
+func NewKeptThreads(n int) *Threads {
+	t := NewThreads(n)
+	t.kept = true
+	return t
+}
+
+// take gives a place, if there is one.
+func (t *Threads) take() bool {
 	select {
 	case t.free <- struct{}{}:
+		return true
 	default:
 		return false
 	}
+}
+
+// watch begins to look at h, whose waits end by themselves, until it gives its place back.
+func (t *Threads) watch(h holder) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.held[h] = sighted{}
 	if t.eyes == nil {
 		t.eyes = time.AfterFunc(t.every, t.look)
 	}
-	return true
 }
 
 // release takes the place back.

@@ -32,6 +32,7 @@ type threadStream struct {
 	n                int
 	err              error
 	yielded          time.Time
+	timed            bool          // a read on the thread ends after quiet
 	patience         time.Duration // how long Write may take
 
 	wait    atomic.Uint64 // waits on the thread that began and that ended
@@ -113,7 +114,7 @@ func (s *threadStream) park() error {
 func (s *threadStream) unpark() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopped || !s.threads.take(s) {
+	if s.stopped || !s.threads.take() {
 		return
 	}
 	fd := dup(s.raw)
@@ -123,23 +124,30 @@ func (s *threadStream) unpark() {
 	}
 	s.file.Close()
 	s.fd, s.file, s.raw = fd, nil, nil
+	_ = syscall.SetNonblock(fd, false) // fails for no socket
+	if s.timed = false; !s.threads.kept {
+		s.limit()
+	}
+}
+
+// limit has reads on the thread end when the client is quiet.
+func (s *threadStream) limit() {
 	wait := syscall.NsecToTimeval(quiet.Nanoseconds())
-	// Without them a client that falls silent would keep its place; it would be the
+	// Without it a client that falls silent would keep its place; it would be the
 	// only one to notice.
-	_ = syscall.SetNonblock(fd, false)
-	_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &wait)
+	_ = syscall.SetsockoptTimeval(s.fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &wait)
+	s.timed = true
+	s.threads.watch(s)
 }
 
 // Read reads on the thread or waits in the poller.
 func (s *threadStream) Read(b []byte, end time.Time) (int, error) {
 	if s.fd >= 0 {
-		if !end.IsZero() && s.now().After(end) {
-			return 0, os.ErrDeadlineExceeded
+		if err := s.bound(end); err != nil {
+			return 0, err
 		}
 		s.yield()
-		s.wait.Add(1)
-		n, err := ignoringEINTR(func() (int, error) { return syscall.Read(s.fd, b) })
-		s.wait.Add(1)
+		n, err := s.receive(b)
 		switch {
 		case err == nil && n > 0:
 			return n, nil
@@ -169,6 +177,16 @@ func (s *threadStream) Read(b []byte, end time.Time) (int, error) {
 	return s.n, nil
 }
 
+// receive reads on the thread. Who watches is told of a wait that should end by itself.
+func (s *threadStream) receive(b []byte) (int, error) {
+	if !s.timed {
+		return receive(s.fd, b, 0)
+	}
+	s.wait.Add(1)
+	defer s.wait.Add(1)
+	return receive(s.fd, b, 0)
+}
+
 // errHeld is a client that has changed how long its socket may wait.
 var errHeld = errors.New("the client holds a thread: it waits longer than it was told to")
 
@@ -181,6 +199,21 @@ func (s *threadStream) evict(wait uint64) {
 		s.evicted.Store(true)
 		s.end()
 	}
+}
+
+// bound holds a read on the thread to its deadline, if it has one: that is met in
+// the poller, which the read comes to when the client is quiet.
+func (s *threadStream) bound(end time.Time) error {
+	if end.IsZero() {
+		return nil
+	}
+	if s.now().After(end) {
+		return os.ErrDeadlineExceeded
+	}
+	if !s.timed {
+		s.limit()
+	}
+	return nil
 }
 
 // yield lets other goroutines run, now and then: what holds a processor for longer
@@ -196,10 +229,7 @@ func (s *threadStream) yield() {
 // readOnce reads if something is there; false is to be called again when it is. Not
 // by the socket's mode: who passed it may still hold it, and take O_NONBLOCK away.
 func (s *threadStream) readOnce(fd uintptr) bool {
-	s.n, s.err = ignoringEINTR(func() (int, error) {
-		n, _, err := syscall.Recvfrom(int(fd), s.buf, syscall.MSG_DONTWAIT)
-		return n, err
-	})
+	s.n, s.err = receive(int(fd), s.buf, syscall.MSG_DONTWAIT)
 	if errors.Is(s.err, syscall.EAGAIN) {
 		s.err = nil
 		return false
@@ -260,23 +290,6 @@ func (s *threadStream) writeDeadline() error {
 		return nil // stop has set it
 	}
 	return s.file.SetWriteDeadline(s.now().Add(s.patience))
-}
-
-// send sends what there is room for, whatever mode the socket is in.
-func send(fd int, b []byte) (int, error) {
-	return ignoringEINTR(func() (int, error) {
-		return syscall.SendmsgN(fd, b, nil, nil, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
-	})
-}
-
-// ignoringEINTR calls f until no signal interrupts it. Its count is not negative.
-func ignoringEINTR(f func() (int, error)) (int, error) {
-	for {
-		n, err := f()
-		if !errors.Is(err, syscall.EINTR) {
-			return max(n, 0), err
-		}
-	}
 }
 
 func (s *threadStream) stop() {

@@ -36,8 +36,15 @@ func socketPair(t *testing.T) (client, server net.Conn) {
 // onThreads serves a TPM to one client with n threads.
 func onThreads(t *testing.T, n int) (client net.Conn, s *threadStream, threads *Threads, done chan error) {
 	t.Helper()
-	client, server := socketPair(t)
 	threads = NewThreads(n)
+	client, s, done = serveOn(t, threads)
+	return client, s, threads, done
+}
+
+// serveOn serves a TPM to one client with these threads.
+func serveOn(t *testing.T, threads *Threads) (client net.Conn, s *threadStream, done chan error) {
+	t.Helper()
+	client, server := socketPair(t)
 	s, ok := newThreadStream(server, threads, time.Now).(*threadStream)
 	if !ok {
 		t.Fatal("a socket gets no thread")
@@ -48,7 +55,7 @@ func onThreads(t *testing.T, n int) (client net.Conn, s *threadStream, threads *
 		err := tpm.data(linkOf(s, time.Now))
 		done <- errors.Join(err, s.Close())
 	}()
-	return client, s, threads, done
+	return client, s, done
 }
 
 // until waits for a condition that no event tells of.
@@ -184,6 +191,22 @@ func TestABusyConnectionHasAThreadAndASilentOneHasNone(t *testing.T) {
 	}
 }
 
+func TestAKeptThreadIsNotGivenBackBySilence(t *testing.T) {
+	t.Parallel()
+	threads := NewKeptThreads(1)
+	client, s, done := serveOn(t, threads)
+	ask(t, client, getRandom, "80010000000b0000017b00")
+	<-time.After(3 * quiet)
+	if len(threads.free) != 1 {
+		t.Error("a silent client lost its place")
+	}
+	ask(t, client, getRandom, "80010000000b0000017b00")
+	s.stop() // which ends a read without a timer, too
+	if err := <-done; !errors.Is(err, io.EOF) || len(threads.free) != 0 {
+		t.Errorf("ended by %v, %d places taken", err, len(threads.free))
+	}
+}
+
 func TestAClientThatGoesWhileItIsBusyFreesItsThread(t *testing.T) {
 	client, _, threads, done := onThreads(t, 1)
 	ask(t, client, getRandom, "80010000000b0000017b00")
@@ -240,25 +263,48 @@ func TestAServerThatStopsGivesNoThreads(t *testing.T) {
 }
 
 func TestHalfACommandOnAThreadHasADeadline(t *testing.T) {
+	for name, threads := range map[string]*Threads{"shared": NewThreads(1), "kept": NewKeptThreads(1)} {
+		t.Run(name, func(t *testing.T) {
+			client, server := socketPair(t)
+			var late time.Duration
+			now := func() time.Time { return time.Now().Add(late) }
+			s := newThreadStream(server, threads, now).(*threadStream)
+			defer s.Close()
+			if _, err := client.Write([]byte{1, 2}); err != nil {
+				t.Fatal(err)
+			}
+			l := linkOf(s, now)
+			if err := l.begin(); err != nil || s.fd < 0 {
+				t.Fatalf("begin = %v, on a thread %v", err, s.fd >= 0)
+			}
+			l.due = now()
+			late = time.Second
+			if err := l.fill(10); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("fill = %v, want a deadline", err)
+			}
+			if s.fd < 0 {
+				t.Error("a client that sends byte by byte would hold the thread beyond the deadline")
+			}
+		})
+	}
+}
+
+// A kept thread reads without a timer until a deadline asks for one.
+func TestHalfACommandOnAKeptThreadEnds(t *testing.T) {
+	t.Parallel()
 	client, server := socketPair(t)
-	var late time.Duration
-	now := func() time.Time { return time.Now().Add(late) }
-	s := newThreadStream(server, NewThreads(1), now).(*threadStream)
+	s := newThreadStream(server, NewKeptThreads(1), time.Now).(*threadStream)
 	defer s.Close()
-	if _, err := client.Write([]byte{1, 2}); err != nil {
+	if _, err := client.Write([]byte{1}); err != nil {
 		t.Fatal(err)
 	}
-	l := linkOf(s, now)
-	if err := l.begin(); err != nil || s.fd < 0 {
-		t.Fatalf("begin = %v, on a thread %v", err, s.fd >= 0)
+	l := linkOf(s, time.Now)
+	if err := l.begin(); err != nil || s.fd < 0 || s.timed {
+		t.Fatalf("begin = %v, on a thread %v, with a timer %v", err, s.fd >= 0, s.timed)
 	}
-	l.due = now()
-	late = time.Second
+	l.due = time.Now().Add(2 * quiet)
 	if err := l.fill(10); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("fill = %v, want a deadline", err)
-	}
-	if s.fd < 0 {
-		t.Error("a client that sends byte by byte would hold the thread beyond the deadline")
 	}
 }
 
