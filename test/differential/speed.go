@@ -30,9 +30,9 @@ func NewServed(t client.Transport, pid int, random io.Reader) (*Served, error) {
 	return s, s.tpm.Startup(tpm2.StartupClear)
 }
 
-// A Timing is what one command cost: medians over the batches.
-type Timing struct {
-	Wall, CPU time.Duration
+// A Series is what one command cost one program, in each round.
+type Series struct {
+	Wall, CPU []time.Duration // of the program, the mean of the round's commands
 }
 
 // cpu returns the processor time that the process has used.
@@ -70,9 +70,10 @@ type work struct {
 	after   func(s *Served, response []byte) error
 }
 
-// Measure runs a row on all, in turns, and returns the medians.
-func Measure(row Row, on []*Served, batches int, now func() time.Time) ([]Timing, error) {
-	wall, busy := make([][]time.Duration, len(on)), make([][]time.Duration, len(on))
+// Measure runs a row on all, in turns, and returns what each round took. Who begins
+// changes from round to round.
+func Measure(row Row, on []*Served, rounds int, now func() time.Time) ([]Series, error) {
+	out := make([]Series, len(on))
 	works := make([]work, len(on))
 	for i, s := range on {
 		var err error
@@ -80,18 +81,17 @@ func Measure(row Row, on []*Served, batches int, now func() time.Time) ([]Timing
 			return nil, fmt.Errorf("%s: %w", row.Name, err)
 		}
 	}
-	for b := range batches {
-		for i, s := range on {
-			w, c, err := s.batch(works[i], b*row.N, row.N, now)
+	for r := range rounds {
+		for turn := range on {
+			i := (turn + r) % len(on)
+			wall, busy, err := on[i].batch(works[i], r*row.N, row.N, now)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", row.Name, err)
 			}
-			wall[i], busy[i] = append(wall[i], w), append(busy[i], c)
+			out[i].Wall, out[i].CPU = append(out[i].Wall, wall), append(out[i].CPU, busy)
 		}
 	}
-	out := make([]Timing, len(on))
-	for i, s := range on {
-		out[i] = Timing{median(wall[i]), median(busy[i])}
+	for _, s := range on {
 		if err := s.flushAll(); err != nil {
 			return nil, err
 		}
@@ -99,9 +99,34 @@ func Measure(row Row, on []*Served, batches int, now func() time.Time) ([]Timing
 	return out, nil
 }
 
-func median(d []time.Duration) time.Duration {
-	slices.Sort(d)
-	return d[len(d)/2]
+// A Spread is the median of some values and where the middle eight tenths of them lie.
+type Spread struct{ Median, Low, High float64 }
+
+// String gives all three.
+func (s Spread) String() string { return fmt.Sprintf("%.2f (%.2f–%.2f)", s.Median, s.Low, s.High) }
+
+// Micros returns the spread of times in microseconds.
+func Micros(of []time.Duration) Spread {
+	us := make([]float64, len(of))
+	for i, d := range of {
+		us[i] = float64(d.Nanoseconds()) / 1000
+	}
+	return spread(us)
+}
+
+// Ratio returns the spread of the ratios of a to b, round by round: what the machine
+// does beside slows both programs of a round.
+func Ratio(a, b []time.Duration) Spread {
+	ratios := make([]float64, len(a))
+	for i := range a {
+		ratios[i] = float64(a[i]) / float64(b[i])
+	}
+	return spread(ratios)
+}
+
+func spread(v []float64) Spread {
+	slices.Sort(v)
+	return Spread{v[len(v)/2], v[len(v)/10], v[len(v)-1-len(v)/10]}
 }
 
 // batch sends n commands and returns the mean times of one.

@@ -5,11 +5,11 @@ import (
 	"flag"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,8 +21,9 @@ import (
 )
 
 var (
-	speed = flag.String("speed", "", "measure this program (assay) beside swtpm and print the table")
-	only  = flag.String("rows", "", "measure only rows whose name has this")
+	speed  = flag.String("speed", "", "measure these programs (assay, or builds of it with commas between) beside swtpm and print the table")
+	only   = flag.String("rows", "", "measure only rows whose name has this")
+	rounds = flag.Int("rounds", 21, "batches of each row and program")
 )
 
 // start runs a server and returns once its TPM has answered TPM2_Startup.
@@ -59,55 +60,52 @@ func TestSpeedBesideSWTPM(t *testing.T) {
 	if *speed == "" {
 		t.Skip("-speed PROGRAM measures")
 	}
-	dir := t.TempDir()
-	n := 0
-	assay := func() (*differential.Served, time.Duration) {
-		n++
-		socket := filepath.Join(dir, fmt.Sprintf("a%d", n))
-		return start(t, socket, *speed, "vtpm", "serve", "--ephemeral", "--swtpm-unix", socket)
-	}
-	swtpm := func() (*differential.Served, time.Duration) {
-		n++
-		state := filepath.Join(dir, fmt.Sprintf("state%d", n))
-		if err := os.Mkdir(state, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		socket := filepath.Join(state, "s")
-		return start(t, socket, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+state, "--flags", "not-need-init", "--server", "type=unixio,path="+socket)
-	}
-	var ready [2][]time.Duration
-	on := make([]*differential.Served, 2)
+	programs := append(strings.Split(*speed, ","), "swtpm")
+	ready := make([][]time.Duration, len(programs))
+	on := make([]*differential.Served, len(programs))
 	for range 7 {
-		var d time.Duration
-		on[0], d = assay()
-		ready[0] = append(ready[0], d)
-		on[1], d = swtpm()
-		ready[1] = append(ready[1], d)
+		for i, p := range programs {
+			dir := t.TempDir()
+			var d time.Duration
+			on[i], d = start(t, filepath.Join(dir, "s"), serving(p, dir)...)
+			ready[i] = append(ready[i], d)
+		}
 	}
-	fmt.Printf("| command | assay | swtpm | ratio | CPU assay | CPU swtpm |\n|---|---|---|---|---|---|\n")
-	us := func(d time.Duration) string { return fmt.Sprintf("%.1f", float64(d.Nanoseconds())/1000) }
+	fmt.Print("| command | program | µs | CPU µs | of swtpm's | CPU of swtpm's |\n|---|---|---|---|---|---|\n")
 	for _, row := range differential.Rows() {
 		if !strings.Contains(row.Name, *only) {
 			continue
 		}
-		got, err := differential.Measure(row, on, 5, time.Now)
+		got, err := differential.Measure(row, on, *rounds, time.Now)
 		if err != nil {
 			t.Error(err)
 			continue
 		}
-		fmt.Printf("| %s | %s | %s | %.2f | %s | %s |\n", row.Name, us(got[0].Wall), us(got[1].Wall), float64(got[0].Wall)/float64(got[1].Wall), us(got[0].CPU), us(got[1].CPU))
+		peer := got[len(got)-1]
+		for i, g := range got {
+			fmt.Printf("| %s | %s | %.1f | %.1f |", row.Name, filepath.Base(programs[i]), differential.Micros(g.Wall).Median, differential.Micros(g.CPU).Median)
+			if i < len(got)-1 {
+				fmt.Printf(" %v | %v |\n", differential.Ratio(g.Wall, peer.Wall), differential.Ratio(g.CPU, peer.CPU))
+				continue
+			}
+			fmt.Println(" | |")
+		}
 	}
-	a, b := least(ready[0]), least(ready[1])
-	fmt.Printf("| start to TPM2_Startup answered, best of 7 | %s | %s | %.2f | | |\n", us(a), us(b), float64(a)/float64(b))
+	for i, p := range programs {
+		fmt.Printf("| start to TPM2_Startup answered, best of 7 | %s | %.1f | | %.2f | |\n", filepath.Base(p), micros(slices.Min(ready[i])), micros(slices.Min(ready[i]))/micros(slices.Min(ready[len(ready)-1])))
+	}
 }
 
-func least(d []time.Duration) time.Duration {
-	out := d[0]
-	for _, v := range d {
-		out = min(out, v)
+// serving is the command line that serves a TPM at the socket "s" of a folder.
+func serving(program, dir string) []string {
+	socket := filepath.Join(dir, "s")
+	if program == "swtpm" {
+		return []string{program, "socket", "--tpm2", "--tpmstate", "dir=" + dir, "--flags", "not-need-init", "--server", "type=unixio,path=" + socket}
 	}
-	return out
+	return []string{program, "vtpm", "serve", "--ephemeral", "--swtpm-unix", socket}
 }
+
+func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
 
 // TestAThousandTPMsInOneProcess bounds what a live TPM costs.
 func TestAThousandTPMsInOneProcess(t *testing.T) {
