@@ -28,6 +28,23 @@ func TestASessionDecryptsEncryptsAndAudits(t *testing.T) {
 	}
 }
 
+// A session that is not to continue is gone with its command (Part 2, 8.4), of each
+// kind and whatever it was used for.
+func TestASessionThatIsNotToContinueIsGone(t *testing.T) {
+	in := &command.GetRandomIn{BytesRequested: 8}
+	for name, cfg := range map[string]sessionConfig{"HMAC": {symmetric: aes128()}, "policy": {kind: tpm2.SessionPolicy, symmetric: aes128()}} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			s := m.session(cfg)
+			m.do(tpm2.CCGetRandom, nil, s.with("", tpm2.SessionEncrypt), in, nil)
+			last := s.with("", tpm2.SessionEncrypt)
+			last[0].once = true
+			m.do(tpm2.CCGetRandom, nil, last, in, nil)
+			m.fails(tpm2.RCReferenceS0, tpm2.CCGetRandom, nil, s.with("", tpm2.SessionEncrypt), in)
+		})
+	}
+}
+
 // auditExclusive wants a session that is exclusive already, or that becomes so by
 // this command: a new one, or one that auditReset starts anew (Part 1, 19.6.4).
 func TestWhichSessionsMayBeExclusive(t *testing.T) {
@@ -229,5 +246,19 @@ func TestAPolicyTemplateBindsAllCommandsThatCreate(t *testing.T) {
 	// A creation whose template is cut off has none, either.
 	for _, cut := range []raw{{0, 9}, {0, 4, 0, 0, 0, 0}} {
 		m.fails(sessionRC(tpm2.RCPolicyFail, 1), tpm2.CCCreatePrimary, handles(tpm2.HandleOwner), m.satisfied(nothing).with(""), &cut)
+	}
+}
+
+// TPM2_Clear sets both counts back (Part 3, 24.6).
+func TestClearBeginsTheCountsAnew(t *testing.T) {
+	m := newMachine(t)
+	state := tpm2.StartupState
+	m.restart(&state, state)
+	if got := m.clock().ClockInfo.RestartCount; got != 1 {
+		t.Errorf("after a TPM Resume restartCount is %d, want 1", got)
+	}
+	m.do(tpm2.CCClear, handles(tpm2.HandlePlatform), password(""), nil, nil)
+	if got := m.clock().ClockInfo; got.RestartCount != 0 || got.ResetCount != 0 {
+		t.Errorf("after TPM2_Clear the counts are %d and %d, want zero", got.ResetCount, got.RestartCount)
 	}
 }

@@ -106,6 +106,7 @@ func TestGuessingIsLimited(t *testing.T) {
 		"an entity without protection":            {{unprotected("wrong"), sessionRC(tpm2.RCBadAuth, 1), 0}, {unprotected("right"), 0, 0}},
 		"locked out, others go on":                {fail(1), fail(2), fail(3), {unprotected("right"), 0, 3}},
 		"the lockout authority fails":             {{useLockout("wrong"), wrong, 0}, {useLockout("lock"), locked, 0}, good(0), {wait(999), 0, 0}, {useLockout("lock"), locked, 0}, {wait(1), 0, 0}, {useLockout("lock"), 0, 0}},
+		"it fails later":                          {{wait(5000), 0, 0}, {useLockout("wrong"), wrong, 0}, {wait(999), 0, 0}, {useLockout("lock"), locked, 0}, {wait(1), 0, 0}, {useLockout("lock"), 0, 0}},
 		"its lock outlives power":                 {{useLockout("wrong"), wrong, 0}, {shutdown(clearing), 0, 0}, {power(clearing), 0, 0}, {useLockout("lock"), locked, 0}, {wait(1000), 0, 0}, {useLockout("lock"), 0, 0}},
 		"its lock until the next startup":         {{parameters(3, 1000, 0), 0, 0}, {useLockout("wrong"), wrong, 0}, {wait(1 << 20), 0, 0}, {useLockout("lock"), locked, 0}, {power(clearing), 0, 0}, {useLockout("lock"), 0, 0}},
 		"or resume":                               {{parameters(3, 1000, 0), 0, 0}, {useLockout("wrong"), wrong, 0}, {shutdown(state), 0, 0}, {power(state), 0, 0}, {useLockout("lock"), 0, 0}},

@@ -85,6 +85,21 @@ func (t *TPM) Settled() []byte {
 	return encodeState(t.stateHeader(permanentMagic), &p, &t.orderly, &t.clear, &t.reset, &v)
 }
 
+// Lasting returns the permanent state but for what is written down at intervals only:
+// clock, and the data of orderly indices (Part 1, 36.3.2 and 37.2.7).
+func (t *TPM) Lasting() []byte {
+	p := t.permanent
+	p.nv.indices = make(map[tpm2.Handle]*nvIndex, len(t.permanent.nv.indices))
+	for h, x := range t.permanent.nv.indices {
+		c := *x
+		if c.public.Attributes.Has(tpm2.NVOrderly) && c.written() {
+			c.data = make([]byte, len(x.data))
+		}
+		p.nv.indices[h] = &c
+	}
+	return encodeState(t.stateHeader(permanentMagic), &p)
+}
+
 // AuditAlg is the hash of command audit.
 func (t *TPM) AuditAlg() tpm2.Alg { return t.permanent.auditAlg }
 

@@ -19,8 +19,9 @@ import (
 
 // FuzzExecute sends commands to TPMs that were put into a state first. Whatever
 // they are: no fault of ours shows; each response is well formed; a command that
-// fails leaves all state but that of guessing protection; the TPM can be restored
-// from its blobs at the end, and then answers as the one that goes on does.
+// fails leaves all state but that of guessing protection; what changes permanent state
+// says so; the TPM can be restored from its blobs at the end, and then answers as the
+// one that goes on does.
 func FuzzExecute(f *testing.F) {
 	all := scenes(f)
 	for n, s := range all {
@@ -71,7 +72,8 @@ const maxAllocated = 16 << 20
 // checked runs a command and checks what holds for every one.
 func (m *machine) checked(request []byte) {
 	m.Helper()
-	before, sent := m.tpm.Settled(), bytes.Clone(request)
+	m.tpm.MustPermanent() // its owner keeps it
+	before, lasting, sent := m.tpm.Settled(), m.tpm.Lasting(), bytes.Clone(request)
 	allocated, started := heap(), time.Now()
 	response := bytes.Clone(m.tpm.Execute(m.locality, request))
 	if n := heap() - allocated; n > maxAllocated {
@@ -82,6 +84,9 @@ func (m *machine) checked(request []byte) {
 	}
 	if !bytes.Equal(request, sent) {
 		m.Errorf("the TPM changed the request %x to %x", sent, request)
+	}
+	if after := m.tpm.Lasting(); !m.tpm.Changed() && !bytes.Equal(lasting, after) {
+		m.Errorf("%x changes permanent state at byte %d of %d, and does not say so", request, firstDifference(lasting, after), len(after))
 	}
 	rc := m.wellFormed(request, response)
 	if rc == tpm2.RCSuccess || rc == tpm2.RCFailure {

@@ -21,9 +21,9 @@ func hierarchyControl(c *call, in *command.HierarchyControlIn, _ *command.None) 
 	default:
 		enabled = &c.t.vol.platformEnabled
 	}
-	// Each hierarchy may disable itself; the platform may do all.
-	own := auth == in.Enable && !in.State
-	if auth != tpm2.HandlePlatform && !own && (auth != in.Enable || !*enabled) {
+	// Each hierarchy may disable itself, and say that it is enabled: one that is not
+	// authorizes nothing. The platform may do all.
+	if auth != tpm2.HandlePlatform && auth != in.Enable {
 		return tpm2.RCAuthType
 	}
 	if *enabled == in.State {
