@@ -73,6 +73,9 @@ func (k *keptTPM) takeOver(ctx context.Context) (t *engine.TPM, done bool, err e
 	case k.profile != nil:
 		return nil, false, fmt.Errorf("--profile: the TPM of swtpm in %q has its profile already", k.place.permanent)
 	}
+	if err := k.mayTakeOver(); err != nil {
+		return nil, false, err
+	}
 	from := k.place.permanent
 	if begun {
 		from = source
@@ -90,6 +93,21 @@ func (k *keptTPM) takeOver(ctx context.Context) (t *engine.TPM, done bool, err e
 	vtpmLog(k.env).Warn("the TPM of swtpm was taken over; its old file is kept, and holds its secrets: remove it once the machine runs",
 		slog.String("file", k.place.permanent+takenOver), slog.Int("persistent objects", len(imported.Objects)), slog.Int("NV indices", len(imported.Indices)))
 	return t, true, nil
+}
+
+// mayTakeOver holds that the place had no TPM of ours: what looks as if swtpm had left
+// it may have been put here by somebody, who then knows what is in it.
+func (k *keptTPM) mayTakeOver() error {
+	home, err := k.home()
+	if err != nil {
+		return err
+	}
+	id, known, err := home.Known()
+	if err == nil && known {
+		err = fmt.Errorf("%q is swtpm's, and the ledger knows TPM %s in this place: it is not taken over unasked; put that TPM's file back, or have swtpm's by assay vtpm import --swtpm %q --name NAME",
+			k.place.permanent, id, filepath.Dir(k.place.permanent))
+	}
+	return err
 }
 
 // replaceOld puts the new file into the place of swtpm's.

@@ -236,7 +236,10 @@ func (o *swtpmOptions) profileKept(env *Env, place *swtpmPlace) (_ *engine.Profi
 	if keys.ephemeral() {
 		return nil, fmt.Errorf("%q holds a TPM, and %s=%s opens none", place.permanent, keyProviderEnv, ephemeralKeys)
 	}
-	k := &keptTPM{env: env, place: place, keys: keys}
+	if err := o.ledger.chooseDropIn(env); err != nil {
+		return nil, err
+	}
+	k := &keptTPM{env: env, place: place, keys: keys, ledger: o.ledger.open()}
 	defer func() { err = errors.Join(err, k.close()) }()
 	if _, err := k.open(context.Background()); err != nil {
 		return nil, err

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +18,7 @@ import (
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/seal"
 	"github.com/assay-project/assay/internal/vtpm/frontend"
+	"github.com/assay-project/assay/internal/vtpm/place"
 	"github.com/assay-project/assay/internal/vtpm/state"
 	"github.com/assay-project/assay/tpm2/engine"
 )
@@ -32,6 +32,7 @@ type keptTPM struct {
 	noLock  bool            // do not take swtpm's lock; the state's own is always taken
 	// takesOver has a TPM that swtpm left here go on; otherwise it is no TPM.
 	takesOver bool
+	ledger    *place.Ledger
 	file      *state.File // nil while it is not open
 	lock      *os.File    // swtpm's lock of the folder; nil while it is not held
 	seen      fs.FileInfo // the state's file when it was last opened or saved
@@ -43,41 +44,31 @@ type keptTPM struct {
 	made *engine.Profile // of the TPM that is open; nil while it is not
 }
 
-// dropInRecord is kept with a TPM.
-type dropInRecord struct {
-	Version int    `json:"version"`
-	MadeBy  string `json:"madeBy"`
-	Profile string `json:"profile"`
+// newDropInRecord is kept with a TPM.
+func newDropInRecord(p *engine.Profile) place.Record {
+	return place.Record{MadeBy: "swtpm drop-in, assay " + version, Profile: p.Name}
 }
 
-func newDropInRecord(p *engine.Profile) ([]byte, error) {
-	return json.Marshal(dropInRecord{Version: 1, MadeBy: "swtpm drop-in, assay " + version, Profile: p.Name})
-}
-
-// parseDropInRecord reads what json.Marshal wrote of a [dropInRecord].
-func parseDropInRecord(text []byte) (dropInRecord, error) {
-	var r dropInRecord
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&r); err != nil {
-		return r, err
-	}
-	if r.Version != 1 {
-		return r, fmt.Errorf("version %d is not known", r.Version)
-	}
-	return r, nil
-}
-
-func (k *keptTPM) config() state.Config {
-	return state.Config{Provider: k.keys.provider, ProviderName: k.keys.name, Random: k.env.Rand, Now: k.env.Now}
+// home is where the state is kept. It is named once this process has the root folder
+// and the user that it stays with.
+func (k *keptTPM) home() (*place.Home, error) {
+	return place.New(place.Config{
+		File: k.place.permanent, Provider: k.keys.provider, ProviderName: k.keys.name, Random: k.env.Rand, Now: k.env.Now,
+		Ledger: k.ledger, Log: vtpmLog(k.env),
+	})
 }
 
 // load gives the machine its TPM.
-func (k *keptTPM) load() (frontend.TPM, error) {
+func (k *keptTPM) load() (frontend.TPM, error) { return k.start(k.open) }
+
+// standIn opens what is kept, to be replaced by permanent state that has come.
+func (k *keptTPM) standIn() (frontend.TPM, error) { return k.start(k.openArriving) }
+
+func (k *keptTPM) start(open func(context.Context) (*engine.TPM, error)) (frontend.TPM, error) {
 	if err := k.takeLock(); err != nil {
 		return nil, err
 	}
-	t, err := k.reopen(context.Background())
+	t, err := k.reopen(context.Background(), open)
 	if err != nil {
 		vtpmLog(k.env).Error("the TPM does not start", slog.Any("error", err))
 		return nil, errors.Join(err, k.dropLock())
@@ -88,7 +79,7 @@ func (k *keptTPM) load() (frontend.TPM, error) {
 
 // reopen opens the TPM. One whose file went away under this process does not become
 // another unseen, unless its state has come from elsewhere.
-func (k *keptTPM) reopen(ctx context.Context) (*engine.TPM, error) {
+func (k *keptTPM) reopen(ctx context.Context, open func(context.Context) (*engine.TPM, error)) (*engine.TPM, error) {
 	if _, err := os.Lstat(k.place.permanent); k.seen != nil && k.arriving == nil && errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%q went away while its TPM was off; a new start of this program makes a new TPM", k.place.permanent)
 	}
@@ -99,7 +90,7 @@ func (k *keptTPM) reopen(ctx context.Context) (*engine.TPM, error) {
 			return nil, err
 		}
 	}
-	return k.open(ctx)
+	return open(ctx)
 }
 
 // look notes which file holds the state.
@@ -144,15 +135,15 @@ func (k *keptTPM) rewrite(permanent []byte, gone error) error {
 	if _, err := os.Lstat(k.place.permanent); !errors.Is(err, fs.ErrNotExist) {
 		return gone
 	}
-	record, err := newDropInRecord(k.profileNow())
+	home, err := k.home()
 	if err != nil {
-		return err
+		return errors.Join(gone, err)
 	}
 	id := k.file.ID()
 	if err := k.file.Close(); err != nil {
 		return errors.Join(gone, err)
 	}
-	file, err := state.Create(context.Background(), k.place.permanent, id, state.Content{Permanent: permanent, Meta: record}, k.config())
+	file, err := home.Create(context.Background(), id, permanent, newDropInRecord(k.profileNow()))
 	if err != nil {
 		return errors.Join(gone, err)
 	}
@@ -236,32 +227,51 @@ func (k *keptTPM) open(ctx context.Context) (*engine.TPM, error) {
 	if err != nil {
 		return nil, err
 	}
-	file, content, err := state.Open(ctx, k.place.permanent, k.config())
+	return k.openBy(ctx, (*place.Home).Open)
+}
+
+// openArriving opens the TPM, whatever is kept, for state that came to take its place.
+// Where nothing is kept a TPM is made.
+func (k *keptTPM) openArriving(ctx context.Context) (*engine.TPM, error) {
+	if _, err := os.Lstat(k.place.permanent); errors.Is(err, fs.ErrNotExist) {
+		return k.make(ctx)
+	}
+	return k.openBy(ctx, (*place.Home).OpenArriving)
+}
+
+func (k *keptTPM) openBy(ctx context.Context, open func(*place.Home, context.Context) (*place.Opened, error)) (*engine.TPM, error) {
+	home, err := k.home()
+	if err != nil {
+		return nil, err
+	}
+	o, err := open(home, ctx)
 	if err != nil {
 		return nil, k.explain(err)
 	}
-	defer content.Destroy()
-	for _, n := range file.Notices() {
-		vtpmLog(k.env).Warn("state of the TPM", slog.String("notice", n.String()))
-	}
-	if k.profile != nil && k.seen == nil {
-		return nil, errors.Join(fmt.Errorf("--profile: the TPM in %q has its profile already", k.place.permanent), file.Close())
-	}
-	t, err := engine.Restore(engineConfig(k.env), append([]byte(nil), content.Permanent...), nil)
+	defer o.Content.Destroy()
+	t, made, err := k.revive(o)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("restore the TPM in %q: %w", k.place.permanent, err), file.Close())
-	}
-	record, err := parseDropInRecord(content.Meta)
-	var made *engine.Profile
-	if err == nil {
-		made, err = engine.FindProfile(record.Profile, 0)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("record of the TPM in %q: %w", k.place.permanent, err), file.Close())
+		return nil, errors.Join(err, o.File.Close())
 	}
 	k.setMade(made)
-	k.file = file
+	k.file = o.File
 	return t, nil
+}
+
+// revive makes the TPM of an open state.
+func (k *keptTPM) revive(o *place.Opened) (*engine.TPM, *engine.Profile, error) {
+	if k.profile != nil && k.seen == nil {
+		return nil, nil, fmt.Errorf("--profile: the TPM in %q has its profile already", k.place.permanent)
+	}
+	t, err := engine.Restore(engineConfig(k.env), append([]byte(nil), o.Content.Permanent...), nil)
+	if err != nil {
+		return nil, nil, fmt.Errorf("restore the TPM in %q: %w", k.place.permanent, err)
+	}
+	made, err := engine.FindProfile(o.Record.Profile, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("record of the TPM in %q: %w", k.place.permanent, err)
+	}
+	return t, made, nil
 }
 
 // explain says what to do about a file that is swtpm's own.
@@ -278,8 +288,19 @@ func (k *keptTPM) explain(err error) error {
 	return err
 }
 
-// create makes a TPM. A place whose volatile state is there has had another.
+// create makes a TPM in a place that has none.
 func (k *keptTPM) create(ctx context.Context) (*engine.TPM, error) {
+	home, err := k.home()
+	if err == nil {
+		err = home.Vacant()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return k.make(ctx)
+}
+
+func (k *keptTPM) make(ctx context.Context) (*engine.TPM, error) {
 	profile := k.profileNow()
 	t, err := engine.Manufacture(profile, engineConfig(k.env))
 	if err != nil {
@@ -299,7 +320,7 @@ func (k *keptTPM) close() error {
 		errs = append(errs, k.file.Close())
 		k.file = nil
 	}
-	return errors.Join(append(errs, k.dropLock())...)
+	return errors.Join(append(errs, k.ledger.Close(), k.dropLock())...)
 }
 
 // volatileContext binds stored volatile state to its TPM.

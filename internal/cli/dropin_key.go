@@ -11,15 +11,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/seal"
-	"github.com/assay-project/assay/internal/strictjson"
 )
 
 // keyProviderEnv names the key provider of the drop-ins; ephemeralKeys in it has
@@ -37,6 +34,8 @@ const dropInKeyHelp = `The state of a TPM is always encrypted. What holds the ke
   $XDG_CONFIG_HOME/assay/dropin.json, /etc/assay/dropin.json
                      {"keyProvider": "local:/etc/assay/vtpm.keys", "root": "/var/lib/assay-dropin"}
 Make one with: assay key-provider add NAME local:/etc/assay/vtpm.keys --create
+What tells an old copy of the state, or another TPM's, is its ledger: a folder that --ledger,
+` + ledgerEnv + ` or "ledger" in dropin.json names, else the folder ` + ledgerDir + ` of the root.
 `
 
 // errNoKeys is a drop-in that was given a place for state and no key provider.
@@ -149,74 +148,6 @@ func dropInRoot(env *Env) (string, error) {
 		err = errors.New("no folder for it: name one that this user may write as \"root\" in dropin.json, or set ASSAY_VTPM_ROOT")
 	}
 	return dir, err
-}
-
-// dropInFile is a configuration file: who keeps the keys, and where the authority is.
-type dropInFile struct{ keyProvider, root string }
-
-// readDropInFile reads the first configuration file that is there.
-func readDropInFile(env *Env) (dropInFile, error) {
-	for _, name := range dropInConfigFiles(env) {
-		text, err := os.ReadFile(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return dropInFile{}, err
-		}
-		c, err := parseDropInFile(text)
-		if err != nil {
-			return dropInFile{}, fmt.Errorf("%s: %w", name, err)
-		}
-		return c, nil
-	}
-	return dropInFile{}, nil
-}
-
-// dropInConfigFiles are where the configuration may be, the user's own first.
-func dropInConfigFiles(env *Env) []string {
-	const name = "assay/dropin.json"
-	user := env.Getenv("XDG_CONFIG_HOME")
-	if user == "" && env.Getenv("HOME") != "" {
-		user = filepath.Join(env.Getenv("HOME"), ".config")
-	}
-	files := []string{filepath.Join("/etc", name)}
-	if user != "" {
-		files = append([]string{filepath.Join(user, name)}, files...)
-	}
-	return files
-}
-
-// dropInConfigRules bound a configuration file.
-func dropInConfigRules() strictjson.Rules {
-	return strictjson.Rules{Bytes: 4096, Depth: 2, Members: 8, Values: 16, PlainNames: true}
-}
-
-// parseDropInFile reads a configuration file: one object with keyProvider, and root
-// if the authority is not in the user's own folder.
-func parseDropInFile(text []byte) (c dropInFile, err error) {
-	members, err := strictjson.ParseObject(text, dropInConfigRules())
-	if err != nil {
-		return c, err
-	}
-	for _, m := range members {
-		if m.Name != "keyProvider" && m.Name != "root" {
-			return c, fmt.Errorf("member %q is not known", m.Name)
-		}
-	}
-	if c.keyProvider, _, err = members.Text("keyProvider"); err != nil {
-		return dropInFile{}, err
-	}
-	if c.root, _, err = members.Text("root"); err != nil {
-		return dropInFile{}, err
-	}
-	switch {
-	case c.keyProvider == "":
-		return dropInFile{}, errors.New("keyProvider is missing")
-	case c.root != "" && !filepath.IsAbs(c.root):
-		return dropInFile{}, fmt.Errorf("root %q: want an absolute path", c.root)
-	}
-	return c, nil
 }
 
 // maxKeyText bounds what a key or a passphrase is read from, in bytes.

@@ -27,6 +27,9 @@ func (o *swtpmOptions) start(env *Env, args []string) error {
 	if keys != nil {
 		defer keys.Close()
 	}
+	if err := o.ledger.chooseDropIn(env); err != nil {
+		return err
+	}
 	if err := o.confine(); err != nil {
 		return err
 	}

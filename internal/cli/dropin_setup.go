@@ -35,6 +35,7 @@ type setupOptions struct {
 	profile, profileName, profileFile, removeDisabled     string
 	ownerPass, srkPass                                    string
 
+	ledger  ledgerFlags
 	conf    setupConfig
 	place   *swtpmPlace
 	chosen  *engine.Profile
@@ -82,6 +83,7 @@ func (o *setupOptions) flagSet() *pflag.FlagSet {
 	f.StringVar(&o.removeDisabled, "profile-remove-disabled", "", "refused: profiles are not altered")
 	f.StringVar(&o.config, "config", "", "`FILE` as swtpm_setup.conf")
 	f.StringVar(&o.logfile, "logfile", "", "`FILE` of the log, which is appended to")
+	o.ledger.add(f)
 	f.StringVar(&o.runas, "runas", "", "become `USER` first")
 	f.StringVar(&o.certDir, "write-ek-cert-files", "", "also write the certificates to `DIR`")
 	f.BoolVar(&o.display, "display", false, "show what was made")
@@ -290,6 +292,9 @@ func (o *setupOptions) run(env *Env) (err error) {
 		return err
 	}
 	defer closeIssuer()
+	if err := o.ledger.chooseDropIn(env); err != nil {
+		return err
+	}
 	if err := (&swtpmOptions{runas: o.runas}).confine(); err != nil {
 		return err
 	}
@@ -302,7 +307,7 @@ func (o *setupOptions) run(env *Env) (err error) {
 		what = "reconfiguration"
 	}
 	fmt.Fprintf(env.Stdout, "Starting vTPM %s as user %d @ %s\n", what, os.Geteuid(), env.Now().UTC().Format(time.RFC1123))
-	k := &keptTPM{env: env, place: o.place, keys: keys, profile: o.chosen, takesOver: true}
+	k := &keptTPM{env: env, place: o.place, keys: keys, profile: o.chosen, takesOver: true, ledger: o.ledger.open()}
 	defer func() { err = errors.Join(err, k.close()) }()
 	if err := k.takeLock(); err != nil {
 		return err

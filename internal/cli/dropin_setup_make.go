@@ -186,12 +186,12 @@ func (k *keptTPM) keep(ctx context.Context, t *engine.TPM, id state.ID, profile 
 	if err != nil {
 		return err
 	}
-	record, err := newDropInRecord(profile)
+	home, err := k.home()
 	if err != nil {
 		return err
 	}
 	k.setMade(profile)
-	k.file, err = state.Create(ctx, k.place.permanent, id, state.Content{Permanent: permanent, Meta: record}, k.config())
+	k.file, err = home.Create(ctx, id, permanent, newDropInRecord(profile))
 	return err
 }
 

@@ -95,9 +95,9 @@ func (o *swtpmOptions) open(ctx context.Context, env *Env, keys *dropInKeys) (*s
 	if place == nil {
 		return nil, errors.New("--tpmstate is missing: where is the TPM kept? " + keyProviderEnv + "=" + ephemeralKeys + " keeps none")
 	}
-	k := &keptTPM{env: env, place: place, keys: keys, profile: profile, noLock: o.state["lock"] == "" && o.state.given("lock"), takesOver: true}
+	k := &keptTPM{env: env, place: place, keys: keys, profile: profile, noLock: o.state["lock"] == "" && o.state.given("lock"), takesOver: true, ledger: o.ledger.open()}
 	cfg := frontend.MachineConfig{
-		Load: k.load, Stale: k.stale, Save: k.save, Restore: k.restore, Volatile: k,
+		Load: k.load, StandIn: k.standIn, Stale: k.stale, Save: k.save, Restore: k.restore, Volatile: k,
 		ExportBlob: k.exportBlob, ImportBlob: k.importBlob,
 		NoShutdown: o.flags.has("disable-auto-shutdown"),
 	}

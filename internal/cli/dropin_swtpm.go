@@ -20,6 +20,7 @@ type swtpmOptions struct {
 	port, fd                int
 	runas, chroot           string
 	raw                     swtpmTexts
+	ledger                  ledgerFlags
 
 	server, ctrl, state, log   words // nil for an option that is not there
 	pid, locality, flags       words
@@ -100,6 +101,7 @@ func (o *swtpmOptions) flagSet() *pflag.FlagSet {
 	f.StringVar(&o.raw.migrationKey, "migration-key", "", "as --key, for the state that passes through the control channel")
 	f.StringVar(&o.raw.migration, "migration", "", "`WORDS` of incoming, release-lock-outgoing")
 	f.StringVar(&o.raw.profile, "profile", "", "`name=N|profile=JSON|file=F|fd=N`[,remove-disabled=]: of a new TPM")
+	o.ledger.add(f)
 	f.StringVarP(&o.runas, "runas", "r", "", "become `USER` first")
 	f.StringVarP(&o.chroot, "chroot", "R", "", "see `DIR` as the root of all files")
 	f.StringVar(&o.raw.seccomp, "seccomp", "", "")

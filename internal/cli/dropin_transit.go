@@ -73,11 +73,18 @@ func (k *keptTPM) openBlob(kind frontend.BlobKind, blob []byte) ([]byte, error) 
 func (k *keptTPM) saveArrived(permanent []byte) error {
 	profile := k.arriving
 	k.arriving = nil
-	record, err := newDropInRecord(profile)
+	home, err := k.home()
 	if err != nil {
 		return err
 	}
-	if err := k.file.Save(context.Background(), state.Content{Permanent: permanent, Meta: record}); err != nil {
+	record, err := home.Record(newDropInRecord(profile))
+	if err == nil {
+		err = k.file.Save(context.Background(), state.Content{Permanent: permanent, Meta: record})
+	}
+	if err == nil {
+		err = home.Arrived(k.file.ID())
+	}
+	if err != nil {
 		return err
 	}
 	k.setMade(profile)

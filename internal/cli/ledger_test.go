@@ -90,7 +90,7 @@ func TestWithoutALedgerTheLogSaysSo(t *testing.T) {
 	}
 	log := new(syncBuffer)
 	s.env.Stderr = log
-	s.ledger = o.ledger.open(s.env, nil)
+	s.ledger = o.ledger.open()
 	if _, err := s.load(t.Context(), "", true); err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,8 @@ func TestWhereTheLedgerIs(t *testing.T) {
 			env := serveEnv(nil, nil)
 			env.Getenv = variables{ledgerEnv: path(tc.env)}.get
 			f := ledgerFlags{dir: path(tc.flag)}
-			if err := f.open(env, func() (string, error) { return path("root"), tc.root }).Close(); err != nil {
+			f.choose(env, func() (string, error) { return path("root"), tc.root })
+			if err := f.open().Close(); err != nil {
 				t.Error(err)
 			}
 			for _, d := range []string{"flag", "env", "root/ledger"} {

@@ -44,6 +44,7 @@ func newVTPMCmd(env *Env) *cobra.Command {
 	group.AddCommand(vtpmManagers(env)...)
 	group.AddCommand(vtpmBackups(env)...)
 	group.AddCommand(vtpmIdentities(env)...)
+	group.AddCommand(newVTPMLedgerCmd(env))
 	return group
 }
 
@@ -72,7 +73,7 @@ Whoever reaches the port commands the TPM, so ports are on loopback addresses.`,
 	f.StringVar(&o.provider, "key-provider", "", "`SPEC` of who keeps the key that --state is encrypted under: a name in --root, or a URI")
 	f.StringVar(&o.keys.file, "key-file", "", "`FILE` of keys in place of a key provider; made with the state")
 	f.StringVar(&o.keys.passphrase, "passphrase-file", "", "`FILE` whose first line opens the key file")
-	o.ledger.add(cmd)
+	o.ledger.add(f)
 	f.BoolVar(&o.create, "new", false, "make a TPM in --state although there may have been one")
 	f.StringVar(&o.profile, "profile", "", "`NAME` of a new TPM's profile: see assay tpm profile list (default \"default\")")
 	f.StringVar(&o.mssim, "mssim", "", "`HOST:PORT` for commands by the simulator protocol; the platform port is the next")
@@ -145,7 +146,8 @@ func (o *vtpmOptions) open(ctx context.Context, env *Env) (*frontend.Machine, fu
 	if err != nil {
 		return nil, nil, err
 	}
-	s.ledger = o.ledger.open(env, func() (string, error) { return o.root.path(env) })
+	o.ledger.choose(env, func() (string, error) { return o.root.path(env) })
+	s.ledger = o.ledger.open()
 	t, err := s.load(ctx, o.profile, o.create)
 	if err != nil {
 		return nil, nil, errors.Join(err, s.Close())

@@ -157,6 +157,7 @@ func (m *Machine) forgetIncoming() {
 // not fit, the machine keeps the TPM it had, without power, and nothing was saved.
 func (m *Machine) arrive() error {
 	defer m.forgetIncoming()
+	defer m.dismiss()
 	permanent, volatile := m.incoming[BlobPermanent], m.incoming[BlobVolatile]
 	m.powered = false
 	if permanent == nil {
@@ -173,12 +174,22 @@ func (m *Machine) arrive() error {
 		return err
 	}
 	m.setTPM(t)
+	m.standIn = false
 	if volatile == nil {
 		m.init()
 		return m.broken
 	}
 	m.powered, m.orderly = true, false
 	return m.save()
+}
+
+// dismiss forgets a TPM that only stood in for the state that came. The next start
+// loads it anew.
+func (m *Machine) dismiss() {
+	if m.standIn {
+		m.setTPM(nil)
+		m.standIn = false
+	}
 }
 
 // keep saves permanent state that came from outside, in place of what was kept, and

@@ -52,6 +52,9 @@ type MachineConfig struct {
 	// Load opens the TPM of a machine that was made without one, when it first gets
 	// power. An error leaves the machine without power, and the next time tries anew.
 	Load func() (TPM, error)
+	// StandIn takes the place of Load when permanent state has come that is to replace
+	// what is kept: its TPM never gets power. Nil is Load.
+	StandIn func() (TPM, error)
 	// Stale reports, when a TPM without power is to be started again, that what is kept
 	// of it was exchanged from outside: it is loaded anew then. Nil is never.
 	Stale func() bool
@@ -109,6 +112,7 @@ type Machine struct {
 	mu       sync.Mutex // guards all below; held while the TPM works
 	tpm      TPM        // written under both locks; nil until it is loaded
 	powered  bool
+	standIn  bool // tpm is of MachineConfig.StandIn
 	noMemory bool // non-volatile memory is not available
 	orderly  bool // the last command was TPM2_Shutdown, and it succeeded
 	unlocked bool // Unlock was called: nothing may be kept until Lock succeeds
@@ -270,7 +274,21 @@ func (m *Machine) load() error {
 	if m.tpm != nil {
 		return nil
 	}
-	t, err := m.cfg.Load()
+	return m.loadBy(m.cfg.Load)
+}
+
+// loadFor is load for a start, of the state that has come if there is any.
+func (m *Machine) loadFor() error {
+	if m.tpm != nil || m.incoming[BlobPermanent] == nil || m.cfg.StandIn == nil {
+		return m.load()
+	}
+	err := m.loadBy(m.cfg.StandIn)
+	m.standIn = err == nil
+	return err
+}
+
+func (m *Machine) loadBy(load func() (TPM, error)) error {
+	t, err := load()
 	if m.loadErr = err; err == nil {
 		m.setTPM(t)
 	}

@@ -59,7 +59,8 @@ func (m *Machine) Init(forget bool) error {
 	if !m.powered && m.tpm != nil && m.broken == nil && m.cfg.Stale != nil && m.cfg.Stale() {
 		m.setTPM(nil)
 	}
-	if err := errors.Join(m.load(), m.lock()); err != nil {
+	if err := errors.Join(m.loadFor(), m.lock()); err != nil {
+		m.dismiss()
 		return err
 	}
 	if m.hasIncoming() {
