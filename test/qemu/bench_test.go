@@ -56,22 +56,27 @@ func TestBenchBesideSWTPM(t *testing.T) {
 	b := newBench(t)
 	rows := []row{
 		{what: "process started to TPM2_Startup answered, median of 9"},
+		{what: "processor time of that process from start to end, median of 9"},
 		{what: "QEMU started to guest ready"},
-		{what: "CPU of the TPM in that boot"},
+		{what: "processor time of the TPM in that boot"},
 		{what: "savevm"},
 		{what: "loadvm"},
 		{what: "migration"},
 		{what: "of that, down"},
+		{what: "processor time of the source's TPM, whole life"},
+		{what: "processor time of the destination's TPM, whole life"},
 	}
-	var starts [2][]time.Duration
+	var starts, used [2][]time.Duration
 	for n := range 9 {
 		for i, k := range backends() {
-			starts[i] = append(starts[i], b.startup(k, fmt.Sprintf("%s-start%d", k.name, n)))
+			took, cpu := b.startup(k, fmt.Sprintf("%s-start%d", k.name, n))
+			starts[i], used[i] = append(starts[i], took), append(used[i], cpu)
 		}
 	}
 	for i, k := range backends() {
 		slices.Sort(starts[i])
-		took := append([]time.Duration{starts[i][len(starts[i])/2]}, b.life(k)...)
+		slices.Sort(used[i])
+		took := append([]time.Duration{starts[i][len(starts[i])/2], used[i][len(used[i])/2]}, b.life(k)...)
 		for j := range rows {
 			rows[j].took = append(rows[j].took, took[j])
 		}
@@ -84,9 +89,9 @@ func TestBenchBesideSWTPM(t *testing.T) {
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// startup measures a new TPM's way to its first answer. A folder that is there
-// already is where TPMs usually start from.
-func (b *bench) startup(k backend, dir string) time.Duration {
+// startup measures a new TPM's way to its first answer, and the processor time of its
+// process. A folder that is there already is where TPMs usually start from.
+func (b *bench) startup(k backend, dir string) (took, cpu time.Duration) {
 	b.t.Helper()
 	first := k.start(b, dir)
 	b.first(first)
@@ -95,7 +100,11 @@ func (b *bench) startup(k backend, dir string) time.Duration {
 	}
 	begun := time.Now()
 	s := k.start(b, dir)
-	return b.first(s).Sub(begun)
+	took = b.first(s).Sub(begun)
+	if err := s.Wait(); err != nil {
+		b.t.Fatal(err)
+	}
+	return took, s.Used()
 }
 
 // first does what QEMU and the firmware do first, and returns when TPM2_Startup was
@@ -200,5 +209,5 @@ func (b *bench) life(k backend) []time.Duration {
 	}
 	quit(t, m, s)
 	quit(t, to, other)
-	return append(took, time.Duration(how.TotalTime)*time.Millisecond, time.Duration(how.Downtime)*time.Millisecond)
+	return append(took, time.Duration(how.TotalTime)*time.Millisecond, time.Duration(how.Downtime)*time.Millisecond, s.Used(), other.Used())
 }

@@ -9,9 +9,11 @@ import (
 	"path/filepath"
 )
 
-// An Image is what a machine boots from, by file name.
+// An Image is what a machine boots from, by file name. With a disk its firmware starts
+// what is there, else the kernel.
 type Image struct {
 	Firmware, Variables, Kernel, Initrd string
+	Disk                                string // a folder that is shown as a disk
 }
 
 // ErrMissing is a program or file that this machine lacks; tools/setup.sh installs
@@ -43,6 +45,42 @@ func NewImage(dir string) (*Image, error) {
 	}
 	return i, i.pack(dir)
 }
+
+// Secured returns an image that boots under Secure Boot, with Microsoft's keys: firmware
+// that guards its variables by System Management Mode, Debian's shim, GRUB and kernel,
+// signed. With change the kernel is another than Debian signed.
+func (i *Image) Secured(dir string, change bool) (*Image, error) {
+	cache := filepath.Dir(i.Kernel)
+	out := &Image{Firmware: "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", Variables: "/usr/share/OVMF/OVMF_VARS_4M.ms.fd", Disk: filepath.Join(dir, "disk")}
+	for _, d := range []string{"EFI/BOOT", "EFI/debian"} {
+		if err := os.MkdirAll(filepath.Join(out.Disk, d), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	for to, from := range map[string]string{
+		"EFI/BOOT/BOOTX64.EFI": filepath.Join(cache, "shimx64.efi.signed"), "EFI/BOOT/grubx64.efi": filepath.Join(cache, "grubx64.efi.signed"),
+		"vmlinuz": i.Kernel, "initrd": i.Initrd,
+	} {
+		text, err := os.ReadFile(from)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("%w: %w", ErrMissing, err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if change && to == "vmlinuz" {
+			text[len(text)/2] ^= 1
+		}
+		if err := os.WriteFile(filepath.Join(out.Disk, to), text, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	const menu = "linux /vmlinuz " + commandLine + "\ninitrd /initrd\nboot\n"
+	return out, os.WriteFile(filepath.Join(out.Disk, "EFI/debian/grub.cfg"), []byte(menu), 0o600)
+}
+
+// commandLine is the kernel's.
+const commandLine = "console=ttyS0,115200 panic=-1 quiet"
 
 // pack builds the guest and makes an archive of it.
 func (i *Image) pack(dir string) error {

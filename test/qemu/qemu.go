@@ -126,19 +126,46 @@ func (m *Machine) arguments() []string {
 	if m.cfg.Snapshot {
 		vars = "if=pflash,unit=1,file=vars,format=qcow2"
 	}
-	args := []string{
-		"-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max",
-		"-smp", "1", "-m", "256",
-		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=" + m.cfg.Image.Firmware, "-drive", vars,
-		"-kernel", m.cfg.Image.Kernel, "-initrd", m.cfg.Image.Initrd, "-append", "console=ttyS0,115200 panic=-1 quiet",
-		"-chardev", "socket,id=tpm,path=" + m.cfg.TPM, "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", m.cfg.Device + ",tpmdev=tpm0",
+	args := append(m.boot(),
+		"-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg,thread=multi", "-cpu", "max",
+		"-smp", "1",
+		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+m.cfg.Image.Firmware, "-drive", vars,
+		"-chardev", "socket,id=tpm,path="+m.cfg.TPM, "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", m.cfg.Device+",tpmdev=tpm0",
 		"-serial", "stdio", "-chardev", "socket,id=s1,path=s1", "-serial", "chardev:s1",
 		"-qmp", "unix:qmp,server=on,wait=off",
-	}
+	)
 	if m.cfg.Incoming {
 		args = append(args, "-incoming", "defer")
 	}
 	return args
+}
+
+// boot says what the machine boots.
+func (m *Machine) boot() []string {
+	if m.cfg.Image.Disk == "" {
+		return []string{"-machine", "q35", "-m", "256", "-kernel", m.cfg.Image.Kernel, "-initrd", m.cfg.Image.Initrd, "-append", commandLine}
+	}
+	return []string{
+		"-machine", "q35,smm=on", "-m", "512", "-global", "driver=cfi.pflash01,property=secure,value=on",
+		"-drive", "if=none,id=d0,format=raw,readonly=on,file=fat:" + m.cfg.Image.Disk, "-device", "virtio-blk-pci,drive=d0,bootindex=0",
+	}
+}
+
+// Await waits until the console says something.
+func (m *Machine) Await(words string) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(Patience); time.Now().Before(end); {
+		if strings.Contains(m.Said(), words) {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-m.exited:
+			return fmt.Errorf("QEMU ended: %w: %s", m.exit, m.said)
+		}
+	}
+	return fmt.Errorf("the console does not say %q: %s", words, m.said)
 }
 
 // connect opens the monitor.

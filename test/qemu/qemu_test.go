@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/evidence/tpm"
 	"github.com/assay-project/assay/test/qemu"
 )
@@ -81,7 +82,7 @@ func needAll(t *testing.T) {
 // TPMs of the bench share.
 func (b *bench) kept(name string) *qemu.Server {
 	b.t.Helper()
-	return b.serve(name, "--state", filepath.Join(b.dir, name, "state"), "--key-file", filepath.Join(b.dir, "keys"), "--new")
+	return b.serve(name, "--state", filepath.Join(b.dir, name, "state"), "--ledger", filepath.Join(b.dir, name, "ledger"), "--key-file", filepath.Join(b.dir, "keys"), "--new")
 }
 
 func (b *bench) serve(name string, arguments ...string) *qemu.Server {
@@ -268,7 +269,9 @@ func TestAGuestIsTrustedAndMigratesWhileItSeals(t *testing.T) {
 	m1 := b.start("m1", tpm1.Socket, "tpm-crb", nil)
 	m2 := b.start("m2", tpm2.Socket, "tpm-crb", incoming)
 	guest := b.boot(m1)
-	guest.verify()
+	if c := guest.verify().Facts()["secureBoot"]; c.Value != evidence.Bool(false) {
+		t.Errorf("secureBoot is %v, without keys in the firmware", c)
+	}
 	how := guest.move(m1, m2)
 	t.Logf("migrated in %d ms, down for %d ms", how.TotalTime, how.Downtime)
 	quit(t, m1, tpm1)

@@ -123,6 +123,13 @@ func (s *Server) CPU() (time.Duration, error) {
 	return sum, nil
 }
 
+// Used is the processor time that the process used, of the user and the system, once it
+// has ended (getrusage(2)).
+func (s *Server) Used() time.Duration {
+	<-s.exited
+	return s.process.ProcessState.UserTime() + s.process.ProcessState.SystemTime()
+}
+
 // Wait waits for the process to end.
 func (s *Server) Wait() error {
 	select {
