@@ -355,6 +355,45 @@ func TestOneSignatureThatCannotBeReadCounts(t *testing.T) {
 	}
 }
 
+// attach puts one signature behind makeImage(0).
+func attach(signature []byte) []byte {
+	entry := binary.LittleEndian.AppendUint32(nil, uint32(8+len(signature)))
+	entry = append(append(entry, 0, 2, 2, 0), signature...)
+	entry = append(entry, make([]byte, -len(entry)&7)...)
+	b := append(makeImage(0), entry...)
+	binary.LittleEndian.PutUint32(b[directory:], 0x600)
+	binary.LittleEndian.PutUint32(b[directory+4:], uint32(len(entry)))
+	return b
+}
+
+func TestASignatureOfSomethingElseDoesNotCount(t *testing.T) {
+	by := issue(t, 0, "signer", nil)
+	content := contentOf(t, sign(t, makeImage(0), by))
+	indirect := []byte("\x2b\x06\x01\x04\x01\x82\x37\x02\x01\x04")
+	data := []byte("\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01")
+	for name, tc := range map[string]struct {
+		typ     []byte
+		wrapped bool
+		want    []evidence.Code
+	}{
+		"as images have it":     {indirect, true, nil},
+		"content of other kind": {data, true, []evidence.Code{"image.signature-malformed"}},
+		"without ContentInfo":   {indirect, false, []evidence.Code{"image.signature-malformed"}},
+	} {
+		b, err := cms.Sign(&cms.Signing{
+			Random: rand.Reader, Key: by.key, Certificate: by.cert, ContentType: tc.typ,
+			Content: cms.DER(0x30, content), Attributes: true, Wrapped: tc.wrapped,
+		}, content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := parse(t, attach(b)).Verify(authenticode.NewKeys(list(t, cert(by)), nil))
+		if d := cmp.Diff(tc.want, codes(err)); d != "" || (v == nil) != (err != nil) {
+			t.Errorf("%s: Verify = %v, %v (-want +got):\n%s", name, v, err, d)
+		}
+	}
+}
+
 func TestASignatureMayComeUnderTheGUIDOfPKCS7(t *testing.T) {
 	by := issue(t, 0, "signer", nil)
 	good := sign(t, makeImage(0), by)

@@ -2,10 +2,12 @@ package cms_test
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
@@ -159,6 +161,9 @@ func TestPathsFollowTheRulesOfFirmware(t *testing.T) {
 	})
 	otherKeyID := issue(t, 1, "middle", root, func(c *x509.Certificate) { c.SubjectKeyId = []byte{1, 2, 3} })
 	stranger := issue(t, 3, "root", nil, nil)
+	noSign := issue(t, 1, "middle", root, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature })
+	above := issue(t, 3, "above", root, func(c *x509.Certificate) { c.MaxPathLen, c.MaxPathLenZero = 0, true })
+	below := issue(t, 1, "middle", above, nil)
 	for name, tc := range map[string]struct {
 		by     *authority
 		along  []*authority
@@ -178,6 +183,11 @@ func TestPathsFollowTheRulesOfFirmware(t *testing.T) {
 		"a link with name constraints":     {signer, []*authority{constrained}, root, 0},
 		"a link with an unknown extension": {signer, []*authority{critical}, root, 0},
 		"a link of another key identifier": {signer, []*authority{otherKeyID}, root, 0},
+		"a link whose key may not sign":    {signer, []*authority{noSign}, root, 0},
+		"an anchor whose key may not sign": {signer, nil, noSign, 0},
+		"an anchor with name constraints":  {signer, nil, constrained, 0},
+		"a link that allows no authority":  {signer, []*authority{below, above}, root, 0},
+		"the same link, below it":          {signer, []*authority{below, above}, below, 2},
 		"a root of the name, another key":  {signer, []*authority{middle}, stranger, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -261,6 +271,31 @@ func TestCertificatesAreReadAsFirmwareReadsThem(t *testing.T) {
 	}
 	if _, err := x509.ParseCertificate(negative); err == nil {
 		t.Error("crypto/x509 takes it too: the case shows nothing any more")
+	}
+}
+
+// TestAttributesMustSayWhatWasSigned renames an attribute and signs again.
+func TestAttributesMustSayWhatWasSigned(t *testing.T) {
+	by := issue(t, 0, "signer", nil, leaf)
+	good := sign(t, by, "x", nil)
+	const pkcs9 = "\x2a\x86\x48\x86\xf7\x0d\x01\x09"
+	for name, from := range map[string]string{"message digest": pkcs9 + "\x04", "content type": pkcs9 + "\x03"} {
+		b := bytes.Replace(good, []byte(from), []byte(pkcs9+"\x7f"), 1)
+		at := bytes.LastIndexByte(b[:bytes.LastIndex(b, []byte(pkcs9))], 0xA0) // [0] of the attributes
+		for b[at] != 0xA0 || int(b[at+1]) < 0x40 || int(b[at+1]) > 0x7F {
+			at = bytes.LastIndexByte(b[:at], 0xA0)
+		}
+		set := bytes.Clone(b[at : at+2+int(b[at+1])])
+		set[0] = 0x31
+		sum := sha256.Sum256(set)
+		signature, err := rsa.SignPKCS1v15(nil, by.key, crypto.SHA256, sum[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		copy(b[len(b)-len(signature):], signature)
+		if _, err := verify(b, "x"); !errors.Is(err, cms.ErrMalformed) {
+			t.Errorf("no %s: Verify = %v, want %v", name, err, cms.ErrMalformed)
+		}
 	}
 }
 
