@@ -45,6 +45,14 @@ var differences = []Difference{
 		},
 	},
 	{
+		Name: "size of a policy", Right: "either", Clause: "Part 2, 12.2.4 (authPolicy)",
+		Why: "A policy that is no digest of nameAlg is TPM_RC_SIZE here before the rest of the public area is read; libtpms says what is wrong with the rest first.",
+		Match: func(o *Observation) bool {
+			s, n := o.RC[1].Subject()
+			return o.RC[0] == tpm2.RCSize.Of(tpm2.RCParameter, 2) && s == tpm2.RCParameter && n == 2 && o.Bent != "" && o.oddPolicy()
+		},
+	},
+	{
 		Name: "room in lists and buffers", Right: "either", Clause: "Part 2, 10.4 and 10.9",
 		Why: "How long a list or buffer may be is the TPM's own business: with a size between our limit and theirs, and too few bytes behind it, libtpms says TPM_RC_SIZE, and we what is wrong behind it.",
 		Match: func(o *Observation) bool {

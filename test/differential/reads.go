@@ -126,6 +126,27 @@ func (o *Observation) beyond() bool {
 	return decode(r.in, open).rc == o.RC[1]
 }
 
+// oddPolicy reports whether we refuse a public area for the size of its authPolicy.
+func (o *Observation) oddPolicy() bool {
+	r := o.read()
+	var p *tpm2.Public
+	switch in := r.in.(type) {
+	case *command.CreateIn:
+		p = &in.InPublic
+	case *command.CreatePrimaryIn:
+		p = &in.InPublic
+	case *command.LoadIn:
+		p = &in.InPublic
+	case *command.LoadExternalIn:
+		p = &in.InPublic
+	case *command.ImportIn:
+		p = &in.ObjectPublic
+	default:
+		return false
+	}
+	return r.rc == o.RC[0] && r.part == 2 && len(p.AuthPolicy) != 0 && len(p.AuthPolicy) != p.NameAlg.DigestSize()
+}
+
 // stKnown are the TPM_ST that libtpms 0.9.2 takes for one (Part 2, 6.9).
 var stKnown = []uint16{
 	0x00c4, 0x8000, 0x8001, 0x8002, 0x8014, 0x8015, 0x8016, 0x8017, 0x8018, 0x8019, 0x801a, 0x8021, 0x8022, 0x8023, 0x8024, 0x8025,

@@ -2,6 +2,7 @@ package differential_test
 
 import (
 	"encoding/binary"
+	"strings"
 	"testing"
 
 	"github.com/assay-project/assay/test/differential"
@@ -48,6 +49,7 @@ func TestRowsMatchOnlyWhatTheyExplain(t *testing.T) {
 	}
 	// A TPM2B_NV_PUBLIC of 14 bytes whose policy is said to have 32: libtpms looks for
 	// them behind its end.
+	policy := "000900056f746865720000001a0023000b000400f200100010001a000b0000000300100000000000013500000000"
 	early := "000e01000007000c000c409a00200008"
 	for name, tc := range map[string]struct {
 		cc           tpm2.CC
@@ -67,6 +69,8 @@ func TestRowsMatchOnlyWhatTheyExplain(t *testing.T) {
 		"a tag, but elsewhere":   {tpm2.CCPolicyTicket, ticket(0x1234), param(tpm2.RCTag, 5), param(tpm2.RCValue, 4), ""},
 		"bytes that are lacking": {tpm2.CCNVDefineSpace, unhex("0000" + early), param(tpm2.RCSize, 2), param(tpm2.RCInsufficient, 2), "structure that ends early"},
 		"a size beyond all":      {tpm2.CCNVDefineSpace, unhex("0000" + "7" + early[1:]), param(tpm2.RCSize, 2), param(tpm2.RCInsufficient, 2), "structure that ends early"},
+		"a policy of 16 bytes":   {tpm2.CCCreatePrimary, unhex(policy), param(tpm2.RCSize, 2), param(tpm2.RCSymmetric, 2), "size of a policy"},
+		"no policy":              {tpm2.CCCreatePrimary, unhex(strings.Replace(policy, "f20010", "f20000", 1)), param(tpm2.RCSize, 2), param(tpm2.RCSymmetric, 2), ""},
 		"bytes that are there":   {tpm2.CCNVDefineSpace, unhex("0000" + early), param(tpm2.RCSize, 2), param(tpm2.RCAttributes, 2), ""},
 		"a structure that fits":  {tpm2.CCNVDefineSpace, unhex("0000000e01000007000b000c409a00000008"), param(tpm2.RCSize, 2), param(tpm2.RCInsufficient, 2), ""},
 	} {
