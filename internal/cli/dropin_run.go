@@ -169,14 +169,14 @@ func (o *swtpmOptions) serve(ctx context.Context, env *Env, keys *dropInKeys) (e
 		return err
 	}
 	defer func() { err = errors.Join(err, t.close()) }()
-	removePID, err := o.writePID()
+	if err := o.power(t.machine); err != nil {
+		return err
+	}
+	removePID, err := o.writePID() // as swtpm: then the TPM's file is there, too
 	if err != nil {
 		return err
 	}
 	defer removePID()
-	if err := o.power(t.machine); err != nil {
-		return err
-	}
 	if err := o.answers(env); err != nil {
 		return err
 	}
