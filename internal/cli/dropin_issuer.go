@@ -16,6 +16,7 @@ import (
 
 	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/keyprovider"
+	"github.com/assay-project/assay/internal/vtpm"
 	"github.com/assay-project/assay/internal/vtpm/ekca"
 )
 
@@ -45,8 +46,9 @@ func (o *setupOptions) issuer(env *Env) (ekca.Issuer, func(), error) {
 	return a, func() { keys.Close() }, nil //nolint:errcheck // it only forgets
 }
 
-// openDropInAuthority opens the authority of the root, or makes it.
-func openDropInAuthority(env *Env, keys *dropInKeys) (*ekca.Authority, error) {
+// openDropInAuthority opens who certifies for the root, as every other command does, or
+// makes an authority under the key provider of the drop-in.
+func openDropInAuthority(env *Env, keys *dropInKeys) (ekca.Issuer, error) {
 	if keys.ephemeral() {
 		return nil, fmt.Errorf("%s=%s keeps no keys", keyProviderEnv, ephemeralKeys)
 	}
@@ -54,11 +56,18 @@ func openDropInAuthority(env *Env, keys *dropInKeys) (*ekca.Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(root, "ca")
-	cfg := ekca.AuthorityConfig{Provider: keys.provider, Random: env.Rand, Now: env.Now}
-	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
-		return ekca.OpenAuthority(context.Background(), dir, cfg)
+	ctx, dir := context.Background(), filepath.Join(root, authorityDir)
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return makeDropInAuthority(ctx, env, root, keys)
 	}
+	if program, err := ekca.ReadProgram(dir); program != nil || err != nil {
+		return program, err
+	}
+	provider := func(ctx context.Context, spec string) (vtpm.Provider, error) { return openKeySpec(ctx, env, spec) }
+	return (&rootIssuer{env: env, dir: dir, provider: provider}).authority(ctx)
+}
+
+func makeDropInAuthority(ctx context.Context, env *Env, root string, keys *dropInKeys) (*ekca.Authority, error) {
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, err
 	}
@@ -66,7 +75,8 @@ func openDropInAuthority(env *Env, keys *dropInKeys) (*ekca.Authority, error) {
 	if err != nil {
 		host = "this host"
 	}
-	return ekca.CreateAuthority(context.Background(), dir, ekca.AuthorityOptions{Name: host[:min(len(host), 40)], Provider: keys.name}, cfg)
+	cfg := ekca.AuthorityConfig{Provider: keys.provider, Random: env.Rand, Now: env.Now}
+	return ekca.CreateAuthority(ctx, filepath.Join(root, authorityDir), ekca.AuthorityOptions{Name: host[:min(len(host), 40)], Provider: keys.name}, cfg)
 }
 
 // certsTool is the program that swtpm_setup.conf names, called as swtpm_setup 0.10.1

@@ -202,3 +202,27 @@ func TestSetupMakesAKeyProviderForASession(t *testing.T) {
 	}
 	startSWTPM(t, vars, dir, "--flags", "not-need-init").stop() // its key is still there
 }
+
+// The authority of the root keeps its keys where it was told to, whatever keeps those
+// of the TPM.
+func TestSetupAsksTheKeyProviderOfTheAuthority(t *testing.T) {
+	vars := keyFileEnv(t)
+	other := "local:" + filepath.Join(t.TempDir(), "other")
+	for _, args := range [][]string{{"key-provider", "add", "other", other, "--create"}, {"vtpm", "ca", "init", "--key-provider", "other"}} {
+		if status, _, errs := assayOutput(vars, args...); status != exitOK {
+			t.Fatalf("%v: status %d, %s", args, status, errs)
+		}
+	}
+	dir, certs, conf := t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "swtpm_setup.conf")
+	write(t, conf, []byte("active_pcr_banks = sha256\n")) // and not the machine's own
+	if status, text := setUp(vars, "--tpm2", "--tpm-state", dir, "--config", conf, "--ecc", "--createek", "--create-ek-cert", "--write-ek-cert-files", certs); status != exitOK {
+		t.Fatalf("status %d, %s", status, text)
+	}
+	if _, err := os.Stat(filepath.Join(certs, "ek-secp384r1.crt")); err != nil {
+		t.Error(err)
+	}
+	status, out, errs := assayOutput(vars, "vtpm", "ca", "show", "-o", "json")
+	if status != exitOK || !strings.Contains(out, `"issued": 1`) && !strings.Contains(out, `"issued":1`) {
+		t.Errorf("ca show: status %d, %s, %s", status, out, errs)
+	}
+}
