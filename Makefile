@@ -5,7 +5,7 @@ VERSION   ?= 0.1.0-dev
 BIN       := bin
 FUZZTIME  ?= 20s
 TOOL      := $(GO) tool -modfile=tools/go.mod
-LDFLAGS   := -s -w -buildid= -X github.com/assay-project/assay/internal/cli.version=$(VERSION)
+LDFLAGS   := -s -w -buildid= -X github.com/assay-project/assay/internal/program.version=$(VERSION)
 # FIPS=1 builds with Go's validated FIPS 140-3 module and turns it on.
 ifdef FIPS
 export GOFIPS140 := certified
@@ -43,7 +43,7 @@ test-tpm-suites: ## all TPM suites: SUITES_DIR has their checkouts, see docs/tpm
 test-vtpm-load: ## 5,000 boots by 200 machines at once, and the memory of 1,000 TPMs
 	nice -n 10 $(GO) test -count=1 -timeout 40m -run 'Boots|Idle' ./internal/vtpm -guests 200 -boots 5000 -idle 1000 -v
 
-build: ## build both programs into bin/ (FIPS=1: with the FIPS 140-3 module)
+build: ## build the programs into bin/ (FIPS=1: with the FIPS 140-3 module)
 	@command -v $(GO) >/dev/null || { echo "Go 1.26 or newer must be on PATH: see README.md, Requirements" >&2; exit 1; }
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='$(LDFLAGS)' -o $(BIN)/ ./cmd/...
 
@@ -56,10 +56,10 @@ test-libvirt: ## real domains of libvirt; needs the packages libvirt-daemon-syst
 test-systemd: ## the daemon as a service, in a container; needs root and the package systemd-container
 	ASSAY_REQUIRE_SYSTEMD=1 ASSAY_REQUIRE_NSPAWN=1 $(GO) test -count=1 -timeout 20m -v ./test/systemd
 
-install-dropins: build ## put assay and its names swtpm, swtpm_ioctl, swtpm_setup, swtpm_cert, swtpm_localca into DIR, which libvirt finds first
+install-dropins: build ## put assay, and assay-vtpm with its names swtpm, swtpm_ioctl, swtpm_setup, swtpm_cert, swtpm_localca into DIR, which libvirt finds first
 	@test -n "$(DIR)" || { echo "DIR is not set: make install-dropins DIR=/usr/local/bin" >&2; exit 1; }
-	install -D -m 0755 $(BIN)/assay $(DIR)/assay
-	for name in swtpm swtpm_ioctl swtpm_setup swtpm_cert swtpm_localca; do ln -sf assay $(DIR)/$$name; done
+	install -D -m 0755 -t $(DIR) $(BIN)/assay $(BIN)/assay-vtpm
+	for name in swtpm swtpm_ioctl swtpm_setup swtpm_cert swtpm_localca; do ln -sf assay-vtpm $(DIR)/$$name; done
 
 install-service: build ## install assay and the unit of its daemon (DESTDIR for a package)
 	install -D -m 0755 $(BIN)/assay $(DESTDIR)/usr/bin/assay

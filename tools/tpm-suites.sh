@@ -19,9 +19,9 @@ jobs=${JOBS:-2}
 mkdir -p "$out/bin"
 out=$(cd "$out" && pwd)
 
-(cd "$here" && CGO_ENABLED=0 go build -trimpath -o "$out/bin/assay" ./cmd/assay) || exit 2
+(cd "$here" && CGO_ENABLED=0 go build -trimpath -o "$out/bin/assay-vtpm" ./cmd/assay-vtpm) || exit 2
 for name in tpm_server tpm2-simulator swtpm swtpm_ioctl swtpm_setup swtpm_cert swtpm_localca; do
-	ln -sf assay "$out/bin/$name"
+	ln -sf assay-vtpm "$out/bin/$name"
 done
 export PATH=$out/bin:$PATH
 export ASSAY_KEY_PROVIDER=ephemeral # nothing that a suite makes is kept

@@ -7,10 +7,11 @@ import (
 	"time"
 
 	"github.com/assay-project/assay/internal/cli"
+	"github.com/assay-project/assay/internal/program"
 )
 
 func main() {
-	os.Exit(cli.Main(&cli.Env{
+	os.Exit(cli.Main(&program.Env{
 		Program: os.Args[0], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Getenv: os.Getenv, Now: time.Now, Rand: rand.Reader,
 	}, os.Args[1:]))

@@ -226,7 +226,7 @@ func TestNothingIsRegisteredByImport(t *testing.T) {
 
 // clockUsers are the packages that may read the clock or the random source of
 // the machine themselves; all others take both as parameters (DESIGN §4, 12).
-var clockUsers = []string{"internal/cli", "cmd/assay", "cmd/assay-agent"}
+var clockUsers = []string{"internal/cli", "cmd/assay", "cmd/assay-agent", "cmd/assay-vtpm"}
 
 func TestTimeAndRandomnessComeFromOutside(t *testing.T) {
 	for _, f := range goFiles(t) {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/assay-project/assay/internal/program"
 )
 
 // An adminCmd is one request to the service as a command.
@@ -27,17 +29,17 @@ type adminCmd struct {
 }
 
 // newAdminGroup makes a command with subcommands that ask the service.
-func newAdminGroup(env *Env, use, short string, list ...adminCmd) *cobra.Command {
+func newAdminGroup(env *program.Env, use, short string, list ...adminCmd) *cobra.Command {
 	group := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs}
 	addAdminCmds(env, group, list...)
 	return group
 }
 
-func addAdminCmds(env *Env, group *cobra.Command, list ...adminCmd) {
+func addAdminCmds(env *program.Env, group *cobra.Command, list ...adminCmd) {
 	for _, c := range list {
 		cmd := &cobra.Command{Use: c.use, Short: c.short, Args: c.args}
 		from := addRemoteFlags(cmd)
-		format := addOutputFlag(cmd, "text", "json")
+		format := program.AddOutputFlag(cmd, "text", "json")
 		if c.flags != nil {
 			c.flags(cmd)
 		}
@@ -52,7 +54,7 @@ func addAdminCmds(env *Env, group *cobra.Command, list ...adminCmd) {
 				return err
 			}
 			if *format == "json" {
-				return printJSON(env, answer)
+				return program.PrintJSON(env, answer)
 			}
 			w := tabwriter.NewWriter(env.Stdout, 0, 8, 2, ' ', 0)
 			if c.text != nil {
@@ -90,7 +92,7 @@ func (r *remote) all(ctx context.Context, path string, each func(raw json.RawMes
 	return nil
 }
 
-func newWhoamiCmd(env *Env) *cobra.Command {
+func newWhoamiCmd(env *program.Env) *cobra.Command {
 	group := &cobra.Command{}
 	addAdminCmds(env, group, adminCmd{
 		use: "whoami", short: "Say as whom the service knows you, and what you may do", args: cobra.NoArgs,
@@ -133,7 +135,7 @@ type addedPrincipal struct {
 	Token     string          `json:"token,omitempty"`
 }
 
-func newPrincipalCmd(env *Env) *cobra.Command {
+func newPrincipalCmd(env *program.Env) *cobra.Command {
 	return newAdminGroup(env, "principal", "Say who may use the service",
 		adminCmd{
 			use: "list", short: "List principals", args: cobra.NoArgs,
@@ -165,7 +167,7 @@ func newPrincipalCmd(env *Env) *cobra.Command {
 	)
 }
 
-func addPrincipalCmd(env *Env) adminCmd {
+func addPrincipalCmd(env *program.Env) adminCmd {
 	var roles, permissions []string
 	var certificate string
 	var lifetime time.Duration
@@ -225,7 +227,7 @@ type remoteAttesters struct {
 	Next      string           `json:"next,omitempty"`
 }
 
-func newAttesterCmd(env *Env) *cobra.Command {
+func newAttesterCmd(env *program.Env) *cobra.Command {
 	return newAdminGroup(env, "attester", "Say which machines' attestation keys are trusted",
 		adminCmd{use: "list", short: "List attestation keys", args: cobra.NoArgs, do: listAttesters, text: func(w *tabwriter.Writer, answer any) {
 			fmt.Fprintln(w, "MACHINE\tKEY NAME\tPROOF\tBASELINE\tADDED\tREMOVED")

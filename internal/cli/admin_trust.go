@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/program"
 )
 
 type remoteAnchors struct {
@@ -35,7 +36,7 @@ func printAnchors(w *tabwriter.Writer, answer any) {
 	}
 }
 
-func newAnchorCmd(env *Env) *cobra.Command {
+func newAnchorCmd(env *program.Env) *cobra.Command {
 	var kind string
 	return newAdminGroup(env, "anchor", "Say which certificate authorities are trusted",
 		adminCmd{use: "list", short: "List trusted authorities", args: cobra.NoArgs, text: printAnchors, do: func(ctx context.Context, r *remote, _ []string) (any, error) {
@@ -96,7 +97,7 @@ type remoteReferences struct {
 	References []revision `json:"references"`
 }
 
-func newReferenceCmd(env *Env) *cobra.Command {
+func newReferenceCmd(env *program.Env) *cobra.Command {
 	replaces := -1
 	get := func(ctx context.Context, r *remote) (*remoteReferences, error) {
 		var out remoteReferences
@@ -259,7 +260,7 @@ type remoteAppraisals struct {
 	Next       string            `json:"next,omitempty"`
 }
 
-func newAppraisalCmd(env *Env) *cobra.Command {
+func newAppraisalCmd(env *program.Env) *cobra.Command {
 	var machine, verdict string
 	var limit int
 	return newAdminGroup(env, "appraisal", "Read the decisions of a service",

@@ -17,6 +17,7 @@ import (
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/evidence/collateral"
 	"github.com/assay-project/assay/evidence/tpm"
+	"github.com/assay-project/assay/internal/program"
 	"github.com/assay-project/assay/policy"
 )
 
@@ -26,7 +27,7 @@ type appraiseFlags struct {
 	nonce, baseline, profile, policy, at string
 }
 
-func newAppraiseCmd(env *Env) *cobra.Command {
+func newAppraiseCmd(env *program.Env) *cobra.Command {
 	var f appraiseFlags
 	cmd := &cobra.Command{
 		Use:   "appraise BUNDLE.json",
@@ -45,11 +46,11 @@ func newAppraiseCmd(env *Env) *cobra.Command {
 	flags.StringVar(&f.policy, "policy", "", "policy file that decides instead of the strict default")
 	flags.StringArrayVar(&f.collateral, "collateral", nil, "root certificates with vendor and usage: PEM bundle (repeatable)")
 	flags.StringVar(&f.at, "at", "", "time of the appraisal in RFC 3339 form; without it, now")
-	format := addOutputFlag(cmd, "text", "json")
+	format := program.AddOutputFlag(cmd, "text", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		a, err := appraise(env, &f, cmd.Flags().Changed("nonce"), args[0])
 		if err != nil {
-			return unusable(newUnusableResult(), err)
+			return program.Unusable(newUnusableResult(), err)
 		}
 		if err := printAppraisal(env, *format, &a.Result); err != nil {
 			return err
@@ -58,9 +59,9 @@ func newAppraiseCmd(env *Env) *cobra.Command {
 		case evidence.Trusted:
 			return nil
 		case evidence.Unusable:
-			return &exitError{status: exitUnusable}
+			return program.Exit(program.StatusUnusable)
 		default:
-			return refused()
+			return program.Refused()
 		}
 	}
 	return cmd
@@ -70,7 +71,7 @@ func newAppraiseCmd(env *Env) *cobra.Command {
 // names cannot be used, so that nothing was appraised.
 type unusableResult struct {
 	evidence.Result
-	outcome
+	program.Outcome
 }
 
 func newUnusableResult() *unusableResult {
@@ -81,7 +82,7 @@ func newUnusableResult() *unusableResult {
 
 // appraise reads all that the flags name, then the bundle, and judges it. An
 // error is one of the command line or its files, not of the evidence.
-func appraise(env *Env, f *appraiseFlags, fresh bool, name string) (*tpm.Appraisal, error) {
+func appraise(env *program.Env, f *appraiseFlags, fresh bool, name string) (*tpm.Appraisal, error) {
 	o, notes, err := f.options(env)
 	if err != nil {
 		return nil, err
@@ -106,7 +107,7 @@ func appraise(env *Env, f *appraiseFlags, fresh bool, name string) (*tpm.Apprais
 }
 
 // options turns the flags into what the verifier takes, and notes on what that leaves open.
-func (f *appraiseFlags) options(env *Env) (o tpm.Options, notes []string, err error) {
+func (f *appraiseFlags) options(env *program.Env) (o tpm.Options, notes []string, err error) {
 	if o.Nonce, err = hex.DecodeString(f.nonce); err != nil {
 		return o, nil, fmt.Errorf("--nonce is not hexadecimal: %q", f.nonce)
 	}
@@ -137,7 +138,7 @@ func (f *appraiseFlags) options(env *Env) (o tpm.Options, notes []string, err er
 	return o, notes, err
 }
 
-func (f *appraiseFlags) time(env *Env) (time.Time, error) {
+func (f *appraiseFlags) time(env *program.Env) (time.Time, error) {
 	if f.at == "" {
 		return env.Now(), nil
 	}
@@ -155,7 +156,7 @@ const (
 	maxPolicyFile   = 1 << 20
 )
 
-func readKey(env *Env, name string) (*tpm.Key, error) {
+func readKey(env *program.Env, name string) (*tpm.Key, error) {
 	b, err := readBounded(env, name, maxKeyFile)
 	if err != nil {
 		return nil, err
@@ -169,7 +170,7 @@ func readKey(env *Env, name string) (*tpm.Key, error) {
 
 // roots fills in the CAs: those of --trust-ca for both kinds of certificate,
 // those of --collateral for the one that the bundle says.
-func (f *appraiseFlags) roots(env *Env, o *tpm.Options) (notes []string, err error) {
+func (f *appraiseFlags) roots(env *program.Env, o *tpm.Options) (notes []string, err error) {
 	store := new(collateral.Store)
 	for _, name := range f.collateral {
 		b, err := readBounded(env, name, collateral.MaxSize)
@@ -224,7 +225,7 @@ func addCAs(o *tpm.Options, text []byte) error {
 }
 
 // readBaseline reads a baseline file, or makes a baseline of a bundle.
-func readBaseline(env *Env, name string) (*baseline.Baseline, error) {
+func readBaseline(env *program.Env, name string) (*baseline.Baseline, error) {
 	b, err := readBounded(env, name, maxBaselineFile)
 	if err != nil {
 		return nil, err
@@ -248,7 +249,7 @@ func readBaseline(env *Env, name string) (*baseline.Baseline, error) {
 	return base, nil
 }
 
-func readPolicy(env *Env, name string) (*policy.Policy, error) {
+func readPolicy(env *program.Env, name string) (*policy.Policy, error) {
 	b, err := readBounded(env, name, maxPolicyFile)
 	if err != nil {
 		return nil, err
@@ -261,7 +262,7 @@ func readPolicy(env *Env, name string) (*policy.Policy, error) {
 }
 
 // readBounded reads a file of at most limit bytes; - is standard input.
-func readBounded(env *Env, name string, limit int64) ([]byte, error) {
+func readBounded(env *program.Env, name string, limit int64) ([]byte, error) {
 	r := env.Stdin
 	if name != "-" {
 		f, err := os.Open(name)

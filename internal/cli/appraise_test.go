@@ -15,13 +15,14 @@ import (
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/evidence/evidencetest"
 	"github.com/assay-project/assay/internal/cli"
+	"github.com/assay-project/assay/internal/program"
 )
 
 // appraiseRun runs assay appraise and returns its exit status and output.
 func appraiseRun(t *testing.T, stdin string, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	env := &cli.Env{
+	env := &program.Env{
 		Stdin: strings.NewReader(stdin), Stdout: &out, Stderr: &errs, Getenv: func(string) string { return "" },
 		Now: func() time.Time { return time.Date(2026, 11, 22, 6, 0, 0, 0, time.UTC) },
 	}

@@ -9,12 +9,13 @@ import (
 
 	"github.com/assay-project/assay/eventlog"
 	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/program"
 )
 
 // printAppraisal writes a result as one JSON value or in words.
-func printAppraisal(env *Env, format outputFormat, r *evidence.Result) error {
+func printAppraisal(env *program.Env, format program.OutputFormat, r *evidence.Result) error {
 	if format == "json" {
-		return printJSON(env, r)
+		return program.PrintJSON(env, r)
 	}
 	return writeResult(env.Stdout, r)
 }

@@ -4,20 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/assay-project/assay/internal/audit"
+	"github.com/assay-project/assay/internal/program"
 	"github.com/assay-project/assay/internal/store"
 	"github.com/assay-project/assay/internal/store/postgres"
 	"github.com/assay-project/assay/internal/store/sqlite"
 )
 
-func newAuditCmd(env *Env) *cobra.Command {
+func newAuditCmd(env *program.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit",
 		Short: "Prove the chain of decisions whole, and read it",
@@ -47,28 +44,7 @@ func (f *storeFlags) reader(ctx context.Context) (*store.Store, error) {
 	return sqlite.OpenReader(ctx, f.data)
 }
 
-// auditReport is the JSON of assay audit verify -o json.
-type auditReport struct {
-	Whole bool `json:"whole"`
-	// Head is the last entry up to which the chain holds.
-	Head audit.Head `json:"head"`
-	// Break is the first entry at fault; absent when Whole.
-	Break *auditBreak `json:"break,omitempty"`
-}
-
-// unknownChain is what -o json prints of a chain that could not be read: whether
-// it is whole is null.
-type unknownChain struct {
-	Whole *bool `json:"whole"`
-	outcome
-}
-
-type auditBreak struct {
-	Seq uint64 `json:"seq"`
-	Why string `json:"why"`
-}
-
-func newAuditVerifyCmd(env *Env) *cobra.Command {
+func newAuditVerifyCmd(env *program.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify (--data DIR | --database URL)",
 		Short: "Prove the audit chain whole, or name the first altered or missing entry",
@@ -81,23 +57,23 @@ that this command prints, and give it with --head the next time.`,
 	from := addStoreFlags(cmd)
 	var noted []string
 	cmd.Flags().StringArrayVar(&noted, "head", nil, "`SEQ:HASH` noted earlier, which the chain must still hold (repeatable)")
-	format := addOutputFlag(cmd, "text", "json")
+	format := program.AddOutputFlag(cmd, "text", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		heads, err := parseHeads(noted)
+		heads, err := program.ReadHeads(noted)
 		if err != nil {
-			return unusable(new(unknownChain), err)
+			return program.Unusable(new(program.UnknownChain), err)
 		}
 		report, err := verifyAudit(cmd.Context(), env, from, heads)
 		if err != nil {
-			return unusable(new(unknownChain), err)
+			return program.Unusable(new(program.UnknownChain), err)
 		}
 		if *format == "json" {
-			err = printJSON(env, report)
+			err = program.PrintJSON(env, report)
 		} else {
-			err = printAuditReport(env.Stdout, report)
+			err = program.PrintChain(env.Stdout, report)
 		}
 		if err == nil && !report.Whole {
-			err = refused()
+			err = program.Refused()
 		}
 		return err
 	}
@@ -107,10 +83,10 @@ that this command prints, and give it with --head the next time.`,
 // progressEntries is how often a walk shows that it lives.
 const progressEntries = 100_000
 
-func verifyAudit(ctx context.Context, env *Env, from *storeFlags, noted []audit.Head) (auditReport, error) {
+func verifyAudit(ctx context.Context, env *program.Env, from *storeFlags, noted []audit.Head) (program.ChainReport, error) {
 	s, err := from.reader(ctx)
 	if err != nil {
-		return auditReport{}, err
+		return program.ChainReport{}, err
 	}
 	defer s.Close()
 	head, err := audit.Check(ctx, s, noted, func(seq uint64) {
@@ -121,47 +97,14 @@ func verifyAudit(ctx context.Context, env *Env, from *storeFlags, noted []audit.
 	var broken *audit.BreakError
 	switch {
 	case errors.As(err, &broken):
-		return auditReport{Head: head, Break: &auditBreak{broken.Seq, broken.Why}}, nil
+		return program.ChainReport{Head: head, Break: &program.ChainBreak{Seq: broken.Seq, Why: broken.Why}}, nil
 	case err != nil:
-		return auditReport{}, err
+		return program.ChainReport{}, err
 	}
-	return auditReport{Whole: true, Head: head}, nil
+	return program.ChainReport{Whole: true, Head: head}, nil
 }
 
-func printAuditReport(w io.Writer, r auditReport) error {
-	if r.Whole {
-		_, err := fmt.Fprintf(w, `The audit chain is whole: %d entries.
-head %d:%s
-Note the head elsewhere; "--head" with it shows later whether the end was cut.
-`, r.Head.Seq, r.Head.Seq, r.Head.Hash)
-		return err
-	}
-	_, err := fmt.Fprintf(w, "The audit chain is broken: entry %d %s.\n", r.Break.Seq, r.Break.Why)
-	if err == nil && r.Head.Seq > 0 {
-		_, err = fmt.Fprintf(w, "Entries 1 to %d follow one another.\n", r.Head.Seq)
-	}
-	return err
-}
-
-// parseHeads reads what audit verify printed.
-func parseHeads(texts []string) ([]audit.Head, error) {
-	var out []audit.Head
-	for _, text := range texts {
-		number, hash, _ := strings.Cut(text, ":")
-		seq, err := strconv.ParseUint(number, 10, 63)
-		h := audit.Head{Seq: seq}
-		if err == nil {
-			err = h.Hash.UnmarshalText([]byte(hash))
-		}
-		if err != nil || seq == 0 && h != (audit.Head{}) {
-			return nil, fmt.Errorf("--head %q: want SEQ:HASH as audit verify prints it", text)
-		}
-		out = append(out, h)
-	}
-	return out, nil
-}
-
-func newAuditListCmd(env *Env) *cobra.Command {
+func newAuditListCmd(env *program.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list (--data DIR | --database URL)",
 		Short: "Print entries of the audit chain, oldest first, without checking them",
@@ -170,7 +113,7 @@ func newAuditListCmd(env *Env) *cobra.Command {
 	from := addStoreFlags(cmd)
 	after := cmd.Flags().Uint64("after", 0, "start behind this entry")
 	limit := cmd.Flags().Int("limit", 100, "print at most this many, up to 10000")
-	format := addOutputFlag(cmd, "text", "json")
+	format := program.AddOutputFlag(cmd, "text", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		s, err := from.reader(cmd.Context())
 		if err != nil {
@@ -182,21 +125,9 @@ func newAuditListCmd(env *Env) *cobra.Command {
 			return err
 		}
 		if *format == "json" {
-			return printJSON(env, append([]audit.Entry{}, entries...))
+			return program.PrintJSON(env, append([]audit.Entry{}, entries...))
 		}
-		return printEntries(env.Stdout, entries)
+		return program.PrintEntries(env.Stdout, entries)
 	}
 	return cmd
-}
-
-func printEntries(w io.Writer, entries []audit.Entry) error {
-	for _, e := range entries {
-		// Names may come from an attacker: quoted, they cannot forge a line.
-		_, err := fmt.Fprintf(w, "%d  %s  %q %s %q: %s  %s\n",
-			e.Seq, e.Time.Format(time.RFC3339), e.Actor, strconv.Quote(e.Action), e.Subject, strconv.Quote(e.Outcome), e.Detail)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/assay-project/assay/internal/audit"
+	"github.com/assay-project/assay/internal/program"
 	"github.com/assay-project/assay/internal/store"
 	"github.com/assay-project/assay/internal/store/postgres"
 	"github.com/assay-project/assay/internal/store/postgres/pgtest"
@@ -21,7 +22,7 @@ import (
 func auditRun(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	env := &Env{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, Getenv: func(string) string { return "" }}
+	env := &program.Env{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, Getenv: func(string) string { return "" }}
 	status = Main(env, append([]string{"audit"}, args...))
 	return status, out.String(), errs.String()
 }
@@ -94,7 +95,7 @@ func TestAuditVerifyNamesTheFirstEntryAtFault(t *testing.T) {
 			dir, _ := auditData(t, 9)
 			alter(t, dir, tc.alter...)
 			status, out, errs := auditRun(t, "verify", "--data", dir, "-o", "json")
-			var got auditReport
+			var got program.ChainReport
 			if err := json.Unmarshal([]byte(out), &got); err != nil {
 				t.Fatalf("%v in %q, %s", err, out, errs)
 			}

@@ -1,9 +1,14 @@
 package cli
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/assay-project/assay/internal/program"
+	"github.com/assay-project/assay/internal/vtpmcli"
+)
 
 // commands lists every subcommand; each is made in the file of its name.
-func commands(env *Env) []*cobra.Command {
+func commands(env *program.Env) []*cobra.Command {
 	return []*cobra.Command{
 		newAnchorCmd(env),
 		newAppraisalCmd(env),
@@ -14,17 +19,17 @@ func commands(env *Env) []*cobra.Command {
 		newDoctorCmd(env),
 		newEventlogCmd(env),
 		newKeyCmd(env),
-		newKeyProviderCmd(env),
-		newKeysetCmd(env),
+		vtpmcli.NewKeyProviderCmd(env),
+		vtpmcli.NewKeysetCmd(env),
 		newOpenAPICmd(env),
 		newPolicyCmd(env),
 		newPrincipalCmd(env),
 		newReferenceCmd(env),
 		newServeCmd(env),
 		newTokenCmd(env),
-		newTPMCmd(env),
-		newVersionCmd(env),
-		newVTPMCmd(env),
+		vtpmcli.NewTPMCmd(env),
+		program.NewVersionCmd(env),
+		vtpmcli.NewVTPMCmd(env),
 		newWhoamiCmd(env),
 	}
 }

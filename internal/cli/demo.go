@@ -20,6 +20,7 @@ import (
 	"github.com/assay-project/assay/eventlog/baseline"
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/attest"
+	"github.com/assay-project/assay/internal/program"
 	"github.com/assay-project/assay/token"
 	"github.com/assay-project/assay/tpm2"
 )
@@ -57,7 +58,7 @@ type demoOutcome struct {
 	AsItMust bool          `json:"asItMust"`
 }
 
-func newDemoCmd(env *Env) *cobra.Command {
+func newDemoCmd(env *program.Env) *cobra.Command {
 	var keep string
 	cmd := &cobra.Command{
 		Use:   "demo",
@@ -72,7 +73,7 @@ the recorded one. No API of the service can do that.
 Exit status: 0 every decision was as it must be; 1 one was not.`,
 		Args: cobra.NoArgs,
 	}
-	format := addOutputFlag(cmd, "text", "json")
+	format := program.AddOutputFlag(cmd, "text", "json")
 	cmd.Flags().StringVar(&keep, "keep", "", "keep the service's data in this new folder, to look around in")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		d, err := startDemo(cmd.Context(), env, keep)
@@ -84,14 +85,14 @@ Exit status: 0 every decision was as it must be; 1 one was not.`,
 			return err
 		}
 		if *format == "json" {
-			if err := printJSON(env, outcomes); err != nil {
+			if err := program.PrintJSON(env, outcomes); err != nil {
 				return err
 			}
 		} else {
 			d.lookAround(outcomes)
 		}
 		if slices.ContainsFunc(outcomes, func(o demoOutcome) bool { return !o.AsItMust }) {
-			return refused()
+			return program.Refused()
 		}
 		return nil
 	}
@@ -135,7 +136,7 @@ func (r *recordedChallenges) Open(_ context.Context, challenge string, _ attest.
 
 // A demo is the running service and a client of it.
 type demo struct {
-	env        *Env
+	env        *program.Env
 	challenges *recordedChallenges
 	client     *remote
 	where      string

@@ -10,11 +10,13 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/assay-project/assay/internal/program"
 )
 
 // startDemo runs the service on a free loopback port. With keep, its data stays
 // in that folder, which must not exist; otherwise it goes when the demo ends.
-func startDemo(ctx context.Context, env *Env, keep string) (_ *demo, err error) {
+func startDemo(ctx context.Context, env *program.Env, keep string) (_ *demo, err error) {
 	d := &demo{env: env, where: keep, kept: keep != ""}
 	if d.where, err = demoFolder(keep); err != nil {
 		return nil, err

@@ -9,10 +9,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/assay-project/assay/internal/program"
 )
 
-func demoEnv(out, errs *bytes.Buffer) *Env {
-	return &Env{Stdin: strings.NewReader(""), Stdout: out, Stderr: errs, Getenv: os.Getenv, Now: time.Now, Rand: rand.Reader}
+func demoEnv(out, errs *bytes.Buffer) *program.Env {
+	return &program.Env{Stdin: strings.NewReader(""), Stdout: out, Stderr: errs, Getenv: os.Getenv, Now: time.Now, Rand: rand.Reader}
 }
 
 func TestDemoShowsEveryDecisionAsItMustBe(t *testing.T) {

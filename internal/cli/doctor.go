@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/assay-project/assay/internal/program"
 )
 
 // A checkup is one line of assay doctor.
@@ -36,10 +38,10 @@ type machine struct {
 	run      func(ctx context.Context, name string, args ...string) (string, error)
 	listen   func() error
 	writable func(dir string) error
-	env      *Env
+	env      *program.Env
 }
 
-func thisMachine(env *Env) *machine {
+func thisMachine(env *program.Env) *machine {
 	return &machine{
 		root:     os.DirFS("/"),
 		lookPath: exec.LookPath,
@@ -65,7 +67,7 @@ func thisMachine(env *Env) *machine {
 	}
 }
 
-func newDoctorCmd(env *Env) *cobra.Command {
+func newDoctorCmd(env *program.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what this machine has and lacks, and how to mend it",
@@ -75,11 +77,11 @@ event log for attesting the machine itself, and what runs virtual machines.
 Exit status: 0 the service can run here; 1 something that it needs is missing.`,
 		Args: cobra.NoArgs,
 	}
-	format := addOutputFlag(cmd, "table", "json")
+	format := program.AddOutputFlag(cmd, "table", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		found := thisMachine(env).examine(cmd.Context())
 		if *format == "json" {
-			if err := printJSON(env, found); err != nil {
+			if err := program.PrintJSON(env, found); err != nil {
 				return err
 			}
 		} else {
@@ -87,7 +89,7 @@ Exit status: 0 the service can run here; 1 something that it needs is missing.`,
 		}
 		for _, c := range found {
 			if c.Required && c.Status != "ok" {
-				return refused()
+				return program.Refused()
 			}
 		}
 		return nil
@@ -95,7 +97,7 @@ Exit status: 0 the service can run here; 1 something that it needs is missing.`,
 	return cmd
 }
 
-func printCheckups(env *Env, found []checkup) {
+func printCheckups(env *program.Env, found []checkup) {
 	w := tabwriter.NewWriter(env.Stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "CHECK\tSTATUS\tDETAIL\tNEEDED FOR")
 	for _, c := range found {

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
+
+	"github.com/assay-project/assay/internal/program"
 )
 
 // bareMachine lacks everything that a program may ask for.
@@ -18,7 +20,7 @@ func bareMachine() *machine {
 		run:      func(context.Context, string, ...string) (string, error) { return "", errors.New("not to be run") },
 		listen:   func() error { return errors.New("no loopback") },
 		writable: func(string) error { return errors.New("read-only file system") },
-		env:      &Env{Now: func() time.Time { return time.Unix(0, 0) }, Getenv: func(string) string { return "" }},
+		env:      &program.Env{Now: func() time.Time { return time.Unix(0, 0) }, Getenv: func(string) string { return "" }},
 	}
 }
 

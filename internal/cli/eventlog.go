@@ -12,6 +12,7 @@ import (
 
 	"github.com/assay-project/assay/eventlog"
 	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/program"
 	"github.com/assay-project/assay/tpm2"
 )
 
@@ -29,7 +30,7 @@ type logReport struct {
 	Early    map[string]string            `json:"early,omitempty"` // at the hand-over to the boot loader
 	Claims   evidence.Claims              `json:"claims"`
 	Findings []eventlog.Finding           `json:"findings"`
-	outcome
+	program.Outcome
 }
 
 // logEvent is one event in words.
@@ -56,9 +57,9 @@ type logModule struct {
 }
 
 // errInconsistent marks a log that was printed and contradicts itself.
-var errInconsistent = refused()
+var errInconsistent = program.Refused()
 
-func newEventlogCmd(env *Env) *cobra.Command {
+func newEventlogCmd(env *program.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "eventlog FILE",
 		Short: "Say what a boot event log or IMA list holds, and which register proves what",
@@ -69,24 +70,24 @@ nothing: it says what a quote over the same registers would prove.
 Exit status: 0 read, 1 read but inconsistent, 2 not a log.`,
 		Args: cobra.ExactArgs(1),
 	}
-	format := addOutputFlag(cmd, "table", "json")
+	format := program.AddOutputFlag(cmd, "table", "json")
 	bank := cmd.Flags().String("bank", "", "bank to rest on, as sha256 (default: the strongest that replays)")
 	base := addBaselineFlags(cmd)
 	cmd.AddCommand(newEventlogDiffCmd(env), newEventlogChainCmd(env))
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		data, err := readInput(env, args[0])
 		if err != nil {
-			return unusable(newLogReport(), err)
+			return program.Unusable(newLogReport(), err)
 		}
 		if base.write {
 			return base.print(env, data, *bank)
 		}
 		r, err := reportLog(data, *bank)
 		if err != nil {
-			return unusable(newLogReport(), fmt.Errorf("read %q: %w", args[0], err))
+			return program.Unusable(newLogReport(), fmt.Errorf("read %q: %w", args[0], err))
 		}
 		if *format == "json" {
-			err = printJSON(env, r)
+			err = program.PrintJSON(env, r)
 		} else {
 			err = printLog(env.Stdout, r)
 		}
@@ -104,7 +105,7 @@ Exit status: 0 read, 1 read but inconsistent, 2 not a log.`,
 }
 
 // readInput reads a file, or standard input for "-", up to maxInput.
-func readInput(env *Env, name string) ([]byte, error) {
+func readInput(env *program.Env, name string) ([]byte, error) {
 	in := env.Stdin
 	if name != "-" {
 		f, err := os.Open(name)

@@ -10,6 +10,7 @@ import (
 	"github.com/assay-project/assay/eventlog"
 	"github.com/assay-project/assay/eventlog/sipa"
 	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/program"
 )
 
 // chainReport is the JSON of assay eventlog chain.
@@ -17,7 +18,7 @@ type chainReport struct {
 	Chained bool              `json:"chained"`
 	Boots   []chainBoot       `json:"boots"`
 	Reasons []evidence.Reason `json:"reasons"`
-	outcome
+	program.Outcome
 }
 
 // chainBoot is one boot as its log counts it; null is what was not measured.
@@ -27,7 +28,7 @@ type chainBoot struct {
 	Resumed     evidence.Value `json:"resumed"`
 }
 
-func newEventlogChainCmd(env *Env) *cobra.Command {
+func newEventlogChainCmd(env *program.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "chain COLD RESUMED…",
 		Short: "Say whether logs of Windows are one cold boot and the resumes that followed it",
@@ -40,26 +41,26 @@ the output is for reading and proves nothing: each log needs a quote of its own.
 Exit status: 0 they follow one another, 1 they do not, 2 unusable input.`,
 		Args: cobra.MinimumNArgs(1),
 	}
-	format := addOutputFlag(cmd, "text", "json")
+	format := program.AddOutputFlag(cmd, "text", "json")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		r, err := readChain(env, args)
 		if err != nil {
-			return unusable(&chainReport{Boots: []chainBoot{}, Reasons: []evidence.Reason{}}, err)
+			return program.Unusable(&chainReport{Boots: []chainBoot{}, Reasons: []evidence.Reason{}}, err)
 		}
 		if *format == "json" {
-			err = printJSON(env, r)
+			err = program.PrintJSON(env, r)
 		} else {
 			err = r.print(env.Stdout)
 		}
 		if err == nil && !r.Chained {
-			err = refused()
+			err = program.Refused()
 		}
 		return err
 	}
 	return cmd
 }
 
-func readChain(env *Env, names []string) (*chainReport, error) {
+func readChain(env *program.Env, names []string) (*chainReport, error) {
 	r := &chainReport{Reasons: []evidence.Reason{}}
 	var boots []sipa.Counters
 	for _, name := range names {

@@ -13,6 +13,7 @@ import (
 	"github.com/assay-project/assay/eventlog"
 	"github.com/assay-project/assay/eventlog/baseline"
 	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/program"
 	"github.com/assay-project/assay/tpm2"
 )
 
@@ -29,10 +30,10 @@ type emptyDiff struct {
 	EarlyPassed bool                  `json:"earlyPassed"`
 	LatePassed  bool                  `json:"latePassed"`
 	Differences []baseline.Difference `json:"differences"`
-	outcome
+	program.Outcome
 }
 
-func newEventlogDiffCmd(env *Env) *cobra.Command {
+func newEventlogDiffCmd(env *program.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "diff A B",
 		Short: "Say what boot B measured otherwise than A, by component",
@@ -44,7 +45,7 @@ assay appraise --baseline for a verdict.
 Exit status: 0 nothing that the profile judges differs, 1 something does, 2 unusable input.`,
 		Args: cobra.ExactArgs(2),
 	}
-	format := addOutputFlag(cmd, "table", "json")
+	format := program.AddOutputFlag(cmd, "table", "json")
 	bank := cmd.Flags().String("bank", "", "bank to compare, as sha256 (default: that of the baseline, or the strongest of both logs)")
 	profile := cmd.Flags().String("profile", "default", fmt.Sprintf("which registers decide, one of %v", baseline.ProfileNames()))
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
@@ -54,17 +55,17 @@ Exit status: 0 nothing that the profile judges differs, 1 something does, 2 unus
 		}
 		base, boot, err := readDiff(env, args[0], args[1], *bank)
 		if err != nil {
-			return unusable(&emptyDiff{Differences: []baseline.Difference{}}, err)
+			return program.Unusable(&emptyDiff{Differences: []baseline.Difference{}}, err)
 		}
 		r := diffReport{Bank: base.Bank().BankName(), Comparison: base.Compare(boot, p)}
 		r.EarlyReport, r.LateReport = base.Reports(boot, r.Comparison)
 		if *format == "json" {
-			err = printJSON(env, r)
+			err = program.PrintJSON(env, r)
 		} else {
 			err = printDiff(env.Stdout, r)
 		}
 		if err == nil && !r.Passed() {
-			err = refused()
+			err = program.Refused()
 		}
 		return err
 	}
@@ -72,7 +73,7 @@ Exit status: 0 nothing that the profile judges differs, 1 something does, 2 unus
 }
 
 // readDiff reads both sides and chooses the bank.
-func readDiff(env *Env, nameA, nameB, bank string) (*baseline.Baseline, baseline.Boot, error) {
+func readDiff(env *program.Env, nameA, nameB, bank string) (*baseline.Baseline, baseline.Boot, error) {
 	if nameA == "-" && nameB == "-" {
 		return nil, nil, errors.New("standard input can be only one of the two")
 	}
@@ -243,7 +244,7 @@ func addBaselineFlags(cmd *cobra.Command) *baselineFlags {
 
 // print writes the baseline file of a log. A log that nothing may be believed of
 // makes none.
-func (f *baselineFlags) print(env *Env, text []byte, bank string) error {
+func (f *baselineFlags) print(env *program.Env, text []byte, bank string) error {
 	l, err := logOf(text)
 	if err != nil {
 		return err
@@ -254,8 +255,8 @@ func (f *baselineFlags) print(env *Env, text []byte, bank string) error {
 	}
 	for _, finding := range boot.Findings() {
 		if finding.Refuses() {
-			return refusedBy(fmt.Errorf("no baseline of an inconsistent log: %s", finding.Message))
+			return program.RefusedBy(fmt.Errorf("no baseline of an inconsistent log: %s", finding.Message))
 		}
 	}
-	return printJSON(env, baseline.From(boot, f.shape))
+	return program.PrintJSON(env, baseline.From(boot, f.shape))
 }

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/assay-project/assay/internal/program"
 )
 
 // recordedLog unpacks one log of package eventlog's samples into a file.
@@ -44,7 +46,7 @@ func unpacked(t testing.TB, archive, name string) string {
 func runEventlog(t testing.TB, stdin []byte, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	var out, errOut bytes.Buffer
-	env := &Env{Stdin: bytes.NewReader(stdin), Stdout: &out, Stderr: &errOut, Getenv: func(string) string { return "" }}
+	env := &program.Env{Stdin: bytes.NewReader(stdin), Stdout: &out, Stderr: &errOut, Getenv: func(string) string { return "" }}
 	status = Main(env, append([]string{"eventlog"}, args...))
 	return status, out.String(), errOut.String()
 }

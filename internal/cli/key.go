@@ -13,10 +13,11 @@ import (
 	"github.com/assay-project/assay/internal/attest"
 	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/keyprovider"
+	"github.com/assay-project/assay/internal/program"
 	"github.com/assay-project/assay/internal/store"
 )
 
-func newKeyCmd(env *Env) *cobra.Command {
+func newKeyCmd(env *program.Env) *cobra.Command {
 	cmd := &cobra.Command{Use: "key", Short: "Change the key that the service's own keys are sealed under"}
 	cmd.AddCommand(newKeyRotateCmd(env))
 	return cmd
@@ -37,7 +38,7 @@ type keyRotation struct {
 	Remaining int    `json:"remaining"` // still sealed under an older key
 }
 
-func newKeyRotateCmd(env *Env) *cobra.Command {
+func newKeyRotateCmd(env *program.Env) *cobra.Command {
 	var c wiring
 	var step string
 	cmd := &cobra.Command{
@@ -60,18 +61,18 @@ newest key, and nothing was dropped.`,
 	f.StringVar(&c.Data, "data", "", "`DIR` of the service")
 	f.StringVar(&c.Database, "database", "", "`URL` of its PostgreSQL database, in place of SQLite in --data")
 	f.BoolVar(&c.WithoutSync, "database-without-fsync", false, "take a PostgreSQL server with fsync or full_page_writes off")
-	f.StringVar(&c.Keys.file, "key-file", "", "`FILE` of key-encryption keys; service.key in --data when empty")
-	f.StringVar(&c.Keys.passphrase, "passphrase-file", "", "`FILE` whose first line opens the key file")
+	f.StringVar(&c.Keys.File, "key-file", "", "`FILE` of key-encryption keys; service.key in --data when empty")
+	f.StringVar(&c.Keys.Passphrase, "passphrase-file", "", "`FILE` whose first line opens the key file")
 	f.StringVar(&step, "step", "", "only one step: add, rewrap or drop")
 	cmd.MarkFlagRequired("data") //nolint:errcheck // the flag is there
-	format := addOutputFlag(cmd, "text", "json")
+	format := program.AddOutputFlag(cmd, "text", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		result, err := rotate(cmd.Context(), env, c, step)
 		if err != nil {
 			return err
 		}
 		if *format == "json" {
-			return printJSON(env, result)
+			return program.PrintJSON(env, result)
 		}
 		_, err = fmt.Fprintf(env.Stdout, "key %s wraps; %d older in the file; %d sealed anew, %d still under an older key\n",
 			result.Newest, result.Older, result.Rewrapped, result.Remaining)
@@ -80,13 +81,13 @@ newest key, and nothing was dropped.`,
 	return cmd
 }
 
-func rotate(ctx context.Context, env *Env, c wiring, step string) (result keyRotation, err error) {
+func rotate(ctx context.Context, env *program.Env, c wiring, step string) (result keyRotation, err error) {
 	switch step {
 	case "", stepAdd, stepRewrap, stepDrop:
 	default:
 		return result, fmt.Errorf("--step: %q is none of %s, %s, %s", step, stepAdd, stepRewrap, stepDrop)
 	}
-	if _, err := os.Lstat(c.Keys.path(c.Data)); err != nil { // before anything is made in a mistyped folder
+	if _, err := os.Lstat(c.Keys.Path(c.Data)); err != nil { // before anything is made in a mistyped folder
 		return result, fmt.Errorf("key file: %w", err)
 	}
 	s, err := openStore(ctx, c, store.Config{})
@@ -98,7 +99,7 @@ func rotate(ctx context.Context, env *Env, c wiring, step string) (result keyRot
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	if step == "" || step == stepAdd {
-		if err := c.Keys.change(env, c.Data, keyprovider.AddKey); err != nil {
+		if err := c.Keys.Change(env, c.Data, keyprovider.AddKey); err != nil {
 			return result, err
 		}
 	}
@@ -114,17 +115,17 @@ func rotate(ctx context.Context, env *Env, c wiring, step string) (result keyRot
 }
 
 // drop removes the older keys from the file, unless something needs them.
-func (r *keyRotation) drop(env *Env, c wiring) error {
+func (r *keyRotation) drop(env *program.Env, c wiring) error {
 	if r.Remaining > 0 {
-		return refusedBy(fmt.Errorf("%d keys are still sealed under an older key: run \"assay key rotate --step rewrap\" first", r.Remaining))
+		return program.RefusedBy(fmt.Errorf("%d keys are still sealed under an older key: run \"assay key rotate --step rewrap\" first", r.Remaining))
 	}
 	r.Older = 0
-	return c.Keys.change(env, c.Data, keyprovider.DropOldKeys)
+	return c.Keys.Change(env, c.Data, keyprovider.DropOldKeys)
 }
 
 // rewrap seals what is stored, and the key of the TLS authority, under the newest key.
-func rewrap(ctx context.Context, env *Env, c wiring, s attest.Store) (int, error) {
-	keys, err := c.Keys.open(env, c.Data)
+func rewrap(ctx context.Context, env *program.Env, c wiring, s attest.Store) (int, error) {
+	keys, err := c.Keys.Open(env, c.Data)
 	if err != nil {
 		return 0, err
 	}
@@ -158,8 +159,8 @@ func sealedCA(data string) (sealed []byte, under string, err error) {
 }
 
 // look counts what is sealed under which key.
-func (r *keyRotation) look(ctx context.Context, env *Env, c wiring, s attest.Store) error {
-	keys, err := c.Keys.open(env, c.Data)
+func (r *keyRotation) look(ctx context.Context, env *program.Env, c wiring, s attest.Store) error {
+	keys, err := c.Keys.Open(env, c.Data)
 	if err != nil {
 		return err
 	}

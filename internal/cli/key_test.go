@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/assay-project/assay/internal/durable"
+	"github.com/assay-project/assay/internal/program"
+	"github.com/assay-project/assay/internal/program/programtest"
 	"github.com/assay-project/assay/internal/store/postgres/pgtest"
 )
 
@@ -16,7 +18,7 @@ import (
 func rotateKey(t *testing.T, want int, args ...string) (r keyRotation, errs string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	got := Main(serveEnv(&stdout, &stderr), append([]string{"key", "rotate", "-o", "json"}, args...))
+	got := Main(programtest.Env(&stdout, &stderr), append([]string{"key", "rotate", "-o", "json"}, args...))
 	if got != want {
 		t.Fatalf("key rotate %v: status %d, want %d: %s", args, got, want, &stderr)
 	}
@@ -31,7 +33,7 @@ func rotateKey(t *testing.T, want int, args ...string) (r keyRotation, errs stri
 func published(t *testing.T, data string, change func(*serveOptions)) string {
 	t.Helper()
 	s := startServing(t, data, change)
-	if out, status := s.admin(t, "whoami"); status != exitOK {
+	if out, status := s.admin(t, "whoami"); status != program.StatusOK {
 		t.Fatalf("whoami: %d %s", status, out)
 	}
 	resp, err := clientFor(t, data).Get(s.url + "/certs")
@@ -58,7 +60,7 @@ func testRotation(t *testing.T, change func(*serveOptions), args ...string) {
 	args = append([]string{"--data", data}, args...)
 	first := published(t, data, change)
 	ca := mustRead(t, filepath.Join(data, caFile))
-	before := mustRead(t, filepath.Join(data, keyFile))
+	before := mustRead(t, filepath.Join(data, program.KeyFile))
 
 	same := func(step string) {
 		t.Helper()
@@ -67,28 +69,28 @@ func testRotation(t *testing.T, change func(*serveOptions), args ...string) {
 		}
 	}
 	// Each step leaves a service that works, so that a crash between two does too.
-	added, _ := rotateKey(t, exitOK, append(args, "--step", "add")...)
+	added, _ := rotateKey(t, program.StatusOK, append(args, "--step", "add")...)
 	if added.Older != 1 || added.Rewrapped != 0 || added.Remaining != 4 { // two token keys, a challenge key, the authority's
 		t.Errorf("add: %+v", added)
 	}
 	same("add")
 	var stdout, stderr bytes.Buffer
-	if got := Main(serveEnv(&stdout, &stderr), append([]string{"key", "rotate", "--step", "drop"}, args...)); got != exitRefused || !strings.Contains(stderr.String(), "still sealed") {
+	if got := Main(programtest.Env(&stdout, &stderr), append([]string{"key", "rotate", "--step", "drop"}, args...)); got != program.StatusRefused || !strings.Contains(stderr.String(), "still sealed") {
 		t.Errorf("drop too early: status %d, %s", got, &stderr)
 	}
-	rewrapped, _ := rotateKey(t, exitOK, append(args, "--step", "rewrap")...)
+	rewrapped, _ := rotateKey(t, program.StatusOK, append(args, "--step", "rewrap")...)
 	if rewrapped != (keyRotation{added.Newest, 1, 4, 0}) {
 		t.Errorf("rewrap: %+v", rewrapped)
 	}
 	same("rewrap")
-	if again, _ := rotateKey(t, exitOK, append(args, "--step", "rewrap")...); again.Rewrapped != 0 {
+	if again, _ := rotateKey(t, program.StatusOK, append(args, "--step", "rewrap")...); again.Rewrapped != 0 {
 		t.Errorf("rewrap again: %+v", again)
 	}
-	if dropped, _ := rotateKey(t, exitOK, append(args, "--step", "drop")...); dropped != (keyRotation{added.Newest, 0, 0, 0}) {
+	if dropped, _ := rotateKey(t, program.StatusOK, append(args, "--step", "drop")...); dropped != (keyRotation{added.Newest, 0, 0, 0}) {
 		t.Errorf("drop: %+v", dropped)
 	}
 	same("drop")
-	if whole, _ := rotateKey(t, exitOK, args...); whole.Newest == added.Newest || whole.Older != 1 || whole.Rewrapped != 4 || whole.Remaining != 0 {
+	if whole, _ := rotateKey(t, program.StatusOK, args...); whole.Newest == added.Newest || whole.Older != 1 || whole.Rewrapped != 4 || whole.Remaining != 0 {
 		t.Errorf("rotation at once: %+v", whole)
 	}
 	same("a rotation at once")
@@ -96,7 +98,7 @@ func testRotation(t *testing.T, change func(*serveOptions), args ...string) {
 		t.Error("the TLS authority is another one")
 	}
 	// The first key opens nothing any more.
-	if err := os.WriteFile(filepath.Join(data, keyFile), before, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(data, program.KeyFile), before, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	o := &serveOptions{listen: "127.0.0.1:0", tlsMode: tlsSelfSigned, logFormat: "text", logLevel: "info"}
@@ -104,7 +106,7 @@ func testRotation(t *testing.T, change func(*serveOptions), args ...string) {
 	if change != nil {
 		change(o)
 	}
-	if err := serve(t.Context(), serveEnv(&stdout, &stderr), o); err == nil || !strings.Contains(err.Error(), "key-encryption key is not held") {
+	if err := serve(t.Context(), programtest.Env(&stdout, &stderr), o); err == nil || !strings.Contains(err.Error(), "key-encryption key is not held") {
 		t.Errorf("with the key of before: %v", err)
 	}
 }
@@ -123,15 +125,15 @@ func TestKeyRotationOfAProtectedFile(t *testing.T) {
 	if err := os.WriteFile(phrase, []byte("correct horse battery\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	change := func(o *serveOptions) { o.Keys.passphrase = phrase }
+	change := func(o *serveOptions) { o.Keys.Passphrase = phrase }
 	first := published(t, data, change)
-	if r, _ := rotateKey(t, exitOK, "--data", data, "--passphrase-file", phrase); r.Rewrapped != 4 || r.Remaining != 0 {
+	if r, _ := rotateKey(t, program.StatusOK, "--data", data, "--passphrase-file", phrase); r.Rewrapped != 4 || r.Remaining != 0 {
 		t.Errorf("%+v", r)
 	}
 	if got := published(t, data, change); got != first {
 		t.Errorf("keys %s, want %s", got, first)
 	}
-	if text := mustRead(t, filepath.Join(data, keyFile)); !bytes.HasPrefix(text, []byte("assay-keys-passphrase 1\n")) {
+	if text := mustRead(t, filepath.Join(data, program.KeyFile)); !bytes.HasPrefix(text, []byte("assay-keys-passphrase 1\n")) {
 		t.Error("the file has lost its passphrase")
 	}
 }
@@ -147,17 +149,17 @@ func TestKeyRotationWaitsForNoRunningService(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := startServing(t, t.TempDir(), tc.change)
-			before := mustRead(t, filepath.Join(s.data, keyFile))
-			if _, errs := rotateKey(t, exitUnusable, append([]string{"--data", s.data}, tc.args...)...); !strings.Contains(errs, "stop the service first") {
+			before := mustRead(t, filepath.Join(s.data, program.KeyFile))
+			if _, errs := rotateKey(t, program.StatusUnusable, append([]string{"--data", s.data}, tc.args...)...); !strings.Contains(errs, "stop the service first") {
 				t.Errorf("while the service runs: %s", errs)
 			}
-			if !bytes.Equal(mustRead(t, filepath.Join(s.data, keyFile)), before) {
+			if !bytes.Equal(mustRead(t, filepath.Join(s.data, program.KeyFile)), before) {
 				t.Error("the key file was changed")
 			}
 		})
 	}
 	missing := filepath.Join(t.TempDir(), "mistyped")
-	rotateKey(t, exitUnusable, "--data", missing)
+	rotateKey(t, program.StatusUnusable, "--data", missing)
 	if _, err := os.Stat(missing); err == nil {
 		t.Error("a mistyped folder was made")
 	}

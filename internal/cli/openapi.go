@@ -4,9 +4,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assay-project/assay/internal/httpapi"
+	"github.com/assay-project/assay/internal/program"
 )
 
-func newOpenAPICmd(env *Env) *cobra.Command {
+func newOpenAPICmd(env *program.Env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "openapi",
 		Short: "Print the description of the service's API (OpenAPI 3.1)",

@@ -8,10 +8,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/assay-project/assay/internal/program"
 	"github.com/assay-project/assay/policy"
 )
 
-func newPolicyCmd(env *Env) *cobra.Command {
+func newPolicyCmd(env *program.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "policy",
 		Short: "Check, format, evaluate, explain and test policies",
@@ -40,7 +41,7 @@ func parseMode(lenient bool) policy.Mode {
 
 // parsePolicyFile reads and parses a file. Text that is no policy is an error that
 // begins with FILE:LINE:COL.
-func parsePolicyFile(env *Env, name string, lenient bool) (*policy.Policy, error) {
+func parsePolicyFile(env *program.Env, name string, lenient bool) (*policy.Policy, error) {
 	data, err := readInput(env, name)
 	if err != nil {
 		return nil, err
@@ -61,7 +62,7 @@ func placed(name string, err error) error {
 	return fmt.Errorf("%s: %w", name, err)
 }
 
-func newPolicyFmtCmd(env *Env) *cobra.Command {
+func newPolicyFmtCmd(env *program.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fmt FILE",
 		Short: "Print a policy in its canonical layout, comments kept",
@@ -113,7 +114,7 @@ func replaceFile(name, text string) error {
 	return nil
 }
 
-func newPolicyLibraryCmd(env *Env) *cobra.Command {
+func newPolicyLibraryCmd(env *program.Env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "library [NAME]",
 		Short: "List the policies that come with assay, or print one",

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/assay-project/assay/internal/program"
 	"github.com/assay-project/assay/policy"
 )
 
@@ -15,7 +16,7 @@ type policyTests struct {
 	Passed int              `json:"passed"`
 	Failed int              `json:"failed"`
 	Cases  []policyTestCase `json:"cases"`
-	outcome
+	program.Outcome
 }
 
 type policyTestCase struct {
@@ -25,7 +26,7 @@ type policyTestCase struct {
 	Message string `json:"message,omitempty"`
 }
 
-func newPolicyTestCmd(env *Env) *cobra.Command {
+func newPolicyTestCmd(env *program.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "test DIR",
 		Short: "Run the tables of claims and expected results in a folder",
@@ -33,26 +34,26 @@ func newPolicyTestCmd(env *Env) *cobra.Command {
 			"docs/policy.md describes. Exit status: 0 all cases pass, 1 a case fails, 2 a table or policy cannot be used.",
 		Args: cobra.ExactArgs(1),
 	}
-	format := addOutputFlag(cmd, "text", "json")
+	format := program.AddOutputFlag(cmd, "text", "json")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		out, err := runPolicyTests(env, args[0])
 		if err != nil {
-			return unusable(&policyTests{Cases: []policyTestCase{}}, err)
+			return program.Unusable(&policyTests{Cases: []policyTestCase{}}, err)
 		}
 		if *format == "json" {
-			err = printJSON(env, out)
+			err = program.PrintJSON(env, out)
 		} else {
 			err = out.print(env)
 		}
 		if err == nil && out.Failed > 0 {
-			return refused()
+			return program.Refused()
 		}
 		return err
 	}
 	return cmd
 }
 
-func runPolicyTests(env *Env, dir string) (*policyTests, error) {
+func runPolicyTests(env *program.Env, dir string) (*policyTests, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
@@ -73,7 +74,7 @@ func runPolicyTests(env *Env, dir string) (*policyTests, error) {
 }
 
 // table runs one table; a policy that does not parse stops everything.
-func (t *policyTests) table(env *Env, dir, name string) error {
+func (t *policyTests) table(env *program.Env, dir, name string) error {
 	data, err := readInput(env, filepath.Join(dir, name))
 	if err != nil {
 		return err
@@ -99,7 +100,7 @@ func (t *policyTests) table(env *Env, dir, name string) error {
 	return nil
 }
 
-func (t *policyTests) print(env *Env) error {
+func (t *policyTests) print(env *program.Env) error {
 	for _, c := range t.Cases {
 		word := "pass"
 		if !c.Passed {

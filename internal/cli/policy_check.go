@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/assay-project/assay/internal/program"
 	"github.com/assay-project/assay/policy"
 )
 
@@ -17,7 +18,7 @@ type policyReport struct {
 	Hash     string          `json:"hash,omitempty"` // x-ms-policy-hash of the text
 	Errors   []policyProblem `json:"errors"`
 	Warnings []policyProblem `json:"warnings"`
-	outcome
+	program.Outcome
 }
 
 // policyProblem is one error or warning at its place; Line 0 is the whole file.
@@ -37,7 +38,7 @@ func (p policyProblem) in(file string) string {
 	return text
 }
 
-func newPolicyCheckCmd(env *Env) *cobra.Command {
+func newPolicyCheckCmd(env *program.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check FILE",
 		Short: "Find errors in a policy, and rules that do not do what they seem to",
@@ -48,18 +49,18 @@ func newPolicyCheckCmd(env *Env) *cobra.Command {
 	}
 	lenient := addLenientFlag(cmd)
 	vacuous := cmd.Flags().Bool("allow-vacuous", false, "take a policy that permits every machine")
-	format := addOutputFlag(cmd, "text", "json")
+	format := program.AddOutputFlag(cmd, "text", "json")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		data, err := readInput(env, args[0])
 		if err != nil {
-			return unusable(newPolicyReport(args[0]), err)
+			return program.Unusable(newPolicyReport(args[0]), err)
 		}
 		r := checkPolicy(args[0], string(data), parseMode(*lenient), *vacuous)
 		if err := printPolicyReport(env, r, *format == "json"); err != nil {
 			return err
 		}
 		if !r.Good {
-			return refused()
+			return program.Refused()
 		}
 		return nil
 	}
@@ -106,9 +107,9 @@ func syntaxProblem(err error) policyProblem {
 
 // printPolicyReport prints errors on standard output and warnings on standard
 // error; as JSON, all is one value on standard output.
-func printPolicyReport(env *Env, r *policyReport, asJSON bool) error {
+func printPolicyReport(env *program.Env, r *policyReport, asJSON bool) error {
 	if asJSON {
-		return printJSON(env, r)
+		return program.PrintJSON(env, r)
 	}
 	for _, w := range r.Warnings {
 		if _, err := fmt.Fprintln(env.Stderr, "warning: "+w.in(r.File)); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/assay-project/assay/internal/program"
 	"github.com/assay-project/assay/policy"
 )
 
@@ -20,7 +21,7 @@ type policyResult struct {
 	NotChecked []string          `json:"notChecked"`
 	Properties []policy.Property `json:"properties,omitempty"`
 	Notes      []string          `json:"notes,omitempty"`
-	outcome
+	program.Outcome
 }
 
 // noPolicyResult is the result of what could not be evaluated: nothing is permitted.
@@ -52,26 +53,26 @@ type policyInput struct {
 }
 
 // policyInputCmd makes a command that takes FILE and --claims.
-func policyInputCmd(env *Env, use, short, long string, run func(in policyInput, asJSON bool) error) *cobra.Command {
+func policyInputCmd(env *program.Env, use, short, long string, run func(in policyInput, asJSON bool) error) *cobra.Command {
 	cmd := &cobra.Command{Use: use + " FILE --claims FILE", Short: short, Long: long, Args: cobra.ExactArgs(1)}
 	lenient := addLenientFlag(cmd)
 	claimsFile := cmd.Flags().String("claims", "", "`file` with the claims as JSON (required)")
-	format := addOutputFlag(cmd, "text", "json")
+	format := program.AddOutputFlag(cmd, "text", "json")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		if *claimsFile == "" {
-			return unusable(noPolicyResult(), errors.New("name a file with --claims"))
+			return program.Unusable(noPolicyResult(), errors.New("name a file with --claims"))
 		}
 		in := policyInput{file: args[0]}
 		var err error
 		if in.policy, err = parsePolicyFile(env, args[0], *lenient); err != nil {
-			return unusable(noPolicyResult(), err)
+			return program.Unusable(noPolicyResult(), err)
 		}
 		text, err := readInput(env, *claimsFile)
 		if err != nil {
-			return unusable(noPolicyResult(), err)
+			return program.Unusable(noPolicyResult(), err)
 		}
 		if in.claims, err = policy.ParseClaims(string(text)); err != nil {
-			return unusable(noPolicyResult(), fmt.Errorf("%s: %w", *claimsFile, err))
+			return program.Unusable(noPolicyResult(), fmt.Errorf("%s: %w", *claimsFile, err))
 		}
 		return run(in, *format == "json")
 	}
@@ -80,17 +81,17 @@ func policyInputCmd(env *Env, use, short, long string, run func(in policyInput, 
 
 const policyEvalStatus = "\nExit status: 0 permitted, 1 denied, 2 an error of the policy, the claims or a rule."
 
-func newPolicyEvalCmd(env *Env) *cobra.Command {
+func newPolicyEvalCmd(env *program.Env) *cobra.Command {
 	return policyInputCmd(env, "eval", "Say what a policy decides about claims",
 		"Say what a policy decides about claims, which claims it issues, and which ones no rule looked at."+policyEvalStatus,
 		func(in policyInput, asJSON bool) error {
 			r, err := in.policy.Evaluate(in.claims)
 			if err != nil {
-				return unusable(noPolicyResult(), placedRule(in.file, err))
+				return program.Unusable(noPolicyResult(), placedRule(in.file, err))
 			}
 			out := newPolicyResult(r)
 			if asJSON {
-				err = printJSON(env, out)
+				err = program.PrintJSON(env, out)
 			} else {
 				err = out.print(env.Stdout)
 			}
@@ -103,7 +104,7 @@ func placedRule(file string, err error) error { return fmt.Errorf("%s: %w", file
 
 func policyStatus(r *policy.Result, err error) error {
 	if err == nil && !r.Permitted() {
-		return refused()
+		return program.Refused()
 	}
 	return err
 }
@@ -141,7 +142,7 @@ type policyExplanation struct {
 	Rules []policy.RuleTrace `json:"rules"`
 }
 
-func newPolicyExplainCmd(env *Env) *cobra.Command {
+func newPolicyExplainCmd(env *program.Env) *cobra.Command {
 	return policyInputCmd(env, "explain", "Say rule by rule why a policy decides what it does",
 		"Say for each rule whether it fired, which condition failed, and which claims it read."+policyEvalStatus,
 		func(in policyInput, asJSON bool) error {
@@ -151,11 +152,11 @@ func newPolicyExplainCmd(env *Env) *cobra.Command {
 				out.Rules = []policy.RuleTrace{}
 			}
 			if x.Err != nil {
-				out.Error = faultOf(x.Err)
+				out.Error = program.NewFault(x.Err, faultPlace)
 			}
 			var err error
 			if asJSON {
-				err = printJSON(env, out)
+				err = program.PrintJSON(env, out)
 			} else {
 				err = out.print(env.Stdout)
 			}

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/assay-project/assay/internal/program"
 )
 
 // policyFiles are the inputs of the tests below, by file name.
@@ -44,7 +46,7 @@ func runPolicy(t *testing.T, args ...string) (status int, stdout, stderr string)
 		}
 	}
 	var out, errOut bytes.Buffer
-	env := &Env{Stdin: strings.NewReader(policyFiles["good.policy"]), Stdout: &out, Stderr: &errOut, Getenv: func(string) string { return "" }}
+	env := &program.Env{Stdin: strings.NewReader(policyFiles["good.policy"]), Stdout: &out, Stderr: &errOut, Getenv: func(string) string { return "" }}
 	status = Main(env, append([]string{"policy"}, args...))
 	return status, out.String(), errOut.String()
 }

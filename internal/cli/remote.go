@@ -19,6 +19,7 @@ import (
 
 	"github.com/assay-project/assay/internal/access"
 	"github.com/assay-project/assay/internal/httpapi"
+	"github.com/assay-project/assay/internal/program"
 )
 
 // A remote is a service that a command asks over its API.
@@ -43,7 +44,7 @@ func addRemoteFlags(cmd *cobra.Command) *remoteFlags {
 // remoteTimeout bounds one request; a large bundle of anchors takes some seconds.
 const remoteTimeout = time.Minute
 
-func (f *remoteFlags) open(env *Env) (*remote, error) {
+func (f *remoteFlags) open(env *program.Env) (*remote, error) {
 	setting := func(flag, name, otherwise string) string {
 		if flag == "" {
 			flag = env.Getenv(name)
@@ -59,7 +60,7 @@ func (f *remoteFlags) open(env *Env) (*remote, error) {
 		return nil, fmt.Errorf("--server: %q is not a URL of a service", r.url)
 	}
 	if u.Scheme == "http" {
-		if err := mustBeLoopback("--server over http", u.Host+portOf(u)); err != nil {
+		if err := program.MustBeLoopback("--server over http", u.Host+portOf(u)); err != nil {
 			return nil, err
 		}
 	}
@@ -137,7 +138,7 @@ func (r *remote) call(ctx context.Context, method, path string, in, out any) err
 	case err != nil:
 		return fmt.Errorf("read answer: %w", err)
 	case resp.StatusCode >= 300:
-		return refusedBy(remoteProblem(resp, answer))
+		return program.RefusedBy(remoteProblem(resp, answer))
 	case out == nil || len(answer) == 0:
 		return nil
 	}

@@ -12,15 +12,16 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/assay-project/assay/internal/program"
+	"github.com/assay-project/assay/internal/vtpmcli"
 )
 
 func TestMain(m *testing.M) {
+	env := &program.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Now: time.Now, Rand: rand.Reader}
 	testscript.Main(m, map[string]func(){
-		"assay": func() {
-			os.Exit(Main(&Env{
-				Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Now: time.Now, Rand: rand.Reader,
-			}, os.Args[1:]))
-		},
+		"assay":      func() { os.Exit(Main(env, os.Args[1:])) },
+		"assay-vtpm": func() { os.Exit(vtpmcli.Main(env, os.Args[1:])) },
 	})
 }
 

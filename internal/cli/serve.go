@@ -21,6 +21,7 @@ import (
 
 	"github.com/assay-project/assay/internal/attest"
 	"github.com/assay-project/assay/internal/httpapi"
+	"github.com/assay-project/assay/internal/program"
 )
 
 // serveOptions are what the command line and the environment say.
@@ -43,7 +44,7 @@ const (
 	tlsOff        = "off"
 )
 
-func newServeCmd(env *Env) *cobra.Command {
+func newServeCmd(env *program.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the attestation service",
@@ -80,9 +81,9 @@ func addServeFlags(cmd *cobra.Command) *serveOptions {
 	f.StringVar(&o.tlsKey, "tls-key", "", "private key of --tls-cert, PEM `FILE`")
 	f.StringVar(&o.tlsMode, "tls", tlsSelfSigned, "without --tls-cert: self-signed, or off for plain HTTP on a loopback address")
 	f.StringSliceVar(&o.tlsHosts, "tls-host", nil, "`NAME` or address that the self-made certificate is for, beside this machine's (repeatable)")
-	f.StringVar(&o.Keys.file, "key-file", "", "`FILE` of key-encryption keys; service.key in --data when empty")
-	f.StringVar(&o.Keys.credential, "key-credential", "", "`NAME` of a systemd credential that is a key file")
-	f.StringVar(&o.Keys.passphrase, "passphrase-file", "", "`FILE` whose first line opens the key file")
+	f.StringVar(&o.Keys.File, "key-file", "", "`FILE` of key-encryption keys; service.key in --data when empty")
+	f.StringVar(&o.Keys.Credential, "key-credential", "", "`NAME` of a systemd credential that is a key file")
+	f.StringVar(&o.Keys.Passphrase, "passphrase-file", "", "`FILE` whose first line opens the key file")
 	f.BoolVar(&o.OpenAttestation, "open-attestation", false, "let callers without a credential attest")
 	f.StringVar(&o.policyFile, "policy", "", "`FILE` that becomes the default policy of a service that has none yet")
 	f.Float64Var(&o.rate, "rate", 0, "requests a second of one principal (default 1000)")
@@ -130,7 +131,7 @@ func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 const collectAt = 400
 
 // serve runs the service until ctx ends.
-func serve(ctx context.Context, env *Env, o *serveOptions) (err error) {
+func serve(ctx context.Context, env *program.Env, o *serveOptions) (err error) {
 	if o.Log, err = newLogger(env.Stderr, o.logFormat, o.logLevel); err != nil {
 		return err
 	}
@@ -165,12 +166,12 @@ func (o *serveOptions) open(ctx context.Context) (net.Listener, error) {
 		return nil, fmt.Errorf("--tls: %q is neither %s nor %s", o.tlsMode, tlsSelfSigned, tlsOff)
 	}
 	if o.plain() {
-		if err := mustBeLoopback("--tls off", o.listen); err != nil {
+		if err := program.MustBeLoopback("--tls off", o.listen); err != nil {
 			return nil, err
 		}
 	}
 	if o.metricsListen != "" {
-		if err := mustBeLoopback("--metrics-listen", o.metricsListen); err != nil {
+		if err := program.MustBeLoopback("--metrics-listen", o.metricsListen); err != nil {
 			return nil, err
 		}
 	}
@@ -178,17 +179,6 @@ func (o *serveOptions) open(ctx context.Context) (net.Listener, error) {
 }
 
 func (o *serveOptions) plain() bool { return o.tlsMode == tlsOff && o.tlsCert == "" }
-
-func mustBeLoopback(flag, addr string) error {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return fmt.Errorf("%s: %w", flag, err)
-	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("%s: %q is not a loopback address: others on the network could read and change what is sent", flag, host)
-	}
-	return nil
-}
 
 // url is where the service is reached from this machine.
 func (o *serveOptions) url(addr net.Addr) string {
@@ -205,7 +195,7 @@ func (o *serveOptions) url(addr net.Addr) string {
 }
 
 // prepare makes what a first start lacks, and says how to log in.
-func (o *serveOptions) prepare(ctx context.Context, env *Env, w *wired, addr net.Addr) (string, *tls.Config, error) {
+func (o *serveOptions) prepare(ctx context.Context, env *program.Env, w *wired, addr net.Addr) (string, *tls.Config, error) {
 	if err := o.firstPolicy(ctx, w.Service); err != nil {
 		return "", nil, err
 	}
@@ -246,7 +236,7 @@ const (
 )
 
 // run serves until ctx ends, then lets requests under way finish.
-func (o *serveOptions) run(ctx context.Context, env *Env, w *wired, ln net.Listener, tlsConfig *tls.Config, greeting string) error {
+func (o *serveOptions) run(ctx context.Context, env *program.Env, w *wired, ln net.Listener, tlsConfig *tls.Config, greeting string) error {
 	servers := []*http.Server{httpapi.NewServer(w.API, httpapi.Timeouts{}, tlsConfig, o.Log)}
 	failed := make(chan error, 2)
 	go func() {

@@ -11,6 +11,7 @@ import (
 	"github.com/assay-project/assay/internal/attest"
 	"github.com/assay-project/assay/internal/audit"
 	"github.com/assay-project/assay/internal/durable"
+	"github.com/assay-project/assay/internal/program"
 )
 
 // What a first start makes in the data folder.
@@ -26,7 +27,7 @@ const (
 // token goes into a file that the owner alone may read, never to a log or a
 // terminal's memory. It is written first: a crash in between leaves a token that
 // nobody honours, and the next start makes another.
-func firstAdministrator(ctx context.Context, env *Env, w *wired, data string) (string, error) {
+func firstAdministrator(ctx context.Context, env *program.Env, w *wired, data string) (string, error) {
 	have, err := w.Store.Principals(ctx)
 	if err != nil {
 		return "", err

@@ -26,45 +26,26 @@ import (
 
 	"github.com/assay-project/assay/internal/access"
 	"github.com/assay-project/assay/internal/audit"
+	"github.com/assay-project/assay/internal/program"
+	"github.com/assay-project/assay/internal/program/programtest"
 	"github.com/assay-project/assay/internal/store/postgres"
 	"github.com/assay-project/assay/internal/store/postgres/pgtest"
 	"github.com/assay-project/assay/internal/store/sqlite"
 )
-
-func serveEnv(out, errs io.Writer) *Env {
-	return &Env{Stdin: strings.NewReader(""), Stdout: out, Stderr: errs, Getenv: func(string) string { return "" }, Now: time.Now, Rand: rand.Reader}
-}
 
 // A running service of the test's own process.
 type serving struct {
 	url  string
 	data string
 	stop func() error // lets it end and returns what serve returned
-	log  *syncBuffer
-	out  *syncBuffer
-}
-
-type syncBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
+	log  *programtest.Buffer
+	out  *programtest.Buffer
 }
 
 // startServing runs serve in data; change may alter its options.
 func startServing(t testing.TB, data string, change func(*serveOptions)) *serving {
 	t.Helper()
-	s := &serving{data: data, log: &syncBuffer{}, out: &syncBuffer{}}
+	s := &serving{data: data, log: &programtest.Buffer{}, out: &programtest.Buffer{}}
 	ready := make(chan string, 1)
 	o := &serveOptions{listen: "127.0.0.1:0", tlsMode: tlsSelfSigned, logFormat: "text", logLevel: "info", ready: func(url string) { ready <- url }}
 	o.Data = data
@@ -73,7 +54,7 @@ func startServing(t testing.TB, data string, change func(*serveOptions)) *servin
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- serve(ctx, serveEnv(s.out, s.log), o) }()
+	go func() { ended <- serve(ctx, programtest.Env(s.out, s.log), o) }()
 	select {
 	case s.url = <-ready:
 	case err := <-ended:
@@ -89,7 +70,7 @@ func startServing(t testing.TB, data string, change func(*serveOptions)) *servin
 func (s *serving) admin(t testing.TB, args ...string) (out string, status int) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	env := serveEnv(&stdout, &stderr)
+	env := programtest.Env(&stdout, &stderr)
 	env.Getenv = func(name string) string {
 		return map[string]string{"ASSAY_SERVER": s.url, "ASSAY_CA": filepath.Join(s.data, caFile), "ASSAY_TOKEN_FILE": filepath.Join(s.data, tokenFile)}[name]
 	}
@@ -125,7 +106,7 @@ func TestFirstStartMakesWhatIsNeededAndTellsNoSecret(t *testing.T) {
 			t.Errorf("greeting lacks %q:\n%s", want, s.out)
 		}
 	}
-	for name, mode := range map[string]os.FileMode{tokenFile: 0o600, keyFile: 0o600, caKeyFile: 0o600, "assay.db": 0o600} {
+	for name, mode := range map[string]os.FileMode{tokenFile: 0o600, program.KeyFile: 0o600, caKeyFile: 0o600, "assay.db": 0o600} {
 		info, err := os.Stat(filepath.Join(data, name))
 		if err != nil || info.Mode().Perm() != mode {
 			t.Errorf("%s: %v, %v", name, info, err)
@@ -134,7 +115,7 @@ func TestFirstStartMakesWhatIsNeededAndTellsNoSecret(t *testing.T) {
 	if sealed, _ := os.ReadFile(filepath.Join(data, caKeyFile)); bytes.Contains(sealed, []byte("PRIVATE")) {
 		t.Error("the authority's key is in the clear")
 	}
-	if out, status := s.admin(t, "whoami"); status != exitOK || !strings.Contains(out, "principals.write") {
+	if out, status := s.admin(t, "whoami"); status != program.StatusOK || !strings.Contains(out, "principals.write") {
 		t.Errorf("whoami: %d %s", status, out)
 	}
 	ca, _ := os.ReadFile(filepath.Join(data, caFile))
@@ -148,7 +129,7 @@ func TestFirstStartMakesWhatIsNeededAndTellsNoSecret(t *testing.T) {
 	if now, _ := os.ReadFile(filepath.Join(data, tokenFile)); !bytes.Equal(now, token) {
 		t.Error("the second start made another administrator")
 	}
-	if out, status := again.admin(t, "whoami"); status != exitOK {
+	if out, status := again.admin(t, "whoami"); status != program.StatusOK {
 		t.Errorf("whoami after a restart: %d %s", status, out)
 	}
 }
@@ -172,10 +153,10 @@ func TestServeRefuses(t *testing.T) {
 		"certificate that is not there": {"--tls-cert", "/nonexistent/c", "--tls-key", "/nonexistent/k"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var out, errs syncBuffer
+			var out, errs programtest.Buffer
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			root := newRoot(serveEnv(&out, &errs))
+			root := newRoot(programtest.Env(&out, &errs))
 			root.SetArgs(append([]string{"serve", "--data", t.TempDir(), "--listen", "127.0.0.1:0"}, args...))
 			if err := root.ExecuteContext(ctx); err == nil || ctx.Err() != nil {
 				t.Errorf("serve %v = %v", args, err)
@@ -188,7 +169,7 @@ func TestServeRefuses(t *testing.T) {
 }
 
 func TestServeReadsItsEnvironment(t *testing.T) {
-	cmd := newServeCmd(serveEnv(io.Discard, io.Discard))
+	cmd := newServeCmd(programtest.Env(io.Discard, io.Discard))
 	if err := cmd.Flags().Set("listen", "127.0.0.1:1"); err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +184,7 @@ func TestServeReadsItsEnvironment(t *testing.T) {
 			t.Errorf("--%s is %q, want %q", name, got, want)
 		}
 	}
-	if err := fromEnvironment(newServeCmd(serveEnv(io.Discard, io.Discard)).Flags(), func(string) string { return "neither" }); err == nil {
+	if err := fromEnvironment(newServeCmd(programtest.Env(io.Discard, io.Discard)).Flags(), func(string) string { return "neither" }); err == nil {
 		t.Error("a setting of the environment that cannot be read is passed over")
 	}
 }
@@ -250,12 +231,12 @@ func TestServeLetsRequestsUnderWayFinish(t *testing.T) {
 
 func TestGivenCertificateIsUsed(t *testing.T) {
 	dir := t.TempDir()
-	env := serveEnv(io.Discard, io.Discard)
+	env := programtest.Env(io.Discard, io.Discard)
 	made := startServing(t, filepath.Join(dir, "ca"), nil) // lends its authority
 	if err := made.stop(); err != nil {
 		t.Fatal(err)
 	}
-	keys, err := keySource{}.open(env, made.data)
+	keys, err := program.KeySource{}.Open(env, made.data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -316,36 +297,36 @@ func TestAdministrationOverTheAPI(t *testing.T) {
 		status int
 		want   string
 	}{
-		{[]string{"principal", "add", "agent", "--role", "attester"}, exitOK, "assay_"},
-		{[]string{"principal", "add", "agent", "--role", "attester"}, exitRefused, "request.conflict"},
-		{[]string{"principal", "add", "x", "--role", "king"}, exitRefused, "request.invalid"},
-		{[]string{"principal", "list"}, exitOK, `"agent"`},
-		{[]string{"principal", "remove", "agent"}, exitOK, ""},
-		{[]string{"principal", "remove", "agent"}, exitRefused, "request.not-found"},
-		{[]string{"principal", "remove", "admin"}, exitRefused, "request.conflict"},
-		{[]string{"policy", "put", "web", policyFile, "--comment", "first"}, exitOK, "web"},
-		{[]string{"policy", "put", "web", policyFile}, exitOK, "2"},
-		{[]string{"policy", "put", "web", policyFile, "--replaces", "1"}, exitRefused, "request.conflict"},
-		{[]string{"policy", "rollback", "web", "--version", "1"}, exitOK, "roll back to version 1"},
-		{[]string{"policy", "history", "web"}, exitOK, `"first"`},
-		{[]string{"policy", "list"}, exitOK, "default"},
-		{[]string{"attester", "register", "--machine", "web-1", "--ak", bundle}, exitOK, "000b"},
-		{[]string{"attester", "register", "--machine", "web-1", "--ak", bundle}, exitRefused, "attester.taken"},
-		{[]string{"attester", "register", "--machine", "web-2", "--ak", empty}, exitUnusable, empty + " is empty"},
-		{[]string{"attester", "list"}, exitOK, "web-1"},
-		{[]string{"attester", "baseline", "000bff", ""}, exitRefused, "request.not-found"},
-		{[]string{"anchor", "add", filepath.Join(s.data, caFile)}, exitOK, "ek-ca-"},
-		{[]string{"anchor", "list"}, exitOK, "ek-ca-"},
-		{[]string{"anchor", "remove", "ek-ca-0000"}, exitRefused, "request.not-found"},
-		{[]string{"reference", "put", "good", policyFile}, exitUnusable, "is not JSON"},
-		{[]string{"reference", "list"}, exitOK, "NAME"},
-		{[]string{"appraisal", "list"}, exitOK, "VERDICT"},
-		{[]string{"appraisal", "show", "nothing"}, exitRefused, "request.not-found"},
-		{[]string{"whoami", "--token-file", "/nonexistent"}, exitUnusable, "no such file"},
-		{[]string{"whoami", "--token-file", policyFile}, exitUnusable, "holds no API token"},
-		{[]string{"whoami", "--token-file", otherToken}, exitRefused, "access.credential-refused"},
-		{[]string{"whoami", "--server", "http://192.0.2.1"}, exitUnusable, "not a loopback address"},
-		{[]string{"whoami", "-o", "json"}, exitOK, `"name": "admin"`},
+		{[]string{"principal", "add", "agent", "--role", "attester"}, program.StatusOK, "assay_"},
+		{[]string{"principal", "add", "agent", "--role", "attester"}, program.StatusRefused, "request.conflict"},
+		{[]string{"principal", "add", "x", "--role", "king"}, program.StatusRefused, "request.invalid"},
+		{[]string{"principal", "list"}, program.StatusOK, `"agent"`},
+		{[]string{"principal", "remove", "agent"}, program.StatusOK, ""},
+		{[]string{"principal", "remove", "agent"}, program.StatusRefused, "request.not-found"},
+		{[]string{"principal", "remove", "admin"}, program.StatusRefused, "request.conflict"},
+		{[]string{"policy", "put", "web", policyFile, "--comment", "first"}, program.StatusOK, "web"},
+		{[]string{"policy", "put", "web", policyFile}, program.StatusOK, "2"},
+		{[]string{"policy", "put", "web", policyFile, "--replaces", "1"}, program.StatusRefused, "request.conflict"},
+		{[]string{"policy", "rollback", "web", "--version", "1"}, program.StatusOK, "roll back to version 1"},
+		{[]string{"policy", "history", "web"}, program.StatusOK, `"first"`},
+		{[]string{"policy", "list"}, program.StatusOK, "default"},
+		{[]string{"attester", "register", "--machine", "web-1", "--ak", bundle}, program.StatusOK, "000b"},
+		{[]string{"attester", "register", "--machine", "web-1", "--ak", bundle}, program.StatusRefused, "attester.taken"},
+		{[]string{"attester", "register", "--machine", "web-2", "--ak", empty}, program.StatusUnusable, empty + " is empty"},
+		{[]string{"attester", "list"}, program.StatusOK, "web-1"},
+		{[]string{"attester", "baseline", "000bff", ""}, program.StatusRefused, "request.not-found"},
+		{[]string{"anchor", "add", filepath.Join(s.data, caFile)}, program.StatusOK, "ek-ca-"},
+		{[]string{"anchor", "list"}, program.StatusOK, "ek-ca-"},
+		{[]string{"anchor", "remove", "ek-ca-0000"}, program.StatusRefused, "request.not-found"},
+		{[]string{"reference", "put", "good", policyFile}, program.StatusUnusable, "is not JSON"},
+		{[]string{"reference", "list"}, program.StatusOK, "NAME"},
+		{[]string{"appraisal", "list"}, program.StatusOK, "VERDICT"},
+		{[]string{"appraisal", "show", "nothing"}, program.StatusRefused, "request.not-found"},
+		{[]string{"whoami", "--token-file", "/nonexistent"}, program.StatusUnusable, "no such file"},
+		{[]string{"whoami", "--token-file", policyFile}, program.StatusUnusable, "holds no API token"},
+		{[]string{"whoami", "--token-file", otherToken}, program.StatusRefused, "access.credential-refused"},
+		{[]string{"whoami", "--server", "http://192.0.2.1"}, program.StatusUnusable, "not a loopback address"},
+		{[]string{"whoami", "-o", "json"}, program.StatusOK, `"name": "admin"`},
 	} {
 		out, status := s.admin(t, step.args...)
 		if status != step.status || !strings.Contains(out, step.want) {
@@ -361,7 +342,7 @@ func TestServeChild(t *testing.T) {
 	if args == "" {
 		t.Skip("only run by TestKillLosesNothingAcknowledged")
 	}
-	env := serveEnv(os.Stdout, os.Stderr)
+	env := programtest.Env(os.Stdout, os.Stderr)
 	os.Exit(Main(env, strings.Split(args, "\n")))
 }
 
@@ -469,7 +450,7 @@ func startChild(t *testing.T, data string, args []string) (url string, kill func
 	cmd := exec.Command(os.Args[0], "-test.run=^TestServeChild$")
 	all := append([]string{"serve", "--data", data, "--listen", "127.0.0.1:0", "--issuer", "https://assay.test", "--log-level", "error"}, args...)
 	cmd.Env = append(os.Environ(), "ASSAY_TEST_SERVE="+strings.Join(all, "\n"))
-	var errs syncBuffer
+	var errs programtest.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.StdoutPipe()
 	if err != nil {

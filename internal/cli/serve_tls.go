@@ -23,12 +23,13 @@ import (
 	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/pki"
+	"github.com/assay-project/assay/internal/program"
 	"github.com/assay-project/assay/internal/seal"
 )
 
 // tlsConfig returns nil for plain HTTP, and the certificates that the service
 // makes for itself when it was given none.
-func (o *serveOptions) tlsConfig(ctx context.Context, env *Env, w *wired) (*tls.Config, *certificates, error) {
+func (o *serveOptions) tlsConfig(ctx context.Context, env *program.Env, w *wired) (*tls.Config, *certificates, error) {
 	if o.plain() {
 		return nil, nil, nil
 	}
@@ -84,7 +85,7 @@ func caContext() seal.Context { return seal.Context{Purpose: "TLS authority key"
 
 // openCA loads the authority of the data folder, or makes it. Its private key is
 // sealed under the service's key and never on the disk in the clear.
-func openCA(ctx context.Context, env *Env, keys keyprovider.Provider, data string) (*pki.CA, error) {
+func openCA(ctx context.Context, env *program.Env, keys keyprovider.Provider, data string) (*pki.CA, error) {
 	sealContext := caContext()
 	text, err := os.ReadFile(filepath.Join(data, caFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -110,7 +111,7 @@ func openCA(ctx context.Context, env *Env, keys keyprovider.Provider, data strin
 	return pki.LoadCA(block.Bytes, key)
 }
 
-func makeCA(ctx context.Context, env *Env, keys keyprovider.Provider, data string, sealContext seal.Context) (*pki.CA, error) {
+func makeCA(ctx context.Context, env *program.Env, keys keyprovider.Provider, data string, sealContext seal.Context) (*pki.CA, error) {
 	key, err := pki.GenerateKey(env.Rand)
 	if err != nil {
 		return nil, err
@@ -144,7 +145,7 @@ func makeCA(ctx context.Context, env *Env, keys keyprovider.Provider, data strin
 // certificates are the server's own, made at each start and anew before they end.
 // Their keys live in memory only.
 type certificates struct {
-	env   *Env
+	env   *program.Env
 	ca    *pki.CA
 	file  string // of the authority's certificate
 	hosts []string

@@ -6,16 +6,19 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/assay-project/assay/internal/program"
+	"github.com/assay-project/assay/internal/program/programtest"
 )
 
 // selfMade are the certificates of a new service whose clock the test moves.
 func selfMade(t *testing.T) (c *certificates, now *time.Time) {
 	t.Helper()
 	at := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-	env := serveEnv(io.Discard, io.Discard)
+	env := programtest.Env(io.Discard, io.Discard)
 	env.Now = func() time.Time { return at }
 	data := t.TempDir()
-	keys, err := keySource{}.open(env, data)
+	keys, err := program.KeySource{}.Open(env, data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +93,7 @@ func TestRunningServiceRenewsItsCertificate(t *testing.T) {
 	c, now := selfMade(t)
 	first := mustGet(t, c)
 	*now = now.Add(serverLife - time.Hour)
-	var log syncBuffer
+	var log programtest.Buffer
 	logger, err := newLogger(&log, "text", "info")
 	if err != nil {
 		t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/program"
 	"github.com/assay-project/assay/token"
 )
 
@@ -29,7 +30,7 @@ const (
 	maxTokenFile  = 4 << 20
 )
 
-func newTokenCmd(env *Env) *cobra.Command {
+func newTokenCmd(env *program.Env) *cobra.Command {
 	cmd := &cobra.Command{Use: "token", Short: "Work with attestation tokens"}
 	cmd.AddCommand(newTokenVerifyCmd(env))
 	return cmd
@@ -57,10 +58,10 @@ type tokenResult struct {
 	Expires    *time.Time                 `json:"expires,omitempty"`
 	Claims     map[string]json.RawMessage `json:"claims"`
 	NotChecked []string                   `json:"notChecked"`
-	outcome
+	program.Outcome
 }
 
-func newTokenVerifyCmd(env *Env) *cobra.Command {
+func newTokenVerifyCmd(env *program.Env) *cobra.Command {
 	var opts tokenOptions
 	cmd := &cobra.Command{
 		Use:   "verify TOKEN|-",
@@ -78,7 +79,7 @@ func newTokenVerifyCmd(env *Env) *cobra.Command {
 	flags.StringSliceVar(&opts.algorithms, "algorithm", []string{string(token.ES256), string(token.RS256)}, "signature algorithms to accept")
 	flags.StringVar(&opts.caFile, "ca", "", "PEM `file` with the only authorities to trust for https")
 	flags.StringVar(&opts.jwksFile, "jwks", "", "`file` with the issuer's keys, instead of asking the issuer")
-	format := addOutputFlag(cmd, "text", "json")
+	format := program.AddOutputFlag(cmd, "text", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		raw, err := readToken(env, args[0])
 		var result *tokenResult
@@ -88,7 +89,7 @@ func newTokenVerifyCmd(env *Env) *cobra.Command {
 		if err != nil {
 			empty := newTokenResult(opts.issuer)
 			empty.Verdict = evidence.Unusable
-			return unusable(empty, err)
+			return program.Unusable(empty, err)
 		}
 		return printToken(env, *format, result)
 	}
@@ -100,7 +101,7 @@ func newTokenResult(issuer string) *tokenResult {
 }
 
 // readToken returns the token without the line end that pipes and editors add.
-func readToken(env *Env, arg string) (string, error) {
+func readToken(env *program.Env, arg string) (string, error) {
 	if arg != "-" {
 		return strings.TrimSpace(arg), nil
 	}
@@ -116,7 +117,7 @@ func readToken(env *Env, arg string) (string, error) {
 
 // verifyToken returns what the token states or why it is refused; an error means
 // that it could not be judged.
-func verifyToken(ctx context.Context, env *Env, opts *tokenOptions, raw string) (*tokenResult, error) {
+func verifyToken(ctx context.Context, env *program.Env, opts *tokenOptions, raw string) (*tokenResult, error) {
 	if opts.issuer == "" {
 		return nil, errors.New("no --issuer: say whose token it should be")
 	}
@@ -207,10 +208,10 @@ func (r *tokenResult) fill(t *token.Verified) {
 	r.Verdict, r.Reasons = evidence.Refused, append(r.Reasons, why.Reason)
 }
 
-func printToken(env *Env, format outputFormat, r *tokenResult) error {
+func printToken(env *program.Env, format program.OutputFormat, r *tokenResult) error {
 	var err error
 	if format == "json" {
-		err = printJSON(env, r)
+		err = program.PrintJSON(env, r)
 	} else {
 		_, err = io.WriteString(env.Stdout, r.text(env.Now()))
 	}
@@ -218,7 +219,7 @@ func printToken(env *Env, format outputFormat, r *tokenResult) error {
 		return err
 	}
 	if r.Verdict != evidence.Trusted {
-		return refused()
+		return program.Refused()
 	}
 	return nil
 }

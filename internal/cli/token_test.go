@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/program"
 	"github.com/assay-project/assay/token"
 )
 
@@ -92,7 +93,7 @@ func (s *tokenService) issue(t *testing.T, p token.Profile, change func(*token.R
 // runToken runs assay token verify at five past noon.
 func runToken(stdin string, args ...string) (status int, stdout, stderr string) {
 	var out, errs bytes.Buffer
-	env := &Env{
+	env := &program.Env{
 		Stdin: strings.NewReader(stdin), Stdout: &out, Stderr: &errs, Rand: rand.Reader,
 		Getenv: func(string) string { return "" }, Now: func() time.Time { return tokenNoon.Add(5 * time.Minute) },
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/assay-project/assay/internal/program"
 )
 
 // oneValue decodes output that must be exactly one JSON value.
@@ -101,11 +103,11 @@ func TestJSONOfEveryFailureIsOneValueThatSaysNo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for _, form := range []string{"-o json", "-ojson", "--output=json"} {
 				var out, errs bytes.Buffer
-				env := &Env{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, Getenv: func(string) string { return "" }, Now: time.Now}
+				env := &program.Env{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, Getenv: func(string) string { return "" }, Now: time.Now}
 				status := Main(env, strings.Fields(tc.args+" "+form))
 				got, _ := oneValue(t, out.Bytes()).(map[string]any)
-				if status != exitUnusable || errs.Len() == 0 {
-					t.Errorf("assay %s: status %d, standard error %q; want %d and a message", tc.args, status, &errs, exitUnusable)
+				if status != program.StatusUnusable || errs.Len() == 0 {
+					t.Errorf("assay %s: status %d, standard error %q; want %d and a message", tc.args, status, &errs, program.StatusUnusable)
 				}
 				fault, _ := got["error"].(map[string]any)
 				m, _ := fault["message"].(string)
@@ -134,8 +136,8 @@ func TestJSONOfEveryFailureIsOneValueThatSaysNo(t *testing.T) {
 func TestFailuresPrintNothingOnStandardOutputWithoutJSON(t *testing.T) {
 	for _, line := range []string{"eventlog nowhere", "eventlog nowhere -o table", "eventlog nowhere -o json -o table", "version -o yaml", "version -- -o json", "doctor -o"} {
 		var out, errs bytes.Buffer
-		env := &Env{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, Getenv: func(string) string { return "" }, Now: time.Now}
-		if got := Main(env, strings.Fields(line)); got != exitUnusable || out.Len() > 0 || errs.Len() == 0 {
+		env := &program.Env{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, Getenv: func(string) string { return "" }, Now: time.Now}
+		if got := Main(env, strings.Fields(line)); got != program.StatusUnusable || out.Len() > 0 || errs.Len() == 0 {
 			t.Errorf("assay %s: status %d, output %q, errors %q", line, got, &out, &errs)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/assay-project/assay/internal/httpapi"
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/pki"
+	"github.com/assay-project/assay/internal/program"
 	"github.com/assay-project/assay/internal/store"
 	"github.com/assay-project/assay/internal/store/postgres"
 	"github.com/assay-project/assay/internal/store/sqlite"
@@ -29,7 +30,7 @@ type wiring struct {
 	Database string // URL of PostgreSQL; empty for SQLite in Data
 	// WithoutSync is store.Config's: a server that may lose what was acknowledged.
 	WithoutSync bool
-	Keys        keySource
+	Keys        program.KeySource
 	Issuer      string
 	// Challenges replaces the service's own; only assay demo does that.
 	Challenges      attest.Challenges
@@ -52,12 +53,12 @@ type wired struct {
 func (w *wired) Close() error { return errors.Join(w.Store.Close(), w.Keys.Close()) }
 
 // wire puts the service together. It is the one place that knows all parts.
-func wire(ctx context.Context, env *Env, c wiring) (_ *wired, err error) {
+func wire(ctx context.Context, env *program.Env, c wiring) (_ *wired, err error) {
 	w := &wired{Metrics: httpapi.NewMetrics()}
 	if w.Store, err = openStore(ctx, c, store.Config{Committed: w.Metrics.ObserveGroup}); err != nil {
 		return nil, err
 	}
-	if w.Keys, err = c.Keys.open(env, c.Data); err != nil {
+	if w.Keys, err = c.Keys.Open(env, c.Data); err != nil {
 		return nil, errors.Join(err, w.Store.Close())
 	}
 	if err := w.serve(ctx, env, c); err != nil {
@@ -66,9 +67,9 @@ func wire(ctx context.Context, env *Env, c wiring) (_ *wired, err error) {
 	return w, nil
 }
 
-func (w *wired) serve(ctx context.Context, env *Env, c wiring) error {
+func (w *wired) serve(ctx context.Context, env *program.Env, c wiring) error {
 	keys, err := attest.NewKeys(attest.KeysConfig{
-		Issuer: c.Issuer, Provider: w.Keys, Now: env.Now, Rand: env.Rand, Certify: certifier(env, c.Issuer), Build: "assay " + version,
+		Issuer: c.Issuer, Provider: w.Keys, Now: env.Now, Rand: env.Rand, Certify: certifier(env, c.Issuer), Build: "assay " + program.Version(),
 	})
 	if err != nil {
 		return err
@@ -144,7 +145,7 @@ func takeFolder(dir string) (*durable.Lock, error) {
 }
 
 // certifier makes the certificates that Azure's clients read token keys from.
-func certifier(env *Env, issuer string) func(crypto.Signer, time.Time, time.Time) ([]byte, error) {
+func certifier(env *program.Env, issuer string) func(crypto.Signer, time.Time, time.Time) ([]byte, error) {
 	return func(key crypto.Signer, notBefore, notAfter time.Time) ([]byte, error) {
 		v, err := validity(env, notBefore, notAfter)
 		if err != nil {
@@ -154,7 +155,7 @@ func certifier(env *Env, issuer string) func(crypto.Signer, time.Time, time.Time
 	}
 }
 
-func validity(env *Env, notBefore, notAfter time.Time) (pki.Validity, error) {
+func validity(env *program.Env, notBefore, notAfter time.Time) (pki.Validity, error) {
 	serial, err := pki.NewSerial(env.Rand)
 	return pki.Validity{Serial: serial, NotBefore: notBefore, NotAfter: notAfter}, err
 }

@@ -33,14 +33,14 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	build := exec.Command("go", "build", "-o", filepath.Join(dir, "assay"), "./cmd/assay")
+	build := exec.Command("go", "build", "-o", filepath.Join(dir, "assay-vtpm"), "./cmd/assay-vtpm")
 	build.Dir = "../.."
 	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build assay: %v\n%s", err, out)
+		fmt.Fprintf(os.Stderr, "build assay-vtpm: %v\n%s", err, out)
 		return 1
 	}
 	for _, name := range []string{"tpm2-simulator", "tpm_server", "swtpm"} {
-		if err := os.Symlink("assay", filepath.Join(dir, name)); err != nil {
+		if err := os.Symlink("assay-vtpm", filepath.Join(dir, name)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}

@@ -1,6 +1,0 @@
-//go:build !linux
-
-package cli
-
-// notInUse looks for no locks: virtual machines run on Linux.
-func notInUse(string) error { return nil }
