@@ -173,6 +173,8 @@ func (v *fakeVault) transit(w http.ResponseWriter, method string, parts []string
 		_ = json.Unmarshal(body, k)
 		v.keys[name] = k
 		w.WriteHeader(204)
+	case k == nil && parts[0] == "encrypt": // which would make the key, if the policy let it
+		complain(w, 403, "1 error occurred:\n\t* permission denied\n\n")
 	case k == nil:
 		complain(w, 400, "encryption key not found")
 	default:

@@ -19,7 +19,7 @@ import (
 // maxVaultAnswer bounds an answer in bytes.
 const maxVaultAnswer = 256 << 10
 
-// A vaultServer speaks the HTTP API of Vault and OpenBao: the six requests that are
+// A vaultServer speaks the HTTP API of Vault and OpenBao: the eight requests that are
 // needed here.
 type vaultServer struct {
 	vaultSpec
