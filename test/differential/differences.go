@@ -109,8 +109,11 @@ where a subclause could not be, its chapter stands here.
 Never run by both: TPM2_PP_Commands, for swtpm's sockets cannot assert physical presence; the commands of newer revisions, and those for which libtpms 0.9.2 has none
 (TPM2_ECC_Encrypt and _Decrypt, TPM2_PolicyCapability, TPM2_PolicyParameters, TPM2_NV_DefineSpace2, TPM2_NV_ReadPublic2, TPM2_ReadOnlyControl).
 
-Last runs: 2026-11-22, engine of commit b917a0a, seeds 21 to 30: 1,001,567 commands to each TPM in 5,097 streams, 810,402 run by both. Ten of the streams showed differences that the table had not;
-the rows were added, three comparisons of what cannot compare were taken out, and these streams run again: no difference is left that no row explains.
+Last runs: 2026-11-22, engine of commit b917a0a, seeds 21 to 30: 1,001,567 commands to each TPM in 5,097 streams, 810,402 run by both, before rows were narrowed to the number in the place of the
+fault; and after that, engine of commit 9882921, seeds 902 to 910: 451,198 commands in 2,335 streams, 364,459 run by both. Eight of these streams showed differences that broad rows had hidden, or that were
+new; rows were added or corrected, and seven of them run again without one that no row explains.
+
+Not explained yet: after TPM2_PCR_Allocate has narrowed two banks and a TPM Reset, libtpms once read SHA-1 PCRs that it was told not to allocate (seed 910, stream 57); ours did not.
 
 | what | who is right | clause | why |
 |---|---|---|---|

@@ -54,12 +54,13 @@ var differences = []Difference{
 	},
 	{
 		Name: "room in lists and buffers", Right: "either", Clause: "Part 2, 10.4 and 10.9",
-		Why: "How long a list or buffer may be is the TPM's own business: with a size between our limit and theirs, and too few bytes behind it, libtpms says TPM_RC_SIZE, and we what is wrong behind it.",
+		Why: "How long a list or buffer may be is the TPM's own business: with a size between our limit and theirs, and too few bytes behind it, one says TPM_RC_SIZE, and the other what is wrong behind it.",
 		Match: func(o *Observation) bool {
 			s, n := o.RC[0].Subject()
 			t, m := o.RC[1].Subject()
 			behind := refused(o.RC[0], tpm2.RCInsufficient) || refused(o.RC[0], tpm2.RCHash) || refused(o.RC[0], tpm2.RCValue)
-			return behind && refused(o.RC[1], tpm2.RCSize) && s == t && n == m && s != 0 && o.Bent != ""
+			ours := refused(o.RC[0], tpm2.RCSize) && refused(o.RC[1], tpm2.RCInsufficient) && o.oversized()
+			return (behind && refused(o.RC[1], tpm2.RCSize) || ours) && s == t && n == m && s != 0 && o.Bent != ""
 		},
 	},
 	{
@@ -186,7 +187,7 @@ var differences = []Difference{
 		Why: "firmwareLimited and svnLimited are reserved bits for libtpms 0.9.2; a public area that is loaded alone may have them.",
 		Match: func(o *Observation) bool {
 			short := o.Bent != "" && refused(o.RC[0], tpm2.RCInsufficient)
-			return refused(o.RC[1], tpm2.RCReservedBits) && (refused(o.RC[0], tpm2.RCAttributes) || short || o.Code == tpm2.CCLoadExternal && o.RC[0] == 0)
+			return refused(o.RC[1], tpm2.RCReservedBits) && (refused(o.RC[0], tpm2.RCAttributes) || short || o.newAttributes())
 		},
 	},
 	{
@@ -293,7 +294,7 @@ var differences = []Difference{
 		Match: func(o *Observation) bool {
 			ours, theirs, ok := o.property(tpm2.PTStartupClear)
 			return o.Past.same && (ok && ours == theirs|uint32(tpm2.StartupClearOrderly) ||
-				o.Code == tpm2.CCReadClock && strings.HasPrefix(o.Diff, "content: ResetCount") ||
+				o.Code == tpm2.CCReadClock && (firstLine(o.Diff) == "content: ResetCount" || firstLine(o.Diff) == "content: Safe") ||
 				o.Code == tpm2.CCStartup && o.RC == [2]tpm2.RC{0, tpm2.RCValue.Of(tpm2.RCParameter, 1)})
 		},
 		Parts: true,

@@ -192,6 +192,10 @@ func (s *step) describe(o *Observation) {
 		o.Made = in.InPublic.Type
 	case *command.ImportIn:
 		o.Made = in.ObjectPublic.Type
+	case *command.CreateLoadedIn:
+		if len(in.InPublic) >= 2 {
+			o.Made = tpm2.Alg(binary.BigEndian.Uint16(in.InPublic))
+		}
 	}
 	o.HMAC = slices.ContainsFunc(s.uses[:min(len(s.uses), s.info.Auths())], func(u use) bool {
 		return u.session != nil && u.session.handle.Kind() == tpm2.KindHMACSession

@@ -15,6 +15,7 @@ import (
 type reading struct {
 	in    wire.Layout // as far as they decode
 	rc    tpm2.RC     // with which a TPM refuses them; 0 when they decode
+	err   error       // why
 	value uint16      // the last two bytes before the fault: a number that is not known
 	part  int         // the parameter that has it, from 1
 	at    int         // where it begins
@@ -50,7 +51,7 @@ func decode(in wire.Layout, params []byte) reading {
 		r.rc = tpm2.RCSize
 		return r
 	}
-	r.rc = tpm2.RCOf(err)
+	r.rc, r.err = tpm2.RCOf(err), err
 	fault, ok := errors.AsType[*wire.Error](err)
 	if !ok {
 		return r
@@ -126,25 +127,42 @@ func (o *Observation) beyond() bool {
 	return decode(r.in, open).rc == o.RC[1]
 }
 
+// oversized reports whether we refuse a length because it is more than any may be.
+func (o *Observation) oversized() bool {
+	r := o.read()
+	return r.rc == o.RC[0] && errors.Is(r.err, wire.ErrSize)
+}
+
+// public returns the public area of an object that is created or loaded, as far as it
+// decodes.
+func (r *reading) public() *tpm2.Public {
+	switch in := r.in.(type) {
+	case *command.CreateIn:
+		return &in.InPublic
+	case *command.CreatePrimaryIn:
+		return &in.InPublic
+	case *command.LoadIn:
+		return &in.InPublic
+	case *command.LoadExternalIn:
+		return &in.InPublic
+	case *command.ImportIn:
+		return &in.ObjectPublic
+	}
+	return nil
+}
+
 // oddPolicy reports whether we refuse a public area for the size of its authPolicy.
 func (o *Observation) oddPolicy() bool {
 	r := o.read()
-	var p *tpm2.Public
-	switch in := r.in.(type) {
-	case *command.CreateIn:
-		p = &in.InPublic
-	case *command.CreatePrimaryIn:
-		p = &in.InPublic
-	case *command.LoadIn:
-		p = &in.InPublic
-	case *command.LoadExternalIn:
-		p = &in.InPublic
-	case *command.ImportIn:
-		p = &in.ObjectPublic
-	default:
-		return false
-	}
-	return r.rc == o.RC[0] && r.part == 2 && len(p.AuthPolicy) != 0 && len(p.AuthPolicy) != p.NameAlg.DigestSize()
+	p := r.public()
+	return p != nil && r.rc == o.RC[0] && r.part == 2 && len(p.AuthPolicy) != 0 && len(p.AuthPolicy) != p.NameAlg.DigestSize()
+}
+
+// newAttributes reports whether a public area has attributes of version 1.83.
+func (o *Observation) newAttributes() bool {
+	r := o.read()
+	p := r.public()
+	return p != nil && p.Attributes&(tpm2.AttrFirmwareLimited|tpm2.AttrSVNLimited) != 0
 }
 
 // stKnown are the TPM_ST that libtpms 0.9.2 takes for one (Part 2, 6.9).
