@@ -190,3 +190,44 @@ func TestATPMThatWasExchangedIsLoadedAnew(t *testing.T) {
 		}
 	}
 }
+
+// What stands in for state that came is never what runs: not when that state does not
+// fit, and not at the start after it.
+func TestAStandInNeverGetsPower(t *testing.T) {
+	loads, stands := 0, 0
+	refused := errors.New("refused")
+	fits := error(nil)
+	m := NewMachine(nil, MachineConfig{
+		Load:    func() (TPM, error) { loads++; return nil, refused },
+		StandIn: func() (TPM, error) { stands++; return &fakeTPM{}, nil },
+		Restore: func(_, _ []byte) (TPM, error) { return &fakeTPM{}, fits },
+		Save:    func([]byte) error { return nil },
+	})
+	come := func() {
+		t.Helper()
+		if err := m.SetStateBlob(BlobPermanent, []byte("p")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(what string, err, wantErr error, wantLoads, wantStands int) {
+		t.Helper()
+		if !errors.Is(err, wantErr) || loads != wantLoads || stands != wantStands || m.Powered() != (wantErr == nil) {
+			t.Errorf("%s: %v, %d loads, %d stand-ins, power %v", what, err, loads, stands, m.Powered())
+		}
+	}
+	fits = errors.New("does not fit")
+	come()
+	want("state that does not fit", m.Init(false), fits, 0, 1)
+	want("a start without state", m.Init(false), refused, 1, 1)
+	come()
+	if err := m.Shutdown(); err != nil { // which forgets it
+		t.Fatal(err)
+	}
+	want("a start after state was forgotten", m.Init(false), refused, 2, 1)
+	if _, _, err := m.StateBlob(BlobPermanent, 0); !errors.Is(err, refused) {
+		t.Errorf("StateBlob = %v, want %v", err, refused)
+	}
+	fits = nil
+	come()
+	want("state that fits", m.Init(false), nil, 3, 2)
+}
