@@ -43,17 +43,13 @@ type vtpmOptions struct {
 // NewVTPMCmd is "vtpm".
 func NewVTPMCmd(env *program.Env) *cobra.Command {
 	group := &cobra.Command{Use: "vtpm", Short: "Virtual TPMs"}
-	group.AddCommand(newVTPMServeCmd(env))
-	group.AddCommand(vtpmManagers(env)...)
-	group.AddCommand(vtpmBackups(env)...)
-	group.AddCommand(vtpmIdentities(env)...)
-	group.AddCommand(newVTPMLedgerCmd(env))
+	group.AddCommand(vtpmCommands(env)...)
 	return group
 }
 
 // vtpmCommands are the commands of assay vtpm.
 func vtpmCommands(env *program.Env) []*cobra.Command {
-	return slices.Concat([]*cobra.Command{newVTPMServeCmd(env)}, vtpmManagers(env), vtpmBackups(env), vtpmIdentities(env))
+	return slices.Concat([]*cobra.Command{newVTPMServeCmd(env)}, vtpmManagers(env), vtpmBackups(env), vtpmIdentities(env), []*cobra.Command{newVTPMLedgerCmd(env)})
 }
 
 func newVTPMServeCmd(env *program.Env) *cobra.Command {
