@@ -21,7 +21,7 @@ echo
 awk -f tools/bench.awk "$out"
 if command -v swtpm >/dev/null; then
 	echo
-	CGO_ENABLED=0 go build -trimpath -o "$out.assay" ./cmd/assay
-	go test -count=1 -run 'Speed' ./test/differential -speed "$out.assay"
-	rm -f "$out.assay"
+	CGO_ENABLED=0 go build -trimpath -o "$out.bin/" ./cmd/assay ./cmd/assay-vtpm
+	go test -count=1 -run 'Speed' ./test/differential -speed "$out.bin/assay,$out.bin/assay-vtpm"
+	rm -rf "$out.bin"
 fi

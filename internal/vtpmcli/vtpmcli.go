@@ -1,5 +1,5 @@
 // Package vtpmcli is what the command line has for virtual TPMs: assay vtpm, assay
-// key-provider, assay tpm, and the programs in whose place these stand (swtpm,
+// key-provider, assay keyset, assay tpm, and the programs in whose place these stand (swtpm,
 // swtpm_setup, swtpm_ioctl, the simulators), one file for each.
 //
 // Two programs have it. In assay it is a part; assay-vtpm is nothing else, so that

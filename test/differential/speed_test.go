@@ -102,6 +102,9 @@ func serving(program, dir string) []string {
 	if program == "swtpm" {
 		return []string{program, "socket", "--tpm2", "--tpmstate", "dir=" + dir, "--flags", "not-need-init", "--server", "type=unixio,path=" + socket}
 	}
+	if filepath.Base(program) == "assay-vtpm" {
+		return []string{program, "serve", "--ephemeral", "--swtpm-unix", socket}
+	}
 	return []string{program, "vtpm", "serve", "--ephemeral", "--swtpm-unix", socket}
 }
 
