@@ -22,6 +22,12 @@ var integrityCodes = []CodeInfo{
 		Action:  "Review the components of that boot once, if it was not made from an image that you trust.",
 	},
 	{
+		Code:    "integrity.baseline-unapproved",
+		Meaning: "The machine has no baseline, and its profile leaves the first one to a person; until then no boot passes.",
+		Causes:  []string{"the machine is new"},
+		Action:  "Review the components of the boot and approve them as the baseline.",
+	},
+	{
 		Code:    "integrity.boot-deadline",
 		Meaning: "The machine was started and did not hand over to its operating system within its deadline.",
 		Causes:  []string{"secure boot refused an image", "there is nothing to boot from", "the machine waits in a menu", "the host is overloaded"},

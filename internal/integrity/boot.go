@@ -214,13 +214,13 @@ func (b *Boot) settled() *Boot {
 
 var _ baseline.Boot = (*Boot)(nil)
 
-// digestIn returns the digest of a record in a bank, nil when the TPM did not
-// extend that bank.
-func digestIn(bank tpm2.Alg, r *engine.JournalRecord) []byte {
+// digestsIn returns the digests of a record in a bank, in order: a command may name a
+// bank twice, and extends it twice then.
+func digestsIn(bank tpm2.Alg, r *engine.JournalRecord) (out [][]byte) {
 	for _, d := range r.Digests {
 		if d.HashAlg == bank {
-			return d.Digest
+			out = append(out, d.Digest)
 		}
 	}
-	return nil
+	return out
 }

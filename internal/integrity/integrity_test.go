@@ -275,11 +275,11 @@ func TestTheSequenceOfAnUpdateIsGooglesOwn(t *testing.T) {
 			t.Errorf("%s: boot %d of %q, want 2 of web-1", n.Type, n.BootCounter, n.Instance)
 		}
 	}
-	changes, err := b.m.Review()
-	if err != nil || len(changes) == 0 {
-		t.Fatalf("Review() = %v, %v", changes, err)
+	boot, changes, err := b.m.Review()
+	if err != nil || len(changes) == 0 || boot != 2 {
+		t.Fatalf("Review() = %d, %v, %v", boot, changes, err)
 	}
-	approved, err := b.m.Approve("alice", "kernel update")
+	approved, err := b.m.Approve(boot, "alice", "kernel update")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -380,20 +380,20 @@ func TestABrokenRecordNeverPassesAndIsNeverLearned(t *testing.T) {
 	if len(b.h.Versions) != 0 || b.h.Boots[0].Late != Unknown {
 		t.Errorf("%d baselines, outcome %q; want none, and unknown", len(b.h.Versions), b.h.Boots[0].Late)
 	}
-	if _, err := b.m.Approve("alice", ""); err == nil {
+	if _, err := b.m.Approve(b.h.BootCounter, "alice", ""); err == nil {
 		t.Error("a broken record became the baseline")
 	}
 }
 
 func TestOnlyAWholeBootCanBeApproved(t *testing.T) {
 	b := newBench(t, nil)
-	if _, err := b.m.Approve("alice", ""); err == nil {
+	if _, err := b.m.Approve(b.h.BootCounter, "alice", ""); err == nil {
 		t.Error("approved before any boot")
 	}
 	for _, r := range journalOf(t, "good-uki")[:20] {
 		b.m.Take(r)
 	}
-	if _, err := b.m.Approve("alice", ""); err == nil {
+	if _, err := b.m.Approve(b.h.BootCounter, "alice", ""); err == nil {
 		t.Error("approved within a boot")
 	}
 	if _, err := b.m.Restore(7, "alice", ""); err == nil {
@@ -401,22 +401,93 @@ func TestOnlyAWholeBootCanBeApproved(t *testing.T) {
 	}
 }
 
-func TestAnotherShapeHasABaselineOfItsOwn(t *testing.T) {
+// A machine that was given another size is judged by what it was before: else a resize
+// would be a way round the baseline.
+func TestAnotherShapeIsNoWayRoundTheBaseline(t *testing.T) {
 	b := newBench(t, nil)
 	b.boot("good-uki")
 	b.c.Shape.VCPUs = 2
 	b.restart()
-	got := b.boot("bad-uki-cmdline")
-	if said(got) != "startup early+ late+" || got[2].Reasons[0].Code != codeLearned {
-		t.Errorf("events %s, reasons %v: want the first boot of a shape", said(got), got[2].Reasons)
+	if got := said(b.boot("bad-uki-cmdline")); got != "startup early- late-" {
+		t.Errorf("tampered, in another shape: %s", got)
+	}
+	if got := said(b.boot("good-uki")); got != "startup early+ late+" || len(b.h.Versions) != 1 {
+		t.Errorf("the same boot in another shape: %s, %d baselines", got, len(b.h.Versions))
+	}
+	if _, err := b.m.Approve(b.h.BootCounter, "alice", "resized"); err != nil {
+		t.Fatal(err)
 	}
 	b.c.Shape.VCPUs = 1
 	b.restart()
-	if got := said(b.boot("bad-uki-cmdline")); got != "startup early- late-" {
-		t.Errorf("back in the first shape: %s", got)
+	if v := b.h.Current(b.c.Shape); v == nil || v.Number != 1 {
+		t.Errorf("back in the first shape: %+v", v)
 	}
 	if _, err := b.m.Restore(2, "alice", ""); err == nil {
 		t.Error("a baseline of another shape was put in force")
+	}
+}
+
+// TestAnotherVolumeOfTheSameShapeIsJudged: PCR 0's first volume depends on the shape of
+// a machine, and on nothing else.
+func TestAnotherVolumeOfTheSameShapeIsJudged(t *testing.T) {
+	b := newBench(t, func(c *Config) {
+		c.Shape = baseline.Shape{Machine: "q35", Firmware: "ovmf", VCPUs: 1, MemoryMiB: 512, MemoryTypeInformation: "00"}
+	})
+	b.boot("good-uki")
+	records := journalOf(t, "good-uki")
+	changed := false
+	var got []Notice
+	for _, r := range records {
+		if r.Kind == engine.JournalExtend && r.PCR == 0 && !changed && bytes.Equal(r.Digests[1].Digest, volumeOf(t, records)) {
+			r, changed = extend(0, sum("another volume")), true
+		}
+		got = append(got, b.m.Take(r)...)
+	}
+	if want := "startup early- late+"; !changed || said(got) != want {
+		t.Errorf("changed %v: events %s, want %s", changed, said(got), want)
+	}
+}
+
+// volumeOf is the second event of PCR 0: the first firmware volume.
+func volumeOf(t *testing.T, records []engine.JournalRecord) []byte {
+	t.Helper()
+	n := 0
+	for _, r := range records {
+		if r.Kind == engine.JournalExtend && r.PCR == 0 {
+			if n++; n == 2 {
+				return r.Digests[1].Digest
+			}
+		}
+	}
+	t.Fatal("no second event of PCR 0")
+	return nil
+}
+
+func TestOnlyTheBootThatWasReviewedIsApproved(t *testing.T) {
+	b := newBench(t, nil)
+	b.boot("good-uki")
+	b.boot("good-uki-update")
+	boot, _, err := b.m.Review()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.boot("bad-uki-cmdline") // while a person reads
+	if _, err := b.m.Approve(boot, "alice", "update"); err == nil {
+		t.Error("a boot that nobody reviewed became the baseline")
+	}
+}
+
+func TestTheFirstBaselineMayBeLeftToAPerson(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.ApproveFirst = true })
+	got := b.boot("good-uki")
+	if said(got) != "startup early- late-" || got[2].Reasons[0].Code != codeUnapproved || len(b.h.Versions) != 0 {
+		t.Fatalf("events %s, reasons %v, %d baselines", said(got), got[2].Reasons, len(b.h.Versions))
+	}
+	if _, err := b.m.Approve(1, "alice", "looked at"); err != nil {
+		t.Fatal(err)
+	}
+	if got := said(b.boot("good-uki")); got != "startup early+ late+" {
+		t.Errorf("after the approval: %s", got)
 	}
 }
 
@@ -425,7 +496,7 @@ func TestOffCountsBootsAndJudgesNone(t *testing.T) {
 	if got := said(b.boot("good-uki")); got != "startup" || b.h.BootCounter != 1 || len(b.h.Versions) != 0 {
 		t.Errorf("events %s, boot %d, %d baselines", got, b.h.BootCounter, len(b.h.Versions))
 	}
-	if _, err := b.m.Review(); err == nil {
+	if _, _, err := b.m.Review(); err == nil {
 		t.Error("reviewed a boot that was not judged")
 	}
 }
@@ -439,7 +510,7 @@ func TestAProcessThatBeginsWithinABootCountsItOnce(t *testing.T) {
 		got = append(got, b.m.Take(r)...)
 	}
 	b.restart()
-	b.m.Catch(slices.Values(records[:30]), b.c.Now())
+	got = append(got, b.m.Catch(slices.Values(records[:30]))...)
 	for _, r := range records[30:] {
 		got = append(got, b.m.Take(r)...)
 	}
@@ -448,11 +519,48 @@ func TestAProcessThatBeginsWithinABootCountsItOnce(t *testing.T) {
 	}
 }
 
+func TestAPartThatEndedWhileNobodyWatchedIsReported(t *testing.T) {
+	b := newBench(t, nil)
+	b.boot("good-uki")
+	records := journalOf(t, "bad-uki-cmdline")
+	for _, r := range records[:3] { // the boot is counted
+		b.m.Take(r)
+	}
+	b.restart()
+	if got, want := said(b.m.Catch(slices.Values(records))), "early- late-"; got != want || b.h.BootCounter != 2 {
+		t.Errorf("caught %s of boot %d, want %s of 2", got, b.h.BootCounter, want)
+	}
+	b.restart()
+	if got := b.m.Catch(slices.Values(records)); got != nil {
+		t.Errorf("said twice: %s", said(got))
+	}
+}
+
+func TestWhatATPMTakesTwiceIsThereTwice(t *testing.T) {
+	twice := text(4, "a")
+	twice.Digests = append(twice.Digests, tpm2.HA{HashAlg: Bank, Digest: sum("b")})
+	one, _ := watch(initRecord, startup, twice)
+	two, _ := watch(initRecord, startup, text(4, "a"), text(4, "b"))
+	if d := cmp.Diff(two.Boot().Late(), one.Boot().Late()); d != "" {
+		t.Errorf("a bank that is named twice (-two commands +one):\n%s", d)
+	}
+}
+
+// A reset while the machine wakes starts the TPM without TPM2_Startup; the boot that
+// was suspended is still the one that is resumed.
+func TestAResetOfAWakingMachineHidesNoBoot(t *testing.T) {
+	w, _ := watch(initRecord, startup, text(4, "a"), initRecord, initRecord, resume, text(4, "b"))
+	want, _ := watch(initRecord, startup, text(4, "a"), text(4, "b"))
+	if d := cmp.Diff(want.Boot().Late(), w.Boot().Late()); d != "" || w.Boot().Broken() {
+		t.Errorf("(-whole +resumed):\n%s", d)
+	}
+}
+
 func TestAHistoryIsReadAsItWasWritten(t *testing.T) {
 	b := newBench(t, nil)
 	b.boot("good-uki")
 	b.boot("good-uki-update")
-	if _, err := b.m.Approve("alice", "update"); err != nil {
+	if _, err := b.m.Approve(b.h.BootCounter, "alice", "update"); err != nil {
 		t.Fatal(err)
 	}
 	first, err := json.Marshal(b.h)
@@ -544,7 +652,7 @@ func TestLimitsOfAHistory(t *testing.T) {
 }
 
 func TestEveryCodeIsInTheTable(t *testing.T) {
-	for _, code := range []evidence.Code{codeAttemptFailed, codeAttemptRefused, codeAppended, codeLearned, codeIncomplete, codeEarlyMismatch, codeLateMismatch, codeDeadline} {
+	for _, code := range []evidence.Code{codeAttemptFailed, codeAttemptRefused, codeAppended, codeLearned, codeIncomplete, codeEarlyMismatch, codeLateMismatch, codeDeadline, codeUnapproved} {
 		if _, ok := evidence.Describe(code); !ok {
 			t.Errorf("%s is not in the table of reason codes", code)
 		}

@@ -21,8 +21,11 @@ type Config struct {
 	Off     bool
 	Profile baseline.Profile
 	Shape   baseline.Shape
-	Names   Namer            // nil knows nothing
-	Now     func() time.Time // required
+	// ApproveFirst leaves the first baseline to a person, too: until one is approved,
+	// no boot passes.
+	ApproveFirst bool
+	Names        Namer            // nil knows nothing
+	Now          func() time.Time // required
 }
 
 // Bank is the bank that boots are judged in: the one that every firmware and
@@ -43,6 +46,7 @@ func NewMonitor(h *History, cfg Config) (*Monitor, error) {
 	if cfg.Instance == "" || cfg.Now == nil {
 		return nil, errors.New("a monitor needs the machine's name and a clock")
 	}
+	cfg.Profile.Shape = cfg.Shape
 	return &Monitor{cfg: cfg, history: h, watch: NewWatch(Bank, cfg.Names)}, nil
 }
 
@@ -56,20 +60,27 @@ func (m *Monitor) Take(r engine.JournalRecord) []Notice {
 	return out
 }
 
-// Catch reads records of a boot that was counted and reported before this process
-// began to watch, and logs nothing. started is when that boot began.
-func (m *Monitor) Catch(records iter.Seq[engine.JournalRecord], started time.Time) {
+// Catch reads the records of a boot that was counted before this process began to
+// watch. It returns what was not said of it: a part that ended while nobody watched.
+func (m *Monitor) Catch(records iter.Seq[engine.JournalRecord]) (out []Notice) {
+	said, err := m.history.Boot(m.history.BootCounter)
+	early, late := err == nil && said.Early != NotReached, err == nil && said.Late != NotReached
+	if m.started = m.cfg.Now(); err == nil {
+		m.started = said.Started
+	}
 	for r := range records {
 		for _, at := range m.watch.Take(r) {
-			switch at.Kind {
-			case Started:
+			switch {
+			case at.Kind == Started:
 				m.latest = nil
-			case EarlyDone, LateDone:
+			case at.Kind == EarlyDone && !early, at.Kind == LateDone && !late:
+				out = append(out, m.moment(at)...)
+			case at.Kind == EarlyDone, at.Kind == LateDone:
 				m.latest = at.Boot
 			}
 		}
 	}
-	m.started = started
+	return out
 }
 
 // Lose says that the journal did not hold all records.
@@ -107,8 +118,10 @@ func (m *Monitor) notice(kind string, attempt int) Notice {
 	return Notice{Type: kind, Instance: m.cfg.Instance, Time: m.cfg.Now(), BootCounter: m.history.BootCounter, Attempt: attempt}
 }
 
-// report judges one part of the boot. Without a baseline the first whole boot
-// makes one.
+// report judges one part of the boot. A machine without any baseline gets one of its
+// first whole boot. In another shape it is judged by the newest of its baselines: the
+// firmware's first volume, which depends on the shape, informs then (package
+// baseline), and a new size of a machine is no way round its baseline.
 func (m *Monitor) report(at Moment, late bool) []Notice {
 	m.latest = at.Boot
 	if m.cfg.Off {
@@ -116,8 +129,14 @@ func (m *Monitor) report(at Moment, late bool) []Notice {
 		return nil
 	}
 	version := m.history.Current(m.cfg.Shape)
+	if n := len(m.history.Versions); version == nil && n > 0 {
+		version = &m.history.Versions[n-1]
+	}
 	learned := version == nil
-	if learned {
+	switch {
+	case learned && m.cfg.ApproveFirst:
+		return m.unapproved(at, late)
+	case learned:
 		version = m.learn(at.Boot, late)
 	}
 	n, c := m.judge(at, version, late)
@@ -133,6 +152,20 @@ func (m *Monitor) report(at Moment, late bool) []Notice {
 		}
 	}
 	m.keep(early, whole, n.Baseline)
+	return []Notice{n}
+}
+
+// unapproved reports a boot that waits for its first baseline.
+func (m *Monitor) unapproved(at Moment, late bool) []Notice {
+	n := m.notice(EventEarlyReport, at.Attempt)
+	early, whole := Unknown, NotReached
+	if late {
+		n.Type, whole = EventLateReport, Unknown
+	}
+	n.Report = &baseline.Report{ActualMeasurements: []baseline.Measurement{}, PolicyMeasurements: []baseline.Measurement{}}
+	n.Profile = m.cfg.Profile.Name
+	n.Reasons = []evidence.Reason{{Code: codeUnapproved, Message: "this machine has no baseline yet, and its first is to be approved by a person"}}
+	m.keep(early, whole, 0)
 	return []Notice{n}
 }
 
@@ -218,16 +251,20 @@ func (m *Monitor) keep(early, late Outcome, version int) {
 // ErrNoBoot is a boot that a baseline cannot be learned from.
 var ErrNoBoot = errors.New("no whole boot to learn from")
 
-// Review returns what would change if the latest boot became the baseline.
-func (m *Monitor) Review() ([]baseline.Difference, error) {
+// Review returns what would change if the latest boot became the baseline, and which
+// boot that is.
+func (m *Monitor) Review() (boot uint64, changes []baseline.Difference, err error) {
 	if err := m.learnable(); err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	v := m.history.Current(m.cfg.Shape)
-	if v == nil {
-		return nil, nil
+	if n := len(m.history.Versions); v == nil && n > 0 {
+		v = &m.history.Versions[n-1]
 	}
-	return v.Baseline.Compare(m.latest, m.cfg.Profile).Differences, nil
+	if v != nil {
+		changes = v.Baseline.Compare(m.latest, m.cfg.Profile).Differences
+	}
+	return m.history.BootCounter, changes, nil
 }
 
 func (m *Monitor) learnable() error {
@@ -242,10 +279,15 @@ func (m *Monitor) learnable() error {
 	return nil
 }
 
-// Approve makes the latest boot the baseline, and judges it again by that.
-func (m *Monitor) Approve(actor, reason string) ([]Notice, error) {
+// Approve makes the latest boot the baseline, and judges it again by that. boot is the
+// one that [Monitor.Review] told of: the guest may have restarted since, with something
+// that nobody looked at.
+func (m *Monitor) Approve(boot uint64, actor, reason string) ([]Notice, error) {
 	if err := m.learnable(); err != nil {
 		return nil, err
+	}
+	if boot != m.history.BootCounter {
+		return nil, fmt.Errorf("boot %d was reviewed, and the machine is in boot %d: review that", boot, m.history.BootCounter)
 	}
 	return m.put(Version{Actor: actor, Reason: reason, Boot: m.history.BootCounter, Baseline: baseline.From(m.latest, m.cfg.Shape)}), nil
 }
@@ -300,4 +342,5 @@ const (
 	codeEarlyMismatch  = "integrity.early-boot-mismatch"
 	codeLateMismatch   = "integrity.late-boot-mismatch"
 	codeDeadline       = "integrity.boot-deadline"
+	codeUnapproved     = "integrity.baseline-unapproved"
 )

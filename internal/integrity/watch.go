@@ -50,6 +50,7 @@ type Watch struct {
 type progress struct {
 	boot      *Boot
 	attempt   int
+	started   bool // TPM2_Startup began it
 	direct    bool // a program was measured before the separator of PCR 4
 	closed    bool // PCR 4 has its separator
 	separator int  // where
@@ -76,9 +77,12 @@ func (w *Watch) Lose() { w.boot.broken = true }
 func (w *Watch) Take(r engine.JournalRecord) []Moment {
 	switch r.Kind {
 	case engine.JournalInit:
-		// The boot so far stays aside until TPM2_Startup tells whether it goes on.
-		before := w.progress
-		w.before, w.progress = &before, progress{boot: &Boot{bank: before.boot.bank, names: before.boot.names}, attempt: 1}
+		// The boot so far stays aside until TPM2_Startup tells whether it goes on. One
+		// that TPM2_Startup never came to is none.
+		if before := w.progress; before.started || w.before == nil {
+			w.before = &before
+		}
+		w.progress = progress{boot: &Boot{bank: w.boot.bank, names: w.boot.names}, attempt: 1}
 	case engine.JournalStartup:
 		return w.startup(&r)
 	case engine.JournalShutdown:
@@ -98,7 +102,7 @@ func (w *Watch) Take(r engine.JournalRecord) []Moment {
 func (w *Watch) startup(r *engine.JournalRecord) []Moment {
 	const resume = 2
 	if r.Detail != resume {
-		w.before = nil
+		w.before, w.started = nil, true
 		if w.boot.start == 0 {
 			w.boot.start = r.Locality
 		}
@@ -116,15 +120,18 @@ func (w *Watch) moment(kind MomentKind, time uint64) Moment {
 	return Moment{Kind: kind, Time: time, Attempt: w.attempt, Boot: w.Boot()}
 }
 
-// measure takes one extend.
-func (w *Watch) measure(r *engine.JournalRecord) []Moment {
-	pcr, digest := int(r.PCR), digestIn(w.boot.bank, r)
-	if pcr >= registers {
+// measure takes one command that extends a PCR.
+func (w *Watch) measure(r *engine.JournalRecord) (out []Moment) {
+	if int(r.PCR) >= registers {
 		return nil
 	}
-	if digest == nil { // a PCR of another bank only changed
-		return nil
+	for _, digest := range digestsIn(w.boot.bank, r) {
+		out = append(out, w.extend(int(r.PCR), digest, r)...)
 	}
+	return out
+}
+
+func (w *Watch) extend(pcr int, digest []byte, r *engine.JournalRecord) []Moment {
 	if w.boot.late > 0 {
 		return w.append(pcr, r.Time)
 	}
