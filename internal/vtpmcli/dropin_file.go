@@ -19,11 +19,13 @@ type dropInFile struct {
 	requireLedger             bool
 }
 
-// readDropInFile reads the first configuration file that is there.
+// readDropInFile reads the first configuration file that is there. A user's own one
+// that this process may not read is another user's; the one of the system counts for
+// all, and may ask for more than the options do.
 func readDropInFile(env *program.Env) (dropInFile, error) {
 	for _, name := range dropInConfigFiles(env) {
 		text, err := os.ReadFile(name)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) && name != dropInSystemFile {
 			continue
 		}
 		if err != nil {
@@ -38,6 +40,9 @@ func readDropInFile(env *program.Env) (dropInFile, error) {
 	return dropInFile{}, nil
 }
 
+// dropInSystemFile is the configuration of all drop-ins of this machine.
+const dropInSystemFile = "/etc/assay/dropin.json"
+
 // dropInConfigFiles are where the configuration may be, the user's own first.
 func dropInConfigFiles(env *program.Env) []string {
 	const name = "assay/dropin.json"
@@ -45,7 +50,7 @@ func dropInConfigFiles(env *program.Env) []string {
 	if user == "" && env.Getenv("HOME") != "" {
 		user = filepath.Join(env.Getenv("HOME"), ".config")
 	}
-	files := []string{filepath.Join("/etc", name)}
+	files := []string{dropInSystemFile}
 	if user != "" {
 		files = append([]string{filepath.Join(user, name)}, files...)
 	}

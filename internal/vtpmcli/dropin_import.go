@@ -125,9 +125,27 @@ func (k *keptTPM) replaceOld(ctx context.Context, t *engine.TPM, profile *engine
 		}
 	}
 	if err := k.keep(ctx, t, id, profile); err != nil {
-		return err
+		return errors.Join(err, k.giveBack())
 	}
 	return k.keepOriginal()
+}
+
+// giveBack gives swtpm's file its name again where no new one came into its place, so
+// that swtpm finds its TPM too.
+func (k *keptTPM) giveBack() error {
+	if _, err := os.Lstat(k.place.permanent); !errors.Is(err, fs.ErrNotExist) {
+		return nil //nolint:nilerr // the new file is there, and the next start goes on
+	}
+	return os.Rename(k.place.permanent+takingOver, k.place.permanent)
+}
+
+// notTakingOver holds that no TPM of swtpm is on its way into this place: one that was
+// made now would be taken for it.
+func (p *swtpmPlace) notTakingOver() error {
+	if _, err := os.Lstat(p.permanent + takingOver); !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(fmt.Errorf("%q: the TPM of swtpm is being taken over here; start swtpm, which goes on with it", p.permanent+takingOver), err)
+	}
+	return nil
 }
 
 // noOriginal holds that there is none of another time.

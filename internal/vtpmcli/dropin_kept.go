@@ -302,6 +302,9 @@ func (k *keptTPM) create(ctx context.Context) (*engine.TPM, error) {
 }
 
 func (k *keptTPM) make(ctx context.Context) (*engine.TPM, error) {
+	if err := k.place.notTakingOver(); err != nil {
+		return nil, err
+	}
 	profile := k.profileNow()
 	t, err := engine.Manufacture(profile, engineConfig(k.env))
 	if err != nil {

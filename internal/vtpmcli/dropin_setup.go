@@ -201,7 +201,7 @@ func (o *setupOptions) chooseProfile() (err error) {
 		w["fd"] = fmt.Sprint(o.profileFD)
 	}
 	if len(w) == 0 {
-		if o.conf.profile == "" {
+		if o.conf.profile == "" || o.reconfigure { // one that there is has its own
 			return nil
 		}
 		w["profile"] = o.conf.profile
@@ -299,6 +299,11 @@ func (o *setupOptions) run(env *program.Env) (err error) {
 	if err := (&swtpmOptions{runas: o.runas}).confine(); err != nil {
 		return err
 	}
+	k := &keptTPM{env: env, place: o.place, keys: keys, profile: o.chosen, takesOver: true, ledger: o.ledger.open()}
+	defer func() { err = errors.Join(err, k.close()) }()
+	if err := k.takeLock(); err != nil {
+		return err
+	}
 	done, err := o.makeRoom(env)
 	if done || err != nil {
 		return err
@@ -308,11 +313,6 @@ func (o *setupOptions) run(env *program.Env) (err error) {
 		what = "reconfiguration"
 	}
 	fmt.Fprintf(env.Stdout, "Starting vTPM %s as user %d @ %s\n", what, os.Geteuid(), env.Now().UTC().Format(time.RFC1123))
-	k := &keptTPM{env: env, place: o.place, keys: keys, profile: o.chosen, takesOver: true, ledger: o.ledger.open()}
-	defer func() { err = errors.Join(err, k.close()) }()
-	if err := k.takeLock(); err != nil {
-		return err
-	}
 	if o.reconfigure {
 		err = o.changeBanks(k)
 	} else {
@@ -348,7 +348,7 @@ func (o *setupOptions) openKeys(env *program.Env) (*dropInKeys, error) {
 func (o *setupOptions) makeRoom(env *program.Env) (done bool, err error) {
 	_, err = os.Lstat(o.place.permanent)
 	if errors.Is(err, fs.ErrNotExist) && !o.reconfigure {
-		return false, nil
+		return false, o.place.notTakingOver()
 	}
 	if err != nil || o.reconfigure {
 		return false, err
@@ -360,10 +360,5 @@ func (o *setupOptions) makeRoom(env *program.Env) (done bool, err error) {
 	case !o.overwrite:
 		return false, fmt.Errorf("%q holds a TPM already, which stays as it is: --overwrite would put a new one in its place", o.place.permanent)
 	}
-	for _, name := range []string{o.place.permanent, o.place.volatile} {
-		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return false, err
-		}
-	}
-	return false, nil
+	return false, o.place.notTakingOver()
 }

@@ -2,7 +2,9 @@ package vtpmcli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
@@ -38,7 +40,37 @@ func (o *setupOptions) manufacture(ctx context.Context, env *program.Env, k *kep
 	if err := o.finish(env, t, profile); err != nil {
 		return err
 	}
-	return k.keep(ctx, t, id, profile)
+	if !o.overwrite {
+		return k.keep(ctx, t, id, profile)
+	}
+	return k.replace(ctx, t, id, profile)
+}
+
+// replace keeps a new TPM in the place of the old one, which goes once the new one is
+// there.
+func (k *keptTPM) replace(ctx context.Context, t *engine.TPM, id state.ID, profile *engine.Profile) error {
+	permanent, err := t.Permanent()
+	if err != nil {
+		return err
+	}
+	home, err := k.home()
+	if err != nil {
+		return err
+	}
+	k.setMade(profile)
+	aside, err := home.Replace(ctx, id, permanent, newDropInRecord(profile))
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{aside, k.place.volatile} {
+		if name == "" {
+			continue
+		}
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // identity makes the endorsement keys, with the certificates that are asked for.

@@ -1,8 +1,6 @@
 package vtpmcli
 
 import (
-	"errors"
-	"io/fs"
 	"path/filepath"
 
 	"github.com/spf13/pflag"
@@ -47,7 +45,7 @@ func (f *ledgerFlags) choose(env *program.Env, root func() (string, error)) {
 // chooseDropIn finds the folder for a drop-in, whose configuration file may name it.
 func (f *ledgerFlags) chooseDropIn(env *program.Env) error {
 	c, err := readDropInFile(env)
-	if err != nil && !errors.Is(err, fs.ErrPermission) { // one of another user is not ours
+	if err != nil {
 		return err
 	}
 	f.required = f.required || c.requireLedger

@@ -44,12 +44,32 @@ func Rewrap(ctx context.Context, dir string, r Rewrapping) (done int, err error)
 			done++
 		}
 	}
-	if a.file.Provider == r.Name {
-		return done, nil
+	return done, a.rename(ctx, r.Name)
+}
+
+// rename notes another provider, in the file as it is now: the authority may have had
+// its next generation since.
+func (a *Authority) rename(ctx context.Context, provider string) error {
+	for {
+		if err := a.readFile(); err != nil {
+			return err
+		}
+		if a.file.Provider == provider {
+			return nil
+		}
+		a.number = a.file.newest()
+		unlock, err := a.lock(ctx)
+		if errors.Is(err, ErrStale) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		next := a.file
+		next.Provider = provider
+		return a.writeFile(&next)
 	}
-	next := a.file
-	next.Provider = r.Name
-	return done, a.writeFile(&next)
 }
 
 // NotUnder counts the private keys in an authority's folder that are sealed by another

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/assay-project/assay/internal/vtpm/state"
 )
@@ -63,15 +64,28 @@ func (h *Home) Accept(ctx context.Context) (*Acceptance, error) {
 		return nil, was
 	}
 	a := &Acceptance{Place: h.name, Was: was.Error()}
-	o, err := h.recovered(ctx, a)
+	// Whose it is comes first, and without the ledger: what is told to that about a
+	// copy would make the original an old one.
+	alone := h.config()
+	alone.Anchor = nil
+	o, err := h.recovered(ctx, a, alone)
 	if err != nil {
 		return nil, err
 	}
 	from := o.Record.Place
-	if h.isCopy(from, o.File.ID()) {
+	aCopy, err := h.isCopy(from, o.File.ID())
+	switch {
+	case err != nil:
+		err = o.drop(fmt.Errorf("look for the original of the state in %q: %w", from, err))
+	case aCopy:
 		err = h.part(ctx, o, a)
-	} else {
-		err = h.stay(ctx, o, a)
+	default:
+		if err = o.drop(nil); err != nil {
+			break
+		}
+		if o, err = h.recovered(ctx, a, h.config()); err == nil {
+			err = h.stay(ctx, o, a)
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -81,8 +95,7 @@ func (h *Home) Accept(ctx context.Context) (*Acceptance, error) {
 
 // recovered opens the state, having gone back to its newest good generation when it
 // does not open otherwise.
-func (h *Home) recovered(ctx context.Context, a *Acceptance) (*Opened, error) {
-	cfg := h.config()
+func (h *Home) recovered(ctx context.Context, a *Acceptance, cfg state.Config) (*Opened, error) {
 	o, err := h.open(ctx, cfg)
 	var fault *state.Fault
 	if err == nil || !errors.As(err, &fault) || fault.LastGood() == 0 {
@@ -97,25 +110,49 @@ func (h *Home) recovered(ctx context.Context, a *Acceptance) (*Opened, error) {
 }
 
 // isCopy reports whether the file that a state was copied from is still in its place.
-func (h *Home) isCopy(from string, id state.ID) bool {
+// One that cannot be looked at may be there.
+func (h *Home) isCopy(from string, id state.ID) (bool, error) {
 	if from == "" || from == h.name {
-		return false
+		return false, nil
 	}
 	path := from
 	if !filepath.IsAbs(from) { // of a machine: beside this one's folder
-		at := machineAt(h.cfg.File)
+		at := machineAt(h.path)
 		if at < 0 {
-			return false
+			return false, nil
 		}
-		path = h.cfg.File[:at] + from
+		var err error
+		if path, err = spelled(h.path[:at], from); err != nil {
+			return false, err
+		}
 	}
-	if here, err := os.Stat(h.cfg.File); err == nil {
+	if here, err := os.Stat(h.path); err == nil {
 		if there, err := os.Stat(path); err == nil && os.SameFile(here, there) {
-			return false
+			return false, nil
 		}
 	}
 	info, err := state.Inspect(path)
-	return err == nil && info.ID == id
+	if errors.Is(err, state.Missing) {
+		return false, nil
+	}
+	return err == nil && info.ID == id, err
+}
+
+// spelled is the path of a machine's file in the folder of all machines, where its own
+// folder may be written in capitals.
+func spelled(machines, name string) (string, error) {
+	entries, err := os.ReadDir(machines)
+	if err != nil {
+		return "", err
+	}
+	folder, rest, _ := strings.Cut(name, "/")
+	for _, e := range entries {
+		if strings.EqualFold(e.Name(), folder) {
+			folder = e.Name()
+			break
+		}
+	}
+	return filepath.Join(machines, folder, rest), nil
 }
 
 // stay keeps the TPM's id.

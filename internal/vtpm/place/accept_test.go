@@ -123,6 +123,53 @@ func TestACopyThatIsAcceptedHasAnIDOfItsOwn(t *testing.T) {
 	}
 }
 
+// However the copy is named, and however old it is, the original keeps its id and what
+// the ledger knows of it.
+func TestACopyIsOneByEveryPathAndAge(t *testing.T) {
+	for name, path := range map[string]func(b *bench, copied string) string{
+		"a link": func(b *bench, copied string) string {
+			link := filepath.Join(b.dir, "link")
+			if err := os.Symlink(filepath.Dir(copied), link); err != nil {
+				b.t.Fatal(err)
+			}
+			return filepath.Join(link, filepath.Base(copied))
+		},
+		"relative": func(b *bench, copied string) string {
+			b.t.Chdir(filepath.Dir(copied))
+			return filepath.Base(copied)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			original := b.folder("m/0000000A-0000-4000-8000-00000000000A/tpm2")
+			copied := b.folder("m/0000000a-0000-4000-8000-00000000000b/tpm2")
+			id := b.create(original, "a")
+			old := b.read(original)
+			for range 3 {
+				b.save(original, "newer")
+			}
+			b.put(copied, old)
+			if a := b.accept(path(b, copied)); a.Before != id || a.TPM == id {
+				t.Errorf("%+v, the original is %s", a, id)
+			}
+			b.wantSays(original, "newer")
+			b.wantSays(copied, "a")
+		})
+	}
+}
+
+// An original that cannot be looked at may be there: nothing is accepted then.
+func TestAnOriginalThatCannotBeReadIsNoneThatIsGone(t *testing.T) {
+	b := newBench(t)
+	original, copied := b.folder("a"), b.folder("copy")
+	b.create(original, "a")
+	b.put(copied, b.read(original))
+	b.put(original, []byte("torn"))
+	if a, err := b.home(copied).Accept(context.Background()); err == nil {
+		t.Errorf("accepted as %+v beside a damaged original", a)
+	}
+}
+
 // A TPM that moved away is not known in its old place any more: what comes there later
 // is new.
 func TestAPlaceThatWasLeftIsFree(t *testing.T) {

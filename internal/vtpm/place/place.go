@@ -46,6 +46,7 @@ type Config struct {
 // A Home is the place of one TPM.
 type Home struct {
 	cfg  Config
+	path string // of the file, absolute and with links resolved
 	name string
 }
 
@@ -68,17 +69,26 @@ func New(cfg Config) (*Home, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	name, err := Name(cfg.File)
+	path, err := resolve(cfg.File)
 	if err != nil {
 		return nil, fmt.Errorf("place of a TPM: %w", err)
 	}
-	return &Home{cfg, name}, nil
+	return &Home{cfg, path, named(path)}, nil
 }
 
 // Name is what a place is called: the path of the file, or, where a folder of the path
 // is named by a UUID as that of a machine of libvirt, what follows from there on. So
 // the folder of all machines may be moved, and each machine keeps its TPM.
 func Name(file string) (string, error) {
+	path, err := resolve(file)
+	if err != nil {
+		return "", err
+	}
+	return named(path), nil
+}
+
+// resolve gives the one path by which a file is known, whatever way leads there.
+func resolve(file string) (string, error) {
 	file, err := filepath.Abs(file)
 	if err != nil {
 		return "", err
@@ -87,11 +97,15 @@ func Name(file string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	file = filepath.Join(dir, filepath.Base(file))
-	if i := machineAt(file); i >= 0 {
-		return strings.ToLower(file[i:i+uuidSize]) + file[i+uuidSize:], nil
+	return filepath.Join(dir, filepath.Base(file)), nil
+}
+
+// named is the name of the place that a resolved path leads to.
+func named(path string) string {
+	if i := machineAt(path); i >= 0 {
+		return strings.ToLower(path[i:i+uuidSize]) + path[i+uuidSize:]
 	}
-	return file, nil
+	return path
 }
 
 const uuidSize = 36
@@ -280,6 +294,24 @@ func (h *Home) Create(ctx context.Context, id state.ID, permanent []byte, r Reco
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+// Replace is [Home.Create] over whatever has the name, which no other process may have
+// open. What was there is set aside under the name that is returned, "" for nothing; if
+// there is an error, it is still in its place or has that name.
+func (h *Home) Replace(ctx context.Context, id state.ID, permanent []byte, r Record) (aside string, err error) {
+	if err := h.cfg.Ledger.demand(); err != nil {
+		return "", err
+	}
+	meta, err := h.Record(r)
+	if err != nil {
+		return "", err
+	}
+	aside, err = state.Replace(ctx, h.cfg.File, id, state.Content{Permanent: permanent, Meta: meta}, h.config())
+	if err != nil {
+		return aside, err
+	}
+	return aside, h.Arrived(id)
 }
 
 // Vacant sees that a new TPM may be made in this place without being asked for: where

@@ -167,6 +167,9 @@ func (l *Ledger) advance(f *os.File, id ID, m Mark, sync bool) error {
 		return err
 	case m.Generation < e.mark.Generation:
 		return fmt.Errorf("ledger knows generation %d of TPM %s, %d is older", e.mark.Generation, id, m.Generation)
+	case m.Generation == e.mark.Generation && m.Digest != e.mark.Digest:
+		// A number that was told is never used again, so somebody else did.
+		return fmt.Errorf("ledger knows another generation %d of TPM %s: two processes serve copies of it", m.Generation, id)
 	}
 	if err != nil || m != e.mark {
 		e.turn++
