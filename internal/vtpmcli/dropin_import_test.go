@@ -151,3 +151,41 @@ func TestAQuestionAboutATPMTakesNothingOver(t *testing.T) {
 		t.Error("files are not as they were")
 	}
 }
+
+// A TPM that is on its way here from swtpm is not buried under a new one.
+func TestSetupMakesNothingOverATPMThatIsTakenOver(t *testing.T) {
+	t.Parallel()
+	vars := keyFileEnv(t)
+	dir, text := swtpmFolder(t, "v4.permall")
+	from, on := filepath.Join(dir, swtpmPermanent), filepath.Join(dir, swtpmPermanent+takingOver)
+	if err := os.Rename(from, on); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"--not-overwrite"}, {"--overwrite"}, nil} {
+		status, said := setUp(vars, append([]string{"--tpm2", "--tpm-state", "dir://" + dir}, args...)...)
+		if status == program.StatusOK || !strings.Contains(said, "being taken over") {
+			t.Errorf("%v: status %d, %s", args, status, said)
+		}
+	}
+	if kept, err := os.ReadFile(on); err != nil || !bytes.Equal(kept, text) {
+		t.Errorf("what swtpm wrote is not there: %v", err)
+	}
+	if _, err := os.Lstat(from); err == nil {
+		t.Error("a new TPM was made")
+	}
+}
+
+// A take-over that cannot be finished leaves swtpm's file under swtpm's name.
+func TestATakingOverThatFailsGivesTheFileItsNameBack(t *testing.T) {
+	t.Parallel()
+	vars := keyFileEnv(t)
+	dir, text := swtpmFolder(t, "v4.permall")
+	vars["ASSAY_LEDGER"] = filepath.Join(dir, swtpmPermanent) // no folder
+	status, said := setUp(vars, "--tpm2", "--tpm-state", "dir://"+dir, "--reconfigure", "--pcr-banks", "sha256", "--require-ledger")
+	if status == program.StatusOK {
+		t.Fatalf("status %d, %s", status, said)
+	}
+	if kept, err := os.ReadFile(filepath.Join(dir, swtpmPermanent)); err != nil || !bytes.Equal(kept, text) {
+		t.Errorf("swtpm's file is not there: %v; %s", err, said)
+	}
+}
