@@ -1,10 +1,11 @@
 // Package serial reads what a machine prints on its console while it boots, and
 // finds the lines that say why it did not.
 //
-// A console proves nothing. What firmware prints can be relied upon until the first
-// program runs that is not the firmware's own; from then on anybody in the guest can
-// print any line, and [Log.Distrust] is to be called. A [Finding] says which it is.
-// Whether a machine booted is for its TPM's journal to say (package integrity);
+// A console proves nothing. Programs of the guest print what they like, and the
+// firmware itself prints text of the guest's: the description of a boot option is a
+// variable that the guest may have written, line ends and all, before the reset. So
+// no line is known to be the firmware's, not even the first of a boot, and each
+// [Finding] says so. Whether a machine booted is for its TPM's journal to say (package integrity);
 // this package gives the words. Start with [Log].
 //
 // The texts are those of edk2's BdsDxe, shim 15 and 16, GRUB 2.06 and Linux; and, of
@@ -34,30 +35,23 @@ type Finding struct {
 	// Option, Device and Status are what the line names: a boot option such as
 	// Boot0001 "UEFI Misc Device", its device path, and the firmware's status.
 	Option, Device, Status string
-	// Forgeable is set when a program of the guest may have printed the line.
-	Forgeable bool
 }
 
 // Reason gives the finding as the reason of an event.
 func (f *Finding) Reason() evidence.Reason {
-	message := f.Line
-	if f.Forgeable {
-		message += " (the guest could print this itself)"
-	}
-	return evidence.Reason{Code: f.Code, Message: message, Component: f.Option}
+	return evidence.Reason{Code: f.Code, Message: f.Line + " (a line of the console, which proves nothing)", Component: f.Option}
 }
 
 // A Log takes the bytes of a console. It is safe for concurrent use; its zero
 // value is ready.
 type Log struct {
-	mu        sync.Mutex // guards what follows
-	escape    escape
-	line      []byte
-	text      []byte // whole lines
-	cut       bool   // the beginning of text is gone
-	findings  []Finding
-	more      int // findings that were not kept
-	forgeable bool
+	mu       sync.Mutex // guards what follows
+	escape   escape
+	line     []byte
+	text     []byte // whole lines
+	cut      bool   // the beginning of text is gone
+	findings []Finding
+	more     int // findings that were not kept
 }
 
 // escape is where in a control sequence the stream is (ECMA-48, 5.3 and 5.4).
@@ -132,7 +126,6 @@ func (l *Log) end() {
 	l.line = l.line[:0]
 	l.text = append(append(l.text, line...), '\n')
 	if f, ok := classify(line); ok {
-		f.Forgeable = l.forgeable
 		if f.Code == codeRefused {
 			// What users of Google's VMs search their logs for.
 			l.text = append(l.text, "UEFI: Failed to load image\nStatus: Security Violation\n"...)
@@ -143,26 +136,30 @@ func (l *Log) end() {
 			l.more++
 		}
 	}
-	if extra := len(l.text) - maxText; extra > 0 {
-		if at := bytes.IndexByte(l.text[extra:], '\n'); at >= 0 {
-			extra += at + 1
-		}
-		l.text, l.cut = append(l.text[:0], l.text[extra:]...), true
+	// Not for each line: what is kept has to be moved.
+	if len(l.text) > 2*maxText {
+		l.text, l.cut = append(l.text[:0], last(l.text)...), true
 	}
 }
 
-// Distrust says that from here on programs of the guest may print.
-func (l *Log) Distrust() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.forgeable = true
+// last returns the lines at the end of text that fit.
+func last(text []byte) []byte {
+	extra := len(text) - maxText
+	if extra <= 0 {
+		return text
+	}
+	if at := bytes.IndexByte(text[extra:], '\n'); at >= 0 {
+		extra += at + 1
+	}
+	return text[extra:]
 }
 
-// Restart forgets everything, for a machine that was reset: only firmware runs.
+// Restart forgets everything, for a machine that was reset. What it printed before
+// may still be on its way, and come after.
 func (l *Log) Restart() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.escape, l.line, l.text, l.cut, l.findings, l.more, l.forgeable = none, nil, nil, false, nil, 0, false
+	l.escape, l.line, l.text, l.cut, l.findings, l.more = none, nil, nil, false, nil, 0
 }
 
 // Findings returns what was found, in order. more is how many there were beyond the
@@ -180,8 +177,9 @@ func (l *Log) Text() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var head string
-	if l.cut {
+	text := last(l.text)
+	if l.cut || len(text) < len(l.text) {
 		head = fmt.Sprintf("[what came before the last %d kB is not kept]\n", maxText>>10)
 	}
-	return head + string(l.text) + strings.ToValidUTF8(string(l.line), "\uFFFD")
+	return head + string(text) + strings.ToValidUTF8(string(l.line), "\uFFFD")
 }
