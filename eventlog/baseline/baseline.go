@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/assay-project/assay/eventlog"
 	"github.com/assay-project/assay/tpm2"
@@ -221,12 +222,17 @@ const maxWord = 4096
 // but for the line ends of lists.
 func clean(s string) string {
 	s = strings.ToValidUTF8(s[:min(len(s), maxWord)], "")
-	return strings.Map(func(r rune) rune {
+	s = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) && r != '\n' {
 			return unicode.ReplacementChar
 		}
 		return r
-	}, s)[:min(len(s), maxWord)]
+	}, s)
+	end := min(len(s), maxWord) // a replacement is longer than what it stands for
+	for end < len(s) && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end]
 }
 
 // line is clean for what must stay on one line.

@@ -519,6 +519,22 @@ func TestHostileTextsAreCleaned(t *testing.T) {
 	}
 }
 
+// TestATextThatGrowsWhenCleanedCanBeReadAgain has a control character, whose
+// replacement is longer, at each place near the limit.
+func TestATextThatGrowsWhenCleanedCanBeReadAgain(t *testing.T) {
+	for n := 4090; n <= 4096; n++ {
+		c := component(8, "command-line", "a", true)
+		c.Detail = strings.Repeat("x", n) + "\x07"
+		text, err := json.Marshal(baseline.From(parts(c), baseline.Shape{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := baseline.Parse(text); err != nil {
+			t.Errorf("after %d letters: Parse(own file) = %v", n, err)
+		}
+	}
+}
+
 func TestABootThatSharesNothingIsNotListedWithoutEnd(t *testing.T) {
 	var a, b []eventlog.Component
 	for i := range 4000 {
