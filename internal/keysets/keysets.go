@@ -196,7 +196,14 @@ func (s *Stored) encode() ([]byte, error) {
 		return nil, err
 	}
 	b, err := json.MarshalIndent(&file{format, formatVersion, formatVersion, s.Provider, s.sealed, set}, "", "  ")
-	return append(b, '\n'), err
+	if err != nil {
+		return nil, err
+	}
+	b = append(b, '\n')
+	if _, err := Parse(b); err != nil { // what cannot be read again is not written
+		return nil, err
+	}
+	return b, nil
 }
 
 // Load reads a set.

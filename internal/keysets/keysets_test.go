@@ -124,6 +124,23 @@ func TestAnUpdateReplacesTheSetOrLeavesIt(t *testing.T) {
 	}
 }
 
+func TestASetThatCouldNotBeReadAgainIsNotWritten(t *testing.T) {
+	r := &keysets.Root{Dir: t.TempDir()}
+	if err := r.Create(stored(t, provider(t))); err != nil {
+		t.Fatal(err)
+	}
+	err := r.Update("web", func(s *keysets.Stored) (*keysets.Stored, error) {
+		s.Set.Updated = s.Set.Updated.Add(time.Millisecond)
+		return s, nil
+	})
+	if !errors.Is(err, keysets.ErrFormat) {
+		t.Errorf("Update = %v, want %v", err, keysets.ErrFormat)
+	}
+	if _, err := r.Load("web"); err != nil {
+		t.Errorf("after it: %v", err)
+	}
+}
+
 // TestKeysOfOneSetDoNotOpenForAnother puts the sealed keys of one set into the file
 // of another.
 func TestKeysOfOneSetDoNotOpenForAnother(t *testing.T) {

@@ -280,6 +280,40 @@ func TestAnUpdateOfRevocationsNeedsAKeyOfTheSet(t *testing.T) {
 	}
 }
 
+func TestASetWithoutKeysTakesNoRevocations(t *testing.T) {
+	list := sigdb.Encode([]sigdb.Signature{{Type: sigdb.SHA256, Owner: keyset.MicrosoftOwner, Data: bytes.Repeat([]byte{9}, 32)}})
+	signing, err := both().set.Signing(sigdb.DB, both().keys, rand.Reader) // anybody's key
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := sigdb.NewUpdate(sigdb.DBX, true, uefi.NewTime(now.AddDate(0, 0, 1)), list, signing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next, _, err := newSet(t, keyset.Options{Kind: keyset.SetupMode}).Revoke(b, now); next != nil || !errors.Is(err, keyset.ErrKind) {
+		t.Errorf("Revoke = %v, %v, want %v", next, err, keyset.ErrKind)
+	}
+}
+
+func TestARollLeavesOnePlatformKeyWhoeverOwnsTheOld(t *testing.T) {
+	pk := given(sigdb.PK)
+	pk[sigdb.PK][0].Owner = keyset.MicrosoftOwner
+	rolled, err := newSet(t, keyset.Options{Kind: keyset.Microsoft, Given: pk, WithoutRevocations: true}).Roll(sigdb.PK, nil, rand.Reader, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := rolled.Set.Entries(sigdb.PK); len(got) != 1 || got[0].Owner != rolled.Set.Owner {
+		t.Errorf("PK has %d keys, want the new one", len(got))
+	}
+	b, err := json.Marshal(rolled.Set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keyset.Parse(b); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestTheExpiryOfEachCertificateIsShown(t *testing.T) {
 	states := map[string]keyset.State{}
 	for _, c := range both().set.Status(now) {

@@ -38,9 +38,12 @@ func (s *Set) Roll(r sigdb.Role, keys Keys, random io.Reader, now time.Time) (*R
 	}
 	payload := []sigdb.Signature{entry}
 	more := r == sigdb.DB
-	if more {
+	switch r {
+	case sigdb.DB:
 		next.lists[r] = append(next.lists[r], entry)
-	} else {
+	case sigdb.PK: // there is one, whoever owns it (UEFI 2.10, 32.3.1)
+		next.lists[r] = payload
+	default:
 		next.lists[r] = append(s.foreign(r), entry)
 		payload = next.lists[r]
 	}
@@ -75,6 +78,9 @@ func (s *Set) Retire(keys Keys, random io.Reader, now time.Time) (*Rolled, error
 // Revoke adds an update of dbx, as Microsoft publishes them, to the set. It must be
 // signed by a key under the set's KEK.
 func (s *Set) Revoke(update []byte, now time.Time) (next *Set, added int, err error) {
+	if s.Kind == SetupMode { // without a platform key no signature is asked for
+		return nil, 0, fmt.Errorf("a set of kind %s has no revocations: %w", s.Kind, ErrKind)
+	}
 	u, err := sigdb.ParseUpdate(update)
 	if err != nil {
 		return nil, 0, err
