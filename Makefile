@@ -21,9 +21,10 @@ demo: build ## build, run the main job on recorded boots, show the result
 	@$(BIN)/assay demo --keep $(BIN)/demo
 
 # A program built with the race detector sleeps a second at its end by default, each
-# child of a test too: GORACE makes that 20 ms. Vet runs in lint.
+# child of a test too: GORACE makes that 20 ms. Vet runs in lint. Some tests
+# wait for servers and machines, so three packages are tested at a time on two cores.
 test: setup ## set up what is missing and run every test that CI runs
-	GORACE=atexit_sleep_ms=20 ASSAY_REQUIRE_POSTGRES=1 ASSAY_REQUIRE_OPENSSL=1 ASSAY_REQUIRE_TPM_TOOLS=1 ASSAY_REQUIRE_QEMU=1 ASSAY_REQUIRE_SYSTEMD=1 ASSAY_REQUIRE_PYKMIP=1 ASSAY_REQUIRE_SOFTHSM=1 ASSAY_REQUIRE_BOOT_TOOLS=1 $(GO) test -race -vet=off -shuffle=on -timeout 20m ./...
+	GORACE=atexit_sleep_ms=20 ASSAY_REQUIRE_POSTGRES=1 ASSAY_REQUIRE_OPENSSL=1 ASSAY_REQUIRE_TPM_TOOLS=1 ASSAY_REQUIRE_QEMU=1 ASSAY_REQUIRE_SYSTEMD=1 ASSAY_REQUIRE_PYKMIP=1 ASSAY_REQUIRE_SOFTHSM=1 ASSAY_REQUIRE_BOOT_TOOLS=1 $(GO) test -race -vet=off -p 3 -shuffle=on -timeout 20m ./...
 	cd cmd/assay-pkcs11 && $(GO) vet . && $(GO) test -count=1 .
 	GODEBUG=fips140=on $(GO) test -timeout 10m ./tpm2/engine ./internal/tpmcrypto
 	$(MAKE) --no-print-directory test-interop reproducible

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 
 func TestKilledServiceLosesNothingAcknowledged(t *testing.T) {
 	url := pgtest.Start(t).Database(t)
-	storetest.Crash(t, storetest.Crasher{Where: url, Open: opener(url), Kills: 50})
+	storetest.Crash(t, storetest.Crasher{Where: url, Open: opener(url), Kills: 15})
 }
 
 func TestCrashedServerLosesNothingAcknowledged(t *testing.T) {

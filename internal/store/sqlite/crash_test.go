@@ -19,5 +19,5 @@ func TestMain(m *testing.M) {
 
 func TestKillLosesNothingAcknowledged(t *testing.T) {
 	dir := t.TempDir()
-	storetest.Crash(t, storetest.Crasher{Where: dir, Open: opener(dir), Kills: 50})
+	storetest.Crash(t, storetest.Crasher{Where: dir, Open: opener(dir), Kills: 15})
 }

@@ -84,6 +84,7 @@ func crashDecision(n int) attest.Decision {
 type Crasher struct {
 	Where string // what CrashChild's open gets
 	Open  Opener
+	// Kills is how often; the test of the whole service kills 50 times.
 	Kills int
 	// Instead, when not nil, ends a round in place of killing the child, such as
 	// by stopping the database's server, and returns when that is over.
