@@ -6,7 +6,7 @@ var uefiCodes = []CodeInfo{
 	{
 		Code:    "image.algorithm",
 		Meaning: "The signature has an algorithm that firmware does not know, so it does not count.",
-		Causes:  []string{"it was made with an elliptic-curve key: firmware takes RSA", "it was made with MD5 or another old digest"},
+		Causes:  []string{"it was made with an elliptic-curve key: firmware takes RSA", "it was made with MD5 or another old digest", "firmware looks for the digest's name at a fixed place, and it is elsewhere: the signature is longer than 64 KB or written in an unusual form"},
 		Action:  "Sign the image with an RSA key of 2048 bits or more, and SHA-256.",
 	},
 	{
@@ -26,6 +26,12 @@ var uefiCodes = []CodeInfo{
 		Meaning: "The image has a whole signature, but db has no certificate that the signer is under.",
 		Causes:  []string{"the image is signed by a key that this machine does not trust", "db lacks the newer of two authorities, as Microsoft's of 2023", "the signature does not bring the certificates in between"},
 		Action:  "Add the signer's authority to db if it is to be trusted, or sign the image with a key that is.",
+	},
+	{
+		Code:    "image.revocations-unreadable",
+		Meaning: "dbx has a certificate that cannot be read here, so that no signed image can be known not to be under it.",
+		Causes:  []string{"somebody added a damaged certificate to dbx", "the certificate is one that firmware reads and Assay does not"},
+		Action:  "Find the entry with sigdb or efi-readvar, and replace it by one that is whole; do not remove the revocation.",
 	},
 	{
 		Code:    "image.revoked-certificate",

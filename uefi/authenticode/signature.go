@@ -33,7 +33,7 @@ type Signature struct {
 	// Certificates are those that came with it, in order; the signer's is one.
 	Certificates []*cms.Certificate
 
-	looked bool // firmware reads on after a look at the digest's name
+	looked crypto.Hash // what firmware takes the algorithm for, before it parses; 0: it passes the signature over
 	data   *cms.SignedData
 	signed *cms.Signed // nil when the signature is not by the signer or of another image
 	err    error       // why signed is nil
@@ -107,7 +107,7 @@ func split(b []byte) (kind uint16, body, rest []byte, err error) {
 // it; the error is the image's.
 func (s *Signature) check(i *Image, b []byte) error {
 	data, _, err := cms.Parse(b) // what follows is fill
-	s.looked = cms.NamesHash(b)
+	s.looked = cms.NamedHash(b)
 	if data != nil {
 		s.data, s.Hash, s.Certificates = data, data.Hash, data.Certificates
 	}

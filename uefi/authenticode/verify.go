@@ -35,6 +35,7 @@ const (
 	codeUnsigned           evidence.Code = "image.unsigned"
 	codeRevokedHash        evidence.Code = "image.revoked-hash"
 	codeRevokedCertificate evidence.Code = "image.revoked-certificate"
+	codeRevocations        evidence.Code = "image.revocations-unreadable"
 )
 
 // Keys are databases that images are judged by. The zero Keys deny every image.
@@ -45,6 +46,7 @@ type Keys struct {
 // A database is one with its certificates read.
 type database struct {
 	present      bool
+	unreadable   int // certificates
 	certificates []anchor
 	digests      map[digestKey]sigdb.Signature
 }
@@ -73,9 +75,12 @@ func readDatabase(d *sigdb.Database) database {
 	for s := range d.All() {
 		switch s.Type {
 		case sigdb.X509:
-			// Firmware skips a certificate that it cannot read, in both databases.
+			// Firmware skips a certificate that it cannot read, in both databases; but
+			// it reads some that are not read here.
 			if c, err := cms.ParseCertificate(s.Data); err == nil {
 				out.certificates = append(out.certificates, anchor{c, s})
+			} else {
+				out.unreadable++
 			}
 		case sigdb.X509SHA256, sigdb.X509SHA384, sigdb.X509SHA512:
 			if n := len(s.Data) - uefi.TimeSize; n > 0 { // the digest, then the time of revocation
@@ -143,6 +148,9 @@ func (i *Image) Verify(k *Keys) (*Verified, error) {
 	if !i.Signed() {
 		return i.verifyUnsigned(k)
 	}
+	if n := k.forbidden.unreadable; n > 0 {
+		return nil, evidence.Refuse(codeRevocations, "dbx has %d certificates that cannot be read: the image may be under one of them", n)
+	}
 	all, err := i.Signatures()
 	if err != nil {
 		return nil, err
@@ -199,13 +207,19 @@ func (i *Image) verifyUnsigned(k *Keys) (*Verified, error) {
 // signatures it has: one that is forbidden is enough.
 func (i *Image) judge(k *Keys, s *Signature) (v *Verified, final bool, err error) {
 	name := fmt.Sprintf("signature %d", s.Index)
+	if s.looked == 0 { // edk2, HashPeImageByType: passed over
+		return nil, false, evidence.Refuse(codeAlgorithm, "%s: firmware does not read it: no digest algorithm is where firmware looks for one", name)
+	}
+	if s.data != nil && s.Hash != 0 && s.looked != s.Hash {
+		return nil, true, evidence.Refuse(codeAlgorithm, "%s: firmware takes its digest for %v, and it is %v", name, s.looked, s.Hash)
+	}
 	if s.data == nil || s.Hash == 0 || s.Signer() == nil {
 		// edk2, IsForbiddenByDbx: where there is a dbx, a signature whose signer
-		// cannot be read is forbidden; one whose digest is unknown is passed over.
+		// cannot be read is forbidden.
 		if s.err == nil {
 			s.err = evidence.Refuse(codeSignatureMalformed, "its signer cannot be read")
 		}
-		return nil, k.forbidden.present && s.looked, about(s.err, name)
+		return nil, k.forbidden.present, about(s.err, name)
 	}
 	if err := k.forbids(s); err != nil {
 		return nil, true, about(err, name)
@@ -235,11 +249,15 @@ func about(err error, name string) error {
 	return errors.Join(out...)
 }
 
-// forbids looks for the signature in dbx: its path must meet no certificate, and
-// the digest of its signer's must not be there, whether or not it verifies.
+// forbids looks for the signature in dbx: its signer must be under no certificate,
+// and the digest of its signer's must not be there, whether or not it verifies.
 func (k *Keys) forbids(s *Signature) error {
-	if path, entry := k.forbidden.path(s.signed); path != nil {
-		subject, _, _ := sigdb.Names(entry.Data)
+	var revoked []*cms.Certificate
+	for _, a := range k.forbidden.certificates {
+		revoked = append(revoked, a.cert)
+	}
+	if c := s.data.Under(revoked); c != nil {
+		subject, _, _ := sigdb.Names(c.Raw)
 		return evidence.Refuse(codeRevokedCertificate, "dbx has the certificate %q, which its signer is under", subject)
 	}
 	if signer := s.Signer(); k.forbidden.certificate(signer) {

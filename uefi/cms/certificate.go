@@ -38,6 +38,7 @@ type Certificate struct {
 	NotBefore, NotAfter time.Time
 
 	key       *rsa.PublicKey // nil when it is of another kind
+	oddKey    bool           // the key is an RSA key that is not read here
 	hash      crypto.Hash    // of the signature; 0 when it is unknown
 	signature []byte
 	extensions
@@ -92,7 +93,9 @@ func (c *Certificate) parseTBS(b []byte) (algorithm []byte, err error) {
 	validity := r.inside(tagSequence)
 	c.NotBefore, c.NotAfter = readTime(validity.any()), readTime(validity.any())
 	c.Subject = r.next(tagSequence).raw
-	c.key = parseKey(r.next(tagSequence).body)
+	key := r.next(tagSequence).body
+	c.key = parseKey(key)
+	c.oddKey = c.key == nil && bytes.Contains(key, []byte(oidRSA))
 	r.optional(0x81) // issuerUniqueID
 	r.optional(0x82) // subjectUniqueID
 	if outer, ok := r.optional(0xA3); ok {

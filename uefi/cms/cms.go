@@ -7,7 +7,7 @@
 // looks neither at a clock nor at the purposes of certificates, and any
 // certificate of a path may be the trusted one. Stricter than firmware are: one
 // signer and one digest algorithm, no name constraints, names compared by their
-// bytes.
+// bytes. Revocations are looked for without these: [SignedData.Under].
 //
 // RFC 2315 (PKCS #7 1.5), RFC 5280; UEFI Specification 2.10, 32.2.4; the rules
 // for paths are those of edk2's Pkcs7Verify.

@@ -206,6 +206,44 @@ func TestPathsFollowTheRulesOfFirmware(t *testing.T) {
 	}
 }
 
+func TestRevocationsAreLookedForWithoutRules(t *testing.T) {
+	root, other := issue(t, 0, "root", nil, nil), issue(t, 3, "root", nil, nil)
+	middle := issue(t, 1, "middle", root, leaf) // may not issue
+	signer := issue(t, 2, "signer", middle, leaf)
+	pss := issue(t, 2, "signer", middle, func(c *x509.Certificate) { c.SignatureAlgorithm = x509.SHA256WithRSAPSS })
+	short := bytes.Replace(bytes.Clone(root.cert.Raw), root.key.N.Bytes(), append([]byte{0x80}, root.key.N.Bytes()[1:]...), 1)
+	at := bytes.Index(short, append([]byte{0x80}, root.key.N.Bytes()[1:]...))
+	short[at-1] = 0xFF // a negative modulus: an RSA key that is not read here
+	odd, err := cms.ParseCertificate(short)
+	if err != nil || odd.RSABits() != 0 {
+		t.Fatalf("ParseCertificate = %v, %v", odd, err)
+	}
+	for name, tc := range map[string]struct {
+		by      *authority
+		along   []*authority
+		revoked *cms.Certificate
+		want    bool
+	}{
+		"the signer":                        {signer, nil, signer.cert, true},
+		"who issued it":                     {signer, nil, middle.cert, true},
+		"above one that may not issue":      {signer, []*authority{middle}, root.cert, true},
+		"the same, the other way round":     {signer, []*authority{root, middle}, root.cert, true},
+		"above one that is not there":       {signer, nil, root.cert, false},
+		"another key of the name":           {signer, []*authority{root, middle}, other.cert, false},
+		"one that came along for no reason": {signer, []*authority{other}, other.cert, false},
+		"an algorithm that is not known":    {pss, nil, other.cert, true},
+		"a key that cannot be read":         {signer, nil, odd, true},
+	} {
+		s, _, err := cms.Parse(sign(t, tc.by, "x", nil, tc.along...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Under([]*cms.Certificate{tc.revoked}); (got != nil) != tc.want {
+			t.Errorf("%s: Under = %v, want one %v", name, got, tc.want)
+		}
+	}
+}
+
 func TestSignaturesThatFirmwareCannotJudgeAreRefused(t *testing.T) {
 	by := issue(t, 0, "signer", nil, leaf)
 	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

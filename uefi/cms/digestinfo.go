@@ -23,18 +23,18 @@ func NewDigestInfo(h crypto.Hash, digest []byte) []byte {
 	return der(tagSequence, der(tagSequence, der(tagOID, []byte(oidOf(h))), []byte{5, 0}), der(tagOctetString, digest))
 }
 
-// NamesHash reports whether firmware, before it parses, takes b for a signature with
-// a digest that it knows: edk2's HashPeImageByType looks at a fixed offset, where the
-// identifier is when the lengths before it take two bytes.
-func NamesHash(b []byte) bool {
+// NamedHash is the digest algorithm that firmware, before it parses, takes b to be a
+// signature with, 0 for none that it knows: edk2's HashPeImageByType looks at a fixed
+// offset, where the identifier is when the lengths before it take two bytes.
+func NamedHash(b []byte) crypto.Hash {
 	const at = 32
 	if len(b) < at || b[1]&0x82 != 0x82 {
-		return false
+		return 0
 	}
-	for id := range hashes {
+	for id, h := range hashes {
 		if strings.HasPrefix(string(b[at:min(len(b), at+len(id))]), id) {
-			return true
+			return h
 		}
 	}
-	return false
+	return 0
 }

@@ -2,6 +2,8 @@ package cms
 
 import (
 	"bytes"
+	"crypto/rsa"
+	"errors"
 	"slices"
 )
 
@@ -71,4 +73,62 @@ func (s *Signed) down(i int) []*Certificate {
 	}
 	slices.Reverse(out)
 	return out
+}
+
+// Under returns the first of revoked that the signer may be under, or nil. It is the
+// counterpart of [Signed.Path]: where that takes no path that firmware would not, this
+// misses none that firmware may see. It goes up by signatures of keys alone, and looks
+// at no names and at nothing that a certificate says of itself; the signature need not
+// verify. What cannot be checked here counts as signed.
+func (s *SignedData) Under(revoked []*Certificate) *Certificate {
+	if len(revoked) == 0 {
+		return nil
+	}
+	above := s.above()
+	for _, r := range revoked {
+		for _, c := range above {
+			if bytes.Equal(c.TBS, r.TBS) || r.maySign(c) {
+				return r
+			}
+		}
+	}
+	return nil
+}
+
+// above finds every certificate that came along and that may be the signer's or
+// above it, each once. Signers are found by the serial number alone: firmware compares
+// names in another form.
+func (s *SignedData) above() []*Certificate {
+	var out, rest []*Certificate
+	for _, c := range s.Certificates {
+		if bytes.Equal(c.Serial, s.serial) {
+			out = append(out, c)
+		} else {
+			rest = append(rest, c)
+		}
+	}
+	for at := 0; at < len(out); at++ {
+		rest = slices.DeleteFunc(rest, func(c *Certificate) bool {
+			found := c.maySign(out[at])
+			if found {
+				out = append(out, c)
+			}
+			return found
+		})
+	}
+	return out
+}
+
+// maySign reports whether c's key signed child, or that this cannot be known.
+func (c *Certificate) maySign(child *Certificate) bool {
+	switch {
+	case child.hash == 0:
+		return !child.selfish
+	case c.key == nil:
+		return c.oddKey
+	}
+	h := child.hash.New()
+	h.Write(child.TBS)
+	err := rsa.VerifyPKCS1v15(c.key, child.hash, h.Sum(nil), child.signature)
+	return err == nil || !errors.Is(err, rsa.ErrVerification)
 }
