@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -55,7 +56,11 @@ type Client struct {
 	events chan Event
 	done   chan struct{} // closed when the reader has ended
 
-	mu      sync.Mutex // guards what follows, and writing
+	// writing has room for the one who writes. It is no mutex: who waits for it
+	// gives up with its context, and the end of the client waits for nobody.
+	writing chan struct{}
+
+	mu      sync.Mutex // guards what follows
 	next    uint64
 	waiting map[string]chan message
 	err     error // why the client ended
@@ -93,7 +98,8 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 // returns an error.
 func New(ctx context.Context, conn net.Conn) (*Client, error) {
 	c := &Client{
-		conn: conn, events: make(chan Event, maxEvents), done: make(chan struct{}), waiting: map[string]chan message{},
+		conn: conn, events: make(chan Event, maxEvents), done: make(chan struct{}),
+		writing: make(chan struct{}, 1), waiting: map[string]chan message{},
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	r := bufio.NewReaderSize(conn, 4096)
@@ -228,7 +234,7 @@ func (c *Client) Dropped() uint64 {
 // unmarshalled into result unless that is nil. The error is an [*Error] when QEMU
 // refuses, [ErrClosed] at the end of the connection, or that of ctx.
 func (c *Client) Do(ctx context.Context, command string, arguments, result any) error {
-	ch, err := c.send(command, arguments)
+	ch, err := c.send(ctx, command, arguments)
 	if err != nil {
 		return fmt.Errorf("%s: %w", command, err)
 	}
@@ -259,27 +265,75 @@ func (c *Client) result(command string, m message, ok bool, result any) error {
 }
 
 // send writes a command and returns where its answer comes.
-func (c *Client) send(command string, arguments any) (chan message, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err != nil {
-		return nil, c.err
-	}
-	c.next++
-	id := strconv.FormatUint(c.next, 10)
-	request := map[string]any{"execute": command, "id": id}
+func (c *Client) send(ctx context.Context, command string, arguments any) (chan message, error) {
+	request := map[string]any{"execute": command}
 	if arguments != nil {
 		request["arguments"] = arguments
 	}
-	b, err := json.Marshal(request)
+	select {
+	case c.writing <- struct{}{}:
+		defer func() { <-c.writing }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	id, ch, err := c.expect()
 	if err != nil {
 		return nil, err
 	}
-	ch := make(chan message, 1)
-	c.waiting[id] = ch
-	if _, err := c.conn.Write(append(b, '\n')); err != nil {
+	request["id"] = id
+	b, err := json.Marshal(request)
+	if err == nil {
+		err = c.write(ctx, append(b, '\n'))
+	}
+	if err != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		delete(c.waiting, id)
 		return nil, err
 	}
 	return ch, nil
+}
+
+// expect makes a place for the answer to the next command.
+func (c *Client) expect() (id string, ch chan message, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return "", nil, c.err
+	}
+	c.next++
+	id, ch = strconv.FormatUint(c.next, 10), make(chan message, 1)
+	c.waiting[id] = ch
+	return id, ch, nil
+}
+
+// write writes a whole command or nothing, or ends the client: after half of one
+// nothing that follows would be the protocol. The end of ctx ends the write, for a
+// QEMU that does not read.
+func (c *Client) write(ctx context.Context, b []byte) error {
+	set := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		c.conn.SetWriteDeadline(time.Unix(1, 0)) //nolint:errcheck // it is closed then
+		close(set)
+	})
+	n, err := c.conn.Write(b)
+	if !stop() {
+		<-set
+		c.conn.SetWriteDeadline(time.Time{}) //nolint:errcheck // it is closed then
+	}
+	if err == nil {
+		return nil
+	}
+	if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		c.end(err)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
 }

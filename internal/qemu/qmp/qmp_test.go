@@ -6,10 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -52,6 +55,8 @@ func qemu(t *testing.T, answer func(command, id string) []string) *Client {
 
 func TestAnswersBelongToTheirCommands(t *testing.T) {
 	var late string
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	c := qemu(t, func(command, id string) []string {
 		switch command {
 		case "query-status":
@@ -61,6 +66,7 @@ func TestAnswersBelongToTheirCommands(t *testing.T) {
 			}
 		case "slow":
 			late = id
+			cancel()
 			return nil
 		case "after":
 			return []string{fmt.Sprintf(`{"return": {"of": "slow"}, "id": %q}`, late), fmt.Sprintf(`{"return": {"of": "after"}, "id": %q}`, id)}
@@ -79,8 +85,6 @@ func TestAnswersBelongToTheirCommands(t *testing.T) {
 	if err := c.Do(t.Context(), "x", map[string]int{"a": 1}, nil); !errors.As(err, &refused) || refused.Class != "CommandNotFound" || refused.Command != "x" {
 		t.Errorf("unknown command: %v", err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
 	if err := c.Do(ctx, "slow", nil, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("a command that was given up: %v", err)
 	}
@@ -114,6 +118,70 @@ func TestWhatIsNotTheProtocolEndsTheClient(t *testing.T) {
 			for range c.Events() {
 			}
 		})
+	}
+}
+
+// deaf is a QEMU that stops reading after bytes of the first command, and tells.
+func deaf(t *testing.T, bytes int, stopped func()) *Client {
+	t.Helper()
+	ours, theirs := net.Pipe()
+	t.Cleanup(func() { theirs.Close() })
+	go func() {
+		fmt.Fprintln(theirs, greeting)
+		r := bufio.NewReaderSize(theirs, 16)
+		if _, err := r.ReadString('\n'); err != nil {
+			return
+		}
+		fmt.Fprintln(theirs, `{"return": {}, "id": "1"}`)
+		io.CopyN(io.Discard, theirs, int64(bytes)) //nolint:errcheck // the client may have ended
+		stopped()
+	}()
+	c, err := New(t.Context(), ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestAQEMUThatDoesNotReadHoldsNothingUp(t *testing.T) {
+	c := deaf(t, 0, func() {})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := c.Do(ctx, "stop", nil, nil); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrClosed) {
+		t.Errorf("Do = %v, want the context's end", err)
+	}
+	// One command waits for QEMU for ever, another for the first: the end of the
+	// client ends both.
+	errs := make(chan error)
+	for range 2 {
+		go func() { errs <- c.Do(context.Background(), "stop", nil, nil) }()
+	}
+	for len(c.writing) == 0 {
+		runtime.Gosched()
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := c.Do(ctx, "cont", nil, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Do = %v, want the context's end", err)
+	}
+	c.Close()
+	for range 2 {
+		if err := <-errs; !errors.Is(err, ErrClosed) {
+			t.Errorf("Do = %v, want ErrClosed", err)
+		}
+	}
+}
+
+func TestHalfACommandEndsTheClient(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	c := deaf(t, 5, cancel)
+	defer c.Close()
+	if err := c.Do(ctx, "stop", nil, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("Do = %v, want the context's end", err)
+	}
+	if err := c.Do(t.Context(), "cont", nil, nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("Do = %v, want ErrClosed", err)
 	}
 }
 
