@@ -65,6 +65,9 @@ func Start(ctx context.Context, cfg Config) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkImages(cfg.Dir, cfg.Machine.Disks, readers); err != nil {
+		return nil, err
+	}
 	for i := range 2 * len(cfg.Files) {
 		args = append(args, "-add-fd", fmt.Sprintf("fd=%d,set=%d", 3+i, 1+i%len(cfg.Files)))
 	}
@@ -72,23 +75,25 @@ func Start(ctx context.Context, cfg Config) (*Process, error) {
 	if program == "" {
 		program = "qemu-system-x86_64"
 	}
-	monitor := cfg.Machine.Monitor
-	if !filepath.IsAbs(monitor) {
-		monitor = filepath.Join(cfg.Dir, monitor)
-	}
-	if err := os.Remove(monitor); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("remove the monitor's old socket: %w", err)
+	monitor, err := cfg.monitor()
+	if err != nil {
+		return nil, err
 	}
 	said := &tail{next: cfg.Output}
 	p := &Process{cmd: exec.Command(program, args...), exited: make(chan struct{}), done: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr, p.cmd.ExtraFiles = cfg.Dir, said, said, slices.Concat(cfg.Files, readers)
 	// A process group of its own: what a terminal sends to this program is not for QEMU.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// What QEMU may have started and left keeps its output open, not this process.
+	p.cmd.WaitDelay = time.Second
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start QEMU: %w", err)
 	}
 	go func() {
 		err := p.cmd.Wait()
+		if errors.Is(err, exec.ErrWaitDelay) {
+			err = nil // QEMU itself ended well
+		}
 		p.mu.Lock()
 		p.end.Err = err
 		p.mu.Unlock()
@@ -101,6 +106,22 @@ func Start(ctx context.Context, cfg Config) (*Process, error) {
 	}
 	go p.follow(cfg.Event)
 	return p, nil
+}
+
+// monitor returns where the monitor's socket will be, and removes an old one. The
+// path has to fit a socket as this process sees it, too.
+func (cfg *Config) monitor() (string, error) {
+	path := cfg.Machine.Monitor
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(cfg.Dir, path)
+	}
+	if len(path) > maxSocket {
+		return "", &FieldError{"monitor", fmt.Sprintf("path of %d bytes with its folder, at most %d fit a socket", len(path), maxSocket)}
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("remove the monitor's old socket: %w", err)
+	}
+	return path, nil
 }
 
 // reopen opens each file again for reading: QEMU looks into a file before it opens
@@ -149,7 +170,12 @@ func (p *Process) open(ctx context.Context, path string) error {
 	}
 }
 
-// follow passes events on, and waits for the end of the program.
+// monitorless is how long QEMU may run on when its monitor has ended, which it
+// closes after its disks.
+const monitorless = 3 * time.Second
+
+// follow passes events on, and waits for the end of the program. A QEMU without a
+// monitor, which nobody can stop any more, is killed.
 func (p *Process) follow(event func(qmp.Event)) {
 	defer close(p.done)
 	for e := range p.monitor.Events() {
@@ -160,7 +186,14 @@ func (p *Process) follow(event func(qmp.Event)) {
 			event(e)
 		}
 	}
-	<-p.exited
+	t := time.NewTimer(monitorless)
+	defer t.Stop()
+	select {
+	case <-p.exited:
+	case <-t.C:
+		p.Kill()
+		<-p.exited
+	}
 	p.monitor.Close() //nolint:errcheck // it has ended
 }
 
@@ -252,9 +285,13 @@ func (p *Process) Stop(ctx context.Context, grace time.Duration) error {
 	return p.Quit(ctx)
 }
 
-// Kill ends QEMU at once.
+// Kill ends QEMU at once, and what it may have started.
 func (p *Process) Kill() {
-	p.cmd.Process.Kill() //nolint:errcheck // it has ended then
+	select {
+	case <-p.exited: // its number may be another's
+	default:
+		syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) //nolint:errcheck // it has ended then
+	}
 }
 
 // maxTail bounds what is kept of QEMU's own words for an error, in bytes.

@@ -22,7 +22,13 @@ import (
 	"github.com/assay-project/assay/internal/qemu/qmp"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if kind, ok := strings.CutPrefix(filepath.Base(os.Args[0]), "fake-"); ok {
+		runFake(kind)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 var update = flag.Bool("update", false, "write the golden files")
 
@@ -302,7 +308,7 @@ func TestKVMIsBelievedOnlyWhenItRuns(t *testing.T) {
 		t.Errorf("probe %+v", got)
 	}
 	t.Logf("%+v", got)
-	if got, err := ProbeKVM(t.Context(), "no-such-qemu", Firmware{Code: "x", Variables: "/usr/share/OVMF/OVMF_VARS_4M.fd"}); err != nil || got.Accelerator != TCG {
+	if got, err := ProbeKVM(t.Context(), "no-such-qemu", Firmware{Code: plain().Firmware.Code, Variables: "/usr/share/OVMF/OVMF_VARS_4M.fd"}); err != nil || got.Accelerator != TCG {
 		t.Errorf("without QEMU: %+v, %v", got, err)
 	}
 }
