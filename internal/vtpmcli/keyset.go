@@ -198,8 +198,8 @@ func (f *rootFlags) loadKeyset(env *program.Env, name string) (*keysets.Stored, 
 // varsView is the JSON of the keys in a variable store.
 type varsView struct {
 	Layout       string               `json:"layout"`
-	SecureBoot   bool                 `json:"secureBoot"` // the firmware will enforce it
-	SetupMode    bool                 `json:"setupMode"`  // there is no platform key
+	SecureBoot   *bool                `json:"secureBoot"` // the firmware will enforce it; null: not known
+	SetupMode    *bool                `json:"setupMode"`  // there is no platform key; null: not known
 	Entries      map[string]int       `json:"entries"`
 	Certificates []keyset.Certificate `json:"certificates"`
 	Notices      []evidence.Reason    `json:"notices"`
@@ -215,8 +215,12 @@ func showVars(env *program.Env, name string, format program.OutputFormat) error 
 		return err
 	}
 	v := varsView{
-		Layout: store.Layout().String(), SecureBoot: keyset.SecureBoot(store), SetupMode: variables.SetupMode(),
+		Layout:  store.Layout().String(),
 		Entries: map[string]int{}, Certificates: []keyset.Certificate{}, Notices: append([]evidence.Reason{}, store.Notices()...),
+	}
+	if !store.Pending() { // firmware may put other keys there before it looks
+		on, setup := keyset.SecureBoot(store), variables.SetupMode()
+		v.SecureBoot, v.SetupMode = &on, &setup
 	}
 	for _, r := range sigdb.Roles() {
 		d := variables.Database(r)
@@ -233,8 +237,7 @@ func showVars(env *program.Env, name string, format program.OutputFormat) error 
 	if format == "json" {
 		return program.PrintJSON(env, v)
 	}
-	word := map[bool]string{true: "on", false: "off"}
-	fmt.Fprintf(env.Stdout, "%s; Secure Boot %s; setup mode %s\n", v.Layout, word[v.SecureBoot], word[v.SetupMode])
+	fmt.Fprintf(env.Stdout, "%s; Secure Boot %s; setup mode %s\n", v.Layout, onOff(v.SecureBoot), onOff(v.SetupMode))
 	if err := printCertificates(env.Stdout, v.Certificates); err != nil {
 		return err
 	}
@@ -243,6 +246,17 @@ func showVars(env *program.Env, name string, format program.OutputFormat) error 
 	}
 	_, err = fmt.Fprintf(env.Stdout, "dbx revokes %d images and certificates\n", v.Entries[sigdb.DBX.String()])
 	return err
+}
+
+func onOff(v *bool) string {
+	switch {
+	case v == nil:
+		return "unknown"
+	case *v:
+		return "on"
+	default:
+		return "off"
+	}
 }
 
 // maxVars bounds the file of a variable store.

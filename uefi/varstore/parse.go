@@ -168,21 +168,38 @@ func (s *Store) parseWorking() error {
 		head[16+i] = 0xFF
 	}
 	sum := binary.LittleEndian.Uint32(b[16:])
-	if uefi.GUID(b[:16]) != guidWorking || crc32.ChecksumIEEE(head) != sum || state&3 != 2 {
+	queue := binary.LittleEndian.Uint64(b[24:])
+	if uefi.GUID(b[:16]) != guidWorking || crc32.ChecksumIEEE(head) != sum || state&3 != 2 || queue != blockSize-workingSize {
 		// Firmware makes the block anew, or takes the spare one in its place.
 		s.pending = true
 		s.notice(codePending, "the block that guards writes is not valid: firmware repairs it at its next start")
 		return nil
 	}
-	for q := b[workingSize:]; len(q) >= writeHeaderSize && q[0]&1 == 0; { // HeaderAllocated, by a cleared bit
-		writes, private := binary.LittleEndian.Uint64(q[24:]), binary.LittleEndian.Uint64(q[32:])
-		if q[0]&4 != 0 || writes > blockSize || private > blockSize { // Complete
-			s.pending = true
-			s.notice(codePending, "firmware was interrupted while it wrote, and finishes that at its next start")
-			return nil
-		}
-		size := writeHeaderSize + writes*(writeRecordSize+private)
-		q = q[min(size, uint64(len(q))):]
+	if !idle(b[workingSize:]) {
+		s.pending = true
+		s.notice(codePending, "firmware was interrupted while it wrote, and finishes that at its next start")
 	}
 	return nil
+}
+
+// idle reports whether a queue ends in room that is erased. edk2's
+// FtwGetLastWriteHeader goes from header to header by the bit Complete alone.
+func idle(q []byte) bool {
+	for len(q) >= writeHeaderSize && q[0]&4 == 0 { // Complete, by a cleared bit
+		writes, private := binary.LittleEndian.Uint64(q[24:]), binary.LittleEndian.Uint64(q[32:])
+		if writes > blockSize || private > blockSize {
+			return false
+		}
+		size := writeHeaderSize + writes*(writeRecordSize+private)
+		if size > uint64(len(q)) {
+			return false
+		}
+		q = q[size:]
+	}
+	for _, b := range q[:min(writeHeaderSize, len(q))] {
+		if b != 0xFF {
+			return false
+		}
+	}
+	return true
 }

@@ -102,6 +102,10 @@ func (s *Store) Layout() Layout { return s.layout }
 // it, such as a write that a loss of power cut short.
 func (s *Store) Notices() []evidence.Reason { return slices.Clone(s.notices) }
 
+// Pending reports that firmware changes the store at its next start, by a write that
+// it was interrupted in: what the store holds until then says nothing of after.
+func (s *Store) Pending() bool { return s.pending }
+
 // All iterates over the live variables, in the order of the file.
 func (s *Store) All() iter.Seq[Variable] {
 	return func(yield func(Variable) bool) {
@@ -189,7 +193,8 @@ func (s *Store) writable() error {
 	return nil
 }
 
-// Bytes returns the file: the bytes that were parsed when nothing was changed.
+// Bytes returns the file: the bytes that were parsed when nothing was changed. The
+// queue of writes of a changed store is empty.
 func (s *Store) Bytes() ([]byte, error) {
 	out := bytes.Clone(s.raw)
 	if !s.changed {
@@ -205,8 +210,17 @@ func (s *Store) Bytes() ([]byte, error) {
 		}
 		at += copy(out[at:g.end], b)
 	}
-	for i := at; i < g.end; i++ {
-		out[i] = 0xFF
-	}
+	erase(out[at:g.end])
+	// No write of before may come back over this one: neither queue nor spare block
+	// keeps anything.
+	erase(out[g.working:])
+	copy(out[g.working:], workingHeader())
 	return out, nil
+}
+
+// erase puts b in the state of flash that nothing was written to.
+func erase(b []byte) {
+	for i := range b {
+		b[i] = 0xFF
+	}
 }

@@ -111,7 +111,10 @@ func TestTemplatesOfDebianAreReadAndWrittenBackUnchanged(t *testing.T) {
 }
 
 func TestAChangedStoreIsCompactAndReadsTheSame(t *testing.T) {
-	s := parse(t, recorded(t, "own-keys-after-first-boot.fd.gz"))
+	// A write is complete, and the spare block keeps what was written then.
+	original := put(recorded(t, "own-keys-after-first-boot.fd.gz"), 0x42000, make([]byte, 0x42000)...)
+	original = put(original, 0x41000, queue(0xF8, 1)[0x41000:0x42000]...)
+	s := parse(t, original)
 	before := all(s)
 	v := varstore.Variable{
 		Vendor: uefi.ImageSecurityDatabase, Name: "dbx", Attributes: 0x27, Time: uefi.NewTime(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)), Data: []byte("odd"),
@@ -142,9 +145,12 @@ func TestAChangedStoreIsCompactAndReadsTheSame(t *testing.T) {
 	if !bytes.Equal(encode(t, again), b) {
 		t.Error("the compact file is not stable")
 	}
-	original := recorded(t, "own-keys-after-first-boot.fd.gz")
-	if !bytes.Equal(b[0x40000:], original[0x40000:]) {
-		t.Error("what is not variables changed")
+	if !bytes.Equal(b[0x40000:0x41000], original[0x40000:0x41000]) {
+		t.Error("what is neither variables nor a queue of writes changed")
+	}
+	empty := encode(t, varstore.New(varstore.OVMF4M))
+	if !bytes.Equal(b[0x41000:], empty[0x41000:]) {
+		t.Error("the queue of writes or the spare block is not empty")
 	}
 }
 
@@ -286,19 +292,26 @@ func TestAStoreWithAnUnfinishedWriteIsNotChanged(t *testing.T) {
 		b       []byte
 		pending bool
 	}{
-		"no write":                 {empty, false},
-		"a write complete":         {queue(0xF8, 1), false},
-		"another after it":         {put(queue(0xF8, 1), 0x41000+32+80, 0xFE), true},
-		"a write begun":            {queue(0xFE, 1), true},
-		"its records there":        {queue(0xFC, 1), true},
-		"complete, of huge length": {queue(0xF8, 1<<63), true},
-		"the block not valid":      {put(empty, 0x41000+20, 0xFF), true},
-		"the block given up":       {put(empty, 0x41000+20, 0xFC), true},
-		"a wrong checksum":         {put(empty, 0x41000+16, 0), true},
-		"another size":             {put(empty, 0x41000, working...), false},
-		"another block":            {put(empty, 0x41000, 0), true},
+		"no write":                  {empty, false},
+		"a write complete":          {queue(0xF8, 1), false},
+		"another after it":          {put(queue(0xF8, 1), 0x41000+32+80, 0xFE), true},
+		"a write begun":             {queue(0xFE, 1), true},
+		"its records there":         {queue(0xFC, 1), true},
+		"complete, of huge length":  {queue(0xF8, 1<<63), true},
+		"the block not valid":       {put(empty, 0x41000+20, 0xFF), true},
+		"the block given up":        {put(empty, 0x41000+20, 0xFC), true},
+		"a wrong checksum":          {put(empty, 0x41000+16, 0), true},
+		"another size":              {put(empty, 0x41000, working...), true},
+		"complete alone, one after": {put(queue(0xFB, 1), 0x41000+32+80, 0xFC), true},
+		"complete alone":            {queue(0xFB, 1), false},
+		"half a header":             {put(empty, 0x41000+32+16, 1), true},
+		"longer than the queue":     {queue(0xF8, 200), true},
+		"another block":             {put(empty, 0x41000, 0), true},
 	} {
 		s := parse(t, tc.b)
+		if s.Pending() != tc.pending {
+			t.Errorf("%s: Pending() = %v", name, s.Pending())
+		}
 		err := s.Set(varstore.Variable{Vendor: uefi.GlobalVariable, Name: "A", Data: []byte{1}})
 		want := []evidence.Code(nil)
 		if tc.pending {
