@@ -62,8 +62,8 @@ install-dropins: build ## put assay, and assay-vtpm with its names swtpm, swtpm_
 	install -D -m 0755 -t $(DIR) $(BIN)/assay $(BIN)/assay-vtpm
 	for name in swtpm swtpm_ioctl swtpm_setup swtpm_cert swtpm_localca; do ln -sf assay-vtpm $(DIR)/$$name; done
 
-install-service: build ## install assay and the unit of its daemon (DESTDIR for a package)
-	install -D -m 0755 $(BIN)/assay $(DESTDIR)/usr/bin/assay
+install-service: build ## install assay, assay-vtpm and the unit of its daemon (DESTDIR for a package)
+	install -D -m 0755 -t $(DESTDIR)/usr/bin $(BIN)/assay $(BIN)/assay-vtpm
 	install -D -m 0644 packaging/systemd/assay-vtpm.service $(DESTDIR)/usr/lib/systemd/system/assay-vtpm.service
 	install -D -m 0644 packaging/sysusers.d/assay.conf $(DESTDIR)/usr/lib/sysusers.d/assay.conf
 

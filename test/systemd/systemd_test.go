@@ -50,7 +50,7 @@ func changed(t *testing.T, replace ...string) string {
 		t.Fatal(err)
 	}
 	name := filepath.Join(t.TempDir(), unit)
-	replace = append(replace, "/usr/bin/assay", "/bin/true")
+	replace = append(replace, "/usr/bin/assay-vtpm", "/bin/true")
 	if err := os.WriteFile(name, []byte(strings.NewReplacer(replace...).Replace(string(text))), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -127,8 +127,8 @@ func install(t *testing.T, root string) {
 	t.Helper()
 	program := os.Getenv("ASSAY_PROGRAM")
 	if program == "" {
-		program = filepath.Join(t.TempDir(), "assay")
-		build := exec.Command("go", "build", "-o", program, "github.com/assay-project/assay/cmd/assay")
+		program = filepath.Join(t.TempDir(), "assay-vtpm")
+		build := exec.Command("go", "build", "-o", program, "github.com/assay-project/assay/cmd/assay-vtpm")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 		if out, err := build.CombinedOutput(); err != nil {
 			t.Fatalf("build assay: %v\n%s", err, out)
@@ -144,7 +144,7 @@ func install(t *testing.T, root string) {
 		"/usr/lib/systemd/system/" + unit:              read(t, filepath.Join(packaging, "systemd", unit)),
 		"/usr/lib/sysusers.d/assay.conf":               read(t, filepath.Join(packaging, "sysusers.d/assay.conf")),
 		"/usr/lib/sysusers.d/libvirt.conf":             "u libvirt-qemu - \"QEMU\" /\n",
-		"/usr/bin/assay":                               read(t, program),
+		"/usr/bin/assay-vtpm":                          read(t, program),
 	} {
 		name = filepath.Join(root, name)
 		os.Remove(name) //nolint:errcheck // it may not be there

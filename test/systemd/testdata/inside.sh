@@ -13,9 +13,9 @@ until_is() { # PROPERTY VALUE: within 20 s
 }
 echo "as the package would"
 systemd-sysusers
-ln -sf assay /usr/bin/swtpm_ioctl
+ln -sf assay-vtpm /usr/bin/swtpm_ioctl
 install -d -m 0700 /etc/credstore
-ASSAY_VTPM_ROOT=/root/elsewhere assay key-provider add k local:/etc/credstore/assay-vtpm.keys --create
+ASSAY_VTPM_ROOT=/root/elsewhere assay-vtpm key-provider add k local:/etc/credstore/assay-vtpm.keys --create
 systemctl daemon-reload
 
 echo "start: systemd waits until the daemon is ready"
@@ -25,16 +25,16 @@ setpriv --reuid nobody --regid nogroup --clear-groups cat /run/credentials/assay
 [ "$(stat -c '%U %a' /run/assay-vtpm)" = "assay 711" ] || fail "$(stat -c '%U %a' /run/assay-vtpm)"
 
 echo "a key provider that the daemon alone can open, and a TPM"
-as_assay assay key-provider add main 'local:?credential=assay-vtpm.keys' --no-test
+as_assay assay-vtpm key-provider add main 'local:?credential=assay-vtpm.keys' --no-test
 export ASSAY_VTPM_ROOT=/var/lib/assay/vtpm
-assay vtpm create web-1
+assay-vtpm create web-1
 [ "$(stat -c '%U %G %a' /run/assay-vtpm/web-1.ctrl)" = "assay libvirt-qemu 660" ] || fail "$(stat -c '%U %G %a' /run/assay-vtpm/web-1.ctrl)"
 [ "$(stat -c '%U %a' /var/lib/assay/vtpm)" = "assay 700" ] || fail "$(stat -c '%U %a' /var/lib/assay/vtpm)"
 
 echo "QEMU's user reaches it, others do not"
 setpriv --reuid libvirt-qemu --regid libvirt-qemu --clear-groups swtpm_ioctl --unix /run/assay-vtpm/web-1.ctrl -i
 setpriv --reuid nobody --regid nogroup --clear-groups swtpm_ioctl --unix /run/assay-vtpm/web-1.ctrl -i && fail "nobody reaches the TPM"
-assay vtpm describe web-1
+assay-vtpm describe web-1
 
 echo "the watchdog is answered"
 until_is StatusText "1 TPMs"
@@ -46,10 +46,10 @@ echo "a daemon that hangs is ended, and the next has its TPM"
 kill -STOP "$(property MainPID)"
 until_is NRestarts 1
 until_is ActiveState active
-assay vtpm describe web-1 >/dev/null
+assay-vtpm describe web-1 >/dev/null
 
 echo "stop"
 systemctl stop assay-vtpm
 [ "$(property ActiveState) $(property Result)" = "inactive success" ] || fail "$(property ActiveState) $(property Result)"
-as_assay assay vtpm audit verify
+as_assay assay-vtpm audit verify
 echo done
