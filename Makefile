@@ -11,7 +11,7 @@ ifdef FIPS
 export GOFIPS140 := certified
 endif
 
-.PHONY: install-dropins install-service test-libvirt test-systemd pkcs11 differential help demo test build lint bench fuzz setup reproducible openapi clean test-interop test-qemu bench-qemu test-tpm-suites test-vtpm-load
+.PHONY: test-race test-others install-dropins install-service test-libvirt test-systemd pkcs11 differential help demo test build lint bench fuzz setup reproducible openapi clean test-interop test-qemu bench-qemu test-tpm-suites test-vtpm-load
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -20,11 +20,16 @@ demo: build ## build, run the main job on recorded boots, show the result
 	@rm -rf $(BIN)/demo
 	@$(BIN)/assay demo --keep $(BIN)/demo
 
+test: setup ## set up what is missing and run every test that CI runs
+	@$(MAKE) --no-print-directory --output-sync=line -j 2 test-race test-others
+
 # A program built with the race detector sleeps a second at its end by default, each
 # child of a test too: GORACE makes that 20 ms. Vet runs in lint. Some tests
 # wait for servers and machines, so three packages are tested at a time on two cores.
-test: setup ## set up what is missing and run every test that CI runs
+test-race:
 	GORACE=atexit_sleep_ms=20 ASSAY_REQUIRE_POSTGRES=1 ASSAY_REQUIRE_OPENSSL=1 ASSAY_REQUIRE_TPM_TOOLS=1 ASSAY_REQUIRE_QEMU=1 ASSAY_REQUIRE_SYSTEMD=1 ASSAY_REQUIRE_PYKMIP=1 ASSAY_REQUIRE_SOFTHSM=1 ASSAY_REQUIRE_BOOT_TOOLS=1 $(GO) test -race -vet=off -p 3 -shuffle=on -timeout 20m ./...
+
+test-others:
 	cd cmd/assay-pkcs11 && $(GO) vet . && $(GO) test -count=1 .
 	GODEBUG=fips140=on $(GO) test -timeout 10m ./tpm2/engine ./internal/tpmcrypto
 	$(MAKE) --no-print-directory test-interop reproducible
