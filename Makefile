@@ -21,7 +21,7 @@ demo: build ## build, run the main job on recorded boots, show the result
 	@$(BIN)/assay demo --keep $(BIN)/demo
 
 test: setup ## set up what is missing and run every test that CI runs
-	@$(MAKE) --no-print-directory --output-sync=line -j 2 test-race test-others
+	@$(MAKE) --no-print-directory -j 2 test-race test-others
 
 # A program built with the race detector sleeps a second at its end by default, each
 # child of a test too: GORACE makes that 20 ms. Vet runs in lint. Some tests
