@@ -127,11 +127,11 @@ func (v *fakeVault) token(w http.ResponseWriter, operation, text string) {
 	t := v.tokens[text]
 	switch {
 	case operation == "lookup-self":
-		left := 0
+		left, ends := 0, any(nil)
 		if !t.until.IsZero() {
-			left = int(t.until.Sub(v.now()).Seconds())
+			left, ends = int(t.until.Sub(v.now()).Seconds()), t.until.Format(time.RFC3339Nano)
 		}
-		say(w, 200, map[string]any{"data": map[string]any{"ttl": left, "renewable": t.life > 0}, "auth": nil})
+		say(w, 200, map[string]any{"data": map[string]any{"ttl": left, "expire_time": ends, "renewable": t.life > 0}, "auth": nil})
 	case operation == "renew-self" && t.life > 0:
 		if t.until = v.now().Add(t.life); t.until.After(t.most) {
 			t.until = t.most

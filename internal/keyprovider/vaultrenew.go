@@ -42,9 +42,14 @@ func (v *vaultServer) renewOnce(ctx context.Context) (time.Duration, error) {
 	}
 	left := seconds(about, "ttl")
 	renewable, _ := about.Get("renewable")
+	ends, _ := about.Get("expire_time")
 	switch {
+	case left == 0 && ends != nil && string(ends) != "null": // whole seconds: its last one reads as none
+		left = time.Second
 	case left == 0:
 		return 0, nil
+	}
+	switch {
 	case string(renewable) == "true":
 	case v.roleID != "":
 		return left / 2, nil // authenticate logs in again in time

@@ -220,6 +220,19 @@ func TestWhatCannotBeRenewedIsToldAndTriedAgain(t *testing.T) {
 	}
 }
 
+// A server counts whole seconds: the last one of a token reads as the 0 of one that
+// never ends.
+func TestATokenInItsLastSecondDoesEnd(t *testing.T) {
+	v := startVault(t)
+	v.now = func() time.Time { return added }
+	v.tokens["hvs.t"] = &vaultToken{until: added.Add(500 * time.Millisecond)}
+	p := opener(v.spec("assay", "token-env=T"), environ(map[string]string{"T": "hvs.t"}))(t)
+	defer p.Close()
+	if next, err := p.Renew(t.Context()); next != 500*time.Millisecond || !errors.Is(err, keyprovider.ErrRefused) {
+		t.Errorf("Renew = %s, %v, want to look again within the second", next, err)
+	}
+}
+
 // Other kinds have nothing that ends, and start nothing.
 func TestAKeyFileHasNothingToRenew(t *testing.T) {
 	env := environ(nil)

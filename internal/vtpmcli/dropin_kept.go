@@ -24,6 +24,9 @@ import (
 	"github.com/assay-project/assay/tpm2/engine"
 )
 
+// errStandIn answers what would keep a TPM that only stands in.
+var errStandIn = errors.New("a TPM that stands in for one that is to come has nothing to keep")
+
 // A keptTPM is the state of a drop-in's TPM on the disk.
 type keptTPM struct {
 	env     *program.Env
@@ -122,7 +125,10 @@ func (k *keptTPM) keepPermanent(permanent []byte) error {
 		return k.saveArrived(permanent)
 	}
 	k.arriving = nil // what came was refused or forgotten
-	defer k.look()   // a file that grew is another
+	if k.file == nil {
+		return errStandIn
+	}
+	defer k.look() // a file that grew is another
 	err := k.file.SavePermanent(permanent)
 	if fault := (*state.Fault)(nil); errors.As(err, &fault) && fault.Kind == state.Gone {
 		return k.rewrite(permanent, err)
@@ -232,10 +238,11 @@ func (k *keptTPM) open(ctx context.Context) (*engine.TPM, error) {
 }
 
 // openArriving opens the TPM, whatever is kept, for state that came to take its place.
-// Where nothing is kept a TPM is made.
+// Where nothing is kept a TPM stands in that is kept nowhere: should nothing come in its
+// place, the next start finds the place as it was.
 func (k *keptTPM) openArriving(ctx context.Context) (*engine.TPM, error) {
 	if _, err := os.Lstat(k.place.permanent); errors.Is(err, fs.ErrNotExist) {
-		return k.make(ctx)
+		return engine.Manufacture(k.profileNow(), engineConfig(k.env))
 	}
 	return k.openBy(ctx, (*place.Home).OpenArriving)
 }
@@ -334,6 +341,9 @@ func (k *keptTPM) volatileContext() seal.Context {
 
 // Put seals volatile state into a file of its own, as swtpm has one.
 func (k *keptTPM) Put(volatile []byte) error {
+	if k.file == nil {
+		return errStandIn
+	}
 	sealed, err := keyprovider.Seal(context.Background(), k.keys.provider, k.env.Rand, k.volatileContext(), volatile)
 	if err != nil {
 		return err
@@ -344,8 +354,11 @@ func (k *keptTPM) Put(volatile []byte) error {
 // maxVolatile bounds the file of volatile state in bytes.
 const maxVolatile = 1 << 20
 
-// Get opens that file; nil when there is none.
+// Get opens that file; nil when there is none, or no TPM that it may be of.
 func (k *keptTPM) Get() ([]byte, error) {
+	if k.file == nil {
+		return nil, nil
+	}
 	f, err := os.OpenFile(k.place.volatile, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

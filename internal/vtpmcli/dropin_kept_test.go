@@ -2,6 +2,8 @@ package vtpmcli
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -445,4 +447,38 @@ func TestStateThatDidNotArriveHasNoRecord(t *testing.T) {
 	if status != program.StatusOK || strings.Contains(out, `"fips"`) {
 		t.Errorf("status %d, %s, %s", status, out, errs)
 	}
+}
+
+// A TPM whose state did not come leaves the place empty.
+func TestATPMThatStandsInIsKeptNowhere(t *testing.T) {
+	vars, dir := keyFileEnv(t), t.TempDir()
+	var states [2][2]string
+	for i := range states {
+		k := startSWTPM(t, vars, t.TempDir(), "--flags", "not-need-init")
+		primaryName(t, startedTPM(t, "unix", k.data), "")
+		for j, kind := range []string{"permanent", "volatile"} {
+			states[i][j] = filepath.Join(t.TempDir(), kind)
+			k.ioctl("--save", kind, states[i][j])
+		}
+		k.stop()
+	}
+	k := startSWTPM(t, vars, dir)
+	k.ioctl("--load", "permanent", states[0][0])
+	k.ioctl("--load", "volatile", states[1][1]) // of another TPM
+	if status, _, _ := dropInOutput(nil, "swtpm_ioctl", "--unix", k.control, "-i"); status == program.StatusOK {
+		t.Error("a TPM goes on with the volatile state of another")
+	}
+	k.stop()
+	if _, err := os.Lstat(filepath.Join(dir, "tpm2-00.permall")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("state that was refused left a TPM behind: %v", err)
+	}
+	k = startSWTPM(t, vars, dir)
+	k.ioctl("--load", "permanent", states[0][0])
+	k.ioctl("--load", "volatile", states[0][1])
+	k.ioctl("-i")
+	k.stop()
+	k = startSWTPM(t, vars, dir)
+	k.ioctl("-i")
+	startedTPM(t, "unix", k.data)
+	k.stop()
 }

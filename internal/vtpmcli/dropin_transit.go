@@ -12,6 +12,7 @@ import (
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/seal"
 	"github.com/assay-project/assay/internal/vtpm/frontend"
+	"github.com/assay-project/assay/internal/vtpm/place"
 	"github.com/assay-project/assay/internal/vtpm/state"
 	"github.com/assay-project/assay/tpm2/engine"
 )
@@ -77,12 +78,10 @@ func (k *keptTPM) saveArrived(permanent []byte) error {
 	if err != nil {
 		return err
 	}
-	record, err := home.Record(newDropInRecord(profile))
-	if err == nil {
-		err = k.file.Save(context.Background(), state.Content{Permanent: permanent, Meta: record})
-	}
-	if err == nil {
-		err = home.Arrived(k.file.ID())
+	if k.file == nil {
+		err = k.createArrived(home, permanent, profile)
+	} else {
+		err = k.replaceArrived(home, permanent, profile)
 	}
 	if err != nil {
 		return err
@@ -90,6 +89,30 @@ func (k *keptTPM) saveArrived(permanent []byte) error {
 	k.setMade(profile)
 	k.look()
 	return nil
+}
+
+// createArrived makes the file in a place that had none.
+func (k *keptTPM) createArrived(home *place.Home, permanent []byte, profile *engine.Profile) error {
+	if err := k.place.notTakingOver(); err != nil {
+		return err
+	}
+	id, err := state.NewID(k.env.Rand)
+	if err != nil {
+		return err
+	}
+	k.file, err = home.Create(context.Background(), id, permanent, newDropInRecord(profile))
+	return err
+}
+
+func (k *keptTPM) replaceArrived(home *place.Home, permanent []byte, profile *engine.Profile) error {
+	record, err := home.Record(newDropInRecord(profile))
+	if err != nil {
+		return err
+	}
+	if err := k.file.Save(context.Background(), state.Content{Permanent: permanent, Meta: record}); err != nil {
+		return err
+	}
+	return home.Arrived(k.file.ID())
 }
 
 // unlock gives the locks up, for the process that the state has gone to.

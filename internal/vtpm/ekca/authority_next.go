@@ -51,6 +51,18 @@ func (a *Authority) mayFollow(ctx context.Context, rootKey crypto.Signer) (crypt
 	return rootKey, nil
 }
 
+// unused holds that the generation has certified nothing: its keys may be those of an
+// authority whose file was set back, and they sign its lists.
+func (a *Authority) unused() error {
+	signers := a.signers()
+	return a.walk(func(e *journalEntry) error {
+		if _, ours := signers[e.By]; ours && e.Type == entryIssue {
+			return fmt.Errorf("the journal has certificates by %q, which the authority's file does not know: it was set back; restore the newest one", e.By)
+		}
+		return nil
+	})
+}
+
 // next makes the generation. The authority is of no use afterwards.
 func (a *Authority) next(ctx context.Context, rootKey crypto.Signer) error {
 	rootKey, err := a.mayFollow(ctx, rootKey)
@@ -64,6 +76,9 @@ func (a *Authority) next(ctx context.Context, rootKey crypto.Signer) error {
 	defer unlock()
 	a.older = append(a.older, a.generation)
 	a.generation = generation{number: a.number + 1}
+	if err := a.unused(); err != nil {
+		return err
+	}
 	for by := range a.signers() { // of a run that a crash ended: they certified nothing
 		if err := os.Remove(a.path(by + keySuffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

@@ -1,6 +1,7 @@
 package ekca
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -215,6 +216,25 @@ func TestANextAuthorityThatFailsLeavesTheOneBefore(t *testing.T) {
 	leaf, _ := certified(t, b, "")
 	if err := leaf.CheckSignatureFrom(mustParse(t, mustRead(t, b.public("ca2.cer")))); err != nil {
 		t.Error(err)
+	}
+}
+
+// A file of the authority that was set back to its first generation does not have the
+// second made again over certificates that it has issued.
+func TestAnAuthorityThatWasSetBackIsNotFollowedAgain(t *testing.T) {
+	a := newAuthority(t, served())
+	meta := mustRead(t, a.path(metaFile))
+	b := mustFollow(t, a)
+	certified(t, b, "")
+	key := mustRead(t, b.path("ca2"+keySuffix))
+	if err := os.WriteFile(a.path(metaFile), meta, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NextAuthority(t.Context(), a.dir, nil, a.cfg); err == nil || !strings.Contains(err.Error(), "set back") {
+		t.Fatalf("NextAuthority over certificates of that generation: %v", err)
+	}
+	if !bytes.Equal(mustRead(t, b.path("ca2"+keySuffix)), key) {
+		t.Error("the key of the certificates that are out was replaced")
 	}
 }
 

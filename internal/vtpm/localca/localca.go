@@ -121,6 +121,11 @@ func (f *Folder) ensure() (made bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	// A certificate without its key is of an authority whose key is elsewhere, or of a
+	// run that ended here: nobody but its owner knows.
+	if _, err := os.Lstat(f.IssuerCert); !errors.Is(err, fs.ErrNotExist) {
+		return false, errors.Join(fmt.Errorf("%q is there and its key %q is not: put the key back, or remove the certificate to have a new authority", f.IssuerCert, f.SigningKey), err)
+	}
 	// The key is written last: with it the authority is there.
 	if err := writeCertificate(f.IssuerCert, cert); err != nil {
 		return false, err

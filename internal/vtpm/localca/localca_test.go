@@ -254,6 +254,29 @@ func TestFolderMakesItsAuthorityOnce(t *testing.T) {
 	}
 }
 
+func TestACertificateWhoseKeyIsElsewhereIsNotOverwritten(t *testing.T) {
+	t.Parallel()
+	f := folder(t)
+	key := ecKey(t)
+	if _, _, err := f.Issue(request(key.Public())); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(f.IssuerCert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(f.SigningKey); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = f.Issue(request(key.Public()))
+	if err == nil || !strings.Contains(err.Error(), "put the key back") {
+		t.Errorf("Issue without the key: %v", err)
+	}
+	if after, err := os.ReadFile(f.IssuerCert); err != nil || !bytes.Equal(after, before) {
+		t.Errorf("the certificate changed: %v", err)
+	}
+}
+
 func TestSerialNumbersEndWithinTwentyBytes(t *testing.T) {
 	for name, tc := range map[string]struct {
 		text string // of the file; "" for none
