@@ -41,6 +41,12 @@ type Definition struct {
 	TPM         string    `json:"tpmInterface,omitempty"` // crb or tis; empty is crb
 	Disks       []Disk    `json:"disks,omitempty"`
 	Networks    []Network `json:"networks,omitempty"`
+	// ApproveFirst leaves the baseline of the first boot to a person, too.
+	ApproveFirst bool `json:"approveFirstBoot,omitempty"`
+	// BootDeadline is how long a boot may take, in seconds; 0 is for ever.
+	BootDeadline int `json:"bootDeadlineSeconds,omitempty"`
+	// StopOnFailure stops the machine when a boot fails its judgement.
+	StopOnFailure bool `json:"stopOnFailure,omitempty"`
 	// Site and Host say where the machine may run; empty is anywhere.
 	Site string `json:"site,omitempty"`
 	Host string `json:"host,omitempty"`
@@ -81,6 +87,7 @@ const (
 	maxCPUs       = 255
 	minMemory     = 128
 	maxMemory     = 4 << 20
+	maxDeadline   = 24 * 60 * 60
 )
 
 var rules = strictjson.Rules{Bytes: maxDefinition, Depth: 6, Members: 128, Values: 2048, FoldNames: true}
@@ -160,6 +167,8 @@ func (d *Definition) Check() error {
 		{d.Site == "" || wordRule.MatchString(d.Site), "site", fmt.Sprintf("%q is no name", d.Site)},
 		{d.Host == "" || wordRule.MatchString(d.Host), "host", fmt.Sprintf("%q is no name", d.Host)},
 		{!d.Shielded.IntegrityMonitoring || d.Shielded.VTPM, "enableIntegrityMonitoring", "needs enableVtpm: the TPM's record of the boot is what is monitored"},
+		{d.BootDeadline >= 0 && d.BootDeadline <= maxDeadline, "bootDeadlineSeconds", fmt.Sprintf("%d is not 0 to %d", d.BootDeadline, maxDeadline)},
+		{!d.StopOnFailure || d.Shielded.IntegrityMonitoring, "stopOnFailure", "needs enableIntegrityMonitoring: without it no boot fails"},
 		{len(d.Disks) <= maxDisks, "disks", fmt.Sprintf("%d are more than %d", len(d.Disks), maxDisks)},
 		{len(d.Networks) <= maxNetworks, "networks", fmt.Sprintf("%d are more than %d", len(d.Networks), maxNetworks)},
 		{len(d.Labels) <= maxLabels, "labels", fmt.Sprintf("%d are more than %d", len(d.Labels), maxLabels)},

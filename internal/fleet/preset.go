@@ -41,3 +41,9 @@ func PresetNamed(name string) (Preset, error) {
 	}
 	return all[i], nil
 }
+
+// Apply sets the options of a preset in a definition.
+func (p *Preset) Apply(d *Definition) {
+	d.Shielded, d.Policy = p.Shielded, p.Policy
+	d.ApproveFirst, d.BootDeadline, d.StopOnFailure = p.Approve, p.Deadline, p.StopOnFailure
+}

@@ -205,7 +205,7 @@ func (b *Boot) name(p *placer, i int, e Event) Name {
 // names of today.
 func (b *Boot) settled() *Boot {
 	out := *b
-	out.events, out.names = b.kept(), nil
+	out.events, out.named, out.names = b.kept(), nil, nil
 	for _, c := range b.Components() {
 		out.named = append(out.named, Name{c.Kind, c.Name, c.Detail, c.Signer, c.Proven})
 	}

@@ -41,13 +41,18 @@ type Monitor struct {
 	latest  *Boot // of this boot: the record at its last report
 }
 
-// NewMonitor makes a monitor that continues a history, which it changes.
+// NewMonitor makes a monitor that continues a history, which it changes. Until the
+// machine starts again, its last boot can be reviewed and approved.
 func NewMonitor(h *History, cfg Config) (*Monitor, error) {
 	if cfg.Instance == "" || cfg.Now == nil {
 		return nil, errors.New("a monitor needs the machine's name and a clock")
 	}
 	cfg.Profile.Shape = cfg.Shape
-	return &Monitor{cfg: cfg, history: h, watch: NewWatch(Bank, cfg.Names)}, nil
+	m := &Monitor{cfg: cfg, history: h, watch: NewWatch(Bank, cfg.Names)}
+	if last, err := h.Boot(h.BootCounter); err == nil {
+		m.latest, m.started = last.Boot, last.Started
+	}
+	return m, nil
 }
 
 // Take reads the next record of the TPM's journal and returns what is to be

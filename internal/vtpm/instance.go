@@ -33,6 +33,7 @@ type Instance struct {
 	turns   *rate.Limiter // of starts that fail, and of state that arrives
 	machine *frontend.Machine
 	reports sync.WaitGroup // events under way
+	follow  func(Measured) // nil when nobody reads the journal
 
 	// What the machine uses, with its lock, from the first power on.
 	tpm      frontend.TPM
@@ -171,7 +172,11 @@ func (i *Instance) restore(permanent, volatile []byte) (frontend.TPM, error) {
 		return nil, err
 	}
 	i.volatile.tpm = t
-	return &guarded{t, i.root, i.limited}, nil
+	g := &guarded{t, i.root, i.limited}
+	if i.follow == nil {
+		return g, nil
+	}
+	return &followed{TPM: g, engine: t, tell: i.follow, restored: volatile != nil}, nil
 }
 
 // Machine is the platform around the TPM.

@@ -83,22 +83,30 @@ type journal struct {
 // the TPM, and need not be read before the next command. There is always one of
 // power coming on, unless a fault of ours made them unreadable.
 func (t *TPM) Journal() (records iter.Seq[JournalRecord], dropped uint64) {
-	return slices.Values(t.journalRecords()), t.journal.dropped
+	list, _ := t.JournalSince(0)
+	return slices.Values(list), t.journal.dropped
 }
 
-// journalRecords decodes all records, or none.
-func (t *TPM) journalRecords() []JournalRecord {
+// JournalSize is how far the journal has got since power came on: the bytes of its
+// records, and how many did not fit. It costs nothing to ask after each command.
+func (t *TPM) JournalSize() (size int, dropped uint64) {
+	return len(t.journal.buf), t.journal.dropped
+}
+
+// JournalSince returns the records that came after the journal had a size, and its
+// size now. A size of before the last power on is none of this journal: say 0 then.
+func (t *TPM) JournalSince(size int) (records []JournalRecord, now int) {
 	defer t.fault(nil)
-	var list []JournalRecord
-	for buf := clone(t.journal.buf); len(buf) > 0; {
+	now = len(t.journal.buf)
+	for buf := clone(t.journal.buf[min(max(size, 0), now):]); len(buf) > 0; {
 		var r JournalRecord
 		rest, err := wire.DecodePrefix(buf, &r)
 		if err != nil {
 			panic(err) // we wrote it
 		}
-		buf, list = rest, append(list, r)
+		buf, records = rest, append(records, r)
 	}
-	return list
+	return records, now
 }
 
 // restart empties the journal for a new boot. It starts small: most boots need

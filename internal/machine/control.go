@@ -1,0 +1,334 @@
+package machine
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/assay-project/assay/eventlog/baseline"
+	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/integrity"
+	"github.com/assay-project/assay/internal/strictjson"
+)
+
+// The verbs of the control socket. It has mode 0700's folder around it: who reaches it is
+// the supervisor's own user.
+const (
+	verbStatus    = "status"
+	verbStop      = "stop"
+	verbReset     = "reset"
+	verbConsole   = "console"
+	verbReadLog   = "events"
+	verbReview    = "review"
+	verbApprove   = "approve"
+	verbRestore   = "restore"
+	verbHistory   = "history"
+	verbDescribe  = "describe"
+	verbTPMLost   = "tpmLost" // from the machine's own TPM
+	verbConsoleOf = "consoleText"
+)
+
+// A request is one line of JSON.
+type request struct {
+	Verb   string `json:"verb"`
+	Actor  string `json:"actor,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	// Boot is the one that was reviewed, Baseline the one to restore.
+	Boot     uint64 `json:"boot,string,omitempty"`
+	Baseline int    `json:"baseline,omitempty"`
+	// Force ends the machine at once.
+	Force bool `json:"force,omitempty"`
+}
+
+// A response is one line of JSON.
+type response struct {
+	Error  string          `json:"error,omitempty"`
+	Result json.RawMessage `json:"result,omitempty"`
+}
+
+// asked is a request on its way to the machine's loop.
+type asked struct {
+	request request
+	answer  chan response
+}
+
+var requestRules = strictjson.Rules{Bytes: 64 << 10, Depth: 2, Members: 16, Values: 32, FoldNames: true}
+
+// control serves one connection: one request, one response; a console goes on after it.
+func (s *supervisor) control(ctx context.Context, c *net.UnixConn) {
+	line, err := bufio.NewReader(io.LimitReader(c, int64(requestRules.Bytes))).ReadBytes('\n')
+	if err != nil {
+		return
+	}
+	var q request
+	if _, err = strictjson.Parse(line, requestRules); err == nil {
+		err = json.Unmarshal(line, &q)
+	}
+	if err != nil || q.Verb == verbTPMLost {
+		answer(c, response{Error: "not a request"})
+		return
+	}
+	a := asked{q, make(chan response, 1)}
+	select {
+	case s.asked <- a:
+	case <-ctx.Done():
+		return
+	}
+	var got response
+	select {
+	case got = <-a.answer:
+	case <-ctx.Done():
+		return
+	}
+	if answer(c, got) && got.Error == "" && q.Verb == verbConsole {
+		s.console.attach(c)
+	}
+}
+
+// answer writes a response.
+func answer(w io.Writer, r response) bool {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return false
+	}
+	_, err = w.Write(append(b, '\n'))
+	return err == nil
+}
+
+// handle answers a request, in the machine's loop.
+func (s *supervisor) handle(q request) response {
+	result, err := s.do(q)
+	if err != nil {
+		return response{Error: err.Error()}
+	}
+	b, err := json.Marshal(result)
+	if err != nil {
+		return response{Error: err.Error()}
+	}
+	return response{Result: b}
+}
+
+func (s *supervisor) do(q request) (any, error) {
+	switch q.Verb {
+	case verbStatus:
+		return s.status(), nil
+	case verbDescribe:
+		return Description{Status: s.status(), Definition: s.definition, Baselines: versionsOf(s.history)}, nil
+	case verbStop:
+		if q.Force {
+			go s.hypervisor.Quit(context.Background()) //nolint:errcheck // its end is seen
+		} else {
+			s.halt(context.Background())
+		}
+		return struct{}{}, nil
+	case verbReset:
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		return struct{}{}, s.hypervisor.Reset(ctx)
+	case verbConsole:
+		return struct{}{}, nil
+	case verbConsoleOf:
+		return s.console.log.Text(), nil
+	case verbReadLog:
+		return s.home.Events()
+	case verbHistory:
+		return s.history, nil
+	case verbReview:
+		return review(s.monitor)
+	case verbApprove:
+		return s.changed(s.monitor.Approve(q.Boot, q.Actor, q.Reason))
+	case verbRestore:
+		return s.changed(s.monitor.Restore(q.Baseline, q.Actor, q.Reason))
+	case verbTPMLost:
+		s.lostTPM(q.Reason)
+		return struct{}{}, nil
+	}
+	return nil, fmt.Errorf("verb %.40q is not known", q.Verb)
+}
+
+// changed keeps what a change of the baseline brought.
+func (s *supervisor) changed(notices []integrity.Notice, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	s.tell(notices)
+	return notices, nil
+}
+
+// A Review is what would change if the latest boot became the baseline.
+type Review struct {
+	Boot    uint64                `json:"bootCounter,string"`
+	Changes []baseline.Difference `json:"changes"`
+}
+
+func review(m *integrity.Monitor) (*Review, error) {
+	boot, changes, err := m.Review()
+	if err != nil {
+		return nil, err
+	}
+	return &Review{boot, changes}, nil
+}
+
+// The states of a machine.
+const (
+	StateRunning = "running"
+	StateStopped = "stopped"
+	// StateLost is a machine whose end nobody saw: the host, or its supervisor and
+	// hypervisor, went down.
+	StateLost = "lost"
+	// StateUnsupervised is a hypervisor that runs without its supervisor, and so without
+	// its TPM.
+	StateUnsupervised = "unsupervised"
+	StateDamaged      = "damaged"
+)
+
+// A Status is what is known of a machine without opening its home.
+type Status struct {
+	Name  string `json:"name"`
+	ID    string `json:"id,omitempty"`
+	State string `json:"state"`
+	// Problem says what is wrong where the state is lost, unsupervised or damaged.
+	Problem string            `json:"problem,omitempty"`
+	PID     int               `json:"pid,omitempty"`
+	Since   time.Time         `json:"since,omitzero"`
+	Boot    *BootStatus       `json:"boot,omitempty"`
+	Shield  *fleet.Shielded   `json:"shieldedInstanceConfig,omitempty"`
+	Reasons []evidence.Reason `json:"reasons,omitempty"`
+}
+
+// A Description is all that is known of a machine.
+type Description struct {
+	Status
+	Definition *fleet.Definition `json:"definition"`
+	Baselines  []VersionSummary  `json:"baselines"`
+	LastBoot   *BootSummary      `json:"lastBoot,omitempty"`
+}
+
+// A VersionSummary is one baseline without its values.
+type VersionSummary struct {
+	Number int       `json:"number"`
+	Made   time.Time `json:"made"`
+	Actor  string    `json:"actor"`
+	Reason string    `json:"reason"`
+	Boot   uint64    `json:"bootCounter,string"`
+}
+
+// A BootSummary is one boot without its measurements.
+type BootSummary struct {
+	Counter  uint64            `json:"bootCounter,string"`
+	Started  time.Time         `json:"started"`
+	Judged   time.Time         `json:"judged,omitzero"`
+	Baseline int               `json:"baseline,omitempty"`
+	Early    integrity.Outcome `json:"early"`
+	Late     integrity.Outcome `json:"late"`
+}
+
+func versionsOf(h *integrity.History) []VersionSummary {
+	out := []VersionSummary{}
+	for _, v := range h.Versions {
+		out = append(out, VersionSummary{v.Number, v.Made, v.Actor, v.Reason, v.Boot})
+	}
+	return out
+}
+
+// BootsOf lists the boots of a history.
+func BootsOf(h *integrity.History) []BootSummary {
+	out := []BootSummary{}
+	for _, b := range h.Boots {
+		out = append(out, BootSummary{b.Counter, b.Started, b.Judged, b.Baseline, b.Early, b.Late})
+	}
+	return out
+}
+
+// status is the machine's own view.
+func (s *supervisor) status() Status {
+	boot := s.boot
+	if s.tpm == nil {
+		boot.Phase = PhaseUnseen
+	}
+	return Status{
+		Name: s.home.Name(), ID: s.home.card.ID, State: StateRunning, PID: s.hypervisor.PID(),
+		Boot: &boot, Shield: &s.definition.Shielded,
+	}
+}
+
+// errNotRunning is a machine without a supervisor.
+var errNotRunning = errors.New("the machine does not run")
+
+// call sends a request to the supervisor of a machine. With a console the connection is
+// returned, else nil.
+func (r *Root) call(ctx context.Context, name string, q request, result any) (*net.UnixConn, *bufio.Reader, error) {
+	path := filepath.Join(r.dir(name), runFolder, controlSocket)
+	raw, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, nil, fmt.Errorf("machine %q: %w", name, errNotRunning)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	conn := raw.(*net.UnixConn)
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	in, err := exchange(conn, q, result)
+	if err != nil {
+		conn.Close()
+		return nil, nil, fmt.Errorf("machine %q: %w", name, err)
+	}
+	if q.Verb == verbConsole {
+		return conn, in, nil
+	}
+	return nil, nil, conn.Close()
+}
+
+// exchange asks one question.
+func exchange(conn *net.UnixConn, q request, result any) (*bufio.Reader, error) {
+	text, err := json.Marshal(q)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Write(append(text, '\n')); errors.Is(err, syscall.EPIPE) {
+		return nil, errNotRunning
+	} else if err != nil {
+		return nil, err
+	}
+	in := bufio.NewReader(conn)
+	line, err := in.ReadBytes('\n')
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		return nil, errNotRunning // it ended meanwhile
+	}
+	if err != nil {
+		return nil, fmt.Errorf("its supervisor does not answer: %w", err)
+	}
+	var got response
+	if err := json.Unmarshal(line, &got); err != nil {
+		return nil, err
+	}
+	if got.Error != "" {
+		return nil, errors.New(strings.TrimSpace(got.Error))
+	}
+	if result == nil {
+		return in, nil
+	}
+	return in, json.Unmarshal(got.Result, result)
+}
+
+func reason(code evidence.Code, message string) evidence.Reason {
+	return evidence.Reason{Code: code, Message: message}
+}
+
+// The reason codes of this package.
+const (
+	codeTPMLost = "machine.tpm-lost"
+	codeChanged = "machine.configuration-changed"
+	codeCleared = "machine.tpm-cleared"
+)

@@ -1,0 +1,237 @@
+package machine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/assay-project/assay/internal/durable"
+	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/integrity"
+	"github.com/assay-project/assay/internal/keyprovider"
+	"github.com/assay-project/assay/internal/seal"
+	"github.com/assay-project/assay/internal/strictjson"
+	"github.com/assay-project/assay/uefi/varstore"
+)
+
+// The files of a home. All but the card and the sockets are sealed.
+const (
+	cardFile       = "machine.json"
+	definitionFile = "definition.sealed"
+	variablesFile  = "variables.sealed"
+	integrityFile  = "integrity.sealed"
+	eventsFile     = "events.sealed"
+	lockFile       = "lock"
+	runFolder      = "run"
+)
+
+// maxFile bounds a file of a home in bytes: a history of boots is the largest.
+const maxFile = 128 << 20
+
+// A Card lies in a home in the clear, and says what is needed before the home can be
+// opened. All of it is a claim.
+type Card struct {
+	Version  int       `json:"version"`
+	Name     string    `json:"name"`
+	ID       string    `json:"id"` // UUID of the machine (RFC 9562)
+	Provider string    `json:"provider"`
+	Created  time.Time `json:"created"`
+	// Key is the home's key, sealed by the provider.
+	Key []byte `json:"key"`
+}
+
+const cardVersion = 1
+
+// The errors of homes that a caller acts on.
+var (
+	ErrName     = errors.New("not a name for a machine: want 1 to 63 lower-case letters, digits and hyphens")
+	ErrExists   = errors.New("there is a machine of that name")
+	ErrUnknown  = errors.New("there is no machine of that name")
+	ErrBusy     = errors.New("the machine is in use by another process")
+	ErrDamaged  = errors.New("the home of the machine is damaged")
+	ErrProvider = errors.New("a machine needs a key provider: its home is always encrypted; assay key-provider add makes one")
+)
+
+var cardRules = strictjson.Rules{Bytes: 64 << 10, Depth: 2, Members: 16, Values: 32, FoldNames: true}
+
+// parseCard reads a card.
+func parseCard(text []byte) (*Card, error) {
+	if _, err := strictjson.Parse(text, cardRules); err != nil {
+		return nil, fmt.Errorf("card: %w: %w", err, ErrDamaged)
+	}
+	c := new(Card)
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(c); err != nil {
+		return nil, fmt.Errorf("card: %w: %w", err, ErrDamaged)
+	}
+	if c.Version != cardVersion || !uuidRule.MatchString(c.ID) || c.Provider == "" || len(c.Key) == 0 {
+		return nil, fmt.Errorf("card: version %d, machine %q: %w", c.Version, c.ID, ErrDamaged)
+	}
+	return c, nil
+}
+
+// A Home is the opened home of a machine, held by this process alone. It is safe for
+// one goroutine at a time.
+type Home struct {
+	dir    string
+	card   *Card
+	key    seal.Key
+	lock   *durable.Lock
+	random io.Reader
+	log    *eventLog
+}
+
+// Card is what the home says of itself in the clear, which its key has proved.
+func (h *Home) Card() Card { return *h.card }
+
+// Name is the machine's.
+func (h *Home) Name() string { return h.card.Name }
+
+// RunDir is where the sockets of the running machine are.
+func (h *Home) RunDir() string { return filepath.Join(h.dir, runFolder) }
+
+// Close forgets the key and lets other processes have the home.
+func (h *Home) Close() error {
+	h.key.Secret.Destroy()
+	return errors.Join(h.log.close(), h.lock.Close())
+}
+
+// homeContext binds the home's key to its machine.
+func homeContext(id string) seal.Context {
+	return seal.Context{Purpose: "key of a machine's home", Name: id}
+}
+
+func (h *Home) context(file string) seal.Context {
+	return seal.Context{Purpose: "home of a machine: " + file, Name: h.card.ID}
+}
+
+// write seals text into a file, which is durable when it returns.
+func (h *Home) write(file string, text []byte) error {
+	sealed, err := seal.Seal(h.random, h.key, h.context(file), text)
+	if err != nil {
+		return fmt.Errorf("seal %s: %w", file, err)
+	}
+	return durable.WriteFile(filepath.Join(h.dir, file), sealed, 0o600)
+}
+
+// read opens a file. One that is missing is damage: homes are made whole.
+func (h *Home) read(file string) (seal.Secret, error) {
+	text, err := h.open(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return seal.Secret{}, fmt.Errorf("%w: %w", err, ErrDamaged)
+	}
+	return text, err
+}
+
+func (h *Home) open(file string) (seal.Secret, error) {
+	sealed, err := readFile(filepath.Join(h.dir, file))
+	if err != nil {
+		return seal.Secret{}, err
+	}
+	e, err := seal.Parse(sealed)
+	if err != nil {
+		return seal.Secret{}, fmt.Errorf("%s: %w: %w", file, err, ErrDamaged)
+	}
+	text, err := e.Open(h.key, h.context(file))
+	if err != nil {
+		return seal.Secret{}, fmt.Errorf("%s: %w: %w", file, err, ErrDamaged)
+	}
+	return text, nil
+}
+
+// readFile reads a file of bounded size, which is no link.
+func readFile(name string) ([]byte, error) {
+	info, err := os.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxFile {
+		return nil, fmt.Errorf("%s is no file of at most %d bytes: %w", name, maxFile, ErrDamaged)
+	}
+	return os.ReadFile(name)
+}
+
+// Definition returns what the operator said of the machine.
+func (h *Home) Definition() (*fleet.Definition, error) {
+	text, err := h.read(definitionFile)
+	if err != nil {
+		return nil, err
+	}
+	defer text.Destroy()
+	d, err := fleet.ParseDefinition(text.Expose())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", definitionFile, err, ErrDamaged)
+	}
+	if d.Name != h.card.Name {
+		return nil, fmt.Errorf("%s is of machine %q: %w", definitionFile, d.Name, ErrDamaged)
+	}
+	return d, nil
+}
+
+func (h *Home) setDefinition(d *fleet.Definition) error {
+	text, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	return h.write(definitionFile, text)
+}
+
+// Variables returns the variable store of the firmware, byte for byte.
+func (h *Home) Variables() ([]byte, error) {
+	text, err := h.read(variablesFile)
+	if err != nil {
+		return nil, err
+	}
+	defer text.Destroy()
+	if _, err := varstore.Parse(text.Expose()); err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", variablesFile, err, ErrDamaged)
+	}
+	return bytes.Clone(text.Expose()), nil
+}
+
+// SetVariables keeps a variable store. One that cannot be read is kept too, for the
+// guest may have written it; it is found at the next start.
+func (h *Home) SetVariables(b []byte) error { return h.write(variablesFile, b) }
+
+// History returns the baselines and boots of the machine.
+func (h *Home) History() (*integrity.History, error) {
+	text, err := h.read(integrityFile)
+	if err != nil {
+		return nil, err
+	}
+	defer text.Destroy()
+	history, err := integrity.ParseHistory(text.Expose())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", integrityFile, err, ErrDamaged)
+	}
+	return history, nil
+}
+
+// SetHistory keeps the baselines and boots.
+func (h *Home) SetHistory(history *integrity.History) error {
+	text, err := json.Marshal(history)
+	if err != nil {
+		return err
+	}
+	return h.write(integrityFile, text)
+}
+
+// unwrap opens the home's key by its provider.
+func unwrap(ctx context.Context, p keyprovider.Provider, c *Card) (seal.Key, error) {
+	secret, err := keyprovider.Open(ctx, p, homeContext(c.ID), c.Key)
+	if err != nil {
+		return seal.Key{}, fmt.Errorf("open the home's key with key provider %q: %w", c.Provider, err)
+	}
+	return seal.Key{ID: homeKeyID, Secret: secret}, nil
+}
+
+// homeKeyID is what envelopes of a home name as their key.
+const homeKeyID = "home"

@@ -1,0 +1,341 @@
+package machine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/durable"
+	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/integrity"
+	"github.com/assay-project/assay/internal/keyprovider"
+	"github.com/assay-project/assay/internal/qemu"
+	"github.com/assay-project/assay/internal/seal"
+	"github.com/assay-project/assay/internal/vtpm"
+	"github.com/assay-project/assay/uefi/keyset"
+)
+
+// Firmware names the files of OVMF on this host (facts of Debian's package ovmf).
+type Firmware struct {
+	// Code is for machines without secure boot, SecureCode for those with: it keeps the
+	// variables behind System Management Mode.
+	Code, SecureCode string
+	// Variables is the template of a store without keys.
+	Variables string
+}
+
+// DefaultFirmware is where Debian's package ovmf has it.
+func DefaultFirmware() Firmware {
+	return Firmware{"/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"}
+}
+
+// Config is what a [Root] takes from its process.
+type Config struct {
+	// Dir is the folder of all machines' homes; it is made when it is missing. Required.
+	Dir string
+	// TPMs are the virtual TPMs of this host: that of a machine has its name. Required.
+	TPMs *vtpm.Root
+	// Provider opens a key provider by its name or URI. Required.
+	Provider func(ctx context.Context, spec string) (vtpm.Provider, error)
+	// DefaultProvider names the one of machines that are made without a choice; nil for none.
+	DefaultProvider func() string
+	// Keyset returns a key set by its name. Required.
+	Keyset func(name string) (*keyset.Set, error)
+	// Matrix says which machines are supported. Required.
+	Matrix   *fleet.Matrix
+	Firmware Firmware
+	// Accelerator is qemu.KVM or qemu.TCG. Required.
+	Accelerator string
+	// Program is QEMU; "" is that of the path.
+	Program string
+	// Random and Now are this machine's. Required.
+	Random io.Reader
+	Now    func() time.Time
+	// Log is told of what has no event; nil for none.
+	Log *slog.Logger
+	// Event is told of every event of a machine, after its log; nil for none.
+	Event func(integrity.Notice)
+}
+
+// A Root is the folder of the machines of a host. It is safe for concurrent use, and
+// several processes may have it open: each home has its lock.
+type Root struct{ cfg Config }
+
+// OpenRoot opens a folder.
+func OpenRoot(cfg Config) (*Root, error) {
+	switch {
+	case cfg.Dir == "" || cfg.TPMs == nil || cfg.Provider == nil || cfg.Keyset == nil || cfg.Matrix == nil || cfg.Random == nil || cfg.Now == nil:
+		return nil, errors.New("a root of machines needs a folder, TPMs, key providers, key sets, a support matrix, randomness and a clock")
+	case cfg.Accelerator != qemu.KVM && cfg.Accelerator != qemu.TCG:
+		return nil, fmt.Errorf("accelerator %q is neither %s nor %s", cfg.Accelerator, qemu.KVM, qemu.TCG)
+	}
+	if cfg.Firmware == (Firmware{}) {
+		cfg.Firmware = DefaultFirmware()
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	return &Root{cfg}, nil
+}
+
+var (
+	nameRule = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	uuidRule = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+)
+
+func (r *Root) dir(name string) string { return filepath.Join(r.cfg.Dir, name) }
+
+// Names are the machines of the root, sorted.
+func (r *Root) Names() ([]string, error) {
+	entries, err := os.ReadDir(r.cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, e := range entries {
+		if e.IsDir() && nameRule.MatchString(e.Name()) {
+			out = append(out, e.Name())
+		}
+	}
+	return out, nil
+}
+
+// Card reads what a home says of itself in the clear.
+func (r *Root) Card(name string) (*Card, error) {
+	if !nameRule.MatchString(name) {
+		return nil, fmt.Errorf("machine %q: %w", name, ErrName)
+	}
+	text, err := readFile(filepath.Join(r.dir(name), cardFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("machine %q: %w", name, ErrUnknown)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c, err := parseCard(text)
+	if err == nil && c.Name != name {
+		err = fmt.Errorf("the card is of machine %q: %w", c.Name, ErrDamaged)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("machine %q: %w", name, err)
+	}
+	return c, nil
+}
+
+// Open opens the home of a machine for this process alone. It returns [ErrBusy],
+// wrapped, while another has it: the machine runs, or is being changed.
+func (r *Root) Open(ctx context.Context, name string) (_ *Home, err error) {
+	card, err := r.Card(name)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := durable.LockDir(r.dir(name))
+	if err != nil {
+		return nil, fmt.Errorf("machine %q: %w: %w", name, ErrBusy, err)
+	}
+	h := &Home{dir: r.dir(name), card: card, lock: lock, random: r.cfg.Random}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("machine %q: %w", name, err), lock.Close())
+		}
+	}()
+	if err := durable.Sweep(h.dir); err != nil {
+		return nil, err
+	}
+	p, err := r.cfg.Provider(ctx, card.Provider)
+	if err != nil {
+		return nil, fmt.Errorf("key provider %q: %w", card.Provider, err)
+	}
+	h.key, err = unwrap(ctx, p, card)
+	if err = errors.Join(err, p.Close()); err != nil {
+		return nil, err
+	}
+	if err := h.openLog(); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// CreateOptions say what machine to make.
+type CreateOptions struct {
+	Definition *fleet.Definition
+	// Provider is the name or URI of the key provider; empty is the default.
+	Provider string
+}
+
+// A RefusedError is a machine that is not supported, with all that is wrong.
+type RefusedError struct {
+	Name    string
+	Reasons []evidence.Reason
+}
+
+func (e *RefusedError) Error() string {
+	words := make([]string, len(e.Reasons))
+	for i, reason := range e.Reasons {
+		words[i] = reason.Message
+	}
+	return fmt.Sprintf("machine %q is not supported: %s", e.Name, strings.Join(words, "; "))
+}
+
+// Create makes a machine with its home and, where it has one, its TPM. All that can be
+// refused is refused before anything is made; a crash leaves the whole machine or a
+// folder without a card, which the next Create of that name clears away.
+func (r *Root) Create(ctx context.Context, actor string, o CreateOptions) (card *Card, err error) {
+	d := o.Definition
+	if err := d.Check(); err != nil {
+		return nil, err
+	}
+	if reasons := r.cfg.Matrix.Judge(d, r.cfg.Accelerator); len(reasons) > 0 {
+		return nil, &RefusedError{d.Name, reasons}
+	}
+	if o.Provider == "" && r.cfg.DefaultProvider != nil {
+		o.Provider = r.cfg.DefaultProvider()
+	}
+	if o.Provider == "" {
+		return nil, ErrProvider
+	}
+	if _, err := r.Card(d.Name); !errors.Is(err, ErrUnknown) {
+		return nil, errors.Join(fmt.Errorf("machine %q: %w", d.Name, ErrExists), err)
+	}
+	variables, err := r.newVariables(d)
+	if err != nil {
+		return nil, err
+	}
+	h, err := r.makeHome(ctx, d.Name, o.Provider)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	if err := r.fill(ctx, h, d, variables, actor); err != nil {
+		return nil, err
+	}
+	return h.card, nil
+}
+
+// makeHome makes the folder and its key; the card, which makes it a machine, is last.
+func (r *Root) makeHome(ctx context.Context, name, provider string) (*Home, error) {
+	dir := r.dir(name)
+	if err := os.MkdirAll(filepath.Join(dir, runFolder), 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := durable.LockDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("machine %q: %w: %w", name, ErrBusy, err)
+	}
+	p, err := r.cfg.Provider(ctx, provider)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("key provider %q: %w", provider, err), lock.Close())
+	}
+	defer p.Close() //nolint:errcheck // nothing depends on it any more
+	h := &Home{dir: dir, lock: lock, random: r.cfg.Random, card: &Card{Version: cardVersion, Name: name, Provider: provider, Created: r.cfg.Now().UTC()}}
+	if h.card.ID, err = newUUID(r.cfg.Random); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	secret, err := seal.Random(r.cfg.Random, seal.KeySize)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	h.key = seal.Key{ID: homeKeyID, Secret: secret}
+	if h.card.Key, err = keyprovider.Seal(ctx, p, r.cfg.Random, homeContext(h.card.ID), secret.Expose()); err != nil {
+		return nil, errors.Join(fmt.Errorf("key provider %q: %w", provider, err), lock.Close())
+	}
+	return h, nil
+}
+
+// fill writes the files of a new home, makes its TPM, and then its card.
+func (r *Root) fill(ctx context.Context, h *Home, d *fleet.Definition, variables []byte, actor string) error {
+	for _, err := range []error{
+		h.setDefinition(d), h.SetVariables(variables), h.SetHistory(&integrity.History{}),
+		durable.WriteFile(filepath.Join(h.dir, eventsFile), logHead(0), 0o600), h.openLog(),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	made := false
+	if d.Shielded.VTPM {
+		if err := r.makeTPM(ctx, h, d, actor); err != nil {
+			return err
+		}
+		made = true
+	}
+	text, err := json.MarshalIndent(h.card, "", "  ")
+	if err == nil {
+		err = durable.CreateFile(filepath.Join(h.dir, cardFile), append(text, '\n'), 0o600)
+	}
+	if err != nil && made {
+		err = errors.Join(err, r.dropTPM(ctx, d.Name, actor))
+	}
+	return err
+}
+
+// hardwareVersion is what a machine of this program counts as (SPEC V8: 14 or later).
+const hardwareVersion = 14
+
+func (r *Root) makeTPM(ctx context.Context, h *Home, d *fleet.Definition, actor string) error {
+	_, err := r.cfg.TPMs.Create(ctx, actor, vtpm.CreateOptions{
+		Name: d.Name, Provider: h.card.Provider,
+		VM: &vtpm.VM{Name: d.Name, UUID: h.card.ID, Firmware: "efi", HardwareVersion: hardwareVersion, GuestOS: d.GuestOS, EncryptedHome: "yes"},
+	})
+	return err
+}
+
+// dropTPM removes the TPM of a machine, with all that it protects.
+func (r *Root) dropTPM(ctx context.Context, name, actor string) error {
+	if err := r.cfg.TPMs.Detach(ctx, actor, name); err != nil && !errors.Is(err, vtpm.ErrUnknown) {
+		return err
+	}
+	if err := r.cfg.TPMs.Delete(ctx, actor, name); !errors.Is(err, vtpm.ErrUnknown) {
+		return err
+	}
+	return nil
+}
+
+// Delete removes a machine that does not run, with its TPM and all that it protects.
+// Its disks stay.
+func (r *Root) Delete(ctx context.Context, actor, name string) error {
+	card, err := r.Card(name)
+	if err != nil && !errors.Is(err, ErrDamaged) {
+		return err
+	}
+	lock, err := durable.LockDir(r.dir(name))
+	if err != nil {
+		return fmt.Errorf("machine %q: %w: %w", name, ErrBusy, err)
+	}
+	if card != nil {
+		if found, err := r.found(card); err != nil || found.alive {
+			return errors.Join(fmt.Errorf("machine %q: its hypervisor runs: stop it first", name), err, lock.Close())
+		}
+	}
+	if err := r.dropTPM(ctx, name, actor); err != nil {
+		return errors.Join(err, lock.Close())
+	}
+	// Without its card it is no machine any more.
+	if err := os.Remove(filepath.Join(r.dir(name), cardFile)); err != nil {
+		return errors.Join(err, lock.Close())
+	}
+	return errors.Join(lock.Close(), os.RemoveAll(r.dir(name)))
+}
+
+// newUUID is a random one (RFC 9562, 5.4).
+func newUUID(random io.Reader) (string, error) {
+	var b [16]byte
+	if _, err := io.ReadFull(random, b[:]); err != nil {
+		return "", fmt.Errorf("make UUID: %w", err)
+	}
+	b[6], b[8] = b[6]&0x0F|0x40, b[8]&0x3F|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:]), nil
+}

@@ -1,0 +1,337 @@
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/assay-project/assay/eventlog/baseline"
+	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/integrity"
+	"github.com/assay-project/assay/internal/qemu"
+	"github.com/assay-project/assay/internal/qemu/qmp"
+	"github.com/assay-project/assay/internal/serial"
+	"github.com/assay-project/assay/internal/vtpm"
+)
+
+// The sockets of a running machine, in its run folder. Their names are short: a socket's
+// path has at most 107 bytes.
+const (
+	controlSocket = "control"
+	tpmSocket     = "tpm"
+	consoleSocket = "console"
+	agentSocket   = "agent"
+	monitorSocket = "qmp"
+)
+
+// keepEvery is how often variables that the firmware changed are written back while the
+// machine runs. They are also after each moment of a boot, and at the end.
+const keepEvery = 30 * time.Second
+
+// A supervisor is one running machine.
+type supervisor struct {
+	root       *Root
+	home       *Home
+	definition *fleet.Definition
+	history    *integrity.History
+	monitor    *integrity.Monitor
+	variables  *memory
+	tpm        *vtpm.Instance // nil without one
+	hypervisor *qemu.Process
+	console    *console
+	journal    queue
+	qmp        chan qmp.Event
+	asked      chan asked
+	deadline   *time.Timer
+	boot       BootStatus
+	failed     error // why the machine was stopped by its supervisor
+	serving    sync.WaitGroup
+}
+
+// RunOptions say how to run a machine.
+type RunOptions struct {
+	// Ready is called once the machine runs; an error stops it. May be nil.
+	Ready func() error
+	// Agent is where the host's side of the guest's agent is connected; nil leaves the
+	// machine without that port.
+	Agent func(ctx context.Context, port io.ReadWriter)
+}
+
+// Run starts a machine and supervises it until it ends or ctx does, which stops it. The
+// error is nil after the guest's or the operator's end.
+func (r *Root) Run(ctx context.Context, actor, name string, o RunOptions) (err error) {
+	h, err := r.Open(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	s := &supervisor{root: r, home: h, journal: newQueue(), qmp: make(chan qmp.Event, 64), asked: make(chan asked), console: newConsole()}
+	if err := s.prepare(); err != nil {
+		return fmt.Errorf("machine %q: %w", name, err)
+	}
+	// What the machine is served by ends after it, and before the home is given back.
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer s.serving.Wait()
+	defer stop()
+	if err := s.serve(serving, actor, o); err != nil {
+		return errors.Join(fmt.Errorf("machine %q: %w", name, err), s.release())
+	}
+	if err := s.start(ctx); err != nil {
+		return errors.Join(fmt.Errorf("machine %q: %w", name, err), s.release())
+	}
+	if o.Ready != nil {
+		if err := o.Ready(); err != nil {
+			s.hypervisor.Kill()
+			s.failed = err
+		}
+	}
+	s.follow(ctx)
+	return s.finish()
+}
+
+// prepare reads the home and refuses what must not run.
+func (s *supervisor) prepare() (err error) {
+	f, err := s.root.found(s.home.card)
+	if err != nil {
+		return err
+	}
+	if f.alive {
+		return fmt.Errorf("its hypervisor, process %d, runs without a supervisor: assay vm stop --force ends it: %w", f.PID, ErrBusy)
+	}
+	if s.definition, err = s.home.Definition(); err != nil {
+		return err
+	}
+	if reasons := s.root.cfg.Matrix.Judge(s.definition, s.root.cfg.Accelerator); len(reasons) > 0 {
+		return &RefusedError{s.home.Name(), reasons}
+	}
+	variables, err := s.home.Variables()
+	if err != nil {
+		return err
+	}
+	if err := checkVariables(variables, s.definition); err != nil {
+		return err
+	}
+	if s.history, err = s.home.History(); err != nil {
+		return err
+	}
+	if s.monitor, err = s.root.newMonitor(s.definition, s.history); err != nil {
+		return err
+	}
+	s.variables, err = newMemory(variables)
+	return err
+}
+
+// newMonitor makes the judge of a machine's boots.
+func (r *Root) newMonitor(d *fleet.Definition, history *integrity.History) (*integrity.Monitor, error) {
+	profile, err := baseline.ProfileNamed(d.Policy)
+	if err != nil {
+		return nil, err
+	}
+	return integrity.NewMonitor(history, integrity.Config{
+		Instance: d.Name, Off: !d.Shielded.IntegrityMonitoring, Profile: profile, ApproveFirst: d.ApproveFirst, Now: r.cfg.Now,
+		Shape: baseline.Shape{Machine: d.MachineType, VCPUs: d.CPUs, MemoryMiB: d.MemoryMiB},
+	})
+}
+
+// serve opens all that the hypervisor and operators connect to.
+func (s *supervisor) serve(ctx context.Context, actor string, o RunOptions) error {
+	if err := os.MkdirAll(s.home.RunDir(), 0o700); err != nil {
+		return err
+	}
+	if s.definition.Shielded.VTPM {
+		if err := s.serveTPM(ctx, actor); err != nil {
+			return err
+		}
+	}
+	if err := s.listen(ctx, consoleSocket, s.console.serve); err != nil {
+		return err
+	}
+	if o.Agent != nil {
+		if err := s.listen(ctx, agentSocket, func(ctx context.Context, c *net.UnixConn) { o.Agent(ctx, c) }); err != nil {
+			return err
+		}
+	}
+	return s.listen(ctx, controlSocket, s.control)
+}
+
+// listen serves a socket of the run folder until ctx ends.
+func (s *supervisor) listen(ctx context.Context, name string, serve func(context.Context, *net.UnixConn)) error {
+	path := filepath.Join(s.home.RunDir(), name)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return fmt.Errorf("socket %q: %w", path, err)
+	}
+	closed := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		l.Close()
+		close(closed)
+	})
+	s.serving.Go(func() {
+		for {
+			c, err := l.AcceptUnix()
+			if err != nil {
+				<-closed // with it the socket's name is gone
+				return
+			}
+			s.serving.Go(func() {
+				defer c.Close()
+				defer context.AfterFunc(ctx, func() { c.Close() })()
+				serve(ctx, c)
+			})
+		}
+	})
+	return nil
+}
+
+// start starts the hypervisor, and notes that it runs.
+func (s *supervisor) start(ctx context.Context) (err error) {
+	s.hypervisor, err = qemu.Start(ctx, qemu.Config{
+		Program: s.root.cfg.Program, Dir: s.home.RunDir(), Machine: s.machine(), Files: []*os.File{s.variables.file},
+		Event: func(e qmp.Event) { s.qmp <- e },
+	})
+	if err != nil {
+		return err
+	}
+	// One that has ended already is seen by the loop.
+	if err := s.home.note(s.hypervisor.PID(), s.root.cfg.Now()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.hypervisor.Kill()
+		s.drain()
+		return err
+	}
+	return nil
+}
+
+// drain reads the events of a hypervisor that is to end, so that it can.
+func (s *supervisor) drain() {
+	for {
+		select {
+		case <-s.qmp:
+		case <-s.hypervisor.Done():
+			return
+		}
+	}
+}
+
+// machine is what the hypervisor is told.
+func (s *supervisor) machine() qemu.Machine {
+	d, f := s.definition, s.root.cfg.Firmware
+	m := qemu.Machine{
+		Name: d.Name, UUID: s.home.card.ID, Accelerator: s.root.cfg.Accelerator, CPUs: d.CPUs, MemoryMiB: d.MemoryMiB,
+		Firmware: qemu.Firmware{Code: f.Code, Variables: "/dev/fdset/1"},
+		Serial:   consoleSocket, Monitor: monitorSocket,
+		Protection: qemu.Protection{IOMMU: d.Virtualization, Nested: d.Virtualization && s.root.cfg.Accelerator == qemu.KVM},
+	}
+	if d.Shielded.SecureBoot {
+		m.Firmware.Code, m.Firmware.Secure = f.SecureCode, true
+	}
+	if d.Shielded.VTPM {
+		m.TPM = &qemu.TPM{Socket: tpmSocket, Interface: map[string]string{"crb": qemu.CRB, "tis": qemu.TIS}[d.TPM]}
+	}
+	if _, err := os.Lstat(filepath.Join(s.home.RunDir(), agentSocket)); err == nil {
+		m.Agent = agentSocket
+	}
+	for _, disk := range d.Disks {
+		m.Disks = append(m.Disks, qemu.Disk{File: disk.File, Format: disk.Format, Bus: disk.Bus, ReadOnly: disk.ReadOnly, Shared: disk.Shared, Ephemeral: disk.Ephemeral, Bootable: disk.Boot})
+	}
+	for _, n := range d.Networks {
+		m.Networks = append(m.Networks, qemu.Network{Kind: n.Kind, Device: n.Device, MAC: n.MAC})
+	}
+	return m
+}
+
+// follow is the machine's life: everything that changes what is known of it happens
+// here, one thing at a time.
+func (s *supervisor) follow(ctx context.Context) {
+	keep := time.NewTicker(keepEvery)
+	defer keep.Stop()
+	s.deadline = time.NewTimer(time.Hour)
+	defer s.deadline.Stop()
+	s.armDeadline()
+	stopping := ctx.Done()
+	for {
+		select {
+		case <-s.journal.ready:
+			s.measured()
+		case f := <-s.console.found:
+			s.printed(f)
+		case e := <-s.qmp:
+			s.happened(e)
+		case a := <-s.asked:
+			a.answer <- s.handle(a.request)
+		case <-keep.C:
+			s.keepVariables()
+		case <-s.deadline.C:
+			s.stuck()
+		case <-stopping:
+			stopping = nil
+			s.halt(context.WithoutCancel(ctx))
+		case <-s.hypervisor.Done():
+			return
+		}
+	}
+}
+
+// halt stops the machine: its guest is asked first. The loop goes on meanwhile.
+func (s *supervisor) halt(ctx context.Context) {
+	const grace = 20 * time.Second
+	go s.hypervisor.Stop(ctx, grace) //nolint:errcheck // its end is seen
+}
+
+// finish is after the hypervisor's end.
+func (s *supervisor) finish() error {
+	end := s.hypervisor.End()
+	s.measured()
+	for {
+		select {
+		case f := <-s.console.found:
+			s.printed(f)
+			continue
+		default:
+		}
+		break
+	}
+	s.tell([]integrity.Notice{s.monitor.Shutdown()})
+	err := errors.Join(s.release(), s.home.forget(), s.failed)
+	if end.Err != nil && s.failed == nil {
+		err = errors.Join(err, fmt.Errorf("machine %q: its hypervisor ended: %w", s.home.Name(), end.Err))
+	}
+	return err
+}
+
+// release gives back what prepare and serve took.
+func (s *supervisor) release() error {
+	var errs []error
+	if s.tpm != nil {
+		errs = append(errs, s.tpm.Close())
+	}
+	if s.variables != nil {
+		errs = append(errs, s.variables.save(s.home), s.variables.file.Close())
+	}
+	errs = append(errs, s.home.write(consoleFile, []byte(s.console.log.Text())))
+	return errors.Join(errs...)
+}
+
+func (s *supervisor) keepVariables() {
+	if err := s.variables.save(s.home); err != nil {
+		s.root.cfg.Log.Error("the variables of a machine are not kept", slog.String("machine", s.home.Name()), slog.Any("error", err))
+	}
+}
+
+// consoleFile has what the machine printed last.
+const consoleFile = "console.sealed"
+
+// newConsole is the console of a machine.
+func newConsole() *console {
+	return &console{log: new(serial.Log), found: make(chan serial.Finding, maxFindings), readers: map[chan []byte]bool{}}
+}

@@ -1,0 +1,93 @@
+package machine
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/uefi/keyset"
+	"github.com/assay-project/assay/uefi/varstore"
+)
+
+// newVariables makes the variable store of a new machine: the firmware's template with
+// the machine's keys, and secure boot on or off.
+func (r *Root) newVariables(d *fleet.Definition) ([]byte, error) {
+	text, err := os.ReadFile(r.cfg.Firmware.Variables)
+	if err != nil {
+		return nil, fmt.Errorf("template of variables: %w", err)
+	}
+	return r.enrolled(text, d)
+}
+
+// enrolled puts the keys of a definition's key set into a store, and turns secure boot
+// on or off. Revocations that the store has stay.
+func (r *Root) enrolled(text []byte, d *fleet.Definition) ([]byte, error) {
+	store, err := varstore.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("variables: %w", err)
+	}
+	set, err := r.cfg.Keyset(d.Keyset)
+	if err != nil {
+		return nil, fmt.Errorf("key set %q: %w", d.Keyset, err)
+	}
+	if _, err := set.Enrol(store); err != nil {
+		return nil, fmt.Errorf("enrol key set %q: %w", d.Keyset, err)
+	}
+	if err := keyset.SetSecureBoot(store, d.Shielded.SecureBoot); err != nil {
+		return nil, err
+	}
+	return store.Bytes()
+}
+
+// checkVariables refuses to start a machine whose store does not enforce what its
+// definition says.
+func checkVariables(text []byte, d *fleet.Definition) error {
+	store, err := varstore.Parse(text)
+	if err != nil {
+		return fmt.Errorf("variables: %w: %w", err, ErrDamaged)
+	}
+	if d.Shielded.SecureBoot && !store.Pending() && !keyset.SecureBoot(store) {
+		return fmt.Errorf("secure boot is to be on, and the variables of machine %q have no platform key or have it switched off: assay vm update enrols its keys", d.Name)
+	}
+	return nil
+}
+
+// memory is a file without a name, in memory, that a hypervisor writes a machine's
+// variables to: on the disk they are encrypted.
+type memory struct {
+	file *os.File
+	kept []byte // what was last written to the home
+}
+
+func newMemory(content []byte) (*memory, error) {
+	fd, err := unix.MemfdCreate("assay-variables", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make a file in memory for the variables: %w", err)
+	}
+	m := &memory{os.NewFile(uintptr(fd), "variables"), content}
+	if _, err := m.file.WriteAt(content, 0); err != nil {
+		return nil, errors.Join(err, m.file.Close())
+	}
+	return m, nil
+}
+
+// save writes the variables back if the firmware has changed them.
+func (m *memory) save(h *Home) error {
+	now := make([]byte, len(m.kept))
+	if _, err := m.file.ReadAt(now, 0); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read the variables back: %w", err)
+	}
+	if bytes.Equal(now, m.kept) {
+		return nil
+	}
+	if err := h.SetVariables(now); err != nil {
+		return fmt.Errorf("keep the variables: %w", err)
+	}
+	m.kept = now
+	return nil
+}

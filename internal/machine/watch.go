@@ -1,0 +1,208 @@
+package machine
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/integrity"
+	"github.com/assay-project/assay/internal/qemu/qmp"
+	"github.com/assay-project/assay/internal/serial"
+	"github.com/assay-project/assay/internal/vtpm"
+)
+
+// EventTPMLost is the end of a machine's TPM while its guest runs.
+const EventTPMLost = "tpmLostEvent"
+
+// The phases of a boot.
+const (
+	PhaseFirmware = "firmware" // no boot loader has started
+	PhaseLoader   = "bootLoader"
+	PhaseSystem   = "operatingSystem"
+	PhaseRefused  = "refused" // the firmware gave up a boot option, and nothing else started
+	PhaseStuck    = "stuck"   // the deadline has passed
+	PhaseUnseen   = "unseen"  // without a TPM nobody sees it
+)
+
+// A BootStatus says how far the boot of a running machine has got.
+type BootStatus struct {
+	Counter uint64 `json:"bootCounter,string"`
+	Phase   string `json:"phase"`
+	// Early and Late are nil until the part is over and judged.
+	Early   *bool             `json:"earlyBootPassed"`
+	Late    *bool             `json:"lateBootPassed"`
+	Reasons []evidence.Reason `json:"reasons,omitempty"`
+	// Refused are the reasons why boot options were given up.
+	Refused []evidence.Reason `json:"refused,omitempty"`
+}
+
+// A queue takes what a TPM measures, from between two of its commands, and never waits.
+type queue struct {
+	mu    sync.Mutex // guards list
+	list  *[]vtpm.Measured
+	ready chan struct{}
+}
+
+func newQueue() queue { return queue{list: new([]vtpm.Measured), ready: make(chan struct{}, 1)} }
+
+func (q *queue) put(m vtpm.Measured) {
+	q.mu.Lock()
+	*q.list = append(*q.list, m)
+	q.mu.Unlock()
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (q *queue) take() []vtpm.Measured {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	out := *q.list
+	*q.list = nil
+	return out
+}
+
+// measured judges what the TPM took since the last time.
+func (s *supervisor) measured() {
+	for _, m := range s.journal.take() {
+		if m.Lost {
+			s.monitor.Lose()
+		}
+		if m.Restored {
+			s.restored(m)
+			continue
+		}
+		for _, r := range m.Records {
+			s.tell(s.monitor.Take(r))
+		}
+	}
+}
+
+// restored goes on with a machine whose memory came from elsewhere: what was said of its
+// boot is not said again.
+func (s *supervisor) restored(m vtpm.Measured) {
+	monitor, err := s.root.newMonitor(s.definition, s.history)
+	if err != nil {
+		s.root.cfg.Log.Error("a restored machine is not watched", slog.String("machine", s.home.Name()), slog.Any("error", err))
+		return
+	}
+	s.monitor = monitor
+	if m.Lost {
+		s.monitor.Lose()
+	}
+	s.tell(s.monitor.Catch(slices.Values(m.Records)))
+}
+
+// tell keeps what happened: the record first, so that no boot is counted twice after a
+// crash, then the log, then everybody else.
+func (s *supervisor) tell(notices []integrity.Notice) {
+	if len(notices) == 0 {
+		return
+	}
+	if err := s.home.SetHistory(s.history); err != nil {
+		s.unkept("the integrity record of a machine is not kept", err)
+	}
+	for _, n := range notices {
+		s.explain(&n)
+		if err := s.home.Log(n); err != nil {
+			s.unkept("an event of a machine is not kept", err)
+		}
+		s.note(&n)
+		if s.root.cfg.Event != nil {
+			s.root.cfg.Event(n)
+		}
+	}
+	s.keepVariables()
+}
+
+func (s *supervisor) unkept(what string, err error) {
+	s.root.cfg.Log.Error(what, slog.String("machine", s.home.Name()), slog.Any("error", err))
+}
+
+// explain adds the firmware's words to a boot that did not get on. They prove nothing;
+// the notice itself comes from the TPM's journal.
+func (s *supervisor) explain(n *integrity.Notice) {
+	if n.Type != integrity.EventAttemptFailed && n.Type != integrity.EventStuck {
+		return
+	}
+	n.Reasons = append(n.Reasons, s.boot.Refused...)
+}
+
+// note follows the boot.
+func (s *supervisor) note(n *integrity.Notice) {
+	s.boot.Counter = n.BootCounter
+	switch n.Type {
+	case integrity.EventStartup:
+		s.boot = BootStatus{Counter: n.BootCounter, Phase: PhaseFirmware, Refused: s.boot.Refused}
+		s.armDeadline()
+	case integrity.EventEarlyReport:
+		passed := n.Passed()
+		s.boot.Early, s.boot.Phase = &passed, PhaseLoader
+		s.boot.Reasons = n.Reasons
+		s.judged(passed)
+	case integrity.EventLateReport:
+		passed := n.Passed()
+		s.boot.Late, s.boot.Phase = &passed, PhaseSystem
+		s.boot.Reasons = n.Reasons
+		s.deadline.Stop()
+		s.judged(passed)
+	case integrity.EventAttemptFailed:
+		if s.boot.Phase != PhaseSystem {
+			s.boot.Phase = PhaseRefused
+		}
+	case integrity.EventStuck:
+		s.boot.Phase = PhaseStuck
+	}
+}
+
+// judged stops a machine that failed, where its definition wants that.
+func (s *supervisor) judged(passed bool) {
+	if passed || !s.definition.StopOnFailure || s.hypervisor == nil {
+		return
+	}
+	s.root.cfg.Log.Warn("a machine is stopped: its boot failed", slog.String("machine", s.home.Name()))
+	go s.hypervisor.Quit(context.Background()) //nolint:errcheck // its end is seen
+}
+
+// armDeadline gives the boot its time.
+func (s *supervisor) armDeadline() {
+	s.deadline.Stop()
+	if d := s.definition.BootDeadline; d > 0 && s.definition.Shielded.VTPM {
+		s.deadline.Reset(time.Duration(d) * time.Second)
+	}
+}
+
+// stuck is a boot that did not get on in time.
+func (s *supervisor) stuck() {
+	if s.boot.Phase != PhaseSystem {
+		s.tell([]integrity.Notice{s.monitor.Stuck(nil)})
+	}
+}
+
+// printed takes a line of the console that says something about the boot.
+func (s *supervisor) printed(f serial.Finding) {
+	if s.boot.Phase == PhaseSystem {
+		return // the guest's own words
+	}
+	if len(s.boot.Refused) < maxFindings {
+		s.boot.Refused = append(s.boot.Refused, f.Reason())
+	}
+}
+
+// happened takes an event of the hypervisor.
+func (s *supervisor) happened(e qmp.Event) {
+	switch e.Name {
+	case "RESET":
+		// The guest's journal tells of a restart too, but maybe after the firmware's first
+		// words.
+		s.console.log.Restart()
+		s.boot.Refused = nil
+		s.keepVariables()
+	case "SHUTDOWN", "STOP", "SUSPEND":
+		s.keepVariables()
+	}
+}
