@@ -16,6 +16,8 @@ command -v qemu-img >/dev/null || need="$need qemu-utils"
 [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || need="$need ovmf"
 command -v sbverify >/dev/null || need="$need sbsigntool"
 command -v osslsigncode >/dev/null || need="$need osslsigncode"
+[ -e /usr/sbin/fsck.vfat ] || need="$need dosfstools"
+[ -e /usr/sbin/sfdisk ] || need="$need fdisk"
 # What guests boot is unpacked, not installed: a kernel, shim, GRUB, systemd's stub.
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/assay-test
 unpacked() {

@@ -1,27 +1,26 @@
 package qemu
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"github.com/assay-project/assay/internal/demovm"
+	"github.com/assay-project/assay/internal/guestimage"
 )
 
 // An Image is what a machine boots from, by file name. With a disk its firmware starts
 // what is there, else the kernel.
 type Image struct {
 	Firmware, Variables, Kernel, Initrd string
-	Disk                                string // a folder that is shown as a disk
+	Disk                                string // raw
 }
 
 // ErrMissing is a program or file that this machine lacks; tools/setup.sh installs
 // all of them.
 var ErrMissing = errors.New("not on this machine")
-
-// KernelFile is where tools/setup.sh puts the kernel, below the user's cache folder.
-const KernelFile = "assay-test/vmlinuz"
 
 // NewImage makes an image in a folder: the guest is built and packed.
 func NewImage(dir string) (*Image, error) {
@@ -31,7 +30,7 @@ func NewImage(dir string) (*Image, error) {
 	}
 	i := &Image{
 		Firmware: "/usr/share/OVMF/OVMF_CODE_4M.fd", Variables: "/usr/share/OVMF/OVMF_VARS_4M.fd",
-		Kernel: filepath.Join(cache, KernelFile), Initrd: filepath.Join(dir, "initrd"),
+		Kernel: filepath.Join(cache, demovm.CacheFolder, demovm.KernelFile), Initrd: filepath.Join(dir, "initrd"),
 	}
 	for _, name := range []string{i.Firmware, i.Variables, i.Kernel} {
 		if _, err := os.Stat(name); err != nil {
@@ -50,33 +49,33 @@ func NewImage(dir string) (*Image, error) {
 // that guards its variables by System Management Mode, Debian's shim, GRUB and kernel,
 // signed. With change the kernel is another than Debian signed.
 func (i *Image) Secured(dir string, change bool) (*Image, error) {
-	cache := filepath.Dir(i.Kernel)
 	out := &Image{Firmware: "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", Variables: "/usr/share/OVMF/OVMF_VARS_4M.ms.fd", Disk: filepath.Join(dir, "disk")}
-	for _, d := range []string{"EFI/BOOT", "EFI/debian"} {
-		if err := os.MkdirAll(filepath.Join(out.Disk, d), 0o700); err != nil {
-			return nil, err
-		}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
 	}
-	for to, from := range map[string]string{
-		"EFI/BOOT/BOOTX64.EFI": filepath.Join(cache, "shimx64.efi.signed"), "EFI/BOOT/grubx64.efi": filepath.Join(cache, "grubx64.efi.signed"),
-		"vmlinuz": i.Kernel, "initrd": i.Initrd,
+	files := []guestimage.File{{
+		Name: "EFI/debian/grub.cfg", Data: []byte("linux /vmlinuz " + commandLine + "\ninitrd /initrd\nboot\n"),
+	}}
+	cache := filepath.Dir(i.Kernel)
+	for _, f := range [][2]string{
+		{demovm.BootFile, filepath.Join(cache, demovm.ShimFile)},
+		{"EFI/BOOT/grubx64.efi", filepath.Join(cache, demovm.GRUBFile)},
+		{"vmlinuz", i.Kernel},
+		{"initrd", i.Initrd},
 	} {
-		text, err := os.ReadFile(from)
+		text, err := os.ReadFile(f[1])
 		if errors.Is(err, os.ErrNotExist) {
 			return nil, fmt.Errorf("%w: %w", ErrMissing, err)
 		}
 		if err != nil {
 			return nil, err
 		}
-		if change && to == "vmlinuz" {
+		if change && f[0] == "vmlinuz" {
 			text[len(text)/2] ^= 1
 		}
-		if err := os.WriteFile(filepath.Join(out.Disk, to), text, 0o600); err != nil {
-			return nil, err
-		}
+		files = append(files, guestimage.File{Name: f[0], Data: text})
 	}
-	const menu = "linux /vmlinuz " + commandLine + "\ninitrd /initrd\nboot\n"
-	return out, os.WriteFile(filepath.Join(out.Disk, "EFI/debian/grub.cfg"), []byte(menu), 0o600)
+	return out, demovm.WriteFiles(out.Disk, files)
 }
 
 // commandLine is the kernel's.
@@ -84,44 +83,24 @@ const commandLine = "console=ttyS0,115200 panic=-1 quiet"
 
 // pack builds the guest and makes an archive of it.
 func (i *Image) pack(dir string) error {
+	program, err := BuildGuest(dir)
+	if err != nil {
+		return err
+	}
+	archive, err := (&demovm.Parts{Init: program}).Initrd("1")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(i.Initrd, archive, 0o600)
+}
+
+// BuildGuest builds the program that runs in guests, in a folder, and returns it.
+func BuildGuest(dir string) ([]byte, error) {
 	guest := filepath.Join(dir, "init")
 	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", guest, "github.com/assay-project/assay/test/qemu/guest")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOFLAGS=")
 	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the guest: %w: %s", err, out)
+		return nil, fmt.Errorf("build the guest: %w: %s", err, out)
 	}
-	program, err := os.ReadFile(guest)
-	if err != nil {
-		return err
-	}
-	var b bytes.Buffer
-	for _, e := range []struct {
-		name string
-		mode uint32
-		data []byte
-	}{{"dev", 0o40755, nil}, {"proc", 0o40755, nil}, {"sys", 0o40755, nil}, {"init", 0o100755, program}, {"TRAILER!!!", 0, nil}} {
-		entry(&b, e.name, e.mode, e.data)
-	}
-	return os.WriteFile(i.Initrd, b.Bytes(), 0o600)
-}
-
-// entry adds a file to an archive in the format "newc" (Linux,
-// Documentation/driver-api/early-userspace/buffer-format.rst).
-func entry(b *bytes.Buffer, name string, mode uint32, data []byte) {
-	fields := []uint32{0, mode, 0, 0, 1, 0, uint32(len(data)), 0, 0, 0, 0, uint32(len(name) + 1), 0} // a program of a few MiB
-	b.WriteString("070701")
-	for _, f := range fields {
-		fmt.Fprintf(b, "%08x", f)
-	}
-	b.WriteString(name + "\x00")
-	pad(b)
-	b.Write(data)
-	pad(b)
-}
-
-// pad fills up to a multiple of four.
-func pad(b *bytes.Buffer) {
-	for b.Len()%4 != 0 {
-		b.WriteByte(0)
-	}
+	return os.ReadFile(guest)
 }

@@ -147,7 +147,7 @@ func (m *Machine) boot() []string {
 	}
 	return []string{
 		"-machine", "q35,smm=on", "-m", "512", "-global", "driver=cfi.pflash01,property=secure,value=on",
-		"-drive", "if=none,id=d0,format=raw,readonly=on,file=fat:" + m.cfg.Image.Disk, "-device", "virtio-blk-pci,drive=d0,bootindex=0",
+		"-drive", "if=none,id=d0,format=raw,readonly=on,file=" + m.cfg.Image.Disk, "-device", "virtio-blk-pci,drive=d0,bootindex=0",
 	}
 }
 
