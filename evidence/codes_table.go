@@ -31,6 +31,7 @@ func Describe(code Code) (info CodeInfo, ok bool) {
 // allCodes puts the tables together when first asked: most programs never do.
 var allCodes = sync.OnceValue(func() []CodeInfo {
 	return slices.SortedFunc(slices.Values(slices.Concat(
+		agentCodes,
 		eventlogCodes,
 		httpapiCodes,
 		serviceCodes,

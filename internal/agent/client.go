@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -103,4 +104,35 @@ func nonEmpty(words ...string) []string {
 		}
 	}
 	return out
+}
+
+// An Enrolment asks the service to trust an attestation key for being in the TPM of an
+// endorsement key.
+type Enrolment struct {
+	Machine  string   `json:"machine"`
+	Baseline string   `json:"baseline,omitempty"`
+	AKPublic []byte   `json:"akPublic"` // TPMT_PUBLIC
+	EKPublic []byte   `json:"ekPublic"` // TPMT_PUBLIC
+	EKCert   []byte   `json:"ekCert,omitempty"`
+	Chain    [][]byte `json:"chain,omitempty"`
+	TrustEK  bool     `json:"trustEK,omitempty"`
+}
+
+// A Credential is what only the TPM of the endorsement key opens.
+type Credential struct {
+	ID              string `json:"id"`
+	CredentialBlob  []byte `json:"credentialBlob"`
+	EncryptedSecret []byte `json:"encryptedSecret"`
+}
+
+// BeginEnrolment asks for a credential.
+func (c *Client) BeginEnrolment(ctx context.Context, e Enrolment) (out Credential, err error) {
+	err = c.post(ctx, "/v1/enrolments", e, &out)
+	return out, err
+}
+
+// FinishEnrolment answers it with its secret, and returns the service's record.
+func (c *Client) FinishEnrolment(ctx context.Context, id string, secret []byte) (record json.RawMessage, err error) {
+	err = c.post(ctx, "/v1/enrolments/"+url.PathEscape(id)+"/finish", map[string][]byte{"secret": secret}, &record)
+	return record, err
 }

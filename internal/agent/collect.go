@@ -1,10 +1,13 @@
 // Package agent is what runs in a guest or on a host: it gathers evidence and
-// answers a service's challenge with it.
+// answers challenges with it, those of its host over a serial port ([Server]) or those
+// of a service over HTTPS ([Client]).
 //
-// It speaks to no TPM itself: the quote, its signature and the attestation key
-// come as files, as tpm2_quote and tpm2_createak write them; PCR values and logs
-// come from the kernel. It proves nothing; the service does. Start with
-// [Collect] and [Client].
+// The quote is by the machine's own TPM ([OpenTPM]), or comes as files, as tpm2_quote
+// and tpm2_createak write them ([Collect]); logs come from the kernel. It proves
+// nothing; who receives the evidence does. What it reads from its host or a service
+// is bounded and checked as much as they check the agent. Start with [TPM.Evidence].
+//
+// TPM 2.0 Library, Part 1, chapters 24 and 36, version 1.83.
 package agent
 
 import (
@@ -31,7 +34,7 @@ const (
 // The most that is read of each: what a service takes (docs/formats/evidence-bundle.md).
 const (
 	maxBootLog = 1 << 20
-	maxIMA     = 3 << 20
+	maxIMA     = 2 << 20
 	maxFile    = 64 << 10
 )
 
@@ -53,6 +56,8 @@ type Bundle struct {
 	AKCert   []byte                       `json:"akCert,omitempty"`
 	EventLog []byte                       `json:"eventLog,omitempty"`
 	IMALog   []byte                       `json:"imaLog,omitempty"`
+
+	noIMA bool // there is a list, and it is too long
 }
 
 // A Quote is what TPM2_Quote returned (Part 3, 18.4).
@@ -150,6 +155,8 @@ func optional(root fs.FS, name string, limit int64) ([]byte, error) {
 	return b, err
 }
 
+var errTooLong = errors.New("too long to be sent")
+
 // readAtMost reads a file whose size the kernel may not tell.
 func readAtMost(fsys fs.FS, name string, limit int64) ([]byte, error) {
 	f, err := fsys.Open(name)
@@ -162,7 +169,7 @@ func readAtMost(fsys fs.FS, name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("%s has more than %d bytes", name, limit)
+		return nil, fmt.Errorf("%s has more than %d bytes: %w", name, limit, errTooLong)
 	}
 	return b, nil
 }

@@ -24,6 +24,25 @@ type Process struct {
 	Open           func(name string) (*os.File, error)
 	WriteFile      func(name string, data []byte, perm fs.FileMode) error
 	Stdout, Stderr io.Writer
+	Machine        Machine
+}
+
+// A Machine is what commands need of the machine besides files.
+type Machine struct {
+	Random io.Reader
+	// TPM opens the device file of a TPM.
+	TPM    func(name string) (Device, error)
+	Serial func(name string) (io.ReadWriteCloser, error)
+	// KernelLog begins to read the kernel's log; see [KernelLog].
+	KernelLog func() func() []string
+	// Mount and PowerOff are the work of an init.
+	Mount, PowerOff func() error
+}
+
+// A Device is a TPM's.
+type Device interface {
+	Send(command []byte) (response []byte, err error)
+	Close() error
 }
 
 // errRefused is a decision that is not "trusted"; it has been printed.
@@ -39,7 +58,7 @@ func Main(ctx context.Context, p Process, args []string) int {
 	root.SetArgs(args)
 	root.SetOut(p.Stdout)
 	root.SetErr(p.Stderr)
-	root.AddCommand(p.versionCmd(), p.challengeCmd(), p.bundleCmd(), p.attestCmd())
+	root.AddCommand(p.versionCmd(), p.challengeCmd(), p.bundleCmd(), p.attestCmd(), p.enrolCmd(), p.runCmd(), p.serveCmd(), p.initCmd())
 	switch err := root.ExecuteContext(ctx); {
 	case err == nil:
 		return 0
@@ -61,14 +80,17 @@ func (p Process) versionCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Say which build this is", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			v := "unknown"
-			if info, ok := debug.ReadBuildInfo(); ok {
-				v = info.Main.Version + " " + info.GoVersion
-			}
-			_, err := fmt.Fprintln(p.Stdout, "assay-agent", v)
+			_, err := fmt.Fprintln(p.Stdout, "assay-agent", version())
 			return err
 		},
 	}
+}
+
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version + " " + info.GoVersion
+	}
+	return "unknown"
 }
 
 // serverFlags say which service to speak to.
@@ -149,22 +171,35 @@ func (p Process) challengeCmd() *cobra.Command {
 }
 
 func addFileFlags(cmd *cobra.Command, f *Files) {
-	cmd.Flags().StringVar(&f.Quote, "quote", "", "quote, as tpm2_quote -m wrote it")
+	cmd.Flags().StringVar(&f.Quote, "quote", "", "quote, as tpm2_quote -m wrote it; without one this machine's TPM makes it")
 	cmd.Flags().StringVar(&f.Signature, "signature", "", "its signature, as tpm2_quote -s -f tss wrote it")
 	cmd.Flags().StringVar(&f.AKPublic, "ak", "", "public area of the attestation key, as tpm2_createak -u -f tss wrote it")
 	cmd.Flags().StringVar(&f.AKCert, "ak-cert", "", "the key's certificate, DER")
 	cmd.Flags().BoolVar(&f.IMA, "ima", false, "send the kernel's list of runtime measurements")
-	for _, name := range []string{"quote", "signature", "ak"} {
-		_ = cmd.MarkFlagRequired(name)
+	cmd.MarkFlagsRequiredTogether("quote", "signature", "ak")
+}
+
+// gather has the evidence from the tools' files, or from the TPM.
+func (p Process) gather(files Files, key *keyFlags, nonce []byte) (*Bundle, error) {
+	if files.Quote != "" {
+		return Collect(p.Root, tools{p}, files)
 	}
+	t, err := p.openTPM(key)
+	if err != nil {
+		return nil, err
+	}
+	b, err := t.Evidence(p.Root, nonce, files.IMA)
+	return b, errors.Join(err, t.Close())
 }
 
 func (p Process) bundleCmd() *cobra.Command {
 	var files Files
+	var key keyFlags
+	var nonce []byte
 	cmd := &cobra.Command{
 		Use: "bundle", Short: "Print the evidence of this machine as a bundle for assay appraise", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			b, err := Collect(p.Root, tools{p}, files)
+			b, err := p.gather(files, &key, nonce)
 			if err != nil {
 				return err
 			}
@@ -172,13 +207,16 @@ func (p Process) bundleCmd() *cobra.Command {
 		},
 	}
 	addFileFlags(cmd, &files)
+	key.add(cmd)
+	cmd.Flags().BytesHexVar(&nonce, "nonce", nil, "have the TPM quote over these bytes, hex")
 	return cmd
 }
 
 func (p Process) attestCmd() *cobra.Command {
 	var server serverFlags
 	var files Files
-	var challenge string
+	var key keyFlags
+	var challenge, policy string
 	cmd := &cobra.Command{
 		Use: "attest", Short: "Send the evidence of this machine and print the decision", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -186,15 +224,11 @@ func (p Process) attestCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var ch Challenge
-			text, err := p.read(challenge)
+			ch, err := p.challengeFor(cmd.Context(), c, challenge, policy, files)
 			if err != nil {
 				return err
 			}
-			if err := json.Unmarshal(text, &ch); err != nil {
-				return fmt.Errorf("challenge %s: %w", challenge, err)
-			}
-			b, err := Collect(p.Root, tools{p}, files)
+			b, err := p.gather(files, &key, ch.Nonce)
 			if err != nil {
 				return err
 			}
@@ -210,7 +244,27 @@ func (p Process) attestCmd() *cobra.Command {
 	}
 	server.add(cmd)
 	addFileFlags(cmd, &files)
-	cmd.Flags().StringVar(&challenge, "challenge", "", "file with what assay-agent challenge printed")
-	_ = cmd.MarkFlagRequired("challenge")
+	key.add(cmd)
+	cmd.Flags().StringVar(&challenge, "challenge", "", "file with what assay-agent challenge printed; without one a challenge is asked for")
+	cmd.Flags().StringVar(&policy, "policy", "", "policy to be appraised under, without --challenge; the service's default when empty")
+	cmd.MarkFlagsMutuallyExclusive("challenge", "policy")
 	return cmd
+}
+
+// challengeFor reads the challenge that a quote in a file answers, or asks for one.
+func (p Process) challengeFor(ctx context.Context, c *Client, file, policy string, files Files) (ch Challenge, err error) {
+	switch {
+	case file == "" && files.Quote != "":
+		return ch, errors.New("--quote answers a challenge: give it with --challenge")
+	case file == "":
+		return c.NewChallenge(ctx, policy)
+	}
+	text, err := p.read(file)
+	if err != nil {
+		return ch, err
+	}
+	if err := json.Unmarshal(text, &ch); err != nil {
+		return ch, fmt.Errorf("challenge %s: %w", file, err)
+	}
+	return ch, nil
 }

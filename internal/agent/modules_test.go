@@ -1,0 +1,121 @@
+package agent
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/assay-project/assay/internal/channel"
+)
+
+func TestRefusedModulesAreFoundInTheKernelsWords(t *testing.T) {
+	for name, tc := range map[string]struct {
+		lines string
+		want  []channel.Module
+	}{
+		"loaded without a signature": {
+			"[   12.5] evil: loading out-of-tree module taints kernel.\n[   12.6] evil: module verification failed: signature and/or required key missing - tainting kernel",
+			[]channel.Module{{Name: "evil", Loaded: true, Reason: "signature and/or required key missing", Source: "kernel log"}},
+		},
+		"refused by the signature": {
+			"Loading of unsigned module is rejected\nLoading of module with unavailable key is rejected",
+			[]channel.Module{{Reason: "unsigned module", Source: "kernel log"}, {Reason: "module with unavailable key", Source: "kernel log"}},
+		},
+		"refused by lockdown": {
+			"Lockdown: insmod: unsigned module loading is restricted; see man kernel_lockdown.7",
+			[]channel.Module{{Reason: "lockdown: unsigned module loading is restricted", By: "insmod", Source: "kernel log"}},
+		},
+		"audit in the kernel's log": {
+			"audit: type=1300 audit(1700000000.123:45): arch=c000003e syscall=313 success=no exit=-129 a0=3 comm=\"modprobe\" exe=\"/usr/bin/kmod\"\naudit: type=1330 audit(1700000000.123:45): name=\"evil\"",
+			[]channel.Module{{Name: "evil", Reason: "the signature is by a key that is not accepted (EKEYREJECTED)", By: "modprobe", Source: "audit"}},
+		},
+		"audit's own log": {
+			"type=SYSCALL msg=audit(1.2:7): arch=c000003e syscall=175 success=no exit=-126 comm=\"insmod\"\ntype=KERN_MODULE msg=audit(1.2:7): name=\"evil\"",
+			[]channel.Module{{Name: "evil", Reason: "the signature's key is not known (ENOKEY)", By: "insmod", Source: "audit"}},
+		},
+		"another event's module": {
+			"type=SYSCALL msg=audit(1.2:7): success=no exit=-126 comm=\"insmod\"\ntype=KERN_MODULE msg=audit(1.2:8): name=\"good\"", nil,
+		},
+		"a module that loads": {
+			"type=SYSCALL msg=audit(1.2:7): success=yes exit=0 comm=\"insmod\"\ntype=KERN_MODULE msg=audit(1.2:7): name=\"good\"", nil,
+		},
+		"another error": {
+			"type=SYSCALL msg=audit(1.2:7): success=no exit=-2 comm=\"insmod\"\ntype=KERN_MODULE msg=audit(1.2:7): name=\"gone\"", nil,
+		},
+		"told twice": {
+			"Loading of unsigned module is rejected\nLoading of unsigned module is rejected",
+			[]channel.Module{{Reason: "unsigned module", Source: "kernel log"}},
+		},
+		"a record that is cut": {"type=KERN_MODULE msg=audit(1.2:7", nil},
+		"names that a terminal would act on": {
+			"ev\x1b[2Jil: module verification failed: signature and/or required key missing - tainting kernel",
+			[]channel.Module{{Name: "ev?[2Jil", Loaded: true, Reason: "signature and/or required key missing", Source: "kernel log"}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var m Modules
+			m.Take(strings.Split(tc.lines, "\n"))
+			if diff := cmp.Diff(tc.want, m.Found()); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestWhatAGuestCanMakeOfModulesIsBounded(t *testing.T) {
+	var m Modules
+	for i := range 1000 {
+		m.Take([]string{
+			fmt.Sprintf("evil%d: module verification failed: signature and/or required key missing - tainting kernel", i),
+			fmt.Sprintf("type=SYSCALL msg=audit(1.2:%d): success=no exit=-126", i),
+		})
+	}
+	if len(m.Found()) != channel.MaxModules || len(m.denied) != maxDenials || len(m.order) != maxDenials {
+		t.Errorf("%d modules, %d and %d system calls are kept", len(m.Found()), len(m.denied), len(m.order))
+	}
+	long := strings.Repeat("x", 5000)
+	m = Modules{}
+	m.Take([]string{long + ": module verification failed: signature and/or required key missing - tainting kernel"})
+	beat := &channel.Heartbeat{Boot: "01234567-89ab-cdef-0123-456789abcdef", Modules: m.Found()}
+	if _, err := channel.Encode(beat); err != nil {
+		t.Errorf("a long name makes a heartbeat that cannot be sent: %v", err)
+	}
+}
+
+func TestTheKernelsStateIsRead(t *testing.T) {
+	root := fstest.MapFS{
+		modulesPath: {Data: []byte("good 16384 0 - Live 0x0000000000000000\nevil 16384 1 dep, Live 0x0000000000000000 (OE)\nforced 1 0 - Live 0x0 (F)\nodd 1 0 - Live 0x0 (O)\n")},
+		taintedPath: {Data: []byte("12288\n")}, lockdownPath: {Data: []byte("none [integrity] confidentiality\n")}, sigEnforcePath: {Data: []byte("Y\n")},
+	}
+	var m Modules
+	if diff := cmp.Diff(&channel.Kernel{Tainted: 12288, Lockdown: "integrity", SigEnforce: "Y"}, m.Look(root)); diff != "" {
+		t.Errorf("kernel (-want +got)\n%s", diff)
+	}
+	want := []channel.Module{
+		{Name: "evil", Loaded: true, Reason: "loaded with taint (OE)", Source: "modules"},
+		{Name: "forced", Loaded: true, Reason: "loaded with taint (F)", Source: "modules"},
+	}
+	if diff := cmp.Diff(want, m.Found()); diff != "" {
+		t.Errorf("modules (-want +got)\n%s", diff)
+	}
+	if k := m.Look(fstest.MapFS{}); *k != (channel.Kernel{}) {
+		t.Errorf("of a kernel that shows nothing: %+v", k)
+	}
+}
+
+func FuzzModules(f *testing.F) {
+	f.Add("audit: type=1300 audit(1.2:3): success=no exit=-129\naudit: type=1330 audit(1.2:3): name=\"evil\"")
+	f.Add("Lockdown: x: unsigned module loading is restricted")
+	f.Fuzz(func(t *testing.T, text string) {
+		var m Modules
+		m.Take(strings.Split(text, "\n"))
+		m.loaded(text)
+		beat := &channel.Heartbeat{Boot: "01234567-89ab-cdef-0123-456789abcdef", Modules: m.Found()}
+		if _, err := channel.Encode(beat); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+	})
+}
