@@ -28,9 +28,9 @@ func Effects(before, after *Definition) []Effect {
 	}
 	onOff := map[bool]string{true: "on", false: "off"}
 	a, b := &before.Shielded, &after.Shielded
-	add("enableSecureBoot", onOff[a.SecureBoot], onOff[b.SecureBoot], []int{4, 7}, false, word(b.SecureBoot,
-		"the firmware will refuse programs that are not signed by a key in db; what the guest sealed to PCR 7 does not open until it is sealed again",
-		"any boot loader can run; what the guest sealed to PCR 7 does not open until it is sealed again"))
+	add("enableSecureBoot", onOff[a.SecureBoot], onOff[b.SecureBoot], []int{0, 4, 7}, false, word(b.SecureBoot,
+		"the firmware, another build, will refuse programs that are not signed by a key in db; what the guest sealed to PCR 7 does not open until it is sealed again",
+		"any boot loader can run, under another build of the firmware; what the guest sealed to PCR 7 does not open until it is sealed again"))
 	add("enableVtpm", onOff[a.VTPM], onOff[b.VTPM], nil, a.VTPM && !b.VTPM, word(b.VTPM,
 		"the machine gets a new TPM at its next start",
 		"the TPM and all that the guest keeps in it or sealed with it are lost; take a backup first"))

@@ -207,7 +207,7 @@ func TestAChangeSaysWhatItBrings(t *testing.T) {
 		pcr      int
 		destroys bool
 	}{
-		"enableSecureBoot":            {func(d *Definition) { d.Shielded.SecureBoot = false }, 7, false},
+		"enableSecureBoot":            {func(d *Definition) { d.Shielded.SecureBoot = false }, 0, false},
 		"enableVtpm":                  {func(d *Definition) { d.Shielded.VTPM = false }, -1, true},
 		"enableIntegrityMonitoring":   {func(d *Definition) { d.Shielded.IntegrityMonitoring = false }, -1, false},
 		"integrityPolicy":             {func(d *Definition) { d.Policy = "gce" }, -1, false},
