@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assay-project/assay/internal/program"
+	"github.com/assay-project/assay/internal/vmcli"
 	"github.com/assay-project/assay/internal/vtpmcli"
 )
 
@@ -26,9 +27,11 @@ func commands(env *program.Env) []*cobra.Command {
 		newPrincipalCmd(env),
 		newReferenceCmd(env),
 		newServeCmd(env),
+		vmcli.NewSupportMatrixCmd(env),
 		newTokenCmd(env),
 		vtpmcli.NewTPMCmd(env),
 		program.NewVersionCmd(env),
+		vmcli.NewVMCmd(env),
 		vtpmcli.NewVTPMCmd(env),
 		newWhoamiCmd(env),
 	}

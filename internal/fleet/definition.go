@@ -98,7 +98,7 @@ func ParseDefinition(text []byte) (*Definition, error) {
 	if err := decode(text, rules, d); err != nil {
 		return nil, fmt.Errorf("read machine: %w", err)
 	}
-	d.complete()
+	d.Complete()
 	if err := d.Check(); err != nil {
 		return nil, err
 	}
@@ -121,8 +121,8 @@ func decode(text []byte, r strictjson.Rules, to any) error {
 	return nil
 }
 
-// complete fills in what was left to us.
-func (d *Definition) complete() {
+// Complete fills in what was left to us.
+func (d *Definition) Complete() {
 	for _, f := range []struct {
 		to    *string
 		value string

@@ -24,6 +24,8 @@ const (
 	EventResumed       = "resumeEvent"             // a suspended machine goes on
 	EventAppended      = "firmwareRegisterChanged" // after the operating system took over
 	EventStuck         = "bootDeadlineEvent"       // the boot did not get on in time
+	EventRefused       = "bootRefusedEvent"        // the firmware or a boot loader says that it starts nothing
+	EventTPMLost       = "tpmLostEvent"            // the TPM ended under the machine
 )
 
 // A Notice is one event of a machine, as it is logged. Exactly one boot has a

@@ -123,7 +123,7 @@ func (s *supervisor) do(q request) (any, error) {
 	case verbStatus:
 		return s.status(), nil
 	case verbDescribe:
-		return Description{Status: s.status(), Definition: s.definition, Baselines: versionsOf(s.history)}, nil
+		return Description{Status: s.status(), Definition: s.definition, Baselines: versionsOf(s.history), LastBoot: last(BootsOf(s.history))}, nil
 	case verbStop:
 		if q.Force {
 			go s.hypervisor.Quit(context.Background()) //nolint:errcheck // its end is seen

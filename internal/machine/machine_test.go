@@ -356,6 +356,31 @@ func TestARefusedImageIsSaidWithTheFirmwaresWords(t *testing.T) {
 	}
 }
 
+func TestAFirmwareThatHasNothingLeftIsAnEvent(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.create()
+	s := h.start(refusal + "print BdsDxe: No bootable option or device was found.\nprint BdsDxe: No bootable option or device was found.\n")
+	h.await(integrity.EventRefused, 1)
+	if status, err := h.root.Status(t.Context(), "web-1"); err != nil || status.Boot.Phase != PhaseRefused || len(status.Boot.Refused) < 2 {
+		t.Errorf("Status = %+v, %v", status, err)
+	}
+	h.stop(s)
+	h.want("1 startupEvent", "1 bootRefusedEvent", "1 shutdownEvent")
+}
+
+// What a guest prints once its system runs changes nothing.
+func TestAGuestForgesNoRefusal(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.create()
+	h.run(boot(t, "good-uki"))
+	h.run(boot(t, "good-uki") + "print BdsDxe: No bootable option or device was found.\n")
+	if got := h.types(); slices.ContainsFunc(got, func(e string) bool { return strings.Contains(e, "Refused") }) {
+		t.Errorf("events %q", got)
+	}
+}
+
 func TestAMachineThatFailsIsStoppedWhereItsDefinitionSaysSo(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)

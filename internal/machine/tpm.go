@@ -49,7 +49,7 @@ func (s *supervisor) talk(ctx context.Context, c *net.UnixConn) {
 
 // lostTPM tells that the machine's TPM ended under it.
 func (s *supervisor) lostTPM(why string) {
-	n := integrity.Notice{Type: EventTPMLost, Instance: s.home.Name(), Time: s.root.cfg.Now(), BootCounter: s.history.BootCounter}
+	n := integrity.Notice{Type: integrity.EventTPMLost, Instance: s.home.Name(), Time: s.root.cfg.Now(), BootCounter: s.history.BootCounter}
 	n.Reasons = append(n.Reasons, reason(codeTPMLost, "the TPM of the machine ended while it ran: "+why))
 	s.tell([]integrity.Notice{n})
 }

@@ -14,15 +14,12 @@ import (
 	"github.com/assay-project/assay/internal/vtpm"
 )
 
-// EventTPMLost is the end of a machine's TPM while its guest runs.
-const EventTPMLost = "tpmLostEvent"
-
 // The phases of a boot.
 const (
 	PhaseFirmware = "firmware" // no boot loader has started
 	PhaseLoader   = "bootLoader"
 	PhaseSystem   = "operatingSystem"
-	PhaseRefused  = "refused" // the firmware gave up a boot option, and nothing else started
+	PhaseRefused  = "refused" // the firmware or a boot loader says that it starts nothing
 	PhaseStuck    = "stuck"   // the deadline has passed
 	PhaseUnseen   = "unseen"  // without a TPM nobody sees it
 )
@@ -150,10 +147,8 @@ func (s *supervisor) note(n *integrity.Notice) {
 		s.boot.Reasons = n.Reasons
 		s.deadline.Stop()
 		s.judged(passed)
-	case integrity.EventAttemptFailed:
-		if s.boot.Phase != PhaseSystem {
-			s.boot.Phase = PhaseRefused
-		}
+	case integrity.EventRefused:
+		s.boot.Phase = PhaseRefused
 	case integrity.EventStuck:
 		s.boot.Phase = PhaseStuck
 	}
@@ -185,11 +180,18 @@ func (s *supervisor) stuck() {
 
 // printed takes a line of the console that says something about the boot.
 func (s *supervisor) printed(f serial.Finding) {
+	s.measured() // what the TPM took before these words
 	if s.boot.Phase == PhaseSystem {
 		return // the guest's own words
 	}
 	if len(s.boot.Refused) < maxFindings {
 		s.boot.Refused = append(s.boot.Refused, f.Reason())
+	}
+	if f.Final() && s.boot.Phase != PhaseRefused {
+		s.tell([]integrity.Notice{{
+			Type: integrity.EventRefused, Instance: s.home.Name(), Time: s.root.cfg.Now(), BootCounter: s.history.BootCounter,
+			Reasons: slices.Clone(s.boot.Refused),
+		}})
 	}
 }
 

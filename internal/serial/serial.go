@@ -37,6 +37,16 @@ type Finding struct {
 	Option, Device, Status string
 }
 
+// Final reports whether the line says that nothing else will be started: the firmware
+// has no option left, or a boot loader stops.
+func (f *Finding) Final() bool {
+	switch f.Code {
+	case codeStuck, codeShimRefused, codeShimRevoked, codeGRUBRefused:
+		return true
+	}
+	return false
+}
+
 // Reason gives the finding as the reason of an event.
 func (f *Finding) Reason() evidence.Reason {
 	return evidence.Reason{Code: f.Code, Message: f.Line + " (a line of the console, which proves nothing)", Component: f.Option}

@@ -1,0 +1,271 @@
+package vmcli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/assay-project/assay/eventlog/baseline"
+	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/machine"
+	"github.com/assay-project/assay/internal/program"
+)
+
+func checkMatrix(env *program.Env, file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	m, err := fleet.ParseMatrix(text)
+	if err != nil {
+		return program.RefusedBy(fmt.Errorf("%s: %w", file, err))
+	}
+	_, err = fmt.Fprintf(env.Stdout, "%s has %d rows\n", file, len(m.Rows))
+	return err
+}
+
+// printDifferences shows differences, those that decide first.
+func printDifferences(w io.Writer, all []baseline.Difference) error {
+	if len(all) == 0 {
+		_, err := fmt.Fprintln(w, "nothing differs")
+		return err
+	}
+	for _, judged := range []bool{true, false} {
+		for _, d := range all {
+			if d.Judged != judged {
+				continue
+			}
+			head := "decides"
+			if !judged {
+				head = "informs"
+			}
+			if _, err := fmt.Fprintf(w, "%s  PCR %d, %s boot: %s\n", head, d.PCR, d.Phase, d.Words); err != nil {
+				return err
+			}
+			printSides(w, &d)
+			if judged && d.Cause != "" {
+				fmt.Fprintf(w, "         likely: %s\n", d.Cause)
+			}
+			if judged && d.Action != "" {
+				fmt.Fprintf(w, "         do: %s\n", d.Action)
+			}
+		}
+	}
+	return nil
+}
+
+func printSides(w io.Writer, d *baseline.Difference) {
+	for _, s := range []struct {
+		name string
+		side *baseline.Side
+	}{{"old", d.Old}, {"new", d.New}} {
+		if s.side != nil {
+			fmt.Fprintf(w, "         %s: %s\n", s.name, strings.TrimSpace(s.side.Digest+" "+s.side.Detail))
+		}
+	}
+}
+
+func newDiffCmd(env *program.Env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "diff NAME --boot A..B",
+		Short:   "What a boot measured otherwise than another, by component",
+		Example: "  assay vm diff web-1 --boot 41..42",
+		Args:    cobra.ExactArgs(1),
+	}
+	h := addHostFlags(env, cmd)
+	format := program.AddOutputFlag(cmd, "table", "json")
+	boots := cmd.Flags().String("boot", "", "`A..B`: compare boot B with boot A (default the last two)")
+	policy := cmd.Flags().String("integrity-policy", "", "what decides: `default` or gce")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return h.with(cmd.Context(), func(r *machine.Root) error {
+			history, err := r.History(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			a, b := history.BootCounter-1, history.BootCounter
+			if *boots != "" {
+				if a, b, err = parseRange(*boots); err != nil {
+					return err
+				}
+			}
+			c, err := machine.Compare(history, a, b, *policy)
+			if err != nil {
+				return err
+			}
+			if err := emit(env, *format, c, func(w io.Writer) error { return printDifferences(w, c.Differences) }); err != nil {
+				return err
+			}
+			if !c.Passed() {
+				return program.Refused()
+			}
+			return nil
+		})
+	}
+	return cmd
+}
+
+func parseRange(text string) (a, b uint64, err error) {
+	from, to, ok := strings.Cut(text, "..")
+	if ok {
+		a, err = strconv.ParseUint(from, 10, 64)
+	}
+	if ok && err == nil {
+		b, err = strconv.ParseUint(to, 10, 64)
+	}
+	if !ok || err != nil {
+		return 0, 0, fmt.Errorf("--boot %q: want two numbers, as 41..42", text)
+	}
+	return a, b, nil
+}
+
+// A reasoned is what assay vm why prints.
+type reasoned struct {
+	Boot       machine.BootSummary  `json:"boot"`
+	Comparison *baseline.Comparison `json:"comparison,omitempty"`
+	Note       string               `json:"note,omitempty"`
+}
+
+func newWhyCmd(env *program.Env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "why NAME",
+		Short: "Why the last boot passed or failed: each component that changed, and what to do",
+		Args:  cobra.ExactArgs(1),
+	}
+	h := addHostFlags(env, cmd)
+	format := program.AddOutputFlag(cmd, "table", "json")
+	boot := cmd.Flags().Uint64("boot", 0, "boot `N` (default the last)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return h.with(cmd.Context(), func(r *machine.Root) error {
+			d, err := r.Describe(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if d.Definition == nil {
+				return fmt.Errorf("%s: %s", args[0], d.Problem)
+			}
+			history, err := r.History(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			record, c, err := machine.Why(history, *boot, d.Definition.Policy)
+			if err != nil && !errors.Is(err, machine.ErrNotJudged) {
+				return err
+			}
+			out := reasoned{Boot: machine.BootSummary{
+				Counter: record.Counter, Started: record.Started, Judged: record.Judged, Baseline: record.Baseline, Early: record.Early, Late: record.Late,
+			}, Comparison: c}
+			if err != nil {
+				out.Note = err.Error()
+			}
+			if err := emit(env, *format, out, func(w io.Writer) error { return printWhy(w, &out) }); err != nil {
+				return err
+			}
+			if c != nil && !c.Passed() {
+				return program.Refused()
+			}
+			return nil
+		})
+	}
+	return cmd
+}
+
+func printWhy(w io.Writer, r *reasoned) error {
+	b := &r.Boot
+	fmt.Fprintf(w, "boot %d of %s: early %s, late %s; baseline %d\n", b.Counter, b.Started.Format(time.RFC3339), outcome(b.Early), outcome(b.Late), b.Baseline)
+	if r.Comparison == nil {
+		_, err := fmt.Fprintln(w, r.Note)
+		return err
+	}
+	return printDifferences(w, r.Comparison.Differences)
+}
+
+// A learning makes the latest boot the baseline.
+type learning struct {
+	env      *program.Env
+	root     *machine.Root
+	name     string
+	yes, dry bool
+	reason   string
+	format   program.OutputFormat
+}
+
+func (l *learning) run(ctx context.Context) error {
+	review, err := l.root.Review(ctx, l.name)
+	if err != nil {
+		return err
+	}
+	if l.dry || !l.yes {
+		if err := emit(l.env, l.format, review, func(w io.Writer) error {
+			fmt.Fprintf(w, "boot %d of %s would become the baseline:\n", review.Boot, l.name)
+			return printDifferences(w, review.Changes)
+		}); err != nil || l.dry {
+			return err
+		}
+		return program.RefusedBy(fmt.Errorf("update %s: nothing was learned; --yes accepts this list", l.name))
+	}
+	notices, err := l.root.Approve(ctx, actor(), l.name, review.Boot, l.reason)
+	if err != nil {
+		return err
+	}
+	return emit(l.env, l.format, notices, func(w io.Writer) error {
+		fmt.Fprintf(w, "boot %d of %s is the baseline now:\n", review.Boot, l.name)
+		return printDifferences(w, review.Changes)
+	})
+}
+
+func newBaselineCmd(env *program.Env) *cobra.Command {
+	cmd := &cobra.Command{Use: "baseline", Short: "The baselines of a machine: who approved them, and back to an earlier one"}
+	list := &cobra.Command{Use: "list NAME", Short: "List the baselines of a machine", Args: cobra.ExactArgs(1)}
+	h := addHostFlags(env, list)
+	format := program.AddOutputFlag(list, "table", "json")
+	list.RunE = func(cmd *cobra.Command, args []string) error {
+		return h.with(cmd.Context(), func(r *machine.Root) error {
+			d, err := r.Describe(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return emit(env, *format, d.Baselines, func(w io.Writer) error {
+				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+				fmt.Fprintln(t, "NUMBER\tMADE\tBOOT\tBY\tREASON")
+				for _, v := range d.Baselines {
+					fmt.Fprintf(t, "%d\t%s\t%d\t%s\t%s\n", v.Number, v.Made.Format(time.RFC3339), v.Boot, v.Actor, v.Reason)
+				}
+				return t.Flush()
+			})
+		})
+	}
+	cmd.AddCommand(list, newRestoreCmd(env))
+	return cmd
+}
+
+func newRestoreCmd(env *program.Env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "restore NAME NUMBER",
+		Short: "Put an earlier baseline in force again, as a new one",
+		Args:  cobra.ExactArgs(2),
+	}
+	h := addHostFlags(env, cmd)
+	why := cmd.Flags().String("reason", "", "`TEXT` that is kept with it")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		number, err := strconv.Atoi(args[1])
+		if err != nil {
+			return fmt.Errorf("baseline %q is no number", args[1])
+		}
+		return h.with(cmd.Context(), func(r *machine.Root) error {
+			notices, err := r.Restore(cmd.Context(), actor(), args[0], number, *why)
+			if err == nil {
+				err = printEvents(env.Stdout, notices)
+			}
+			return err
+		})
+	}
+	return cmd
+}
