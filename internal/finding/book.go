@@ -1,0 +1,373 @@
+package finding
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/assay-project/assay/evidence"
+)
+
+// Limits of a book. A guest chooses the names of modules, and how often it boots.
+const (
+	maxFindings     = 20000
+	maxResolved     = 1000 // kept; the longest ended go
+	maxComponents   = 32   // of one kind and machine
+	maxReasons      = 8    // shown; all count for an acknowledgement
+	maxHistory      = 32
+	maxSuppressions = 10000
+	originSize      = 8
+)
+
+// MaxSuppression is the longest time that a finding can be suppressed for.
+const MaxSuppression = 366 * 24 * time.Hour
+
+// Others is the component of findings beyond those that are told apart.
+const Others = "(others)"
+
+// Errors that a caller can act on.
+var (
+	ErrNone = errors.New("there is no such finding")
+	ErrFull = errors.New("there are too many findings")
+	ErrOver = errors.New("the condition has ended: there is nothing to acknowledge")
+	ErrMust = errors.New("is missing or not fit")
+)
+
+// A record is a finding as the book keeps it. Its state follows from it, the book's
+// suppressions and the time, and is not stored, but for what people were told.
+type record struct {
+	ID        int               `json:"id"`
+	Kind      evidence.Code     `json:"kind"`
+	Machine   string            `json:"machine"`
+	Component string            `json:"component,omitempty"`
+	FirstSeen time.Time         `json:"firstSeen"`
+	Opened    time.Time         `json:"opened"`
+	LastSeen  time.Time         `json:"lastSeen"`
+	Ended     *time.Time        `json:"ended,omitempty"`
+	Count     int               `json:"count"`
+	Boot      uint64            `json:"bootCounter,string"`
+	Reasons   []evidence.Reason `json:"reasons"`
+	Mark      string            `json:"mark"` // digest of all reasons
+	Ack       *Note             `json:"acknowledged,omitempty"`
+	Told      State             `json:"told"`
+	ToldMark  string            `json:"toldMark"`
+	History   []Step            `json:"history"`
+}
+
+// A Book is the set of findings of a host. Make it by [New] or [Parse]. It is not safe
+// for concurrent use.
+type Book struct {
+	origin       string // random: no two books number the same changes
+	nextID       int
+	changes      uint64
+	records      []record // by ID
+	suppressions []Suppression
+	fresh        []Change
+	dirty        bool
+}
+
+// New makes an empty book.
+func New(random io.Reader) (*Book, error) {
+	var id [originSize]byte
+	if _, err := io.ReadFull(random, id[:]); err != nil {
+		return nil, fmt.Errorf("name a book of findings: %w", err)
+	}
+	return &Book{origin: hex.EncodeToString(id[:]), nextID: 1, dirty: true}, nil
+}
+
+// Origin names the book among all books.
+func (b *Book) Origin() string { return b.origin }
+
+// Changes is the number of the latest change.
+func (b *Book) Changes() uint64 { return b.changes }
+
+// Apply takes signals in order. On an error those before it were taken.
+func (b *Book) Apply(at time.Time, signals ...Signal) error {
+	defer b.settle(at)
+	for i := range signals {
+		s := &signals[i]
+		k, ok := lookup(s.Kind)
+		if !ok {
+			return fmt.Errorf("finding %q: kind %w", s.Kind, ErrMust)
+		}
+		s.Machine, s.Component = clean(s.Machine, maxName), clean(s.Component, maxName)
+		if s.Ends {
+			b.end(s, at)
+			continue
+		}
+		if err := b.begin(s, k, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// end ends what a signal says is over.
+func (b *Book) end(s *Signal, at time.Time) {
+	keep := make([]string, 0, len(s.Keep))
+	for _, c := range s.Keep {
+		keep = append(keep, clean(c, maxName))
+	}
+	for r := range b.lasting(s.Kind, s.Machine) {
+		if s.Component != "" && r.Component != s.Component || slices.Contains(keep, r.Component) {
+			continue
+		}
+		if len(keep) > 0 && r.Component == Others {
+			continue // one of those that go on may be among them
+		}
+		b.close(r, at)
+	}
+}
+
+// lasting gives the findings of a kind and machine that have not ended.
+func (b *Book) lasting(code evidence.Code, machine string) iter.Seq[*record] {
+	return func(yield func(*record) bool) {
+		for i := range b.records {
+			if r := &b.records[i]; r.Kind == code && r.Machine == machine && r.Ended == nil && !yield(r) {
+				return
+			}
+		}
+	}
+}
+
+func (b *Book) close(r *record, at time.Time) {
+	r.Ended, b.dirty = &at, true
+}
+
+// begin opens a finding, or sees it again.
+func (b *Book) begin(s *Signal, k kind, at time.Time) error {
+	r, err := b.find(s, at)
+	if err != nil {
+		return err
+	}
+	reasons, mark := keepReasons(s, k)
+	again := r.Ended == nil && r.Count > 0
+	if again && k.standing && r.Mark == mark && at.Sub(r.LastSeen) < time.Hour {
+		return nil // looked at again: nothing that is worth a write
+	}
+	b.dirty = true
+	if !again {
+		r.Opened, r.Ended, r.Ack = at, nil, nil
+	}
+	if again && r.Mark != mark {
+		r.Ack = nil // what was acknowledged was another thing
+	}
+	if !again || !k.standing {
+		r.Count++
+	}
+	if at.After(r.LastSeen) {
+		r.LastSeen = at
+	}
+	r.Reasons, r.Mark, r.Boot = reasons, mark, s.Boot
+	return nil
+}
+
+// find returns the finding that a signal is about; a new one has no Count.
+func (b *Book) find(s *Signal, at time.Time) (*record, error) {
+	about := func(component string) *record {
+		i := slices.IndexFunc(b.records, func(r record) bool {
+			return r.Kind == s.Kind && r.Machine == s.Machine && r.Component == component
+		})
+		if i < 0 {
+			return nil
+		}
+		return &b.records[i]
+	}
+	r := about(s.Component)
+	if r != nil && r.Ended == nil {
+		return r, nil
+	}
+	component, n := s.Component, 0
+	for range b.lasting(s.Kind, s.Machine) {
+		n++
+	}
+	if n >= maxComponents && component != "" {
+		component = Others
+		r = about(component)
+	}
+	if r != nil {
+		return r, nil
+	}
+	b.dropResolved()
+	if len(b.records) >= maxFindings {
+		return nil, ErrFull
+	}
+	b.records = append(b.records, record{
+		ID: b.nextID, Kind: s.Kind, Machine: s.Machine, Component: component, FirstSeen: at, LastSeen: at, Reasons: []evidence.Reason{}, History: []Step{},
+	})
+	b.nextID++
+	return &b.records[len(b.records)-1], nil
+}
+
+// dropResolved forgets the findings that ended longest ago, beyond those that are kept.
+func (b *Book) dropResolved() {
+	var ended []*record
+	for i := range b.records {
+		if b.records[i].Ended != nil {
+			ended = append(ended, &b.records[i])
+		}
+	}
+	extra := len(ended) - maxResolved
+	if extra <= 0 {
+		return
+	}
+	slices.SortFunc(ended, func(x, y *record) int { return x.Ended.Compare(*y.Ended) })
+	drop := map[int]bool{}
+	for _, r := range ended[:extra] {
+		drop[r.ID] = true
+	}
+	b.records = slices.DeleteFunc(b.records, func(r record) bool { return drop[r.ID] })
+}
+
+// keepReasons returns what is shown of a signal's reasons, and a digest of all that
+// the signal says: two signals with one mark say the same.
+func keepReasons(s *Signal, k kind) (out []evidence.Reason, mark string) {
+	all := make([]string, 0, len(s.Reasons))
+	out = []evidence.Reason{}
+	for i, r := range s.Reasons {
+		words := r.Message
+		if k.loose {
+			words = ""
+		}
+		all = append(all, fmt.Sprintf("%q %q %q", r.Code, r.Component, words))
+		if i < maxReasons {
+			out = append(out, evidence.Reason{
+				Code: evidence.Code(clean(string(r.Code), maxName)), Message: clean(r.Message, maxText), Component: clean(r.Component, maxName),
+			})
+		}
+	}
+	slices.Sort(all)
+	sum := sha256.Sum256([]byte(strings.Join(all, "\n") + "\n" + s.Mark))
+	return out, hex.EncodeToString(sum[:])
+}
+
+// state returns where a finding stands at a time.
+func (b *Book) state(r *record, at time.Time) (State, *Suppression) {
+	if r.Ended != nil {
+		return Resolved, nil
+	}
+	for i := range b.suppressions {
+		if s := &b.suppressions[i]; s.covers(r, at) {
+			return Suppressed, s
+		}
+	}
+	if r.Ack != nil {
+		return Acknowledged, nil
+	}
+	return Open, nil
+}
+
+// settle notes every move since the last time, and makes the changes that people are
+// to hear of. A finding that nobody was told of ends silently.
+func (b *Book) settle(at time.Time) {
+	for i := range b.records {
+		r := &b.records[i]
+		state, by := b.state(r, at)
+		event := string(state)
+		if state == r.Told {
+			if state != Open || r.Mark == r.ToldMark {
+				continue
+			}
+			event = EventChanged
+		}
+		loud := state.loud() || r.Told.loud()
+		step := Step{Time: at, State: state}
+		switch {
+		case state == Suppressed:
+			step.Author, step.Text = by.Author, by.Reason
+		case r.Ack != nil && (state == Acknowledged || state == Resolved && !at.After(r.Ack.Time)):
+			step.Author, step.Text = r.Ack.Author, r.Ack.Text
+		}
+		r.History = append(r.History, step)
+		r.History = slices.Delete(r.History, 0, max(0, len(r.History)-maxHistory))
+		r.Told, r.ToldMark, b.dirty = state, r.Mark, true
+		if loud {
+			b.changes++
+			b.fresh = append(b.fresh, Change{Number: b.changes, Time: at, Event: event, Finding: b.view(r, at)})
+		}
+	}
+	before := len(b.suppressions)
+	b.suppressions = slices.DeleteFunc(b.suppressions, func(s Suppression) bool { return !at.Before(s.Until) })
+	b.dirty = b.dirty || len(b.suppressions) != before
+}
+
+// Settle ends the suppressions whose time is over: findings that last are open again.
+func (b *Book) Settle(at time.Time) { b.settle(at) }
+
+// Lasts reports whether the condition of a signal is among the findings that have not
+// ended.
+func (b *Book) Lasts(s Signal) bool {
+	for r := range b.lasting(s.Kind, s.Machine) {
+		if r.Component == s.Component {
+			return true
+		}
+	}
+	return false
+}
+
+// Due returns when the next suppression ends; ok is false when there is none.
+func (b *Book) Due() (at time.Time, ok bool) {
+	if len(b.suppressions) == 0 {
+		return time.Time{}, false
+	}
+	first := slices.MinFunc(b.suppressions, func(x, y Suppression) int { return x.Until.Compare(y.Until) })
+	return first.Until, true
+}
+
+// view shows a finding as it stands at a time.
+func (b *Book) view(r *record, at time.Time) Finding {
+	k, _ := lookup(r.Kind)
+	info, _ := evidence.Describe(r.Kind)
+	state, by := b.state(r, at)
+	f := Finding{
+		ID: r.ID, Kind: r.Kind, Title: k.title, Machine: r.Machine, Component: r.Component, Severity: k.severity, State: state,
+		FirstSeen: r.FirstSeen, Opened: r.Opened, LastSeen: r.LastSeen, Ended: r.Ended, Count: r.Count, BootCounter: r.Boot,
+		Reasons: slices.Clone(r.Reasons), Meaning: info.Meaning, Causes: info.Causes, Action: info.Action,
+		Acknowledged: r.Ack, History: slices.Clone(r.History),
+	}
+	if by != nil {
+		copied := *by
+		f.Suppression = &copied
+	}
+	return f
+}
+
+// Findings returns all findings as they stand at a time: those that last first, the
+// severest of them first, and then by ID.
+func (b *Book) Findings(at time.Time) []Finding {
+	out := make([]Finding, 0, len(b.records))
+	for i := range b.records {
+		out = append(out, b.view(&b.records[i], at))
+	}
+	slices.SortStableFunc(out, func(x, y Finding) int {
+		return cmp.Or(
+			cmp.Compare(slices.Index(states, x.State), slices.Index(states, y.State)),
+			cmp.Compare(y.Severity, x.Severity), cmp.Compare(x.ID, y.ID),
+		)
+	})
+	return out
+}
+
+// Finding returns one finding as it stands at a time.
+func (b *Book) Finding(id int, at time.Time) (Finding, error) {
+	r, err := b.byID(id)
+	if err != nil {
+		return Finding{}, err
+	}
+	return b.view(r, at), nil
+}
+
+func (b *Book) byID(id int) (*record, error) {
+	i, ok := slices.BinarySearchFunc(b.records, id, func(r record, id int) int { return cmp.Compare(r.ID, id) })
+	if !ok {
+		return nil, fmt.Errorf("finding %d: %w", id, ErrNone)
+	}
+	return &b.records[i], nil
+}

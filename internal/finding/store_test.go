@@ -1,0 +1,179 @@
+package finding_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/assay-project/assay/internal/finding"
+)
+
+// openStore makes a store; with a queue when somebody is to be told.
+func openStore(t testing.TB, queue bool) *finding.Store {
+	t.Helper()
+	s := &finding.Store{Dir: filepath.Join(t.TempDir(), "findings"), Random: strings.NewReader(strings.Repeat("12345678", 100))}
+	if queue {
+		if err := os.MkdirAll(s.QueueDir(), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+// queued reads the queue.
+func queued(t testing.TB, s *finding.Store) (out []finding.Change) {
+	t.Helper()
+	b, err := s.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.Queued(b.Changes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range all {
+		origin, c, err := s.Change(n)
+		if err != nil || origin != b.Origin() {
+			t.Fatalf("change %d of %q: %v", n, origin, err)
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+func update(t testing.TB, s *finding.Store, at time.Time, signals ...finding.Signal) {
+	t.Helper()
+	if err := s.Update(t.Context(), at, func(b *finding.Book) error { return b.Apply(at, signals...) }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestStoreKeepsTheBookOfManyWriters(t *testing.T) {
+	s := openStore(t, true)
+	var all sync.WaitGroup
+	for i := range 4 {
+		all.Go(func() {
+			for j := range 10 {
+				signal := raise(finding.LateBootFailed, "x")
+				signal.Machine = fmt.Sprintf("m-%d-%d", i, j)
+				update(t, s, t0, signal)
+			}
+		})
+	}
+	all.Wait()
+	b, err := s.Load()
+	if err != nil || len(b.Findings(t0)) != 40 || len(queued(t, s)) != 40 {
+		t.Errorf("%d findings and %d changes, %v; want 40 of each", len(b.Findings(t0)), len(queued(t, s)), err)
+	}
+}
+
+func TestAFailedUpdateChangesNothing(t *testing.T) {
+	s := openStore(t, true)
+	update(t, s, t0, raise(finding.LateBootFailed, "x"))
+	problem := errors.New("no")
+	err := s.Update(t.Context(), t0, func(b *finding.Book) error {
+		return errors.Join(b.Apply(t0, over(finding.LateBootFailed)), problem)
+	})
+	b, loadErr := s.Load()
+	if !errors.Is(err, problem) || loadErr != nil || b.Findings(t0)[0].State != finding.Open || len(queued(t, s)) != 1 {
+		t.Errorf("Update = %v, %v", err, loadErr)
+	}
+}
+
+// A crash between the queue and the book leaves files that do not count, and that the
+// next changes replace.
+func TestACrashBetweenQueueAndBookTellsNothing(t *testing.T) {
+	s := openStore(t, true)
+	update(t, s, t0, raise(finding.LateBootFailed, "x"))
+	book := filepath.Join(s.Dir, "findings.json")
+	before, err := os.ReadFile(book)
+	if err != nil {
+		t.Fatal(err)
+	}
+	update(t, s, later(1), raise(finding.TPMCleared), raise(finding.EarlyBootFailed, "x"))
+	if err := os.WriteFile(book, before, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := queued(t, s); len(got) != 1 {
+		t.Errorf("%d changes count, want 1", len(got))
+	}
+	update(t, s, later(2), over(finding.LateBootFailed))
+	if got := queued(t, s); len(got) != 2 || got[1].Event != "resolved" {
+		t.Errorf("changes are %v", got)
+	}
+}
+
+func TestAFullQueueIsAFinding(t *testing.T) {
+	s := openStore(t, true)
+	update(t, s, t0, raise(finding.LateBootFailed, "x"))
+	for n := 2; n <= 4096; n++ {
+		if err := os.WriteFile(filepath.Join(s.QueueDir(), fmt.Sprintf("%020d.json", n)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(s.Dir, "findings.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := strings.Replace(string(text), `"changes":"1"`, `"changes":"4096"`, 1)
+	if err := os.WriteFile(filepath.Join(s.Dir, "findings.json"), []byte(full), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	update(t, s, later(1), over(finding.LateBootFailed))
+	b, err := s.Load()
+	if err != nil || !b.Lasts(finding.QueueFull()) {
+		t.Fatalf("a full queue is no finding: %v", err)
+	}
+	if all := b.Findings(later(1)); all[1].State != finding.Resolved {
+		t.Errorf("what was not queued is not kept: %v", all[1].State)
+	}
+	if _, err := os.Stat(filepath.Join(s.QueueDir(), fmt.Sprintf("%020d.json", 4097))); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the full queue grew: %v", err)
+	}
+}
+
+func TestDamageIsNamed(t *testing.T) {
+	s := openStore(t, false)
+	update(t, s, t0, raise(finding.LateBootFailed, "x"))
+	book := filepath.Join(s.Dir, "findings.json")
+	if err := os.WriteFile(book, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Load(); !errors.Is(err, finding.ErrFormat) || !strings.Contains(err.Error(), book) {
+		t.Errorf("Load = %v", err)
+	}
+	if err := os.Remove(book); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/dev/null", book); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Load(); !errors.Is(err, finding.ErrFormat) {
+		t.Errorf("Load through a link = %v", err)
+	}
+}
+
+func FuzzParseChange(f *testing.F) {
+	s := openStore(f, true)
+	update(f, s, t0, raise(finding.LateBootFailed, "kernel: 1 -> 2"))
+	text, err := os.ReadFile(filepath.Join(s.QueueDir(), fmt.Sprintf("%020d.json", 1)))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(text)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		origin, c, err := finding.ParseChange(text)
+		if (err == nil) != (origin != "" && c.Number != 0) {
+			t.Fatalf("ParseChange = %q, %d, %v", origin, c.Number, err)
+		}
+		if err != nil && !errors.Is(err, finding.ErrFormat) {
+			t.Fatal(err)
+		}
+	})
+}
