@@ -11,7 +11,7 @@ ifdef FIPS
 export GOFIPS140 := certified
 endif
 
-.PHONY: test-race test-others install-dropins install-service test-libvirt test-systemd pkcs11 differential help demo test build lint bench fuzz setup reproducible openapi clean test-interop test-qemu bench-qemu test-tpm-suites test-vtpm-load
+.PHONY: test-race test-others install-dropins install-service test-libvirt test-systemd pkcs11 differential help demo test build lint bench fuzz setup reproducible openapi clean test-interop test-qemu test-vm bench-qemu test-tpm-suites test-vtpm-load
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ test-interop: ## other people's TPM suites over our engine, from the module prox
 
 test-qemu: setup ## every real machine: both interfaces, snapshots, migrations and their failures
 	ASSAY_REQUIRE_QEMU=1 $(GO) test -count=1 -timeout 60m ./test/qemu -all -v
+
+test-vm: setup ## the negative matrix as real boots of whole machines: what is refused, what is noticed and how
+	ASSAY_REQUIRE_QEMU=1 $(GO) test -count=1 -timeout 60m ./test/vm -all -v
 
 bench-qemu: setup ## our TPM beside swtpm under QEMU: start, boot, snapshot, migration
 	ASSAY_REQUIRE_QEMU=1 $(GO) test -count=1 -timeout 60m -run Bench ./test/qemu -bench-swtpm -v
