@@ -44,4 +44,6 @@ var harmless = map[string]bool{
 	"\x55\x1d\x1f": true, // cRLDistributionPoints
 	"\x55\x1d\x20": true, // certificatePolicies
 	"\x55\x1d\x25": true, // extKeyUsage
+	// netscapeCertType, 2.16.840.1.113730.1.1: critical in Debian's authority.
+	"\x60\x86\x48\x01\x86\xf8\x42\x01\x01": true,
 }

@@ -159,6 +159,9 @@ func TestPathsFollowTheRulesOfFirmware(t *testing.T) {
 	critical := issue(t, 1, "middle", root, func(c *x509.Certificate) {
 		c.ExtraExtensions = []pkix.Extension{{Id: []int{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}
 	})
+	netscape := issue(t, 1, "middle", root, func(c *x509.Certificate) { // as Debian's authority of Secure Boot has it
+		c.ExtraExtensions = []pkix.Extension{{Id: []int{2, 16, 840, 1, 113730, 1, 1}, Critical: true, Value: []byte{3, 2, 0, 0xF7}}}
+	})
 	otherKeyID := issue(t, 1, "middle", root, func(c *x509.Certificate) { c.SubjectKeyId = []byte{1, 2, 3} })
 	stranger := issue(t, 3, "root", nil, nil)
 	noSign := issue(t, 1, "middle", root, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature })
@@ -182,6 +185,7 @@ func TestPathsFollowTheRulesOfFirmware(t *testing.T) {
 		"a root that allows signers":       {issue(t, 2, "signer", noPath, leaf), nil, noPath, 2},
 		"a link with name constraints":     {signer, []*authority{constrained}, root, 0},
 		"a link with an unknown extension": {signer, []*authority{critical}, root, 0},
+		"a link with a Netscape type":      {signer, []*authority{netscape}, root, 3},
 		"a link of another key identifier": {signer, []*authority{otherKeyID}, root, 0},
 		"a link whose key may not sign":    {signer, []*authority{noSign}, root, 0},
 		"an anchor whose key may not sign": {signer, nil, noSign, 0},
