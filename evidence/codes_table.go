@@ -43,6 +43,7 @@ var allCodes = sync.OnceValue(func() []CodeInfo {
 		findingCodes,
 		windowsCodes,
 		imaCodes,
+		launchCodes,
 		tokenCodes,
 		uefiCodes,
 		vtpmCodes,
