@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
@@ -184,17 +185,17 @@ func TestTheAgentSaysWhatItSees(t *testing.T) {
 	g := agenttest.NewGuest(t, "good-uki")
 	synctest.Test(t, func(t *testing.T) {
 		s := g.Agent()
-		calls := 0
+		var calls atomic.Int64
 		s.KernelLog = func() []string {
-			calls++
+			calls.Add(1)
 			return []string{"Loading of unsigned module is rejected"}
 		}
 		h := serve(t, s)
 		start := time.Now()
 		for n := 1; n <= 3; n++ {
 			m, ok := h.next().(*channel.Heartbeat)
-			if !ok || len(m.Modules) != 1 || m.Kernel == nil || calls != n {
-				t.Errorf("heartbeat %d: %+v after %d calls", n, m, calls)
+			if !ok || len(m.Modules) != 1 || m.Kernel == nil || calls.Load() != int64(n) {
+				t.Errorf("heartbeat %d: %+v after %d calls", n, m, calls.Load())
 			}
 			if got := time.Since(start); got != time.Duration(n)*time.Minute {
 				t.Errorf("heartbeat %d came after %s", n, got)

@@ -7,7 +7,6 @@ package agenttest
 
 import (
 	"crypto/rand"
-	"io"
 	"net"
 	"testing"
 	"testing/fstest"
@@ -125,4 +124,4 @@ func (g *Guest) Agent() *agent.Server {
 }
 
 // Port is a serial port: what is written at one end is read at the other.
-func Port() (guest, host io.ReadWriteCloser) { return net.Pipe() }
+func Port() (guest, host net.Conn) { return net.Pipe() }
