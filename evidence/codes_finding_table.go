@@ -41,7 +41,7 @@ var findingCodes = []CodeInfo{
 	},
 	{
 		Code:    "finding.boot-deadline",
-		Meaning: "The machine was started and did not hand over to its operating system in time.",
+		Meaning: "The machine was started and did not hand over to its operating system in time, or its firmware found nothing to start.",
 		Causes:  []string{"there is nothing to boot from", "it waits in a menu", "the host is overloaded"},
 		Action:  "Look at the console of the machine; check its disk with assay vm check.",
 	},
@@ -110,6 +110,12 @@ var findingCodes = []CodeInfo{
 		Meaning: "The virtual TPM of the machine was cleared: what was kept in it or sealed with it is gone.",
 		Causes:  []string{"an operator or the guest reset the TPM", "somebody with rights in the guest destroyed its keys"},
 		Action:  "Ask who did it. Give the guest its keys anew, or restore the TPM from a backup; then acknowledge the finding.",
+	},
+	{
+		Code:    "finding.tpm-lost",
+		Meaning: "The virtual TPM of the machine ended while the machine ran: its guest goes on without one, and nothing is watched.",
+		Causes:  []string{"the process of the TPM was killed", "its state could not be kept: the disk is full or broken", "a fault of this program"},
+		Action:  "Look at the log of the machine's supervisor, then restart the machine.",
 	},
 	{
 		Code:    "finding.vtpm-off",

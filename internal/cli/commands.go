@@ -19,6 +19,8 @@ func commands(env *program.Env) []*cobra.Command {
 		newDemoCmd(env),
 		newDoctorCmd(env),
 		newEventlogCmd(env),
+		vtpmcli.NewFindingCmd(env),
+		vtpmcli.NewImageCmd(env),
 		newKeyCmd(env),
 		vtpmcli.NewKeyProviderCmd(env),
 		vtpmcli.NewKeysetCmd(env),

@@ -13,7 +13,7 @@ import (
 // Severity says how soon a person should look. The zero Severity is none.
 type Severity uint8
 
-// The severities. No kind of today is high; a route may ask for it.
+// The severities.
 const (
 	Low Severity = iota + 1
 	Medium

@@ -223,7 +223,7 @@ func TestTextsAreShownOnOneLine(t *testing.T) {
 	if f.Component != "a? b?" || f.Reasons[0].Message != "evil?[2J module" || len(f.Reasons[1].Message) > 512 {
 		t.Errorf("component %q, messages %q", f.Component, f.Reasons)
 	}
-	if got := bytes.Count([]byte(fmt.Sprint(f)), []byte("\n")); got != 0 {
+	if got := bytes.Count(fmt.Append(nil, f), []byte("\n")); got != 0 {
 		t.Errorf("%d line ends", got)
 	}
 }

@@ -21,6 +21,7 @@ const (
 	BootRefused           evidence.Code = "finding.boot-refused"
 	BootDeadline          evidence.Code = "finding.boot-deadline"
 	RegisterChanged       evidence.Code = "finding.register-changed"
+	TPMLost               evidence.Code = "finding.tpm-lost"
 	TPMCleared            evidence.Code = "finding.tpm-cleared"
 	DeliveryFailed        evidence.Code = "finding.delivery-failed"
 	Test                  evidence.Code = "finding.test"
@@ -56,8 +57,9 @@ var kinds = []kind{
 	{BootNotJudged, Medium, "A boot could not be judged", false, false, false},
 	{BaselineUnapproved, Low, "Approve the first baseline", false, false, false},
 	{BootRefused, Medium, "Secure boot refused what the machine was to start", false, false, false},
-	{BootDeadline, Medium, "The machine did not boot in time", false, false, false},
+	{BootDeadline, Medium, "The machine does not boot", false, false, false},
 	{RegisterChanged, Medium, "A firmware register changed after the boot", false, true, false},
+	{TPMLost, High, "The machine runs without its vTPM", false, false, true},
 	{TPMCleared, Medium, "The vTPM was cleared", false, true, false},
 	{DeliveryFailed, Medium, "Findings are not delivered", false, false, false},
 	{Test, Low, "Test alert", false, true, false},

@@ -26,11 +26,15 @@ func FromNotice(n *integrity.Notice) []Signal {
 		if hasAny(n.Reasons, refusals) {
 			return []Signal{begin(BootRefused)}
 		}
-	case integrity.EventStuck:
+	case integrity.EventStuck, integrity.EventRefused:
 		if hasAny(n.Reasons, refusals) || hasAny(n.Reasons, []evidence.Code{attemptRefused}) && !hasAny(n.Reasons, absences) {
 			return []Signal{begin(BootRefused), {Kind: BootDeadline, Machine: n.Instance, Ends: true}}
 		}
 		return []Signal{begin(BootDeadline)}
+	case integrity.EventStartup:
+		return []Signal{{Kind: TPMLost, Machine: n.Instance, Ends: true}}
+	case integrity.EventTPMLost:
+		return []Signal{begin(TPMLost)}
 	case integrity.EventAppended:
 		return []Signal{begin(RegisterChanged)}
 	case integrity.EventClearTPM:
@@ -120,5 +124,5 @@ var (
 	// print them too: it raises an alarm about itself, and keeps none away.
 	refusals = []evidence.Code{"serial.secure-boot-refused", "serial.shim-refused", "serial.shim-revoked", "serial.grub-refused"}
 	// absences say that there was nothing to refuse.
-	absences = []evidence.Code{"serial.not-loaded"}
+	absences = []evidence.Code{"serial.not-loaded", "serial.no-boot-option"}
 )

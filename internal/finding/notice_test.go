@@ -40,7 +40,10 @@ func TestEachNoticeHasItsFindings(t *testing.T) {
 		reasons []evidence.Reason
 		want    []string
 	}{
-		"startup":                         {kind: integrity.EventStartup},
+		"startup":                         {integrity.EventStartup, nil, nil, []string{"-tpm-lost"}},
+		"the TPM ends":                    {integrity.EventTPMLost, nil, because("machine.tpm-lost"), []string{"+tpm-lost"}},
+		"refused for good":                {integrity.EventRefused, nil, because("serial.shim-refused", "serial.no-boot-option"), []string{"+boot-refused", "-boot-deadline"}},
+		"nothing to boot from":            {integrity.EventRefused, nil, because("serial.not-loaded", "serial.no-boot-option"), []string{"+boot-deadline"}},
 		"shutdown":                        {kind: integrity.EventShutdown},
 		"early passes":                    {early, pass, nil, []string{"-early-boot-failed"}},
 		"early fails":                     {early, fail, because("integrity.early-boot-mismatch"), []string{"+early-boot-failed"}},
