@@ -16,9 +16,11 @@ endif
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-demo: build ## build, run the main job on recorded boots, show the result
-	@rm -rf $(BIN)/demo
+demo: setup build ## boot real machines, good and tampered with, and appraise recorded boots; show what is said of each
+	@rm -rf $(BIN)/demo $(BIN)/demo-vm
 	@$(BIN)/assay demo --keep $(BIN)/demo
+	@echo
+	@$(BIN)/assay demo machines --keep $(BIN)/demo-vm
 
 test: setup ## set up what is missing and run every test that CI runs
 	@$(MAKE) --no-print-directory -j 2 test-race test-others

@@ -73,6 +73,7 @@ the recorded one. No API of the service can do that.
 Exit status: 0 every decision was as it must be; 1 one was not.`,
 		Args: cobra.NoArgs,
 	}
+	cmd.AddCommand(newDemoMachinesCmd(env))
 	format := program.AddOutputFlag(cmd, "text", "json")
 	cmd.Flags().StringVar(&keep, "keep", "", "keep the service's data in this new folder, to look around in")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

@@ -17,8 +17,6 @@ import (
 
 	"github.com/assay-project/assay/internal/guestimage"
 	"github.com/assay-project/assay/uefi"
-	"github.com/assay-project/assay/uefi/authenticode"
-	"github.com/assay-project/assay/uefi/cms"
 )
 
 // CacheFolder is where tools/setup.sh puts what guests are made of, below the user's
@@ -108,8 +106,8 @@ type Guests struct {
 	Update      []byte // another version; signed
 }
 
-// Guests makes all of them, signed by s.
-func (p *Parts) Guests(s cms.Signing) (*Guests, error) {
+// Guests makes all of them. sign returns an image with a signature.
+func (p *Parts) Guests(sign func(image []byte) ([]byte, error)) (*Guests, error) {
 	g := new(Guests)
 	for _, i := range []struct {
 		to                   *[]byte
@@ -123,7 +121,7 @@ func (p *Parts) Guests(s cms.Signing) (*Guests, error) {
 	} {
 		image, err := p.UKI(i.version, i.commandLine)
 		if err == nil && i.signed {
-			image, err = authenticode.Sign(image, s)
+			image, err = sign(image)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("guest %s: %w", i.version, err)

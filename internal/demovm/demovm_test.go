@@ -99,7 +99,7 @@ func TestEveryGuestDiffersAsItsNameSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := p.Guests(s)
+	g, err := p.Guests(func(b []byte) ([]byte, error) { return authenticode.Sign(b, s) })
 	if err != nil {
 		t.Fatal(err)
 	}

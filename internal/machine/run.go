@@ -32,6 +32,9 @@ const (
 	monitorSocket = "qmp"
 )
 
+// maxSocket is the longest path of a socket in bytes, without its closing zero (unix(7)).
+const maxSocket = 107
+
 // keepEvery is how often variables that the firmware changed are written back while the
 // machine runs. They are also after each moment of a boot, and at the end.
 const keepEvery = 30 * time.Second
@@ -165,6 +168,9 @@ func (s *supervisor) serve(ctx context.Context, actor string, o RunOptions) erro
 // listen serves a socket of the run folder until ctx ends.
 func (s *supervisor) listen(ctx context.Context, name string, serve func(context.Context, *net.UnixConn)) error {
 	path := filepath.Join(s.home.RunDir(), name)
+	if len(path) > maxSocket {
+		return fmt.Errorf("the path of socket %q has %d bytes, at most %d fit (unix(7)): the root's folder needs a shorter name", path, len(path), maxSocket)
+	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
