@@ -18,10 +18,11 @@ command -v sbverify >/dev/null || need="$need sbsigntool"
 command -v osslsigncode >/dev/null || need="$need osslsigncode"
 [ -e /usr/sbin/fsck.vfat ] || need="$need dosfstools"
 [ -e /usr/sbin/sfdisk ] || need="$need fdisk"
-# What guests boot is unpacked, not installed: a kernel, shim, GRUB, systemd's stub.
+# What guests boot is unpacked, not installed: a kernel, shim, GRUB, systemd's stub. So is
+# Alertmanager, whose package would start a service.
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/assay-test
 unpacked() {
-	for f in vmlinuz shimx64.efi.signed grubx64.efi.signed linuxx64.efi.stub; do
+	for f in vmlinuz shimx64.efi.signed grubx64.efi.signed linuxx64.efi.stub prometheus-alertmanager; do
 		[ -e "$cache/$f" ] || return 1
 	done
 }
@@ -51,6 +52,7 @@ unpacked || {
 	unpack "$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends:/{print $2; exit}')" './boot/vmlinuz*' vmlinuz
 	unpack shim-signed './usr/lib/shim/shimx64.efi.signed' shimx64.efi.signed
 	unpack grub-efi-amd64-signed './usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed' grubx64.efi.signed
+	unpack prometheus-alertmanager './usr/bin/prometheus-alertmanager' prometheus-alertmanager
 	unpack systemd-boot-efi './usr/lib/systemd/boot/efi/linuxx64.efi.stub' linuxx64.efi.stub
 }
 [ -z "$need" ] && exit 0

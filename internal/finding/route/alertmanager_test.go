@@ -67,14 +67,7 @@ func TestAlertsThatLastAreRenewed(t *testing.T) {
 
 // A real Alertmanager: an alert fires, is still there after a restart, and ends.
 func TestARealAlertmanager(t *testing.T) {
-	const program, require = "prometheus-alertmanager", "ASSAY_REQUIRE_ALERTMANAGER"
-	path, err := exec.LookPath(program)
-	if err != nil {
-		if os.Getenv(require) == "1" {
-			t.Fatalf("%s is not installed", program)
-		}
-		t.Skip(program + " is not installed")
-	}
+	path := alertmanager(t)
 	t.Parallel()
 	f := newFixture(t)
 	f.Now = time.Now
@@ -128,6 +121,27 @@ func TestARealAlertmanager(t *testing.T) {
 		all, err := alerts(address)
 		return err == nil && len(all) == 1 && all[0].Labels["alertname"] == "finding.test"
 	})
+}
+
+// alertmanager is the program: an installed one, or that which make setup unpacks.
+func alertmanager(t *testing.T) string {
+	t.Helper()
+	const program = "prometheus-alertmanager"
+	if path, err := exec.LookPath(program); err == nil {
+		return path
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(cache, "assay-test", program)
+	if _, err := os.Stat(path); err != nil {
+		if os.Getenv("ASSAY_REQUIRE_ALERTMANAGER") == "1" {
+			t.Fatalf("make setup has not unpacked %s: %v", program, err)
+		}
+		t.Skip(program + " is not here: make setup unpacks it")
+	}
+	return path
 }
 
 func freeAddress(t *testing.T) string {
