@@ -43,7 +43,7 @@ var findingCodes = []CodeInfo{
 		Code:    "finding.boot-deadline",
 		Meaning: "The machine was started and did not hand over to its operating system in time, or its firmware found nothing to start.",
 		Causes:  []string{"there is nothing to boot from", "it waits in a menu", "the host is overloaded"},
-		Action:  "Look at the console of the machine; check its disk with assay vm check.",
+		Action:  "Look at the console of the machine; check its disk with assay image check.",
 	},
 	{
 		Code:    "finding.boot-not-judged",
@@ -55,7 +55,7 @@ var findingCodes = []CodeInfo{
 		Code:    "finding.boot-refused",
 		Meaning: "Firmware, shim or GRUB refused a program that the machine was to start.",
 		Causes:  []string{"it is not signed by a key of the machine", "it was altered", "its hash, signer or SBAT generation is revoked"},
-		Action:  "Run assay vm check on the stopped machine: it names the file and the reason. Restore the file from its package, or enrol its key if it is yours.",
+		Action:  "Run assay image check on the disk of the stopped machine: it names the file and the reason. Restore the file from its package, or enrol its key if it is yours.",
 	},
 	{
 		Code:    "finding.delivery-failed",
