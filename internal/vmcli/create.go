@@ -236,6 +236,7 @@ anything is made (status 1).
 					return err
 				}
 				cards = append(cards, card)
+				h.recommend(cmd.Context(), r, card.Name)
 			}
 			return emit(env, *format, cardViews(cards), func(w io.Writer) error {
 				for i, c := range cards {
@@ -370,6 +371,9 @@ not: the change is shown as a list first, and --yes accepts it.`,
 			})
 			if err != nil && !errors.Is(err, machine.ErrConfirm) {
 				return err
+			}
+			if err == nil && !dry {
+				h.recommend(cmd.Context(), r, args[0])
 			}
 			if perr := printEffects(env, *format, effects); perr != nil {
 				return perr

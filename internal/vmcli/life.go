@@ -256,6 +256,7 @@ func newDeleteCmd(env *program.Env) *cobra.Command {
 			if err := r.Delete(cmd.Context(), actor(), args[0]); err != nil {
 				return err
 			}
+			h.forget(cmd.Context(), args[0])
 			_, err := fmt.Fprintf(env.Stdout, "%s is deleted\n", args[0])
 			return err
 		})

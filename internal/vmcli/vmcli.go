@@ -53,7 +53,8 @@ docs/guide/trusted-vms.md is the guide.`,
 type hostFlags struct {
 	*vtpmcli.Host
 	env         *program.Env
-	accelerator string
+	accelerator string // as the flag has it
+	runsBy      string // the accelerator of this host, once open
 	firmware    machine.Firmware
 }
 
@@ -91,6 +92,7 @@ func (h *hostFlags) open(ctx context.Context) (_ *machine.Root, closing func() e
 	if err != nil {
 		return nil, nil, errors.Join(err, root.Close())
 	}
+	h.runsBy = accelerator
 	r, err := machine.OpenRoot(machine.Config{
 		Dir: dir, TPMs: root, Provider: tpms.Provider, DefaultProvider: tpms.DefaultProvider,
 		Keyset: func(name string) (*keyset.Set, error) { return h.Keyset(ctx, h.env, name) },
@@ -104,12 +106,14 @@ func (h *hostFlags) open(ctx context.Context) (_ *machine.Root, closing func() e
 	return r, root.Close, nil
 }
 
-// told writes an event of a machine as one line of JSON, for the journal of the host.
+// told writes an event of a machine as one line of JSON, for the journal of the host,
+// and has it begin and end findings.
 func (h *hostFlags) told(n integrity.Notice) {
 	text, err := json.Marshal(n)
 	if err == nil {
 		fmt.Fprintf(h.env.Stderr, "%s\n", text)
 	}
+	h.find(&n)
 }
 
 // matrixFile, in the root, replaces the support matrix that comes with the program.

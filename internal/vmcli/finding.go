@@ -1,0 +1,78 @@
+package vmcli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/assay-project/assay/internal/finding"
+	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/integrity"
+	"github.com/assay-project/assay/internal/machine"
+)
+
+// findWait is how long an event of a machine may wait for the book of findings.
+const findWait = 5 * time.Second
+
+// find has an event of a machine begin and end its findings. That it cannot is said,
+// and holds no machine up.
+func (h *hostFlags) find(n *integrity.Notice) {
+	signals := finding.FromNotice(n)
+	if len(signals) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), findWait)
+	defer cancel()
+	h.book(ctx, func(b *finding.Book, at time.Time) error { return b.Apply(at, signals...) })
+}
+
+// recommend looks at the options of a machine that was made or changed.
+func (h *hostFlags) recommend(ctx context.Context, r *machine.Root, name string) {
+	d, err := r.Describe(ctx, name)
+	if err == nil && d.Definition != nil {
+		m, merr := h.matrix()
+		if err = merr; err == nil {
+			signals := finding.Recommend(facts(m, d.Definition, h.runsBy))
+			h.book(ctx, func(b *finding.Book, at time.Time) error { return b.Apply(at, signals...) })
+		}
+	}
+	if err != nil {
+		fmt.Fprintf(h.env.Stderr, "recommendations for %s: %v\n", name, err)
+	}
+}
+
+// facts are what recommendations rest on. Whether there is an agent is not known here.
+func facts(m *fleet.Matrix, d *fleet.Definition, accelerator string) finding.Facts {
+	supports := func(on func(*fleet.Shielded)) bool {
+		with := *d
+		on(&with.Shielded)
+		return len(m.Judge(&with, accelerator)) == 0
+	}
+	return finding.Facts{
+		Machine:    d.Name,
+		SecureBoot: finding.Option{On: d.Shielded.SecureBoot, Supported: supports(func(s *fleet.Shielded) { s.SecureBoot = true })},
+		VTPM:       finding.Option{On: d.Shielded.VTPM, Supported: supports(func(s *fleet.Shielded) { s.VTPM = true })},
+	}
+}
+
+// forget ends the findings of a machine that is deleted.
+func (h *hostFlags) forget(ctx context.Context, name string) {
+	h.book(ctx, func(b *finding.Book, at time.Time) error {
+		b.Forget(name, at)
+		return nil
+	})
+}
+
+// book changes the findings of the host. What it is called for has taken place, so that
+// a fault is only said.
+func (h *hostFlags) book(ctx context.Context, change func(*finding.Book, time.Time) error) {
+	s, err := h.Findings(h.env)
+	if err == nil {
+		at := h.env.Now().UTC()
+		err = s.Update(ctx, at, func(b *finding.Book) error { return change(b, at) })
+	}
+	if err != nil {
+		fmt.Fprintf(h.env.Stderr, "findings are not kept: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+}
