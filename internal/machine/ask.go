@@ -277,7 +277,7 @@ func (r *Root) offline(h *Home) (*integrity.Monitor, *integrity.History, error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := r.newMonitor(d, history)
+	m, err := r.newMonitor(d, history, nil)
 	return m, history, err
 }
 

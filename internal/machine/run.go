@@ -47,6 +47,7 @@ type supervisor struct {
 	history    *integrity.History
 	monitor    *integrity.Monitor
 	variables  *memory
+	expected   *expectation
 	tpm        *vtpm.Instance // nil without one
 	hypervisor *qemu.Process
 	console    *console
@@ -77,13 +78,13 @@ func (r *Root) Run(ctx context.Context, actor, name string, o RunOptions) (err e
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
 	s := &supervisor{root: r, home: h, journal: newQueue(), qmp: make(chan qmp.Event, 64), asked: make(chan asked), console: newConsole()}
-	if err := s.prepare(); err != nil {
-		return fmt.Errorf("machine %q: %w", name, err)
-	}
 	// What the machine is served by ends after it, and before the home is given back.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer s.serving.Wait()
 	defer stop()
+	if err := s.prepare(); err != nil {
+		return errors.Join(fmt.Errorf("machine %q: %w", name, err), s.close())
+	}
 	if err := s.serve(serving, actor, o); err != nil {
 		return errors.Join(fmt.Errorf("machine %q: %w", name, err), s.release())
 	}
@@ -125,21 +126,22 @@ func (s *supervisor) prepare() (err error) {
 	if s.history, err = s.home.History(); err != nil {
 		return err
 	}
-	if s.monitor, err = s.root.newMonitor(s.definition, s.history); err != nil {
+	if s.variables, err = newMemory(variables); err != nil {
 		return err
 	}
-	s.variables, err = newMemory(variables)
+	s.expected = s.expect(variables)
+	s.monitor, err = s.root.newMonitor(s.definition, s.history, s.expected.name)
 	return err
 }
 
 // newMonitor makes the judge of a machine's boots.
-func (r *Root) newMonitor(d *fleet.Definition, history *integrity.History) (*integrity.Monitor, error) {
+func (r *Root) newMonitor(d *fleet.Definition, history *integrity.History, names integrity.Namer) (*integrity.Monitor, error) {
 	profile, err := baseline.ProfileNamed(d.Policy)
 	if err != nil {
 		return nil, err
 	}
 	return integrity.NewMonitor(history, integrity.Config{
-		Instance: d.Name, Off: !d.Shielded.IntegrityMonitoring, Profile: profile, ApproveFirst: d.ApproveFirst, Now: r.cfg.Now,
+		Instance: d.Name, Off: !d.Shielded.IntegrityMonitoring, Profile: profile, ApproveFirst: d.ApproveFirst, Names: names, Now: r.cfg.Now,
 		Shape: baseline.Shape{Machine: d.MachineType, VCPUs: d.CPUs, MemoryMiB: d.MemoryMiB},
 	})
 }
@@ -315,17 +317,22 @@ func (s *supervisor) finish() error {
 	return err
 }
 
-// release gives back what prepare and serve took.
+// release gives back what prepare and serve took, and keeps what the machine left.
 func (s *supervisor) release() error {
 	var errs []error
 	if s.tpm != nil {
 		errs = append(errs, s.tpm.Close())
 	}
-	if s.variables != nil {
-		errs = append(errs, s.variables.save(s.home), s.variables.file.Close())
-	}
-	errs = append(errs, s.home.write(consoleFile, []byte(s.console.log.Text())))
+	errs = append(errs, s.variables.save(s.home), s.close(), s.home.write(consoleFile, []byte(s.console.log.Text())))
 	return errors.Join(errs...)
+}
+
+// close gives the memory back that prepare took.
+func (s *supervisor) close() error {
+	if s.variables == nil {
+		return nil
+	}
+	return s.variables.file.Close()
 }
 
 func (s *supervisor) keepVariables() {

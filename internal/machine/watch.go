@@ -82,7 +82,7 @@ func (s *supervisor) measured() {
 // restored goes on with a machine whose memory came from elsewhere: what was said of its
 // boot is not said again.
 func (s *supervisor) restored(m vtpm.Measured) {
-	monitor, err := s.root.newMonitor(s.definition, s.history)
+	monitor, err := s.root.newMonitor(s.definition, s.history, s.expected.name)
 	if err != nil {
 		s.root.cfg.Log.Error("a restored machine is not watched", slog.String("machine", s.home.Name()), slog.Any("error", err))
 		return
@@ -148,7 +148,7 @@ func (s *supervisor) note(n *integrity.Notice) {
 		s.deadline.Stop()
 		s.judged(passed)
 	case integrity.EventRefused:
-		s.boot.Phase = PhaseRefused
+		s.boot.Phase, s.boot.Refused = PhaseRefused, n.Reasons
 	case integrity.EventStuck:
 		s.boot.Phase = PhaseStuck
 	}
@@ -190,7 +190,7 @@ func (s *supervisor) printed(f serial.Finding) {
 	if f.Final() && s.boot.Phase != PhaseRefused {
 		s.tell([]integrity.Notice{{
 			Type: integrity.EventRefused, Instance: s.home.Name(), Time: s.root.cfg.Now(), BootCounter: s.history.BootCounter,
-			Reasons: slices.Clone(s.boot.Refused),
+			Reasons: slices.Concat(s.expected.refusal(), s.boot.Refused),
 		}})
 	}
 }

@@ -1,0 +1,145 @@
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/disk"
+	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/integrity"
+	"github.com/assay-project/assay/uefi/launch"
+	"github.com/assay-project/assay/uefi/varstore"
+)
+
+// ErrNoDisk is a machine without a disk that it boots from.
+var ErrNoDisk = errors.New("the machine has no disk that it boots from")
+
+// predict says what a boot of a machine will measure, by its disk and its variables.
+func predict(d *fleet.Definition, variables []byte) (_ *launch.Prediction, err error) {
+	store, err := varstore.Parse(variables)
+	if err != nil {
+		return nil, fmt.Errorf("variables: %w", err)
+	}
+	m, err := launch.MachineOf(store)
+	if err != nil {
+		return nil, err
+	}
+	m.SecureBoot = d.Shielded.SecureBoot
+	boot := bootDisk(d)
+	if boot == nil {
+		return nil, ErrNoDisk
+	}
+	f, err := os.Open(boot.File)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	image, err := disk.Open(f, info.Size(), disk.Format(boot.Format))
+	if err != nil {
+		return nil, fmt.Errorf("disk %q: %w", boot.File, err)
+	}
+	read, err := launch.ReadDisk(image)
+	if err != nil {
+		return nil, fmt.Errorf("disk %q: %w", boot.File, err)
+	}
+	return launch.Predict(m, read)
+}
+
+// bootDisk is the disk that firmware tries first.
+func bootDisk(d *fleet.Definition) *fleet.Disk {
+	for i := range d.Disks {
+		if d.Disks[i].Boot {
+			return &d.Disks[i]
+		}
+	}
+	return nil
+}
+
+// Check says of a machine that is off whether it will boot, and what that will measure.
+func (r *Root) Check(ctx context.Context, name string) (_ *launch.Prediction, err error) {
+	h, err := r.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	d, err := h.Definition()
+	if err != nil {
+		return nil, err
+	}
+	variables, err := h.Variables()
+	if err != nil {
+		return nil, err
+	}
+	return predict(d, variables)
+}
+
+// namesWait is how long a report waits for the names of what was measured.
+const namesWait = 2 * time.Second
+
+// An expectation is what the machine's disk and variables said, at its start, of the boot
+// to come. It is read beside the start of the firmware.
+type expectation struct {
+	done  chan *launch.Prediction
+	known *launch.Prediction // nil when it could not be read
+	asked bool
+}
+
+// expect begins to read.
+func (s *supervisor) expect(variables []byte) *expectation {
+	e := &expectation{done: make(chan *launch.Prediction, 1)}
+	d := s.definition
+	s.serving.Go(func() {
+		p, err := predict(d, variables)
+		if err != nil {
+			s.root.cfg.Log.Info("what the machine boots from is not read", "machine", d.Name, "reason", err)
+		}
+		e.done <- p
+	})
+	return e
+}
+
+// prediction waits a moment for what was read; nil when there is nothing.
+func (e *expectation) prediction() *launch.Prediction {
+	if e == nil {
+		return nil
+	}
+	if !e.asked {
+		e.asked = true
+		late := time.NewTimer(namesWait)
+		defer late.Stop()
+		select {
+		case e.known = <-e.done:
+		case <-late.C:
+		}
+	}
+	return e.known
+}
+
+// name names what is measured by what was found on the disk. It says that a file of this
+// content was there at the start; its path is the guest's word.
+func (e *expectation) name(pcr int, digest []byte) (integrity.Name, bool) {
+	p := e.prediction()
+	if p == nil {
+		return integrity.Name{}, false
+	}
+	n, ok := p.Find(integrity.Bank, pcr, digest)
+	return integrity.Name{Kind: n.Kind, Name: n.Name, Detail: n.Detail, Signer: n.Signer, Proven: true}, ok
+}
+
+// refusal is why the machine's own disk is not expected to boot: read by the host, where
+// the console's lines are the guest's.
+func (e *expectation) refusal() []evidence.Reason {
+	p := e.prediction()
+	if p == nil || p.Verdict != launch.Refused {
+		return nil
+	}
+	return p.Reasons
+}
