@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/assay-project/assay/eventlog"
+	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/demovm"
 	"github.com/assay-project/assay/internal/guestimage"
 	"github.com/assay-project/assay/internal/integrity"
@@ -20,6 +21,8 @@ type Case struct {
 	// Codes are what the console's lines are known as, in order, of a boot that never gets
 	// to an operating system.
 	Codes []string
+	// Refusal is why, as it can be said before the boot.
+	Refusal evidence.Code
 	// Early and Late are the outcomes.
 	Early, Late integrity.Outcome
 	// PCRs are those with a difference that decides, in the report of the late boot, or
@@ -43,18 +46,20 @@ const (
 
 // A Chain is what boots: one kind of disk, and its cases.
 type Chain struct {
-	Name  string
-	Keys  string
-	Good  func(*Media) ([]File, error)
-	Cases []Case
+	Name string
+	Keys string
+	Good func(*Media) ([]File, error)
+	// Predicted are the registers whose values can be said before the boot.
+	Predicted []int
+	Cases     []Case
 }
 
 // Chains are all cases: those of a unified kernel image under keys of one's own, and of
 // Debian's shim, GRUB and kernel under Microsoft's.
 func Chains() []Chain {
 	return []Chain{
-		{"uki", KeysOwn, func(m *Media) ([]File, error) { return image(m.Guests.Good) }, ukiCases()},
-		{"grub", KeysMicrosoft, func(m *Media) ([]File, error) { return m.debian(nil) }, grubCases()},
+		{"uki", KeysOwn, func(m *Media) ([]File, error) { return image(m.Guests.Good) }, []int{4, 5, 7, 8, 9, 11, 12, 13, 14}, ukiCases()},
+		{"grub", KeysMicrosoft, func(m *Media) ([]File, error) { return m.debian(nil) }, []int{4, 5, 7, 8, 9, 11, 12, 13, 14}, grubCases()},
 	}
 }
 
@@ -76,18 +81,18 @@ func ukiCases() []Case {
 	return []Case{
 		{
 			Name: Unsigned, Disk: func(m *Media) ([]File, error) { return image(m.Guests.Unsigned) },
-			Codes: refused,
-			Early: integrity.Failed, Late: integrity.NotReached, PCRs: []int{4, 7}, Kind: eventlog.KindAuthority,
+			Codes:   refused,
+			Refusal: "image.unsigned", Early: integrity.Failed, Late: integrity.NotReached, PCRs: []int{4, 7}, Kind: eventlog.KindAuthority,
 		},
 		{
 			Name: "an image that another key signed", Disk: func(m *Media) ([]File, error) { return image(m.rogueSigned) },
-			Codes: refused,
-			Early: integrity.Failed, Late: integrity.NotReached, PCRs: []int{4, 7}, Kind: eventlog.KindAuthority,
+			Codes:   refused,
+			Refusal: "image.no-anchor", Early: integrity.Failed, Late: integrity.NotReached, PCRs: []int{4, 7}, Kind: eventlog.KindAuthority,
 		},
 		{
 			Name: "a byte of a signed image changed", Disk: func(m *Media) ([]File, error) { return image(flipped(m.Guests.Good)) },
-			Codes: refused,
-			Early: integrity.Failed, Late: integrity.NotReached, PCRs: []int{4, 7}, Kind: eventlog.KindAuthority,
+			Codes:   refused,
+			Refusal: "image.digest-mismatch", Early: integrity.Failed, Late: integrity.NotReached, PCRs: []int{4, 7}, Kind: eventlog.KindAuthority,
 		},
 		{
 			Name: "another command line of the kernel, signed", Disk: func(m *Media) ([]File, error) { return image(m.Guests.CommandLine) },
@@ -104,13 +109,13 @@ func ukiCases() []Case {
 		// Revocations are never taken back: these are the last.
 		{
 			Name: "the digest of the image is in dbx", Keys: KeysImage, Disk: func(m *Media) ([]File, error) { return image(m.Guests.Good) },
-			Codes: refused,
-			Early: integrity.Failed, Late: integrity.NotReached, PCRs: []int{4, 7}, Kind: eventlog.KindVariable,
+			Codes:   refused,
+			Refusal: "image.revoked-hash", Early: integrity.Failed, Late: integrity.NotReached, PCRs: []int{4, 7}, Kind: eventlog.KindVariable,
 		},
 		{
 			Name: "the certificate that signs is in dbx", Keys: KeysSigner, Disk: func(m *Media) ([]File, error) { return image(m.Guests.Update) },
-			Codes: refused,
-			Early: integrity.Failed, Late: integrity.NotReached, PCRs: []int{4, 7}, Kind: eventlog.KindVariable,
+			Codes:   refused,
+			Refusal: "image.revoked-certificate", Early: integrity.Failed, Late: integrity.NotReached, PCRs: []int{4, 7}, Kind: eventlog.KindVariable,
 		},
 	}
 }
@@ -121,8 +126,8 @@ func grubCases() []Case {
 			Name: "a byte of the kernel changed", Disk: func(m *Media) ([]File, error) {
 				return m.debian(func(_ *string, kernel, _ *[]byte) { *kernel = flipped(*kernel) })
 			},
-			Codes: []string{"serial.grub-refused"},
-			Early: integrity.Passed, Late: integrity.NotReached,
+			Codes:   []string{"serial.grub-refused"},
+			Refusal: "image.digest-mismatch", Early: integrity.Passed, Late: integrity.NotReached,
 		},
 		{
 			Name: "GRUB's configuration edited", Disk: func(m *Media) ([]File, error) {

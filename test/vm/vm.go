@@ -10,7 +10,6 @@
 package vm
 
 import (
-	"bufio"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -21,18 +20,21 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/assay-project/assay/eventlog/baseline"
 	"github.com/assay-project/assay/internal/demovm"
 	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/health"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/machine"
 	"github.com/assay-project/assay/internal/qemu"
 	"github.com/assay-project/assay/internal/vtpm"
+	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/uefi/keyset"
+	"github.com/assay-project/assay/wire"
 )
 
 // Patience is how long a boot may take: emulated, on a machine that others use too, one
@@ -70,9 +72,22 @@ func Parts(init []byte) (*demovm.Parts, error) {
 	return p, err
 }
 
+// BuildAgent builds the program that is the whole of a guest above its kernel, the
+// product's own agent, in a folder, and returns it.
+func BuildAgent(dir string) ([]byte, error) {
+	program := filepath.Join(dir, "assay-agent")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "github.com/assay-project/assay/cmd/assay-agent")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOFLAGS=")
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build the agent: %w: %s", err, out)
+	}
+	return os.ReadFile(program)
+}
+
 // A Host runs machines, one at a time.
 type Host struct {
 	Root *machine.Root
+	tpms *vtpm.Root
 	dir  string
 
 	mu      sync.Mutex // guards what follows
@@ -100,7 +115,7 @@ func NewHost(ctx context.Context, dir string) (*Host, error) {
 		return nil, err
 	}
 	provider := func(context.Context, string) (vtpm.Provider, error) { return local{keys}, nil }
-	tpms, err := vtpm.OpenRoot(ctx, vtpm.Config{Dir: filepath.Join(dir, "t"), Provider: provider, Random: rand.Reader, Now: time.Now})
+	h.tpms, err = vtpm.OpenRoot(ctx, vtpm.Config{Dir: filepath.Join(dir, "t"), Provider: provider, Random: rand.Reader, Now: time.Now})
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +124,7 @@ func NewHost(ctx context.Context, dir string) (*Host, error) {
 		return nil, err
 	}
 	h.Root, err = machine.OpenRoot(machine.Config{
-		Dir: filepath.Join(dir, "m"), TPMs: tpms, Provider: provider, DefaultProvider: func() string { return "memory" },
+		Dir: filepath.Join(dir, "m"), TPMs: h.tpms, Provider: provider, DefaultProvider: func() string { return "memory" },
 		Keyset: h.keyset, Matrix: matrix, Accelerator: qemu.TCG, Random: rand.Reader, Now: time.Now, Event: h.event,
 	})
 	return h, err
@@ -163,22 +178,23 @@ func (h *Host) Create(ctx context.Context, name, keys string) error {
 
 // A Boot is one that runs.
 type Boot struct {
-	host  *Host
-	name  string
-	ended chan struct{}
-	err   error // of Run, once ended is closed
-	guest chan port
+	host   *Host
+	name   string
+	ended  chan struct{}
+	err    error // of Run, once ended is closed
+	health *health.Monitor
+	states chan health.Assessment
 }
-
-// A port is the guest's end of the agent's port.
-type port struct{ io.ReadWriter }
 
 // Boot starts a machine.
 func (h *Host) Boot(ctx context.Context, name string) (*Boot, error) {
 	h.mu.Lock()
 	h.notices = nil
 	h.mu.Unlock()
-	b := &Boot{host: h, name: name, ended: make(chan struct{}), guest: make(chan port, 1)}
+	b := &Boot{host: h, name: name, ended: make(chan struct{}), states: make(chan health.Assessment, 16)}
+	if err := b.watch(ctx); err != nil {
+		return nil, err
+	}
 	ready := make(chan struct{})
 	go func() {
 		b.err = h.Root.Run(ctx, "test", name, machine.RunOptions{
@@ -194,42 +210,56 @@ func (h *Host) Boot(ctx context.Context, name string) (*Boot, error) {
 	}
 }
 
-// agent keeps the port open until the machine ends.
-func (b *Boot) agent(ctx context.Context, p io.ReadWriter) {
-	b.guest <- port{p}
-	<-ctx.Done()
-}
-
-// Guest waits for the guest's program to say that it runs.
-func (b *Boot) Guest() error {
-	said := make(chan error, 1)
-	go func() {
-		select {
-		case p := <-b.guest:
-			said <- hear(p)
-		case <-b.ended:
-		}
-	}()
-	select {
-	case err := <-said:
+// watch makes the host's half of attestation, with the endorsement key that the host
+// itself reads from the TPM.
+func (b *Boot) watch(ctx context.Context) error {
+	id, err := b.host.tpms.Identity(ctx, b.name)
+	if err != nil {
 		return err
+	}
+	ek := new(tpm2.Public)
+	if err := wire.Decode(id.Keys[0].Public, ek); err != nil {
+		return err
+	}
+	b.health, err = health.New(health.Config{
+		EK: ek, Now: time.Now, Random: rand.Reader, Deadline: Patience, BootDeadline: Patience, Interval: time.Hour,
+		Assessed: func(a health.Assessment) { b.states <- a },
+		Reference: func() (*baseline.Baseline, baseline.Profile) {
+			h, err := b.host.Root.History(ctx, b.name)
+			if err != nil || len(h.Versions) == 0 {
+				return nil, baseline.Default()
+			}
+			return h.Versions[len(h.Versions)-1].Baseline, baseline.Default()
+		},
+	})
+	return err
+}
+
+// A port is the guest's second serial port, which its owner closes.
+type port struct{ io.ReadWriter }
+
+// Close does nothing.
+func (port) Close() error { return nil }
+
+// agent talks to the guest's agent until the machine ends.
+func (b *Boot) agent(ctx context.Context, p io.ReadWriter) {
+	b.health.Run(ctx, port{p}) //nolint:errcheck // what it finds is assessed
+}
+
+// Health waits for the next attestation by the guest's agent.
+func (b *Boot) Health() (health.Assessment, error) {
+	select {
+	case a := <-b.states:
+		return a, nil
 	case <-b.ended:
-		return fmt.Errorf("the machine ended: %w", b.err)
+		return health.Assessment{}, fmt.Errorf("the machine ended: %w", b.err)
 	case <-time.After(Patience):
-		return errors.New("the guest does not speak")
+		return health.Assessment{}, errors.New("the guest does not attest")
 	}
 }
 
-// hear waits for the guest's first line. The firmware prints on this port, too.
-func hear(p io.Reader) error {
-	lines := bufio.NewScanner(p)
-	for lines.Scan() {
-		if strings.HasSuffix(strings.TrimSpace(lines.Text()), "#0 ok") {
-			return nil
-		}
-	}
-	return fmt.Errorf("the guest does not speak: %w", errors.Join(lines.Err(), io.ErrUnexpectedEOF))
-}
+// Ask has the guest attest once more.
+func (b *Boot) Ask() { b.health.Ask() }
 
 // Await waits until f holds of what happened in this boot, and returns that.
 func (b *Boot) Await(f func([]integrity.Notice) bool) ([]integrity.Notice, error) {
