@@ -195,6 +195,9 @@ func (p Process) runCmd() *cobra.Command {
 			if r.interval < minInterval {
 				return fmt.Errorf("--interval %s is less than %s", r.interval, minInterval)
 			}
+			if _, err := key.config(); err != nil {
+				return err
+			}
 			c, err := p.client(server)
 			if err != nil {
 				return err
