@@ -122,8 +122,11 @@ func TestTheAgentAttestsAgainAndAgain(t *testing.T) {
 		t.Errorf("decision %+v, and the file has %q", d, token())
 	}
 	for _, args := range [][]string{
-		{"run", "--interval", "1s"}, {"run", "--ak-handle", "7"}, {"attest", "--tpm", "/dev/null"},
-		{"attest", "--quote", "q", "--signature", "s", "--ak", "a"}, {"attest", "--quote", "q"},
+		{"run", "--interval", "1s"},
+		{"run", "--ak-handle", "7"},
+		{"attest", "--tpm", "/dev/null"},
+		{"attest", "--quote", "q", "--signature", "s", "--ak", "a"},
+		{"attest", "--quote", "q"},
 	} {
 		if out, status := a.run(args...); status != 2 {
 			t.Errorf("%q: status %d, %s", args, status, out)
