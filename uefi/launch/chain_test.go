@@ -353,6 +353,7 @@ func TestUnknownRegistersHaveTheirReason(t *testing.T) {
 			c.files[second] = vendor().sign(t, launchtest.GRUB("source $prefix/grub.cfg\n", launchtest.SBAT("grub,5")))
 		}, "launch.version-unknown", []int{4, 5, 7, 8, 9}},
 		"a command line that is quoted": {func(c *chain) { c.menu("linux /vmlinuz 'a b'\nboot\n") }, "launch.grub-script", []int{8}},
+		"a second kernel":               {func(c *chain) { c.menu("linux /gone\nlinux /vmlinuz\nboot\n") }, "launch.grub-script", []int{4, 8, 9}},
 		"a variable dbt":                {func(c *chain) { c.keep(uefi.ImageSecurityDatabase, "dbt", 0x27, []byte{1}) }, "launch.firmware-state", []int{7}},
 		"keys that the owner enrolled": {func(c *chain) {
 			c.keep(uefi.ShimLock, "MokList", 3, sigdb.Encode([]sigdb.Signature{stranger().entry()}))

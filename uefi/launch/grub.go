@@ -403,6 +403,9 @@ func (g *grub) linux(s *statement, args []string) (bool, error) {
 	if len(args) == 0 {
 		return false, unknown(codeScript, "line %d: linux without a file", s.line)
 	}
+	if g.failed != nil {
+		g.b.p.leave(unknown(codeScript, "line %d: a second kernel in place of one that GRUB does not load", s.line), 4, 8, 9)
+	}
 	g.kernel, g.failed = nil, nil
 	r, err := g.file(s, args[0], Linux)
 	if errors.Is(err, fs.ErrNotExist) {
