@@ -141,20 +141,30 @@ var partition = uefi.MustGUID("66666666-7777-8888-9999-aaaaaaaaaaaa")
 
 // option makes a boot option of a file of the partition; more is what the program gets.
 func (c *chain) option(number int, path string, more ...byte) {
+	c.entry(number, 1, onDrive(partition, path), more...)
+}
+
+// entry makes a boot option of a device path.
+func (c *chain) entry(number int, attributes uint32, path []byte, more ...byte) {
+	b := binary.LittleEndian.AppendUint32(nil, attributes)
+	b = append(append(b, byte(len(path)), 0, 'x', 0, 0, 0), path...)
+	c.keep(uefi.GlobalVariable, fmt.Sprintf("Boot%04X", number), 7, append(b, more...))
+	order, _ := c.m.Store.Get(uefi.GlobalVariable, "BootOrder")
+	c.keep(uefi.GlobalVariable, "BootOrder", 7, binary.LittleEndian.AppendUint16(slices.Clone(order.Data), uint16(number)))
+}
+
+// onDrive is the path of a file of a partition.
+func onDrive(id uefi.GUID, path string) []byte {
 	drive := make([]byte, 42)
 	copy(drive, "\x04\x01\x2a\x00")
-	copy(drive[24:], partition[:])
+	copy(drive[24:], id[:])
 	drive[40], drive[41] = 2, 2
 	var text []byte
 	for _, u := range append(utf16.Encode([]rune(path)), 0) {
 		text = binary.LittleEndian.AppendUint16(text, u)
 	}
 	drive = append(drive, 4, 4, byte(4+len(text)), 0)
-	drive = append(append(drive, text...), 0x7F, 0xFF, 4, 0)
-	b := append([]byte{1, 0, 0, 0, byte(len(drive)), 0, 'x', 0, 0, 0}, drive...)
-	c.keep(uefi.GlobalVariable, fmt.Sprintf("Boot%04X", number), 7, append(b, more...))
-	order, _ := c.m.Store.Get(uefi.GlobalVariable, "BootOrder")
-	c.keep(uefi.GlobalVariable, "BootOrder", 7, binary.LittleEndian.AppendUint16(slices.Clone(order.Data), uint16(number)))
+	return append(append(drive, text...), 0x7F, 0xFF, 4, 0)
 }
 
 func (c *chain) predict() *launch.Prediction {
@@ -209,6 +219,9 @@ func TestWhatIsRefusedAndWhy(t *testing.T) {
 		"an older level of the machine": {func(c *chain) {
 			c.keep(uefi.ShimLock, "SbatLevel", 3, []byte("sbat,1,2021030218\ngrub,6\n"))
 		}, "", ""},
+		"another level of the same date": {func(c *chain) {
+			c.keep(uefi.ShimLock, "SbatLevel", 3, []byte("sbat,1,2025021800\ngrub,6\n"))
+		}, "launch.sbat-revoked", `\EFI\BOOT\grubx64.efi`},
 		"a newer level that the guest could write": {func(c *chain) {
 			c.keep(uefi.ShimLock, "SbatLevel", 7, []byte("sbat,1,2026010100\ngrub,6\n"))
 		}, "", ""},
@@ -239,6 +252,11 @@ func TestWhatIsRefusedAndWhy(t *testing.T) {
 		"a GRUB that the owner forbids": {func(c *chain) {
 			c.keep(uefi.ShimLock, "MokListX", 3, sigdb.Encode([]sigdb.Signature{entryOf(t, c.files[second])}))
 		}, "image.revoked-hash", `\EFI\BOOT\grubx64.efi`},
+		"shim elsewhere, with its fallback beside it": {func(c *chain) {
+			c.files["EFI/debian/shimx64.efi"], c.files["EFI/debian/grubx64.efi"] = c.files[first], c.files[second]
+			c.files["EFI/debian/fbx64.efi"] = []byte("x")
+			c.option(3, `\EFI\debian\shimx64.efi`)
+		}, "", ""},
 		"a boot option without its file, then the disk": {func(c *chain) { c.option(3, `\EFI\gone.efi`) }, "", ""},
 		"a boot option of a stranger's, then the disk": {func(c *chain) {
 			c.files["EFI/x.efi"] = stranger().sign(t, launchtest.Kernel("6.1.0"))
@@ -419,6 +437,55 @@ func TestFailedAttemptsAreMeasured(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("PCR 4 is extended by %q", got)
+	}
+}
+
+// What firmware starts is the first option of this disk that it can; the disk as such is
+// tried last, and once.
+func TestBootOptionsAreTriedInOrder(t *testing.T) {
+	const other = `\EFI\x.efi`
+	autoCreated := uefi.MustGUID("8108ac4e-9f11-4d59-850e-e21a522c59b2")
+	end := []byte{0x7F, 0xFF, 4, 0}
+	pci := append([]byte{2, 1, 12, 0, 0xD0, 0x41, 3, 0x0A, 0, 0, 0, 0, 1, 1, 6, 0, 0, 1}, end...)
+	network := append(slices.Clone(pci[:len(pci)-4]), append(append([]byte{3, 11, 37, 0}, make([]byte, 33)...), end...)...)
+	firmware := append(append([]byte{4, 7, 20, 0}, make([]byte, 16)...), end...)
+	for name, tc := range map[string]struct {
+		change func(*chain)
+		want   []string // what is opened first
+	}{
+		"none":                   {func(*chain) {}, []string{`\EFI\BOOT\BOOTX64.EFI`}},
+		"a file":                 {func(c *chain) { c.option(1, other) }, []string{other}},
+		"one that is not active": {func(c *chain) { c.entry(1, 0, onDrive(partition, other)) }, []string{`\EFI\BOOT\BOOTX64.EFI`}},
+		"an application":         {func(c *chain) { c.entry(1, 0x101, onDrive(partition, other)) }, []string{`\EFI\BOOT\BOOTX64.EFI`}},
+		"of another disk":        {func(c *chain) { c.entry(1, 1, onDrive(uefi.GlobalVariable, other)) }, []string{`\EFI\BOOT\BOOTX64.EFI`}},
+		"a network":              {func(c *chain) { c.entry(1, 1, network); c.option(2, other) }, []string{other}},
+		"of the firmware":        {func(c *chain) { c.entry(1, 1, firmware); c.option(2, other) }, []string{other}},
+		"the disk, then a file":  {func(c *chain) { c.entry(1, 1, pci, autoCreated[:]...); c.option(2, other) }, []string{`\EFI\BOOT\BOOTX64.EFI`}},
+		"BootNext": {func(c *chain) {
+			c.entry(1, 1, pci)
+			c.option(2, other)
+			c.keep(uefi.GlobalVariable, "BootNext", 7, []byte{2, 0})
+		}, []string{other}},
+		"made by the firmware": {func(c *chain) { c.option(1, `\EFI\BOOT\BOOTX64.EFI`, autoCreated[:]...) }, []string{`\EFI\BOOT\BOOTX64.EFI`}},
+		"a path of noise":      {func(c *chain) { c.entry(1, 1, []byte{4, 4, 1}) }, []string{`\EFI\BOOT\BOOTX64.EFI`}},
+		"refused, then the disk": {func(c *chain) {
+			c.entry(1, 1, pci)
+			c.keep(uefi.GlobalVariable, "BootNext", 7, []byte{2, 0})
+			c.option(2, other)
+			c.files["EFI/x.efi"] = launchtest.Kernel("6.1.0")
+		}, []string{other, `\EFI\BOOT\BOOTX64.EFI`}},
+	} {
+		c := newChain(t)
+		c.files["EFI/x.efi"] = platform().sign(t, launchtest.Kernel("6.1.0"))
+		tc.change(c)
+		p := c.predict()
+		var got []string
+		for _, part := range p.Chain[:min(len(p.Chain), len(tc.want))] {
+			got = append(got, part.Path)
+		}
+		if p.Verdict != launch.Starts || !slices.Equal(got, tc.want) {
+			t.Errorf("%s: %v %v: %q is opened, want %q", name, p.Verdict, p.Reasons, got, tc.want)
+		}
 	}
 }
 

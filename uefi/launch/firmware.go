@@ -238,11 +238,7 @@ func (b *boot) verify(i *image) error {
 		return i.c.refuse(err)
 	}
 	i.c.Authority = authority(sigdb.DB.String(), v.Entry)
-	data := append(v.Entry.Owner[:], v.Entry.Data...)
-	if !b.authorities[string(data)] { // PFP 3.3.4.8: each authority once
-		b.authorities[string(data)] = true
-		b.authority(sigdb.DB.Vendor(), sigdb.DB.String(), v.Entry)
-	}
+	b.authority(sigdb.DB.Vendor(), sigdb.DB.String(), v.Entry)
 	return nil
 }
 

@@ -141,9 +141,7 @@ type boot struct {
 	disk   *Disk
 	secure bool
 	p      *Prediction
-	// authorities are what firmware has measured into PCR 7; it measures each once.
-	authorities map[string]bool
-	table       bool // the partition table was measured
+	table  bool // the partition table was measured
 }
 
 // Predict follows the boot chain of a disk under a machine's variables. An error is
@@ -151,7 +149,7 @@ type boot struct {
 func Predict(m *Machine, d *Disk) (*Prediction, error) {
 	b := &boot{
 		m: m, disk: d, secure: m.SecureBoot && !m.Variables.SetupMode(),
-		p: newPrediction(), authorities: map[string]bool{},
+		p: newPrediction(),
 	}
 	err := b.firmware()
 	var open *undecided
