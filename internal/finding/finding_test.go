@@ -247,6 +247,81 @@ func TestAnAcknowledgementHoldsForAllReasons(t *testing.T) {
 	}
 }
 
+func TestTheOrderOfReasonsSaysNothing(t *testing.T) {
+	b := newBook(t)
+	err := errors.Join(b.Apply(t0, raise(finding.LateBootFailed, "a", "b")), ack(b, t0), b.Apply(later(1), raise(finding.LateBootFailed, "b", "a")))
+	if f := b.Findings(later(1))[0]; err != nil || f.State != finding.Acknowledged {
+		t.Errorf("state %s, %v", f.State, err)
+	}
+}
+
+func TestHistoryIsBounded(t *testing.T) {
+	b := newBook(t)
+	for i := range 40 {
+		if err := errors.Join(b.Apply(later(2*i), raise(finding.LateBootFailed)), b.Apply(later(2*i+1), over(finding.LateBootFailed))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := b.Findings(later(100))[0].History
+	if len(h) != 32 || !h[31].Time.Equal(later(79)) {
+		t.Errorf("%d steps, the last at %v", len(h), h[len(h)-1].Time)
+	}
+}
+
+// What is suppressed makes no steps, whatever its reasons.
+func TestSuppressionIsQuiet(t *testing.T) {
+	b := newBook(t)
+	for i := range 3 {
+		if err := suppress(finding.LateBootFailed, 60)(b, later(i)); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Apply(later(i), raise(finding.LateBootFailed, fmt.Sprint(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if h := b.Findings(later(3))[0].History; len(h) != 1 {
+		t.Errorf("steps %v", h)
+	}
+	if s := b.Suppressions(later(3)); len(s) != 1 || !s[0].Until.Equal(later(62)) {
+		t.Errorf("suppressions %v", s)
+	}
+	b.Settle(later(62))
+	text, err := json.Marshal(b)
+	if err != nil || !strings.Contains(string(text), `"suppressions":[]`) {
+		t.Errorf("a suppression that is over is kept: %s, %v", text, err)
+	}
+}
+
+// What was folded into the others may be among those that go on.
+func TestOthersLastWithTheListThatHasSome(t *testing.T) {
+	b := newBook(t)
+	var many []evidence.Reason
+	for i := range 40 {
+		many = append(many, evidence.Reason{Code: "agent.module-rejected", Component: fmt.Sprint("m", i)})
+	}
+	lasts := func() (n int, others bool) {
+		for _, f := range b.Findings(t0) {
+			if f.State == finding.Open {
+				n++
+				others = others || f.Component == finding.Others
+			}
+		}
+		return n, others
+	}
+	if err := b.Apply(t0, finding.FromModules("web-1", 1, many)...); err != nil {
+		t.Fatal(err)
+	}
+	if n, others := lasts(); n != 33 || !others {
+		t.Errorf("%d last, others %v", n, others)
+	}
+	if err := b.Apply(t0, finding.FromModules("web-1", 2, many[38:])...); err != nil {
+		t.Fatal(err)
+	}
+	if _, others := lasts(); !others {
+		t.Error("a module that is still refused is nowhere")
+	}
+}
+
 func TestEveryKindIsExplained(t *testing.T) {
 	known := finding.Kinds()
 	for _, code := range known {

@@ -138,6 +138,25 @@ func TestAFullQueueIsAFinding(t *testing.T) {
 	}
 }
 
+// Recommendations are asked for again and again, on every host and machine.
+func TestALookAtWhatStandsWritesNothing(t *testing.T) {
+	s := openStore(t, false)
+	update(t, s, t0, raise(finding.VTPMOff))
+	before, err := s.Stamp()
+	if err != nil {
+		t.Fatal(err)
+	}
+	update(t, s, later(30), raise(finding.VTPMOff), over(finding.SecureBootOff))
+	if after, err := s.Stamp(); err != nil || after != before {
+		t.Errorf("the book was written: %q, %q, %v", before, after, err)
+	}
+	update(t, s, later(61), raise(finding.VTPMOff))
+	b, err := s.Load()
+	if err != nil || !b.Findings(t0)[0].LastSeen.Equal(later(61)) {
+		t.Errorf("last seen %v, %v", b.Findings(t0)[0].LastSeen, err)
+	}
+}
+
 func TestDamageIsNamed(t *testing.T) {
 	s := openStore(t, false)
 	update(t, s, t0, raise(finding.LateBootFailed, "x"))

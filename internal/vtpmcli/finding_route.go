@@ -149,7 +149,7 @@ func newRouteRemoveCmd(env *program.Env) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := route.Remove(cmd.Context(), s, args[0]); errors.Is(err, route.ErrNone) {
+		if err := route.Remove(cmd.Context(), s, args[0], env.Now()); errors.Is(err, route.ErrNone) {
 			return program.RefusedBy(err)
 		} else if err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/assay-project/assay/internal/finding"
 )
@@ -29,9 +30,10 @@ func Add(ctx context.Context, s *finding.Store, r Route) error {
 	})
 }
 
-// Remove takes a route away. What was not delivered by it yet is not delivered.
-func Remove(ctx context.Context, s *finding.Store, name string) error {
-	return change(ctx, s, func(routes []Route) ([]Route, error) {
+// Remove takes a route away. What was not delivered by it yet is not delivered, and that
+// it does not work is no finding any more.
+func Remove(ctx context.Context, s *finding.Store, name string, at time.Time) error {
+	err := change(ctx, s, func(routes []Route) ([]Route, error) {
 		i, found := place(routes, name)
 		if !found {
 			return nil, fmt.Errorf("%q: %w", name, ErrNone)
@@ -40,6 +42,13 @@ func Remove(ctx context.Context, s *finding.Store, name string) error {
 			return nil, err
 		}
 		return slices.Delete(routes, i, i+1), nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.Update(ctx, at, func(b *finding.Book) error {
+		over := finding.Signal{Kind: finding.DeliveryFailed, Component: component(&Route{Name: name}), Ends: true}
+		return b.Apply(at, over)
 	})
 }
 

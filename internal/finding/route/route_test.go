@@ -102,11 +102,11 @@ func TestRoutesAreAddedAndRemoved(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"a", "b"} {
-		if err := Remove(t.Context(), f.Store, name); err != nil {
+		if err := Remove(t.Context(), f.Store, name, t0); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := Remove(t.Context(), f.Store, "a"); !errors.Is(err, ErrNone) {
+	if err := Remove(t.Context(), f.Store, "a", t0); !errors.Is(err, ErrNone) {
 		t.Errorf("removed twice: %v", err)
 	}
 	f.apply(t, over("before"))
@@ -346,6 +346,28 @@ func TestDamageHoldsNothingUp(t *testing.T) {
 	f.deliver(t)
 	if diff := cmp.Diff([]string{"web-2 open"}, r.events()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestARouteThatIsRemovedFailsNoMore(t *testing.T) {
+	f, r := newFixture(t), receive(t)
+	f.add(t, f.webhook(t, "hook", r.URL))
+	f.add(t, f.webhook(t, "other", r.URL))
+	lost := func(name string) finding.Signal {
+		return finding.Signal{Kind: finding.DeliveryFailed, Component: "route " + name}
+	}
+	f.apply(t, lost("hook"), lost("other"))
+	r.answer(http.StatusServiceUnavailable)
+	f.deliver(t)
+	if err := Remove(t.Context(), f.Store, "hook", t0); err != nil {
+		t.Fatal(err)
+	}
+	b, err := f.Store.Load()
+	if err != nil || b.Lasts(lost("hook")) || !b.Lasts(lost("other")) {
+		t.Errorf("after the removal of one: %v", err)
+	}
+	if _, err := os.Stat(cursorFile(f.Store, "hook")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its place in the queue: %v", err)
 	}
 }
 
