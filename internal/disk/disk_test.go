@@ -92,6 +92,20 @@ func TestQCOW2IsReadAsItsDisk(t *testing.T) {
 	}
 }
 
+// An entry of version 3 may say that a cluster reads as zeros, whatever it has.
+func TestQCOW2ClusterOfZerosIsZeros(t *testing.T) {
+	b := disktest.QCOW2(disktest.Image(files()))
+	b[2<<16+7] |= 1
+	got := make([]byte, 1024)
+	if _, err := open(t, b, disk.QCOW2).ReadAt(got, 0); err != nil || !bytes.Equal(got, make([]byte, 1024)) {
+		t.Errorf("ReadAt() = %v, %x", err, got)
+	}
+	b[7] = 2 // version 2 has no such entries, and its header is shorter
+	if _, err := open(t, b, disk.QCOW2).ReadAt(got, 0); err != nil || bytes.Equal(got, make([]byte, 1024)) {
+		t.Errorf("version 2: ReadAt() = %v, zeros", err)
+	}
+}
+
 // What QEMU's own tool writes, compressed and with clusters of other sizes, is read.
 func TestQCOW2OfQEMUIsRead(t *testing.T) {
 	tool, err := exec.LookPath("qemu-img")
@@ -237,6 +251,40 @@ func TestPartitionTableIsBounded(t *testing.T) {
 		if _, err := open(t, b, disk.Raw).Table(); !errors.Is(err, disk.ErrMalformed) {
 			t.Errorf("%s: Table() = %v", name, err)
 		}
+	}
+}
+
+func TestTooManyPartitionsAreRefused(t *testing.T) {
+	b := disktest.Image(files())
+	le := binary.LittleEndian
+	entries := bytes.Repeat(b[1024:1024+128], 300)
+	copy(b[100*512:], entries)
+	h := b[512 : 512+92]
+	le.PutUint64(h[72:], 100)
+	le.PutUint32(h[80:], 300)
+	le.PutUint32(h[88:], crc32.ChecksumIEEE(entries))
+	clear(h[16:20])
+	le.PutUint32(h[16:], crc32.ChecksumIEEE(h))
+	b = b[:len(b)-512] // no second table
+	if _, err := open(t, b, disk.Raw).Table(); !errors.Is(err, disk.ErrUnsupported) {
+		t.Errorf("Table() = %v", err)
+	}
+}
+
+// A long name that belongs to another short one is none.
+func TestLongNameIsTiedToItsShortOne(t *testing.T) {
+	b := disktest.FAT(16, map[string][]byte{"a long name": {1}})
+	at := bytes.Index(b, []byte("A00     "))
+	b[at] = 'B'
+	f, err := disk.OpenFAT(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Open("a long name"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Open() of the long name = %v", err)
+	}
+	if _, err := f.Open("b00"); err != nil {
+		t.Errorf("Open() of the short name = %v", err)
 	}
 }
 

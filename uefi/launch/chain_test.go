@@ -305,6 +305,7 @@ func TestWhatCannotBeKnownIsSaidToBeUnknown(t *testing.T) {
 		"a block":                        {menu("{ boot; }\n"), "launch.grub-script"},
 		"an open quote":                  {menu("echo \"x\n"), "launch.grub-script"},
 		"an if without end":              {menu("if true; then boot\n"), "launch.grub-script"},
+		"conditions too deep":            {menu(strings.Repeat("if true; then ", 20) + "true" + strings.Repeat("; fi", 20)), "launch.grub-script"},
 		"a script that calls itself":     {menu("source /EFI/debian/grub.cfg\n"), "launch.grub-script"},
 		"a condition of another form":    {menu("if [ a -nt b ]; then boot; fi\n"), "launch.grub-script"},
 		"an initrd that is missing":      {menu("linux /vmlinuz\ninitrd /gone\nboot\n"), "launch.file-missing"},
@@ -328,7 +329,11 @@ func TestWhatCannotBeKnownIsSaidToBeUnknown(t *testing.T) {
 		"a shim with keys out of bounds": {loader(launchtest.PE(launchtest.SBAT("shim,4"), launchtest.Section{Name: ".vendor_cert", Data: bytes.Repeat([]byte{0xFF}, 16)})), "launch.loader-unknown"},
 		"systemd-boot":                   {loader(launchtest.PE(launchtest.Section{Name: ".sdmagic", Data: []byte("#### LoaderInfo: systemd-boot 252 ####")})), "launch.loader-unknown"},
 		"GRUB without shim":              {loader(grubOf("grub,5")), "launch.loader-unknown"},
-		"a program behind shim":          {func(c *chain) { c.files[second] = vendor().sign(t, launchtest.PE(launchtest.SBAT("x,1"))) }, "launch.loader-unknown"},
+		"a GRUB that carries another script": {func(c *chain) {
+			b := launchtest.GRUB("boot\n", launchtest.SBAT("grub,5"))
+			c.files[second] = vendor().sign(t, bytes.Replace(b, []byte("normal (memdisk)"), []byte("normal (memdiks)"), 1))
+		}, "launch.loader-unknown"},
+		"a program behind shim": {func(c *chain) { c.files[second] = vendor().sign(t, launchtest.PE(launchtest.SBAT("x,1"))) }, "launch.loader-unknown"},
 		"a GRUB that carries nothing": {func(c *chain) {
 			c.files[second] = vendor().sign(t, launchtest.PE(launchtest.SBAT("grub,5"), launchtest.Section{Name: "mods", Data: []byte("mimg")}))
 		}, "launch.loader-unknown"},
@@ -336,7 +341,8 @@ func TestWhatCannotBeKnownIsSaidToBeUnknown(t *testing.T) {
 			c.files[second] = stranger().sign(t, c.files[second])
 			c.variable(sigdb.DBX, stranger().entry())
 		}, "launch.loader-unknown"},
-		"a UKI with two kernels": {loader(launchtest.UKI("252.39", launchtest.Section{Name: ".linux", Data: []byte("a")}, launchtest.Section{Name: ".linux", Data: []byte("b")})), "launch.loader-unknown"},
+		"a UKI with a section that begins as another": {loader(launchtest.UKI("252.39", launchtest.Section{Name: ".linux", Data: []byte("a")}, launchtest.Section{Name: ".dtbauto", Data: []byte("b")})), "launch.loader-unknown"},
+		"a UKI with two kernels":                      {loader(launchtest.UKI("252.39", launchtest.Section{Name: ".linux", Data: []byte("a")}, launchtest.Section{Name: ".linux", Data: []byte("b")})), "launch.loader-unknown"},
 	} {
 		c := newChain(t)
 		tc.change(c)
@@ -359,7 +365,11 @@ func TestUnknownRegistersHaveTheirReason(t *testing.T) {
 		code   evidence.Code
 		pcrs   []int
 	}{
-		"a UKI":                         {loader(launchtest.UKI("252.39", kernel, command)), "", nil},
+		"a UKI": {loader(launchtest.UKI("252.39", kernel, command)), "", nil},
+		"a UKI that gets a command line, Secure Boot on": {func(c *chain) {
+			loader(launchtest.UKI("252.39", kernel, command))(c)
+			c.option(1, `\EFI\BOOT\BOOTX64.EFI`, 'x', 0, 'y', 0)
+		}, "", nil},
 		"a stub of another version":     {loader(launchtest.UKI("257.1", kernel, command)), "launch.version-unknown", []int{4, 8, 9, 11, 12, 13}},
 		"an older kernel":               {loader(launchtest.UKI("252.39", launchtest.Section{Name: ".linux", Data: launchtest.Kernel("5.10.0")}, command)), "launch.version-unknown", []int{9}},
 		"a kernel without a header":     {loader(launchtest.UKI("252.39", launchtest.Section{Name: ".linux", Data: []byte("x")}, command)), "launch.version-unknown", []int{9}},
