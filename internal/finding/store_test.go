@@ -157,6 +157,22 @@ func TestALookAtWhatStandsWritesNothing(t *testing.T) {
 	}
 }
 
+func TestAChangeInAnothersFileIsDamage(t *testing.T) {
+	s := openStore(t, true)
+	update(t, s, t0, raise(finding.LateBootFailed, "x"))
+	update(t, s, t0, over(finding.LateBootFailed))
+	name := func(n int) string { return filepath.Join(s.QueueDir(), fmt.Sprintf("%020d.json", n)) }
+	if err := os.Rename(name(1), name(2)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.Change(2); !errors.Is(err, finding.ErrFormat) {
+		t.Errorf("Change = %v", err)
+	}
+	if _, _, err := s.Change(1); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Change that is not there = %v", err)
+	}
+}
+
 func TestDamageIsNamed(t *testing.T) {
 	s := openStore(t, false)
 	update(t, s, t0, raise(finding.LateBootFailed, "x"))

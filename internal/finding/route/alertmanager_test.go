@@ -55,10 +55,15 @@ func TestAlertsThatLastAreRenewed(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.deliver(t)
+	all := r.all()
+	var ended []alert
+	if err := json.Unmarshal(all[len(all)-1].text, &ended); err != nil || len(ended) != 1 || ended[0].Labels["machine"] != "b" || !ended[0].EndsAt.Equal(t0) {
+		t.Errorf("a suppressed alert is told as %+v, %v", ended, err)
+	}
 	if err := f.refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	all := r.all()
+	all = r.all()
 	var last []alert
 	if err := json.Unmarshal(all[len(all)-1].text, &last); err != nil || len(last) != 2 || last[0].Labels["machine"] == "b" || last[1].Labels["machine"] == "b" {
 		t.Errorf("renewed %+v, %v", last, err)
