@@ -182,7 +182,8 @@ func (m *Monitor) Pause() { m.order(orderPause) }
 // Resume says that they run again.
 func (m *Monitor) Resume() { m.order(orderResume) }
 
-// PowerOff asks the agent to end the machine, which it does if it is its init.
+// PowerOff asks the agent to end the machine, which it does if it is its init. An agent
+// that does not answer is not asked.
 func (m *Monitor) PowerOff() { m.order(orderPowerOff) }
 
 // order drops what nobody takes: a monitor that does not run has nobody to ask.

@@ -507,6 +507,33 @@ func TestWhoDoesNotAnswerIsSilent(t *testing.T) {
 			}
 			return []channel.Message{out}
 		}, codeSilent, time.Minute, "did not answer"},
+		"with evidence for another request": {func(a *honest, m channel.Message) []channel.Message {
+			out := a.answer(m)
+			if e, ok := out.(*channel.Evidence); ok {
+				e.ID += 7
+			}
+			return []channel.Message{out}
+		}, codeSilent, time.Minute, "did not answer"},
+		"with a key for another request": {func(a *honest, m channel.Message) []channel.Message {
+			out := a.answer(m)
+			if k, ok := out.(*channel.Key); ok {
+				k.ID += 7
+			}
+			return []channel.Message{out}
+		}, codeSilent, time.Minute, "did not answer"},
+		"with a secret for another request": {func(a *honest, m channel.Message) []channel.Message {
+			out := a.answer(m)
+			if s, ok := out.(*channel.Secret); ok {
+				s.ID += 7
+			}
+			return []channel.Message{out}
+		}, codeSilent, time.Minute, "did not answer"},
+		"with failures of other requests": {func(_ *honest, m channel.Message) []channel.Message {
+			if e, ok := m.(*channel.Enrol); ok {
+				return []channel.Message{&channel.Failure{Head: channel.Head{ID: e.ID + 7}, Message: "no TPM"}}
+			}
+			return nil
+		}, codeSilent, time.Minute, "did not answer"},
 		"with answers of other kinds": {func(_ *honest, m channel.Message) []channel.Message {
 			e, ok := m.(*channel.Enrol)
 			if !ok {
@@ -534,7 +561,7 @@ func TestWhoDoesNotAnswerIsSilent(t *testing.T) {
 				agent := newHonest(f)
 				f.wait(6 * time.Minute) // past the boot's own deadline
 				f.is(1, Silent, codeSilent)
-				f.play(func(m channel.Message) []channel.Message {
+				h := f.play(func(m channel.Message) []channel.Message {
 					return slices.DeleteFunc(tc.answer(agent, m), func(m channel.Message) bool { return m == nil })
 				})
 				f.wait(gap) // the word of an agent is heard, not sooner
@@ -543,6 +570,9 @@ func TestWhoDoesNotAnswerIsSilent(t *testing.T) {
 				a := f.is(2, Silent, tc.code)
 				if !strings.Contains(a.Reasons[0].Message, tc.words) {
 					t.Errorf("reason %q, want %q in it", a.Reasons[0].Message, tc.words)
+				}
+				if n := h.asked["enrol"]; n > maxRestarts+1 {
+					t.Errorf("the guest made the host begin %d times", n)
 				}
 			})
 		})
@@ -807,6 +837,28 @@ func TestTheHostEndsItsGuest(t *testing.T) {
 		f.monitor.PowerOff()
 		if err := <-done; !errors.Is(err, agent.ErrPowerOff) {
 			t.Errorf("Serve = %v", err)
+		}
+	})
+}
+
+func TestAMachineIsNotEndedBySomethingThatWasMeantForAnother(t *testing.T) {
+	inBubble(t, nil, func(f *fixture) {
+		f.monitor.PowerOff() // nobody is there
+		f.wait(time.Second)
+		ended := false
+		h := f.play(func(m channel.Message) []channel.Message {
+			_, off := m.(*channel.PowerOff)
+			ended = ended || off
+			return nil
+		})
+		f.wait(time.Minute)
+		if h.asked["enrol"] == 0 || ended {
+			t.Errorf("the guest was asked %v", h.asked)
+		}
+		f.monitor.PowerOff() // and does not answer
+		f.wait(time.Second)
+		if ended {
+			t.Error("a guest that does not answer is asked to end")
 		}
 	})
 }

@@ -47,7 +47,8 @@ type run struct {
 }
 
 // Run drives the agent at the other end of rw until the stream or ctx ends; it closes
-// rw. The machine need not have started yet.
+// rw. The machine need not have started yet. A monitor is run once: a machine that is
+// started anew gets a new one.
 func (m *Monitor) Run(ctx context.Context, rw io.ReadWriteCloser) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -147,10 +148,15 @@ func (r *run) obey(o order) {
 			r.ask()
 		}
 	case orderPowerOff:
-		r.id++
-		r.request(&channel.PowerOff{Head: channel.Head{ID: r.id}})
+		// One that nobody reads now would end the next boot.
+		if r.seen && r.heard {
+			r.request(&channel.PowerOff{Head: channel.Head{ID: powerOffID}})
+		}
 	}
 }
+
+// powerOffID is none of a step's.
+const powerOffID = 1 << 62
 
 // request sends a message. A guest that reads nothing makes the queue full: then it
 // gets nothing, and is silent in the end.
