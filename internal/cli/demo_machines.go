@@ -249,7 +249,7 @@ func (d *machineDemo) prepare() (*demovm.Guests, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = d.must("vm", "create", demoMachine, "--keyset", "demo", "--memory", "512", "--secure-boot", "--vtpm", "--integrity-monitoring",
+	_, err = d.must("vm", "create", demoMachine, "--keyset", "demo", "--memory", "512", "--secure-boot", "--vtpm", "--integrity-monitoring", "--agent",
 		"--disk", filepath.Join(d.dir, "disk.raw"))
 	return guests, err
 }
@@ -275,7 +275,11 @@ func (d *machineDemo) step(title string, image []byte, want string, then func() 
 	if err := demovm.WriteDisk(filepath.Join(d.dir, "disk.raw"), image); err != nil {
 		return err
 	}
-	d.assay("vm", "start", demoMachine, "--wait")
+	how := "--wait"
+	if want == "passed" { // and then its agent attests
+		how = "--wait-attested"
+	}
+	d.assay("vm", "start", demoMachine, how)
 	got, err := d.outcome()
 	if err != nil {
 		return err

@@ -41,6 +41,9 @@ type Definition struct {
 	TPM         string    `json:"tpmInterface,omitempty"` // crb or tis; empty is crb
 	Disks       []Disk    `json:"disks,omitempty"`
 	Networks    []Network `json:"networks,omitempty"`
+	// Agent gives the guest's agent a serial port of its own to attest by; a machine that
+	// has it and stays silent is a finding.
+	Agent bool `json:"agent,omitempty"`
 	// ApproveFirst leaves the baseline of the first boot to a person, too.
 	ApproveFirst bool `json:"approveFirstBoot,omitempty"`
 	// BootDeadline is how long a boot may take, in seconds; 0 is for ever.
@@ -167,6 +170,7 @@ func (d *Definition) Check() error {
 		{d.Site == "" || wordRule.MatchString(d.Site), "site", fmt.Sprintf("%q is no name", d.Site)},
 		{d.Host == "" || wordRule.MatchString(d.Host), "host", fmt.Sprintf("%q is no name", d.Host)},
 		{!d.Shielded.IntegrityMonitoring || d.Shielded.VTPM, "enableIntegrityMonitoring", "needs enableVtpm: the TPM's record of the boot is what is monitored"},
+		{!d.Agent || d.Shielded.VTPM, "agent", "needs enableVtpm: it attests by the TPM"},
 		{d.BootDeadline >= 0 && d.BootDeadline <= maxDeadline, "bootDeadlineSeconds", fmt.Sprintf("%d is not 0 to %d", d.BootDeadline, maxDeadline)},
 		{!d.StopOnFailure || d.Shielded.IntegrityMonitoring, "stopOnFailure", "needs enableIntegrityMonitoring: without it no boot fails"},
 		{len(d.Disks) <= maxDisks, "disks", fmt.Sprintf("%d are more than %d", len(d.Disks), maxDisks)},

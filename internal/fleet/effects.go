@@ -43,6 +43,7 @@ func Effects(before, after *Definition) []Effect {
 	add("memoryMiB", fmt.Sprint(before.MemoryMiB), fmt.Sprint(after.MemoryMiB), []int{0}, false, "PCR 0 depends on the memory; there is a baseline for each shape of machine")
 	add("tpmInterface", before.TPM, after.TPM, nil, false, "the guest needs the other driver")
 	add("machineType", before.MachineType, after.MachineType, []int{0, 1, 2}, false, "another board: the firmware measures other things")
+	add("agent", onOff[before.Agent], onOff[after.Agent], nil, false, "the second serial port, by which an agent in the guest attests")
 	add("approveFirstBoot", onOff[before.ApproveFirst], onOff[after.ApproveFirst], nil, false, "who makes the first baseline")
 	add("bootDeadlineSeconds", fmt.Sprint(before.BootDeadline), fmt.Sprint(after.BootDeadline), nil, false, "a boot that takes longer is an event")
 	add("stopOnFailure", onOff[before.StopOnFailure], onOff[after.StopOnFailure], nil, false, "whether a boot that fails ends the machine")

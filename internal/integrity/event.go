@@ -26,6 +26,7 @@ const (
 	EventStuck         = "bootDeadlineEvent"       // the boot did not get on in time
 	EventRefused       = "bootRefusedEvent"        // the firmware or a boot loader says that it starts nothing
 	EventTPMLost       = "tpmLostEvent"            // the TPM ended under the machine
+	EventAttestation   = "attestationEvent"        // what an agent proves is another thing than before
 )
 
 // A Notice is one event of a machine, as it is logged. Exactly one boot has a
@@ -37,6 +38,8 @@ type Notice struct {
 	BootCounter uint64    `json:"bootCounter,string"`
 	Attempt     int       `json:"attempt,omitempty"`
 	Actor       string    `json:"actor,omitempty"` // who asked, where somebody did
+	// Health is the outcome of an attestation by an agent, in the words of package health.
+	Health string `json:"health,omitempty"`
 	// Report is that of an early or late boot.
 	Report  *baseline.Report `json:"report,omitempty"`
 	Profile string           `json:"profile,omitempty"`

@@ -88,6 +88,9 @@ func (m *Monitor) Catch(records iter.Seq[engine.JournalRecord]) (out []Notice) {
 	return out
 }
 
+// Shape is that of the machine.
+func (m *Monitor) Shape() baseline.Shape { return m.cfg.Shape }
+
 // Lose says that the journal did not hold all records.
 func (m *Monitor) Lose() { m.watch.Lose() }
 

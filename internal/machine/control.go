@@ -203,6 +203,7 @@ type Status struct {
 	Since   time.Time         `json:"since,omitzero"`
 	Boot    *BootStatus       `json:"boot,omitempty"`
 	Shield  *fleet.Shielded   `json:"shieldedInstanceConfig,omitempty"`
+	Health  *HealthStatus     `json:"health,omitempty"` // nil without an agent; no state before its first word
 	Reasons []evidence.Reason `json:"reasons,omitempty"`
 }
 
@@ -258,7 +259,7 @@ func (s *supervisor) status() Status {
 	}
 	return Status{
 		Name: s.home.Name(), ID: s.home.card.ID, State: StateRunning, PID: s.hypervisor.PID(),
-		Boot: &boot, Shield: &s.definition.Shielded,
+		Boot: &boot, Shield: &s.definition.Shielded, Health: s.health,
 	}
 }
 

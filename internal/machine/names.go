@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
@@ -18,8 +19,16 @@ import (
 // ErrNoDisk is a machine without a disk that it boots from.
 var ErrNoDisk = errors.New("the machine has no disk that it boots from")
 
-// predict says what a boot of a machine will measure, by its disk and its variables.
-func predict(d *fleet.Definition, variables []byte) (_ *launch.Prediction, err error) {
+// A Forecast is what is expected of the boot of a disk.
+type Forecast struct {
+	File       string
+	Format     disk.Format
+	Machine    *launch.Machine
+	Prediction *launch.Prediction
+}
+
+// forecast says what a boot of a machine will measure, by its disk and its variables.
+func forecast(d *fleet.Definition, variables []byte) (_ *Forecast, err error) {
 	store, err := varstore.Parse(variables)
 	if err != nil {
 		return nil, fmt.Errorf("variables: %w", err)
@@ -50,7 +59,11 @@ func predict(d *fleet.Definition, variables []byte) (_ *launch.Prediction, err e
 	if err != nil {
 		return nil, fmt.Errorf("disk %q: %w", boot.File, err)
 	}
-	return launch.Predict(m, read)
+	p, err := launch.Predict(m, read)
+	if err != nil {
+		return nil, fmt.Errorf("disk %q: %w", boot.File, err)
+	}
+	return &Forecast{boot.File, disk.Format(boot.Format), m, p}, nil
 }
 
 // bootDisk is the disk that firmware tries first.
@@ -64,7 +77,7 @@ func bootDisk(d *fleet.Definition) *fleet.Disk {
 }
 
 // Check says of a machine that is off whether it will boot, and what that will measure.
-func (r *Root) Check(ctx context.Context, name string) (_ *launch.Prediction, err error) {
+func (r *Root) Check(ctx context.Context, name string) (_ *Forecast, err error) {
 	h, err := r.Open(ctx, name)
 	if err != nil {
 		return nil, err
@@ -78,7 +91,7 @@ func (r *Root) Check(ctx context.Context, name string) (_ *launch.Prediction, er
 	if err != nil {
 		return nil, err
 	}
-	return predict(d, variables)
+	return forecast(d, variables)
 }
 
 // namesWait is how long a report waits for the names of what was measured.
@@ -97,11 +110,13 @@ func (s *supervisor) expect(variables []byte) *expectation {
 	e := &expectation{done: make(chan *launch.Prediction, 1)}
 	d := s.definition
 	s.serving.Go(func() {
-		p, err := predict(d, variables)
+		f, err := forecast(d, variables)
 		if err != nil {
-			s.root.cfg.Log.Info("what the machine boots from is not read", "machine", d.Name, "reason", err)
+			s.root.cfg.Log.Info("what the machine boots from is not read", slog.String("machine", d.Name), slog.Any("reason", err))
+			e.done <- nil
+			return
 		}
-		e.done <- p
+		e.done <- f.Prediction
 	})
 	return e
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/health"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/qemu"
@@ -65,6 +66,8 @@ type Config struct {
 	Log *slog.Logger
 	// Event is told of every event of a machine, after its log; nil for none.
 	Event func(integrity.Notice)
+	// Heard is told what the agent of a machine says that it saw in a boot; nil for none.
+	Heard func(machine string, boot uint64, r health.Report)
 }
 
 // A Root is the folder of the machines of a host. It is safe for concurrent use, and

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/assay-project/assay/eventlog/baseline"
@@ -54,6 +54,10 @@ type supervisor struct {
 	journal    queue
 	qmp        chan qmp.Event
 	asked      chan asked
+	todo       chan func()
+	agent      *attestation // nil without one
+	reference  atomic.Pointer[baseline.Baseline]
+	health     *HealthStatus // nil before the first assessment of the boot
 	deadline   *time.Timer
 	boot       BootStatus
 	failed     error // why the machine was stopped by its supervisor
@@ -64,9 +68,6 @@ type supervisor struct {
 type RunOptions struct {
 	// Ready is called once the machine runs; an error stops it. May be nil.
 	Ready func() error
-	// Agent is where the host's side of the guest's agent is connected; nil leaves the
-	// machine without that port.
-	Agent func(ctx context.Context, port io.ReadWriter)
 }
 
 // Run starts a machine and supervises it until it ends or ctx does, which stops it. The
@@ -77,7 +78,7 @@ func (r *Root) Run(ctx context.Context, actor, name string, o RunOptions) (err e
 		return err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
-	s := &supervisor{root: r, home: h, journal: newQueue(), qmp: make(chan qmp.Event, 64), asked: make(chan asked), console: newConsole()}
+	s := &supervisor{root: r, home: h, journal: newQueue(), qmp: make(chan qmp.Event, 64), asked: make(chan asked), todo: make(chan func()), console: newConsole()}
 	// What the machine is served by ends after it, and before the home is given back.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer s.serving.Wait()
@@ -85,7 +86,7 @@ func (r *Root) Run(ctx context.Context, actor, name string, o RunOptions) (err e
 	if err := s.prepare(); err != nil {
 		return errors.Join(fmt.Errorf("machine %q: %w", name, err), s.close())
 	}
-	if err := s.serve(serving, actor, o); err != nil {
+	if err := s.serve(serving, actor); err != nil {
 		return errors.Join(fmt.Errorf("machine %q: %w", name, err), s.release())
 	}
 	if err := s.start(ctx); err != nil {
@@ -130,8 +131,11 @@ func (s *supervisor) prepare() (err error) {
 		return err
 	}
 	s.expected = s.expect(variables)
-	s.monitor, err = s.root.newMonitor(s.definition, s.history, s.expected.name)
-	return err
+	if s.monitor, err = s.root.newMonitor(s.definition, s.history, s.expected.name); err != nil {
+		return err
+	}
+	s.refer()
+	return nil
 }
 
 // newMonitor makes the judge of a machine's boots.
@@ -147,7 +151,7 @@ func (r *Root) newMonitor(d *fleet.Definition, history *integrity.History, names
 }
 
 // serve opens all that the hypervisor and operators connect to.
-func (s *supervisor) serve(ctx context.Context, actor string, o RunOptions) error {
+func (s *supervisor) serve(ctx context.Context, actor string) error {
 	if err := os.MkdirAll(s.home.RunDir(), 0o700); err != nil {
 		return err
 	}
@@ -159,10 +163,8 @@ func (s *supervisor) serve(ctx context.Context, actor string, o RunOptions) erro
 	if err := s.listen(ctx, consoleSocket, s.console.serve); err != nil {
 		return err
 	}
-	if o.Agent != nil {
-		if err := s.listen(ctx, agentSocket, func(ctx context.Context, c *net.UnixConn) { o.Agent(ctx, c) }); err != nil {
-			return err
-		}
+	if err := s.serveAgent(ctx); err != nil {
+		return err
 	}
 	return s.listen(ctx, controlSocket, s.control)
 }
@@ -246,7 +248,7 @@ func (s *supervisor) machine() qemu.Machine {
 	if d.Shielded.VTPM {
 		m.TPM = &qemu.TPM{Socket: tpmSocket, Interface: map[string]string{"crb": qemu.CRB, "tis": qemu.TIS}[d.TPM]}
 	}
-	if _, err := os.Lstat(filepath.Join(s.home.RunDir(), agentSocket)); err == nil {
+	if d.Agent {
 		m.Agent = agentSocket
 	}
 	for _, disk := range d.Disks {
@@ -277,6 +279,8 @@ func (s *supervisor) follow(ctx context.Context) {
 			s.happened(e)
 		case a := <-s.asked:
 			a.answer <- s.handle(a.request)
+		case do := <-s.todo:
+			do()
 		case <-keep.C:
 			s.keepVariables()
 		case <-s.deadline.C:

@@ -103,6 +103,7 @@ func (s *supervisor) tell(notices []integrity.Notice) {
 	if err := s.home.SetHistory(s.history); err != nil {
 		s.unkept("the integrity record of a machine is not kept", err)
 	}
+	s.refer()
 	for _, n := range notices {
 		s.explain(&n)
 		if err := s.home.Log(n); err != nil {
@@ -136,6 +137,7 @@ func (s *supervisor) note(n *integrity.Notice) {
 	case integrity.EventStartup:
 		s.boot = BootStatus{Counter: n.BootCounter, Phase: PhaseFirmware, Refused: s.boot.Refused}
 		s.armDeadline()
+		s.booted()
 	case integrity.EventEarlyReport:
 		passed := n.Passed()
 		s.boot.Early, s.boot.Phase = &passed, PhaseLoader
@@ -204,7 +206,16 @@ func (s *supervisor) happened(e qmp.Event) {
 		s.console.log.Restart()
 		s.boot.Refused = nil
 		s.keepVariables()
-	case "SHUTDOWN", "STOP", "SUSPEND":
+	case "SHUTDOWN", "SUSPEND":
 		s.keepVariables()
+	case "STOP":
+		s.keepVariables()
+		if m := s.agent.get(); m != nil {
+			m.Pause()
+		}
+	case "RESUME":
+		if m := s.agent.get(); m != nil {
+			m.Resume()
+		}
 	}
 }

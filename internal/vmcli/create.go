@@ -39,6 +39,7 @@ type definitionFlags struct {
 	file, profile                string
 	secure, vtpm, monitoring     *toggle
 	approve, stopOnFailure, vbs  *toggle
+	agent                        *toggle
 	d                            fleet.Definition
 	disks, networks, labelValues []string
 }
@@ -52,6 +53,7 @@ func addDefinitionFlags(cmd *cobra.Command) *definitionFlags {
 	d.monitoring = addToggle(cmd, "integrity-monitoring", "compare each boot with the baseline; needs --vtpm")
 	d.approve = addToggle(cmd, "approve-first-boot", "the first baseline is approved by a person, too")
 	d.stopOnFailure = addToggle(cmd, "stop-on-failure", "stop the machine when a boot fails its judgement")
+	d.agent = addToggle(cmd, "agent", "the guest runs assay-agent on its second serial port, and attests")
 	d.vbs = addToggle(cmd, "vbs", "what a Windows guest's virtualization-based security needs: an IOMMU, nested virtualization")
 	f.StringVar(&d.d.Keyset, "keyset", "", "`NAME` of the key set of secure boot (default microsoft)")
 	f.StringVar(&d.d.Policy, "integrity-policy", "", "what is judged: `default` or gce")
@@ -84,6 +86,10 @@ func (f *definitionFlags) apply(d *fleet.Definition) error {
 		d.Shielded.IntegrityMonitoring = false
 	}
 	f.monitoring.set(&d.Shielded.IntegrityMonitoring)
+	f.agent.set(&d.Agent)
+	if f.vtpm.no && !f.agent.yes {
+		d.Agent = false
+	}
 	f.approve.set(&d.ApproveFirst)
 	f.stopOnFailure.set(&d.StopOnFailure)
 	if !d.Shielded.IntegrityMonitoring && !f.stopOnFailure.yes {

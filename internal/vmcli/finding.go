@@ -8,23 +8,44 @@ import (
 
 	"github.com/assay-project/assay/internal/finding"
 	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/health"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/machine"
 )
 
-// findWait is how long an event of a machine may wait for the book of findings.
-const findWait = 5 * time.Second
-
-// find has an event of a machine begin and end its findings. That it cannot is said,
-// and holds no machine up.
+// find has an event of a machine begin and end its findings. It holds no machine up.
 func (h *hostFlags) find(n *integrity.Notice) {
 	signals := finding.FromNotice(n)
-	if len(signals) == 0 {
-		return
+	if n.Type == integrity.EventAttestation {
+		signals = finding.FromAttestation(n.Instance, finding.Health(n.Health), n.BootCounter, n.Reasons)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), findWait)
-	defer cancel()
-	h.book(ctx, func(b *finding.Book, at time.Time) error { return b.Apply(at, signals...) })
+	h.signal(signals)
+}
+
+// heard has what an agent says of kernel modules begin and end findings.
+func (h *hostFlags) heard(name string, boot uint64, r health.Report) {
+	h.signal(finding.FromModules(name, boot, r.Reasons))
+}
+
+func (h *hostFlags) signal(signals []finding.Signal) {
+	if h.recorder != nil {
+		h.recorder.Record(signals...)
+	}
+}
+
+// record begins to take signals; stop waits until they are kept.
+func (h *hostFlags) record() (stop func(), err error) {
+	s, err := h.Findings(h.env)
+	if err != nil {
+		return nil, err
+	}
+	h.recorder = finding.NewRecorder(s, h.env.Now, h.unkept)
+	return h.recorder.Close, nil
+}
+
+// unkept says that a finding could not be kept; what it is about has taken place.
+func (h *hostFlags) unkept(err error) {
+	fmt.Fprintf(h.env.Stderr, "findings are not kept: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
 }
 
 // recommend looks at the options of a machine that was made or changed.
@@ -73,6 +94,6 @@ func (h *hostFlags) book(ctx context.Context, change func(*finding.Book, time.Ti
 		err = s.Update(ctx, at, func(b *finding.Book) error { return change(b, at) })
 	}
 	if err != nil {
-		fmt.Fprintf(h.env.Stderr, "findings are not kept: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+		h.unkept(err)
 	}
 }

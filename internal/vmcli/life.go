@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/assay-project/assay/internal/health"
 	"github.com/assay-project/assay/internal/machine"
 	"github.com/assay-project/assay/internal/program"
 )
@@ -64,10 +65,11 @@ come in time.`,
 		Args: cobra.ExactArgs(1),
 	}
 	h := addHostFlags(env, cmd)
-	var wait bool
+	var wait, attested bool
 	var patience time.Duration
 	f := cmd.Flags()
 	f.BoolVar(&wait, "wait", false, "wait until the boot is judged")
+	f.BoolVar(&attested, "wait-attested", false, "wait until the agent has attested, too")
 	f.DurationVar(&patience, "timeout", 5*time.Minute, "how long --wait waits")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return h.with(cmd.Context(), func(r *machine.Root) error {
@@ -81,13 +83,16 @@ come in time.`,
 			if err := spawn(cmd, filepath.Join(dir, args[0], "run", "supervisor.log")); err != nil {
 				return fmt.Errorf("start %s: %w", args[0], err)
 			}
-			if !wait {
+			if !wait && !attested {
 				_, err := fmt.Fprintf(env.Stdout, "%s runs\n", args[0])
 				return err
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), patience)
 			defer cancel()
-			return await(ctx, env, r, args[0])
+			if err := await(ctx, env, r, args[0]); err != nil || !attested {
+				return err
+			}
+			return awaitAgent(ctx, env, r, args[0])
 		})
 	}
 	return cmd
@@ -173,6 +178,31 @@ func await(ctx context.Context, env *program.Env, r *machine.Root, name string) 
 		case <-tick.C:
 		case <-ctx.Done():
 			return program.RefusedBy(fmt.Errorf("%s: the boot is not judged yet: %w", name, ctx.Err()))
+		}
+	}
+}
+
+// awaitAgent waits for the first word about a machine's attestation.
+func awaitAgent(ctx context.Context, env *program.Env, r *machine.Root, name string) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		s, err := r.Status(ctx, name)
+		switch {
+		case err != nil:
+			return err
+		case s.Health == nil:
+			return fmt.Errorf("%s has no agent: assay vm update --agent gives it a port", name)
+		case s.Health.State == health.Healthy:
+			_, err := fmt.Fprintf(env.Stdout, "%s attests: its TPM proves the boot that the host saw\n", name)
+			return err
+		case s.Health.State != health.Unknown:
+			return program.RefusedBy(fmt.Errorf("%s does not attest: %s: %s", name, s.Health.State, words(s.Health.Reasons)))
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return program.RefusedBy(fmt.Errorf("%s: no word from its agent: %w", name, ctx.Err()))
 		}
 	}
 }

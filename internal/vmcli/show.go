@@ -13,6 +13,7 @@ import (
 
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/health"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/machine"
 	"github.com/assay-project/assay/internal/program"
@@ -116,6 +117,13 @@ func printDescription(w io.Writer, d *machine.Description) error {
 			row("because", words(append(b.Reasons, b.Refused...)))
 		}
 	}
+	if a := d.Health; a != nil && a.State != health.Unknown {
+		text := string(a.State)
+		if len(a.Reasons) > 0 {
+			text += ": " + words(a.Reasons)
+		}
+		row("attestation", text)
+	}
 	if b := d.LastBoot; b != nil {
 		row("last boot", fmt.Sprintf("%d of %s: early %s, late %s", b.Counter, b.Started.Format(time.RFC3339), outcome(b.Early), outcome(b.Late)))
 	}
@@ -195,6 +203,9 @@ func printEvents(w io.Writer, list []integrity.Notice) error {
 		if n.Report != nil {
 			ok := n.Passed()
 			verdict = passed(&ok)
+		}
+		if n.Health != "" {
+			verdict = n.Health
 		}
 		why := ""
 		if len(n.Reasons) > 0 {

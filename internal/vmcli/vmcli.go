@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assay-project/assay/internal/durable"
+	"github.com/assay-project/assay/internal/finding"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/machine"
@@ -44,7 +45,7 @@ docs/guide/trusted-vms.md is the guide.`,
 	cmd.AddCommand(
 		newCreateCmd(env), newListCmd(env), newDescribeCmd(env), newUpdateCmd(env), newDeleteCmd(env),
 		newStartCmd(env), newRunCmd(env), newStopCmd(env), newResetCmd(env), newConsoleCmd(env), newClearCmd(env),
-		newEventsCmd(env), newBootsCmd(env), newDiffCmd(env), newWhyCmd(env), newBaselineCmd(env), newProfilesCmd(env),
+		newCheckCmd(env), newEventsCmd(env), newBootsCmd(env), newDiffCmd(env), newWhyCmd(env), newBaselineCmd(env), newProfilesCmd(env),
 	)
 	return cmd
 }
@@ -55,6 +56,7 @@ type hostFlags struct {
 	env         *program.Env
 	accelerator string // as the flag has it
 	runsBy      string // the accelerator of this host, once open
+	recorder    *finding.Recorder
 	firmware    machine.Firmware
 }
 
@@ -98,12 +100,19 @@ func (h *hostFlags) open(ctx context.Context) (_ *machine.Root, closing func() e
 		Keyset: func(name string) (*keyset.Set, error) { return h.Keyset(ctx, h.env, name) },
 		Matrix: matrix, Firmware: h.firmware, Accelerator: accelerator,
 		Random: h.env.Rand, Now: h.env.Now, Log: slog.New(slog.NewTextHandler(h.env.Stderr, nil)),
-		Event: h.told,
+		Event: h.told, Heard: h.heard,
 	})
 	if err != nil {
 		return nil, nil, errors.Join(err, root.Close())
 	}
-	return r, root.Close, nil
+	stop, err := h.record()
+	if err != nil {
+		return nil, nil, errors.Join(err, root.Close())
+	}
+	return r, func() error {
+		stop()
+		return root.Close()
+	}, nil
 }
 
 // told writes an event of a machine as one line of JSON, for the journal of the host,

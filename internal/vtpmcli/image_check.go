@@ -76,24 +76,45 @@ boots cannot be known from it.`,
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		r, p, err := f.check(env, args[0], cmd.Flags().Changed("secure-boot"))
 		if err != nil {
-			return program.Unusable(newImageReport(), err)
+			return UnusableImage(err)
 		}
-		if *format == "json" {
-			err = program.PrintJSON(env, r)
-		} else {
-			err = r.print(env.Stdout)
-		}
-		switch {
-		case err != nil:
-			return err
-		case p.Verdict == launch.Refused:
-			return program.Refused()
-		case p.Verdict == launch.Undecided:
-			return program.Exit(program.StatusUnusable)
-		}
-		return nil
+		return r.show(env, *format, p.Verdict)
 	}
 	return cmd
+}
+
+// UnusableImage is the end of a check of a disk that cannot be used.
+func UnusableImage(err error) error { return program.Unusable(newImageReport(), err) }
+
+// A Forecast is what is expected of the boot of a disk.
+type Forecast struct {
+	File       string
+	Format     disk.Format
+	Machine    *launch.Machine
+	Prediction *launch.Prediction
+}
+
+// PrintPrediction shows what is expected of the boot of a disk, and ends with the exit
+// status that says whether it boots.
+func PrintPrediction(env *program.Env, to program.OutputFormat, f Forecast) error {
+	return viewImage(f.File, f.Format, f.Machine, f.Prediction).show(env, to, f.Prediction.Verdict)
+}
+
+func (r *imageReport) show(env *program.Env, to program.OutputFormat, v launch.Verdict) (err error) {
+	if to == "json" {
+		err = program.PrintJSON(env, r)
+	} else {
+		err = r.print(env.Stdout)
+	}
+	switch {
+	case err != nil:
+		return err
+	case v == launch.Refused:
+		return program.Refused()
+	case v == launch.Undecided:
+		return program.Exit(program.StatusUnusable)
+	}
+	return nil
 }
 
 // newImageReport is the report of a disk that cannot be used.

@@ -1,0 +1,149 @@
+package machine
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+
+	"github.com/assay-project/assay/eventlog/baseline"
+	"github.com/assay-project/assay/internal/health"
+	"github.com/assay-project/assay/internal/integrity"
+	"github.com/assay-project/assay/internal/vtpm/ekca"
+	"github.com/assay-project/assay/tpm2"
+)
+
+// A HealthStatus is what the machine's agent last proved, or did not.
+type HealthStatus struct {
+	health.Assessment
+	// Heard is what the agent says that it saw; its word, no proof.
+	Heard *health.Report `json:"heard,omitempty"`
+}
+
+// attestation is the host's half of the agent's port. The baseline is set by the
+// machine's loop and read by the monitor's goroutine.
+type attestation struct {
+	monitor chan *health.Monitor // has it once there is one
+	known   *health.Monitor      // the loop's
+}
+
+// serveAgent offers the agent's port, when the definition has one.
+func (s *supervisor) serveAgent(ctx context.Context) error {
+	if !s.definition.Agent {
+		return nil
+	}
+	s.agent = &attestation{monitor: make(chan *health.Monitor, 1)}
+	return s.listen(ctx, agentSocket, s.attest)
+}
+
+// attest drives the agent. Deriving the endorsement key takes longer than a start may,
+// and so takes place while the firmware runs.
+func (s *supervisor) attest(ctx context.Context, port *net.UnixConn) {
+	m, err := s.newHealth(ctx)
+	if err == nil {
+		s.agent.monitor <- m
+		err = m.Run(ctx, port)
+	}
+	if err != nil && ctx.Err() == nil {
+		s.root.cfg.Log.Info("the port of a machine's agent is closed", slog.String("machine", s.home.Name()), slog.Any("reason", err))
+	}
+}
+
+func (s *supervisor) newHealth(ctx context.Context) (*health.Monitor, error) {
+	ek, err := s.endorsementKey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return health.New(health.Config{
+		EK: ek, Now: s.root.cfg.Now, Random: s.root.cfg.Random,
+		Reference: func() (*baseline.Baseline, baseline.Profile) {
+			p, err := baseline.ProfileNamed(s.definition.Policy)
+			if err != nil {
+				return nil, baseline.Profile{}
+			}
+			return s.reference.Load(), p
+		},
+		Assessed: func(a health.Assessment) { s.inLoop(ctx, func() { s.assessed(a) }) },
+		Heard:    func(r health.Report) { s.inLoop(ctx, func() { s.heard(r) }) },
+	})
+}
+
+// endorsementKey is the machine's own, from the state of its TPM: never from the guest.
+func (s *supervisor) endorsementKey(ctx context.Context) (*tpm2.Public, error) {
+	id, err := s.root.cfg.TPMs.Identity(ctx, s.home.Name())
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range id.Keys {
+		if k.Kind == ekca.P256 {
+			return tpm2.ParsePublic(k.Public)
+		}
+	}
+	return nil, errors.New("the TPM has no endorsement key of the kind P-256")
+}
+
+// inLoop has the machine's loop do something.
+func (s *supervisor) inLoop(ctx context.Context, do func()) {
+	select {
+	case s.todo <- do:
+	case <-ctx.Done():
+	}
+}
+
+// assessed takes the outcome of an attestation. The log has those that differ from the
+// one before.
+func (s *supervisor) assessed(a health.Assessment) {
+	before := s.health
+	s.health = &HealthStatus{Assessment: a}
+	if before != nil {
+		s.health.Heard = before.Heard
+	}
+	if before != nil && before.State == a.State || a.State == health.Unknown {
+		return
+	}
+	s.tell([]integrity.Notice{{
+		Type: integrity.EventAttestation, Instance: s.home.Name(), Time: s.root.cfg.Now(), BootCounter: s.history.BootCounter,
+		Health: string(a.State), Reasons: a.Reasons,
+	}})
+}
+
+// heard takes what the agent says that it saw.
+func (s *supervisor) heard(r health.Report) {
+	if s.health == nil {
+		s.health = &HealthStatus{}
+	}
+	s.health.Heard = &r
+	if s.root.cfg.Heard != nil {
+		s.root.cfg.Heard(s.home.Name(), s.history.BootCounter, r)
+	}
+}
+
+// booted tells the agent's monitor of a new boot.
+func (s *supervisor) booted() {
+	if s.agent == nil {
+		return
+	}
+	s.health = new(HealthStatus)
+	if m := s.agent.get(); m != nil {
+		m.Booted()
+	}
+}
+
+// get is the monitor, nil before there is one.
+func (a *attestation) get() *health.Monitor {
+	if a == nil {
+		return nil
+	}
+	select {
+	case a.known = <-a.monitor:
+	default:
+	}
+	return a.known
+}
+
+// refer lets the agent's monitor know what a boot is to match.
+func (s *supervisor) refer() {
+	if v := s.history.Current(s.monitor.Shape()); v != nil {
+		s.reference.Store(v.Baseline)
+	}
+}
