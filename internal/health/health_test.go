@@ -37,7 +37,8 @@ type fixture struct {
 	mu      sync.Mutex // guards got and reports
 	got     []Assessment
 	reports []Report
-	port    net.Conn // the guest's end
+	port    net.Conn                // the guest's end
+	wrap    func(net.Conn) net.Conn // the host's end, if a test changes it
 	done    chan error
 }
 
@@ -60,7 +61,9 @@ func inBubble(t *testing.T, change func(*fixture), body func(*fixture)) {
 			t.Fatal(err)
 		}
 		var host net.Conn
-		f.port, host = agenttest.Port()
+		if f.port, host = agenttest.Port(); f.wrap != nil {
+			host = f.wrap(host)
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { f.done <- f.monitor.Run(ctx, host) }()
 		body(f)
@@ -710,6 +713,89 @@ func TestAGuestThatReadsNothingIsSilent(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A bottomless port takes all that the host writes, as the buffer of a socket does.
+type bottomless struct {
+	net.Conn
+	written atomic.Int64
+}
+
+func (b *bottomless) Write(p []byte) (int, error) {
+	b.written.Add(int64(len(p)))
+	return len(p), nil
+}
+
+func TestASilentGuestsPortDoesNotFill(t *testing.T) {
+	port := new(bottomless)
+	wrap := func(f *fixture) {
+		f.wrap = func(c net.Conn) net.Conn { port.Conn = c; return port }
+	}
+	inBubble(t, wrap, func(f *fixture) {
+		if err := channel.NewAgent(f.port).Write(&channel.Hello{Agent: "a", Boot: bootID}); err != nil {
+			t.Fatal(err)
+		}
+		f.wait(48 * time.Hour)
+		if n := port.written.Load(); n > 500 {
+			t.Errorf("%d bytes wait for a guest that reads nothing", n)
+		}
+	})
+}
+
+func TestAGuestCausesFewAttestations(t *testing.T) {
+	inBubble(t, nil, func(f *fixture) {
+		f.play(func(m channel.Message) []channel.Message {
+			e, ok := m.(*channel.Enrol)
+			if !ok {
+				return nil
+			}
+			// It fails at once, and says that it started anew.
+			return []channel.Message{&channel.Failure{Head: e.Head, Message: "no"}, &channel.Hello{Agent: "hostile", Boot: bootID}}
+		})
+		f.wait(time.Minute)
+		if n := len(f.assessed()); n < 3 || n > 7 {
+			t.Errorf("%d attestations in a minute", n)
+		}
+	})
+}
+
+// Only while the host knows the machine to boot is a new boot's first word worth more time.
+func TestTheGuestsWordsMoveNoDeadline(t *testing.T) {
+	for name, tc := range map[string]struct {
+		late bool          // the wait for the first words is over
+		want time.Duration // until the guest is silent
+	}{
+		"in a boot":         {false, time.Minute + 50*time.Second},
+		"long after a boot": {true, time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(f *fixture) { f.cfg.Interval = 59*time.Minute + 50*time.Second }, func(f *fixture) {
+				go io.Copy(io.Discard, f.port)
+				conn := channel.NewAgent(f.port)
+				say := func(boot string) {
+					t.Helper()
+					if err := conn.Write(&channel.Hello{Agent: "a", Boot: boot}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if tc.late {
+					f.wait(5*time.Minute + time.Second)
+					f.is(1, Silent, codeSilent)
+				}
+				before := len(f.assessed())
+				say(bootID)
+				if before > 0 {
+					f.wait(gap) // then it is asked
+				}
+				f.wait(50 * time.Second)
+				say("22222222-2222-3333-4444-555555555555")
+				f.wait(tc.want - 50*time.Second - 2*time.Second)
+				f.last(before)
+				f.wait(4 * time.Second)
+				f.is(before+1, Silent, codeSilent)
+			})
+		})
+	}
 }
 
 func TestModulesAreDataNotProof(t *testing.T) {
