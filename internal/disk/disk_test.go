@@ -254,6 +254,41 @@ func TestPartitionTableIsBounded(t *testing.T) {
 	}
 }
 
+// A file whose clusters lie in another order is read in its own, from any place.
+func TestFileInPiecesIsReadInOrder(t *testing.T) {
+	le := binary.LittleEndian
+	want := make([]byte, 5*512-7)
+	for i := range want {
+		want[i] = byte(i / 3)
+	}
+	b := disktest.FAT(16, map[string][]byte{"f": want})
+	f, err := disk.OpenFAT(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := bytes.Index(b, want[:512])
+	// Clusters 2 3 4 5 6 become 2 5 4 3 6.
+	three, five := bytes.Clone(b[data+512:data+1024]), bytes.Clone(b[data+3*512:data+4*512])
+	copy(b[data+512:], five)
+	copy(b[data+3*512:], three)
+	for from, to := range map[int]uint16{2: 5, 5: 4, 4: 3, 3: 6} {
+		le.PutUint16(b[512+2*from:], to)
+	}
+	r, err := f.Open("f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for from := range len(want) {
+		for _, n := range []int{1, 511, 600, len(want) - from} {
+			got := make([]byte, n)
+			k, err := r.ReadAt(got, int64(from))
+			if rest := len(want) - from; k != min(n, rest) || (n <= rest) != (err == nil) || !bytes.Equal(got[:k], want[from:from+k]) {
+				t.Fatalf("ReadAt(%d bytes, %d) = %d, %v", n, from, k, err)
+			}
+		}
+	}
+}
+
 func TestTooManyPartitionsAreRefused(t *testing.T) {
 	b := disktest.Image(files())
 	le := binary.LittleEndian

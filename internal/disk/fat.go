@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"math/bits"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -194,7 +195,7 @@ func (f *FAT) Open(name string) (*io.SectionReader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %q: %w", name, err)
 	}
-	return io.NewSectionReader(&pieces{f.r, parts}, 0, e.Size), nil
+	return io.NewSectionReader(newPieces(f.r, parts), 0, e.Size), nil
 }
 
 // List returns what is in a folder, in the order of the disk; "" is the root.
@@ -249,26 +250,35 @@ func (f *FAT) walk(name string) (Entry, error) {
 type pieces struct {
 	r     io.ReaderAt
 	parts []extent
+	ends  []int64 // of the extents, in the file
+}
+
+func newPieces(r io.ReaderAt, parts []extent) *pieces {
+	p := &pieces{r: r, parts: parts}
+	end := int64(0)
+	for _, e := range parts {
+		end += e.size
+		p.ends = append(p.ends, end)
+	}
+	return p
 }
 
 // ReadAt reads from the extents in order.
 func (p *pieces) ReadAt(b []byte, at int64) (int, error) {
 	done := 0
-	for _, e := range p.parts {
-		if at >= e.size {
-			at -= e.size
-			continue
-		}
-		n := int(min(e.size-at, int64(len(b)-done)))
-		got, err := p.r.ReadAt(b[done:done+n], e.at+at)
+	first, _ := slices.BinarySearch(p.ends, at+1) // the first that ends behind at
+	for i := first; i < len(p.parts) && done < len(b); i++ {
+		e := p.parts[i]
+		within := at + int64(done) - (p.ends[i] - e.size)
+		n := int(min(e.size-within, int64(len(b)-done)))
+		got, err := p.r.ReadAt(b[done:done+n], e.at+within)
 		done += got
 		if got < n {
 			return done, err
 		}
-		if done == len(b) {
-			return done, nil
-		}
-		at = 0
 	}
-	return done, io.EOF
+	if done < len(b) {
+		return done, io.EOF
+	}
+	return done, nil
 }
