@@ -21,8 +21,9 @@ type Case struct {
 	// Codes are what the console's lines are known as, in order, of a boot that never gets
 	// to an operating system.
 	Codes []string
-	// Refusal is why, as it can be said before the boot.
+	// Refusal is why, and File which, as it can be said before the boot.
 	Refusal evidence.Code
+	File    string
 	// Early and Late are the outcomes.
 	Early, Late integrity.Outcome
 	// PCRs are those with a difference that decides, in the report of the late boot, or
@@ -76,23 +77,26 @@ func (m *Media) debian(change func(menu *string, kernel, initrd *[]byte)) ([]Fil
 	return m.chain(text, kernel, initrd)
 }
 
+// loader is the end of the name of what firmware starts.
+const loader = "BOOTX64.EFI"
+
 func ukiCases() []Case {
 	refused := []string{"serial.secure-boot-refused", "serial.secure-boot-refused", "serial.no-boot-option"}
 	return []Case{
 		{
 			Name: Unsigned, Disk: func(m *Media) ([]File, error) { return image(m.Guests.Unsigned) },
 			Codes:   refused,
-			Refusal: "image.unsigned", Early: integrity.Failed, Late: integrity.NotReached, PCRs: []int{4, 7}, Kind: eventlog.KindAuthority,
+			Refusal: "image.unsigned", File: loader, Early: integrity.Failed, Late: integrity.NotReached, PCRs: []int{4, 7}, Kind: eventlog.KindAuthority,
 		},
 		{
 			Name: "an image that another key signed", Disk: func(m *Media) ([]File, error) { return image(m.rogueSigned) },
 			Codes:   refused,
-			Refusal: "image.no-anchor", Early: integrity.Failed, Late: integrity.NotReached, PCRs: []int{4, 7}, Kind: eventlog.KindAuthority,
+			Refusal: "image.no-anchor", File: loader, Early: integrity.Failed, Late: integrity.NotReached, PCRs: []int{4, 7}, Kind: eventlog.KindAuthority,
 		},
 		{
 			Name: "a byte of a signed image changed", Disk: func(m *Media) ([]File, error) { return image(flipped(m.Guests.Good)) },
 			Codes:   refused,
-			Refusal: "image.digest-mismatch", Early: integrity.Failed, Late: integrity.NotReached, PCRs: []int{4, 7}, Kind: eventlog.KindAuthority,
+			Refusal: "image.digest-mismatch", File: loader, Early: integrity.Failed, Late: integrity.NotReached, PCRs: []int{4, 7}, Kind: eventlog.KindAuthority,
 		},
 		{
 			Name: "another command line of the kernel, signed", Disk: func(m *Media) ([]File, error) { return image(m.Guests.CommandLine) },
@@ -110,12 +114,12 @@ func ukiCases() []Case {
 		{
 			Name: "the digest of the image is in dbx", Keys: KeysImage, Disk: func(m *Media) ([]File, error) { return image(m.Guests.Good) },
 			Codes:   refused,
-			Refusal: "image.revoked-hash", Early: integrity.Failed, Late: integrity.NotReached, PCRs: []int{4, 7}, Kind: eventlog.KindVariable,
+			Refusal: "image.revoked-hash", File: loader, Early: integrity.Failed, Late: integrity.NotReached, PCRs: []int{4, 7}, Kind: eventlog.KindVariable,
 		},
 		{
 			Name: "the certificate that signs is in dbx", Keys: KeysSigner, Disk: func(m *Media) ([]File, error) { return image(m.Guests.Update) },
 			Codes:   refused,
-			Refusal: "image.revoked-certificate", Early: integrity.Failed, Late: integrity.NotReached, PCRs: []int{4, 7}, Kind: eventlog.KindVariable,
+			Refusal: "image.revoked-certificate", File: loader, Early: integrity.Failed, Late: integrity.NotReached, PCRs: []int{4, 7}, Kind: eventlog.KindVariable,
 		},
 	}
 }
@@ -127,7 +131,7 @@ func grubCases() []Case {
 				return m.debian(func(_ *string, kernel, _ *[]byte) { *kernel = flipped(*kernel) })
 			},
 			Codes:   []string{"serial.grub-refused"},
-			Refusal: "image.digest-mismatch", Early: integrity.Passed, Late: integrity.NotReached,
+			Refusal: "image.digest-mismatch", File: "vmlinuz", Early: integrity.Passed, Late: integrity.NotReached,
 		},
 		{
 			Name: "GRUB's configuration edited", Disk: func(m *Media) ([]File, error) {

@@ -65,8 +65,8 @@ func newUser(t *testing.T) *user {
 	u.must("keyset", "sign", "own", plain, "--out", signed)
 	image, err := os.ReadFile(signed)
 	b.must(err)
-	b.must(demovm.WriteDisk(filepath.Join(dir, "disk"), image))
-	u.must("vm", "create", "web-1", "--keyset", "own", "--memory", "512", "--secure-boot", "--vtpm", "--integrity-monitoring", "--disk", filepath.Join(dir, "disk"))
+	b.must(demovm.WriteDisk(filepath.Join(dir, "disk.raw"), image))
+	u.must("vm", "create", "web-1", "--keyset", "own", "--memory", "512", "--secure-boot", "--vtpm", "--integrity-monitoring", "--agent", "--disk", filepath.Join(dir, "disk.raw"))
 	t.Cleanup(func() {
 		exec.Command(u.program, "vm", "stop", "--force", "web-1", "--root", filepath.Join(dir, "root")).Run()
 	}) //nolint:errcheck // it may have ended

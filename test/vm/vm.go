@@ -15,7 +15,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -23,18 +22,14 @@ import (
 	"sync"
 	"time"
 
-	"github.com/assay-project/assay/eventlog/baseline"
 	"github.com/assay-project/assay/internal/demovm"
 	"github.com/assay-project/assay/internal/fleet"
-	"github.com/assay-project/assay/internal/health"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/machine"
 	"github.com/assay-project/assay/internal/qemu"
 	"github.com/assay-project/assay/internal/vtpm"
-	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/uefi/keyset"
-	"github.com/assay-project/assay/wire"
 )
 
 // Patience is how long a boot may take: emulated, on a machine that others use too, one
@@ -87,7 +82,6 @@ func BuildAgent(dir string) ([]byte, error) {
 // A Host runs machines, one at a time.
 type Host struct {
 	Root *machine.Root
-	tpms *vtpm.Root
 	dir  string
 
 	mu      sync.Mutex // guards what follows
@@ -115,7 +109,7 @@ func NewHost(ctx context.Context, dir string) (*Host, error) {
 		return nil, err
 	}
 	provider := func(context.Context, string) (vtpm.Provider, error) { return local{keys}, nil }
-	h.tpms, err = vtpm.OpenRoot(ctx, vtpm.Config{Dir: filepath.Join(dir, "t"), Provider: provider, Random: rand.Reader, Now: time.Now})
+	tpms, err := vtpm.OpenRoot(ctx, vtpm.Config{Dir: filepath.Join(dir, "t"), Provider: provider, Random: rand.Reader, Now: time.Now})
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +118,7 @@ func NewHost(ctx context.Context, dir string) (*Host, error) {
 		return nil, err
 	}
 	h.Root, err = machine.OpenRoot(machine.Config{
-		Dir: filepath.Join(dir, "m"), TPMs: h.tpms, Provider: provider, DefaultProvider: func() string { return "memory" },
+		Dir: filepath.Join(dir, "m"), TPMs: tpms, Provider: provider, DefaultProvider: func() string { return "memory" },
 		Keyset: h.keyset, Matrix: matrix, Accelerator: qemu.TCG, Random: rand.Reader, Now: time.Now, Event: h.event,
 	})
 	return h, err
@@ -158,10 +152,10 @@ func (h *Host) event(n integrity.Notice) {
 // Disk is the file of a machine's disk.
 func (h *Host) Disk(name string) string { return filepath.Join(h.dir, name+".raw") }
 
-// Create makes a machine with the three options, under a key set.
+// Create makes a machine with the three options and an agent, under a key set.
 func (h *Host) Create(ctx context.Context, name, keys string) error {
 	text, err := json.Marshal(fleet.Definition{
-		Name: name, Keyset: keys, GuestOS: "linux", CPUs: 1, MemoryMiB: 512,
+		Name: name, Keyset: keys, GuestOS: "linux", CPUs: 1, MemoryMiB: 512, Agent: true,
 		Shielded: fleet.Shielded{SecureBoot: true, VTPM: true, IntegrityMonitoring: true},
 		Disks:    []fleet.Disk{{File: h.Disk(name), Format: "raw", Boot: true}},
 	})
@@ -178,12 +172,10 @@ func (h *Host) Create(ctx context.Context, name, keys string) error {
 
 // A Boot is one that runs.
 type Boot struct {
-	host   *Host
-	name   string
-	ended  chan struct{}
-	err    error // of Run, once ended is closed
-	health *health.Monitor
-	states chan health.Assessment
+	host  *Host
+	name  string
+	ended chan struct{}
+	err   error // of Run, once ended is closed
 }
 
 // Boot starts a machine.
@@ -191,15 +183,10 @@ func (h *Host) Boot(ctx context.Context, name string) (*Boot, error) {
 	h.mu.Lock()
 	h.notices = nil
 	h.mu.Unlock()
-	b := &Boot{host: h, name: name, ended: make(chan struct{}), states: make(chan health.Assessment, 16)}
-	if err := b.watch(ctx); err != nil {
-		return nil, err
-	}
+	b := &Boot{host: h, name: name, ended: make(chan struct{})}
 	ready := make(chan struct{})
 	go func() {
-		b.err = h.Root.Run(ctx, "test", name, machine.RunOptions{
-			Ready: func() error { close(ready); return nil }, Agent: b.agent,
-		})
+		b.err = h.Root.Run(ctx, "test", name, machine.RunOptions{Ready: func() error { close(ready); return nil }})
 		close(b.ended)
 	}()
 	select {
@@ -209,57 +196,6 @@ func (h *Host) Boot(ctx context.Context, name string) (*Boot, error) {
 		return nil, b.err
 	}
 }
-
-// watch makes the host's half of attestation, with the endorsement key that the host
-// itself reads from the TPM.
-func (b *Boot) watch(ctx context.Context) error {
-	id, err := b.host.tpms.Identity(ctx, b.name)
-	if err != nil {
-		return err
-	}
-	ek := new(tpm2.Public)
-	if err := wire.Decode(id.Keys[0].Public, ek); err != nil {
-		return err
-	}
-	b.health, err = health.New(health.Config{
-		EK: ek, Now: time.Now, Random: rand.Reader, Deadline: Patience, BootDeadline: Patience, Interval: time.Hour,
-		Assessed: func(a health.Assessment) { b.states <- a },
-		Reference: func() (*baseline.Baseline, baseline.Profile) {
-			h, err := b.host.Root.History(ctx, b.name)
-			if err != nil || len(h.Versions) == 0 {
-				return nil, baseline.Default()
-			}
-			return h.Versions[len(h.Versions)-1].Baseline, baseline.Default()
-		},
-	})
-	return err
-}
-
-// A port is the guest's second serial port, which its owner closes.
-type port struct{ io.ReadWriter }
-
-// Close does nothing.
-func (port) Close() error { return nil }
-
-// agent talks to the guest's agent until the machine ends.
-func (b *Boot) agent(ctx context.Context, p io.ReadWriter) {
-	b.health.Run(ctx, port{p}) //nolint:errcheck // what it finds is assessed
-}
-
-// Health waits for the next attestation by the guest's agent.
-func (b *Boot) Health() (health.Assessment, error) {
-	select {
-	case a := <-b.states:
-		return a, nil
-	case <-b.ended:
-		return health.Assessment{}, fmt.Errorf("the machine ended: %w", b.err)
-	case <-time.After(Patience):
-		return health.Assessment{}, errors.New("the guest does not attest")
-	}
-}
-
-// Ask has the guest attest once more.
-func (b *Boot) Ask() { b.health.Ask() }
 
 // Await waits until f holds of what happened in this boot, and returns that.
 func (b *Boot) Await(f func([]integrity.Notice) bool) ([]integrity.Notice, error) {

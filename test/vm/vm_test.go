@@ -145,15 +145,13 @@ func (b *bench) boot(c *vm.Case) (s seen) {
 	b.write(c)
 	s.predicted = b.predict()
 	running := b.start()
-	end := integrity.EventLateReport
+	end := integrity.EventAttestation // by the agent in the guest
 	if c.Refused() {
 		end = integrity.EventRefused
 	}
 	_, err := running.Await(last(end))
 	if err != nil {
 		b.Errorf("%s: %v", c.Name, err)
-	} else if !c.Refused() {
-		b.checkHealth(c, running)
 	}
 	status, err := b.host.Root.Status(b.Context(), name)
 	if err != nil || status.Boot == nil {
@@ -169,23 +167,18 @@ func (b *bench) boot(c *vm.Case) (s seen) {
 	return s
 }
 
-// checkHealth has the guest's agent attest, and holds what comes of it against the case.
-func (b *bench) checkHealth(c *vm.Case, running *vm.Boot) {
+// checkHealth holds what came of the agent's attestation against the case.
+func (b *bench) checkHealth(c *vm.Case, n *integrity.Notice) {
 	b.Helper()
-	a, err := running.Health()
-	if err != nil {
-		b.Errorf("%s: %v", c.Name, err)
-		return
-	}
 	want := health.Departed // the quote is genuine
 	if c.Late != integrity.Failed {
 		want = health.Healthy
 	}
-	if noLog := slices.ContainsFunc(a.Reasons, func(r evidence.Reason) bool { return r.Code == "eventlog.absent" }); noLog != c.Off {
-		b.Errorf("%s: there is no boot log: %v, want %v", c.Name, noLog, c.Off)
+	if n.Health != string(want) || (want == health.Healthy) != (len(n.Reasons) == 0) {
+		b.Errorf("%s: the agent's attestation is %s, want %s: %v", c.Name, n.Health, want, n.Reasons)
 	}
-	if a.State != want || !a.AgentSeen || want != health.Healthy && len(a.Reasons) == 0 {
-		b.Errorf("%s: the agent's attestation is %s, want %s: %v", c.Name, a.State, want, a.Reasons)
+	if noLog := slices.ContainsFunc(n.Reasons, func(r evidence.Reason) bool { return r.Code == "eventlog.absent" }); noLog != c.Off {
+		b.Errorf("%s: there is no boot log: %v, want %v", c.Name, noLog, c.Off)
 	}
 }
 
@@ -205,7 +198,7 @@ func (b *bench) learn() {
 func types(c *vm.Case) []string {
 	switch {
 	case !c.Refused():
-		return []string{integrity.EventStartup, integrity.EventEarlyReport, integrity.EventLateReport, integrity.EventShutdown}
+		return []string{integrity.EventStartup, integrity.EventEarlyReport, integrity.EventLateReport, integrity.EventAttestation, integrity.EventShutdown}
 	case c.Early == integrity.Passed: // a boot loader that was given nothing it takes
 		return []string{integrity.EventStartup, integrity.EventEarlyReport, integrity.EventRefused, integrity.EventShutdown}
 	default: // the firmware's own shell is what it starts then, and is denied that
@@ -224,6 +217,9 @@ func (b *bench) check(c *vm.Case, s seen) {
 		}
 		if n.Report != nil {
 			b.checkReport(c, &n)
+		}
+		if n.Type == integrity.EventAttestation {
+			b.checkHealth(c, &n)
 		}
 	}
 	if d := cmp.Diff(types(c), got); d != "" {
@@ -299,8 +295,15 @@ func (b *bench) measured(n *integrity.Notice, list []baseline.Measurement, want 
 // checkConsole holds what is said of the console's lines against the case.
 func (b *bench) checkConsole(c *vm.Case, s seen) {
 	b.Helper()
+	words := s.status.Refused
+	if c.Refused() && len(words) > 0 { // what the disk and the variables say comes first
+		if words[0].Code != c.Refusal || !strings.HasSuffix(words[0].Component, c.File) {
+			b.Errorf("%s: the refusal is %+v, want %s of %s", c.Name, words[0], c.Refusal, c.File)
+		}
+		words = slices.DeleteFunc(slices.Clone(words), func(r evidence.Reason) bool { return !strings.HasPrefix(string(r.Code), "serial.") })
+	}
 	var codes []string
-	for _, r := range s.status.Refused {
+	for _, r := range words {
 		codes = append(codes, string(r.Code))
 	}
 	if d := cmp.Diff(c.Codes, codes); d != "" {
@@ -315,11 +318,11 @@ func (b *bench) checkConsole(c *vm.Case, s seen) {
 	if s.status.Late != nil || s.status.Phase != machine.PhaseRefused {
 		b.Errorf("%s: the status of a refused boot is %+v", c.Name, s.status)
 	}
-	if !slices.Contains(c.Codes, "serial.secure-boot-refused") {
+	if !slices.Contains(codes, "serial.secure-boot-refused") {
 		return
 	}
 	// SPEC G2: the boot option that failed, and the lines that users look for.
-	if r := s.status.Refused[0]; r.Component != bootOption || !strings.Contains(s.console, "\nUEFI: Failed to load image\nStatus: Security Violation\n") {
+	if r := words[0]; r.Component != bootOption || !strings.Contains(s.console, "\nUEFI: Failed to load image\nStatus: Security Violation\n") {
 		b.Errorf("%s: refused is %+v, and the console has: %s", c.Name, r, s.console)
 	}
 	// The journal and the console come by two ways: the words may be late for the first
@@ -331,7 +334,7 @@ func (b *bench) checkConsole(c *vm.Case, s seen) {
 				b.Errorf("%s: the event of the attempt is %+v", c.Name, n)
 			}
 		case integrity.EventRefused:
-			if len(n.Reasons) == 0 || n.Reasons[0].Code != "serial.secure-boot-refused" || n.Reasons[0].Component != bootOption {
+			if len(n.Reasons) == 0 || n.Reasons[0].Code != c.Refusal || !slices.ContainsFunc(n.Reasons, func(r evidence.Reason) bool { return r.Component == bootOption }) {
 				b.Errorf("%s: the event of the refusal is %+v", c.Name, n)
 			}
 		}
@@ -422,6 +425,9 @@ func TestAnApprovedUpdatePasses(t *testing.T) {
 	b.must(err)
 	var said []string
 	for _, n := range notices {
+		if n.Type == integrity.EventAttestation {
+			continue // whenever the guest is ready
+		}
 		word := n.Type
 		if n.Report != nil {
 			word = map[bool]string{true: "+", false: "-"}[n.Passed()] + word
@@ -448,7 +454,7 @@ func TestABootThatGetsNowhereIsAnEvent(t *testing.T) {
 	needAll(t)
 	b := newBench(t, chain("uki"))
 	_, err := b.host.Root.Update(t.Context(), "test", name, machine.UpdateOptions{Change: func(d *fleet.Definition) error {
-		d.BootDeadline = 1
+		d.BootDeadline = 6 // after the TPM's start, on a loaded machine too
 		return nil
 	}})
 	b.must(err)
@@ -468,7 +474,7 @@ func TestABootThatGetsNowhereIsAnEvent(t *testing.T) {
 	if len(stuck.Reasons) == 0 || stuck.Reasons[0].Code != "integrity.boot-deadline" || stuck.BootCounter != 1 {
 		t.Errorf("the event is %+v", stuck)
 	}
-	if i := slices.IndexFunc(notices, func(n integrity.Notice) bool { return n.Report != nil }); i >= 0 {
-		t.Errorf("there is a report: %+v", notices[i])
+	if i := slices.IndexFunc(notices, func(n integrity.Notice) bool { return n.Type == integrity.EventLateReport }); i >= 0 {
+		t.Errorf("there is a late report: %+v", notices[i])
 	}
 }
