@@ -17,22 +17,24 @@ const (
 	HealthSilent     Health = "silent"     // no answer
 )
 
-// FromAttestation says what an attestation means for a machine's findings. Evidence
-// that was not verified says nothing about the boot, and no answer says nothing at all.
+// FromAttestation says what an attestation means for a machine's findings: an alert for
+// each cause, and the recommendation that the status should be healthy. Evidence that was
+// not verified says nothing about the boot, and no answer says nothing at all.
 func FromAttestation(machine string, h Health, boot uint64, reasons []evidence.Reason) []Signal {
 	begin := func(code evidence.Code) Signal {
 		return Signal{Kind: code, Machine: machine, Boot: boot, Reasons: reasons}
 	}
 	over := func(code evidence.Code) Signal { return Signal{Kind: code, Machine: machine, Ends: true} }
+	unhealthy := Signal{Kind: AttestationUnhealthy, Machine: machine, Boot: boot} // the alert has the reasons
 	switch h {
 	case HealthGood:
-		return []Signal{over(AttestationDeparts), over(AttestationUnverified), over(AttestationSilent)}
+		return []Signal{over(AttestationUnhealthy), over(AttestationDeparts), over(AttestationUnverified), over(AttestationSilent)}
 	case HealthDeparted:
-		return []Signal{begin(AttestationDeparts), over(AttestationUnverified), over(AttestationSilent)}
+		return []Signal{unhealthy, begin(AttestationDeparts), over(AttestationUnverified), over(AttestationSilent)}
 	case HealthUnverified:
-		return []Signal{begin(AttestationUnverified), over(AttestationSilent)}
+		return []Signal{unhealthy, begin(AttestationUnverified), over(AttestationSilent)}
 	case HealthSilent:
-		return []Signal{begin(AttestationSilent)}
+		return []Signal{unhealthy, begin(AttestationSilent)}
 	}
 	return nil
 }
@@ -92,6 +94,9 @@ func Recommend(f Facts) []Signal {
 		f.recommend(VTPMOff, f.VTPM.Supported && !f.VTPM.On),
 		// Without secure boot and a TPM there is nothing healthy for an agent to attest.
 		f.recommend(AgentMissing, f.Agent.Supported && !f.Agent.On && f.VTPM.On && f.SecureBoot.On),
+	}
+	if !attests { // nobody is asked: nobody is silent
+		out = append(out, Signal{Kind: AttestationSilent, Machine: f.Machine, Ends: true})
 	}
 	if !attests || f.Healthy.Known() { // what is not known yet changes nothing
 		out = append(out, f.recommend(AttestationUnhealthy, attests && !f.Healthy.IsTrue()))

@@ -113,10 +113,10 @@ func TestDigestsTellFailuresApart(t *testing.T) {
 func TestCausesOfAFailedAttestationAreKeptApart(t *testing.T) {
 	for health, want := range map[finding.Health][]string{
 		finding.HealthUnknown:    nil,
-		finding.HealthGood:       {"-attestation-departs", "-attestation-unverified", "-attestation-silent"},
-		finding.HealthDeparted:   {"+attestation-departs", "-attestation-unverified", "-attestation-silent"},
-		finding.HealthUnverified: {"+attestation-unverified", "-attestation-silent"},
-		finding.HealthSilent:     {"+attestation-silent"},
+		finding.HealthGood:       {"-attestation-unhealthy", "-attestation-departs", "-attestation-unverified", "-attestation-silent"},
+		finding.HealthDeparted:   {"+attestation-unhealthy", "+attestation-departs", "-attestation-unverified", "-attestation-silent"},
+		finding.HealthUnverified: {"+attestation-unhealthy", "+attestation-unverified", "-attestation-silent"},
+		finding.HealthSilent:     {"+attestation-unhealthy", "+attestation-silent"},
 		"something new":          nil,
 	} {
 		if diff := cmp.Diff(want, short(finding.FromAttestation("web-1", health, 7, because("quote.signature")))); diff != "" {
@@ -157,6 +157,35 @@ func TestModulesAreRefusedOrRunning(t *testing.T) {
 	want = []string{"finding.module-untrusted nvidia open", "finding.module-refused evil resolved"}
 	if diff := cmp.Diff(want, stand(3, loaded)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// Who takes the agent out of a machine waits for no answer any more; what was answered
+// before stands.
+func TestAMachineWithoutAgentIsNotSilent(t *testing.T) {
+	on := finding.Option{On: true, Supported: true}
+	b := newBook(t)
+	for _, h := range []finding.Health{finding.HealthDeparted, finding.HealthSilent} {
+		if err := b.Apply(t0, finding.FromAttestation("web-1", h, 7, nil)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stands := func(f finding.Facts) (out []bool) {
+		t.Helper()
+		f.Machine = "web-1"
+		if err := b.Apply(t0, finding.Recommend(f)...); err != nil {
+			t.Fatal(err)
+		}
+		for _, code := range []evidence.Code{finding.AttestationSilent, finding.AttestationDeparts, finding.AttestationUnhealthy} {
+			out = append(out, b.Lasts(finding.Signal{Kind: code, Machine: "web-1"}))
+		}
+		return out
+	}
+	if diff := cmp.Diff([]bool{true, true, true}, stands(finding.Facts{SecureBoot: on, VTPM: on, Agent: on})); diff != "" {
+		t.Errorf("with the agent: %s", diff)
+	}
+	if diff := cmp.Diff([]bool{false, true, false}, stands(finding.Facts{SecureBoot: on, VTPM: on})); diff != "" {
+		t.Errorf("without: %s", diff)
 	}
 }
 

@@ -63,7 +63,8 @@ func (h *hostFlags) recommend(ctx context.Context, r *machine.Root, name string)
 	}
 }
 
-// facts are what recommendations rest on. Whether there is an agent is not known here.
+// facts are what recommendations rest on. Health is not among them: each attestation
+// says by itself whether it is as it should be.
 func facts(m *fleet.Matrix, d *fleet.Definition, accelerator string) finding.Facts {
 	supports := func(on func(*fleet.Shielded)) bool {
 		with := *d
@@ -74,6 +75,7 @@ func facts(m *fleet.Matrix, d *fleet.Definition, accelerator string) finding.Fac
 		Machine:    d.Name,
 		SecureBoot: finding.Option{On: d.Shielded.SecureBoot, Supported: supports(func(s *fleet.Shielded) { s.SecureBoot = true })},
 		VTPM:       finding.Option{On: d.Shielded.VTPM, Supported: supports(func(s *fleet.Shielded) { s.VTPM = true })},
+		Agent:      finding.Option{On: d.Agent, Supported: !strings.HasPrefix(d.GuestOS, "windows")}, // assay-agent is for Linux
 	}
 }
 

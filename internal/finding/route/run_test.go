@@ -100,6 +100,23 @@ func TestADeliveryThatIsCutOffIsRepeated(t *testing.T) {
 	}
 }
 
+// Who asks for it does not wait for the time of the next attempt.
+func TestOnceTriesWhatWaits(t *testing.T) {
+	f, r := newFixture(t), receive(t)
+	f.add(t, f.webhook(t, "hook", r.URL))
+	f.apply(t, failed("web-1"))
+	r.answer(503)
+	f.deliver(t)
+	f.deliver(t)
+	if n := len(r.all()); n != 1 {
+		t.Fatalf("%d attempts before the time", n)
+	}
+	r.answer(200)
+	if left, err := f.Once(t.Context()); err != nil || left != 0 || len(r.all()) != 2 {
+		t.Errorf("Once = %d, %v after %d attempts", left, err, len(r.all()))
+	}
+}
+
 func TestRunDeliversAndWaitsForItsTurn(t *testing.T) {
 	t.Parallel()
 	f, r := newFixture(t), receive(t)
