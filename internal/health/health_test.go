@@ -742,6 +742,28 @@ func TestASilentGuestsPortDoesNotFill(t *testing.T) {
 	})
 }
 
+func TestAGuestThatComesBackIsAskedAtOnce(t *testing.T) {
+	inBubble(t, nil, func(f *fixture) {
+		agent, stalled := newHonest(f), atomic.Bool{}
+		stalled.Store(true)
+		f.play(func(m channel.Message) []channel.Message {
+			if stalled.Load() {
+				return nil
+			}
+			return []channel.Message{agent.answer(m)}
+		})
+		f.wait(time.Minute + time.Second)
+		f.is(1, Silent, codeSilent)
+		f.wait(15*time.Minute + 10*time.Second) // it is due, and has not read the last request
+		stalled.Store(false)
+		if err := channel.NewAgent(f.port).Write(&channel.Heartbeat{Boot: bootID}); err != nil {
+			t.Fatal(err)
+		}
+		f.wait(time.Second)
+		f.is(2, Healthy, "")
+	})
+}
+
 func TestAGuestCausesFewAttestations(t *testing.T) {
 	inBubble(t, nil, func(f *fixture) {
 		f.play(func(m channel.Message) []channel.Message {

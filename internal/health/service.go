@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/attest"
@@ -69,11 +70,11 @@ func (s *Service) Token(ctx context.Context, challenge string, bundle []byte) (s
 		return "", err
 	}
 	if r.Verdict != evidence.Trusted {
-		words := "the attestation service refuses what this host trusts"
+		words := []string{"the attestation service refuses what this host trusts"}
 		for _, reason := range r.Reasons {
-			words += fmt.Sprintf("; %s: %s", reason.Code, reason.Message)
+			words = append(words, fmt.Sprintf("%s: %s", reason.Code, reason.Message))
 		}
-		return "", errors.New(words)
+		return "", errors.New(strings.Join(words, "; "))
 	}
 	return r.Token, nil
 }
