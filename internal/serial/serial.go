@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"unicode"
 
 	"github.com/assay-project/assay/evidence"
 )
@@ -132,7 +133,7 @@ func (l *Log) end() {
 		l.line = l.line[:0]
 		return
 	}
-	line := strings.ToValidUTF8(string(bytes.TrimSpace(l.line)), "\uFFFD")
+	line := readable(bytes.TrimSpace(l.line))
 	l.line = l.line[:0]
 	l.text = append(append(l.text, line...), '\n')
 	if f, ok := classify(line); ok {
@@ -191,5 +192,18 @@ func (l *Log) Text() string {
 	if l.cut || len(text) < len(l.text) {
 		head = fmt.Sprintf("[what came before the last %d kB is not kept]\n", maxText>>10)
 	}
-	return head + string(text) + strings.ToValidUTF8(string(l.line), "\uFFFD")
+	return head + string(text) + readable(l.line)
+}
+
+// readable is a line without what is no text: the control characters that take two
+// bytes in UTF-8 (U+0080 to U+009F, of which terminals obey some as they do ESC), those
+// that turn the direction of writing (Unicode Standard Annex 9, 2) and others without a
+// shape, and the separators of lines.
+func readable(line []byte) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(string(line), "\uFFFD"))
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/assay-project/assay/evidence"
 )
@@ -175,14 +176,19 @@ func TestAGuestThatPrintsForEverIsBounded(t *testing.T) {
 
 func TestControlSequencesAreNoText(t *testing.T) {
 	for in, want := range map[string]string{
-		"a\x1b[31mb\n":           "ab\n",
-		"a\x1b]0;title\x07b\n":   "ab\n",
-		"a\x1b]0;title\x1b\\b\n": "ab\n",
-		"a\x1bcb\n":              "ab\n",
-		"a\tb\x00\x07\n":         "a b\n",
-		"a\rb\n":                 "a\nb\n",
-		"\xff\n":                 "\uFFFD\n",
-		"a\x1b[2;3Hb":            "a\nb",
+		"a\x1b[31mb\n":            "ab\n",
+		"a\x1b]0;title\x07b\n":    "ab\n",
+		"a\x1b]0;title\x1b\\b\n":  "ab\n",
+		"a\x1bcb\n":               "ab\n",
+		"a\tb\x00\x07\n":          "a b\n",
+		"a\rb\n":                  "a\nb\n",
+		"\xff\n":                  "\uFFFD\n",
+		"a\x1b[2;3Hb":             "a\nb",
+		"a\u009b31mb\u0085c\n":    "a31mbc\n", // CSI and NEL, each in one character
+		"a\u009d0;x\u009cb":       "a0;xb",    // OSC and ST, in a line that is not complete
+		"a\u202eb\u2066c\u200f\n": "abc\n",
+		"a\u2028b\ufeff\n":        "ab\n",
+		"e\u0301 \u00e9\n":        "e\u0301 \u00e9\n",
 	} {
 		var l Log
 		l.Write([]byte(in)) //nolint:errcheck // never fails
@@ -204,6 +210,22 @@ func TestEveryCodeIsInTheTable(t *testing.T) {
 	}
 }
 
+func TestAFindingHasNoControlCharacters(t *testing.T) {
+	var l Log
+	l.Write([]byte("BdsDxe: failed to load Boot0001 \"\u202eksid\u009b2J\" from PciRoot(0x0): Access Denied\n")) //nolint:errcheck // never fails
+	found, _ := l.Findings()
+	if len(found) != 1 || found[0].Option != `Boot0001 "ksid2J"` || strings.ContainsAny(found[0].Reason().Message, "\u202e\u009b") {
+		t.Errorf("found %+q", found)
+	}
+}
+
+func linesOf(found []Finding) (out []string) {
+	for _, f := range found {
+		out = append(out, f.Line)
+	}
+	return out
+}
+
 func FuzzLog(f *testing.F) {
 	for _, name := range []string{"bad-dbx-hash", "bad-kernel-byte"} {
 		f.Add(read(f, name))
@@ -220,8 +242,11 @@ func FuzzLog(f *testing.F) {
 		if !slices.Equal(a, b) || whole.Text() != parts.Text() {
 			t.Error("how bytes arrive changes what is read")
 		}
-		if strings.ContainsAny(whole.Text(), "\x1b\x00\r") {
-			t.Error("a control character got through")
+		found, _ := whole.Findings()
+		for _, text := range append(strings.Split(whole.Text(), "\n"), linesOf(found)...) {
+			if strings.ContainsFunc(text, func(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf) }) {
+				t.Errorf("a control character got through: %q", text)
+			}
 		}
 	})
 }
