@@ -1,6 +1,11 @@
 package fleet
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
 
 // An Effect is something that a change of a machine brings about, in words, before
 // it is made.
@@ -51,7 +56,31 @@ func Effects(before, after *Definition) []Effect {
 	add("virtualizationBasedSecurity", onOff[before.Virtualization], onOff[after.Virtualization], []int{1}, false, "the board gets or loses an IOMMU")
 	add("disks", fmt.Sprint(before.Disks), fmt.Sprint(after.Disks), []int{1, 4, 5}, false, "other boot entries and partition tables are measured")
 	add("networks", fmt.Sprint(before.Networks), fmt.Sprint(after.Networks), []int{1}, false, "other boot entries may be measured")
+	add("site", anywhere(before.Site), anywhere(after.Site), nil, false, "where the machine may run; one that runs elsewhere does not move by this")
+	add("host", anywhere(before.Host), anywhere(after.Host), nil, false, "where the machine may run; one that runs elsewhere does not move by this")
+	if was, is := labels(before.Labels), labels(after.Labels); was != is {
+		out = append(out, Effect{Member: "labels", Old: was, New: is, Words: "the groups that the machine is in; its boots are as before"})
+	}
 	return out
+}
+
+func anywhere(place string) string {
+	if place == "" {
+		return "anywhere"
+	}
+	return place
+}
+
+// labels lists labels in the order of their names.
+func labels(l map[string]string) string {
+	if len(l) == 0 {
+		return "none"
+	}
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(l)) {
+		out = append(out, fmt.Sprintf("%s=%q", name, l[name]))
+	}
+	return strings.Join(out, ", ")
 }
 
 func word(on bool, yes, no string) string {

@@ -3,6 +3,7 @@ package fleet
 import (
 	"encoding/json"
 	"errors"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -220,6 +221,9 @@ func TestAChangeSaysWhatItBrings(t *testing.T) {
 		"virtualizationBasedSecurity": {func(d *Definition) { d.Virtualization = true }, 1, false},
 		"disks":                       {func(d *Definition) { d.Disks[0].File = "/images/other.qcow2" }, 5, false},
 		"networks":                    {func(d *Definition) { d.Networks = nil }, 1, false},
+		"site":                        {func(d *Definition) { d.Site = "north" }, -1, false},
+		"host":                        {func(d *Definition) { d.Host = "h7" }, -1, false},
+		"labels":                      {func(d *Definition) { d.Labels = map[string]string{"team": "db"} }, -1, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := Effects(before, machine(tc.change))
@@ -234,6 +238,34 @@ func TestAChangeSaysWhatItBrings(t *testing.T) {
 	on := machine(func(d *Definition) { d.Shielded.VTPM, d.Shielded.IntegrityMonitoring = false, false })
 	if got := Effects(on, before); slices.ContainsFunc(got, func(e Effect) bool { return e.Destroys }) {
 		t.Errorf("adding a TPM destroys: %+v", got)
+	}
+}
+
+func TestEveryMemberHasItsEffect(t *testing.T) {
+	// A member that Effects does not know cannot be changed: nothing would be said to
+	// change.
+	known := map[string]bool{"name": true, "shieldedInstanceConfig": true}
+	before := &Definition{}
+	after := &Definition{
+		Shielded: Shielded{true, true, true}, Keyset: "a", Policy: "a", GuestOS: "a", MachineType: "a", CPUs: 1, MemoryMiB: 1, TPM: "a",
+		Disks: []Disk{{}}, Networks: []Network{{}}, Agent: true, ApproveFirst: true, BootDeadline: 1, StopOnFailure: true, Site: "a", Host: "a",
+		Virtualization: true, Labels: map[string]string{"a": "b"},
+	}
+	for _, e := range Effects(before, after) {
+		known[e.Member] = true
+	}
+	for f := range reflect.TypeFor[Definition]().Fields() {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); !known[name] {
+			t.Errorf("a change of %s has no effect", name)
+		}
+	}
+}
+
+func TestAChangeOfLabelsListsThem(t *testing.T) {
+	got := Effects(machine(nil), machine(func(d *Definition) { d.Labels = map[string]string{"team": "web", "group": "a b"} }))
+	want := []Effect{{Member: "labels", Old: `team="web"`, New: `group="a b", team="web"`, Words: "the groups that the machine is in; its boots are as before"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("effects (-want +got):\n%s", diff)
 	}
 }
 
