@@ -52,6 +52,18 @@ var integrityCodes = []CodeInfo{
 		Action:  "Compare the named component with what you changed. Approve the new baseline only if you know why; otherwise stop the machine and examine its disk.",
 	},
 	{
+		Code:    "integrity.more-differences",
+		Meaning: "The boot differs from its baseline in more than the event lists.",
+		Causes:  []string{"another operating system, or a boot that measures much more than the one before"},
+		Action:  "Run assay vm why: it shows all of them.",
+	},
+	{
+		Code:    "integrity.record-full",
+		Meaning: "After the operating system took over, so much was measured that the record holds no more: whether a register of the firmware is extended from now on is not seen.",
+		Causes:  []string{"Linux measures every file that it runs (IMA)", "a guest that wants to hide what it extends"},
+		Action:  "Nothing, where IMA is on. Otherwise find out which program extends registers.",
+	},
+	{
 		Code:    "integrity.record-incomplete",
 		Meaning: "The record of the boot is not whole, so that nothing can be said about it.",
 		Causes:  []string{"the guest extended registers until the record was full", "the watch began in the middle of the boot"},

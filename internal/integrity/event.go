@@ -3,7 +3,10 @@ package integrity
 import (
 	"encoding/base64"
 	"encoding/hex"
+	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/assay-project/assay/eventlog/baseline"
@@ -26,6 +29,8 @@ const (
 	EventStuck         = "bootDeadlineEvent"       // the boot did not get on in time
 	EventRefused       = "bootRefusedEvent"        // the firmware or a boot loader says that it starts nothing
 	EventTPMLost       = "tpmLostEvent"            // the TPM ended under the machine
+	EventRecordFull    = "recordFullEvent"         // after the boot: the record of measurements holds no more
+	EventLost          = "machineLostEvent"        // nobody saw the end of the machine's last run
 	EventAttestation   = "attestationEvent"        // what an agent proves is another thing than before
 )
 
@@ -47,6 +52,56 @@ type Notice struct {
 	Baseline    int                   `json:"baseline,omitempty"`
 	Reasons     []evidence.Reason     `json:"reasons,omitempty"`
 	Differences []baseline.Difference `json:"differences,omitempty"`
+	// More is how many differences there are that the notice does not have.
+	More int `json:"moreDifferences,omitempty"`
+}
+
+// maxShown is how many differences and reasons a notice has: a guest can make thousands,
+// and the event must fit its log. The boot's record has all.
+const maxShown = 48
+
+// bound leaves the differences that decide, then others, and says how many more there are.
+func (n *Notice) bound() {
+	if extra := len(n.Differences) - maxShown; extra > 0 {
+		slices.SortStableFunc(n.Differences, func(a, b baseline.Difference) int {
+			switch {
+			case a.Judged == b.Judged:
+				return 0
+			case a.Judged:
+				return -1
+			}
+			return 1
+		})
+		n.Differences = n.Differences[:maxShown]
+		n.More = extra
+	}
+	for i := range n.Differences {
+		d := &n.Differences[i]
+		d.Words = short(d.Words)
+		for _, s := range []**baseline.Side{&d.Old, &d.New} {
+			if *s != nil && len((*s).Detail) > maxDetail {
+				cut := **s
+				cut.Detail = short(cut.Detail)
+				*s = &cut
+			}
+		}
+	}
+	for i := range n.Reasons {
+		n.Reasons[i].Message = short(n.Reasons[i].Message)
+	}
+	if extra := len(n.Reasons) - maxShown; extra > 0 {
+		n.Reasons = append(n.Reasons[:maxShown:maxShown], evidence.Reason{Code: codeMore, Message: fmt.Sprintf("and %d more: assay vm why has all", extra)})
+	}
+}
+
+// maxDetail is how much of a text a notice has, in bytes.
+const maxDetail = 1024
+
+func short(text string) string {
+	if len(text) <= maxDetail {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxDetail], "") + "…"
 }
 
 // Passed reports whether the notice is of a report that passed.

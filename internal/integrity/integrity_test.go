@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -170,7 +171,7 @@ func TestABootIsConfirmedOnlyWhenAllOfItWasSeen(t *testing.T) {
 		"resume of a known": {slices.Concat(boot, []engine.JournalRecord{initRecord, resume}), false},
 		"resume of unknown": {[]engine.JournalRecord{initRecord, resume}, true},
 		"endless":           {slices.Concat(boot[:2], slices.Repeat([]engine.JournalRecord{text(8, "x")}, MaxEvents+1)), true},
-		"without this bank": {slices.Concat(boot[:2], []engine.JournalRecord{{Kind: engine.JournalExtend, PCR: 4, Digests: []tpm2.HA{{HashAlg: tpm2.AlgSHA1, Digest: make([]byte, 20)}}}}), false},
+		"without this bank": {slices.Concat(boot[:2], []engine.JournalRecord{{Kind: engine.JournalExtend, PCR: 4, Digests: []tpm2.HA{{HashAlg: tpm2.AlgSHA1, Digest: make([]byte, 20)}}}}), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, _ := watch(tc.records...)
@@ -234,6 +235,13 @@ func (b *bench) restart() {
 		b.t.Fatal(err)
 	}
 	b.m = m
+}
+
+func (b *bench) take(records []engine.JournalRecord) (out []Notice) {
+	for _, r := range records {
+		out = append(out, b.m.Take(r)...)
+	}
+	return out
 }
 
 func (b *bench) boot(scenario string) (out []Notice) {
@@ -370,7 +378,7 @@ func TestABrokenRecordNeverPassesAndIsNeverLearned(t *testing.T) {
 	var got []Notice
 	for i, r := range records {
 		if i == len(records)-2 {
-			b.m.Lose()
+			got = append(got, b.m.Lose()...)
 		}
 		got = append(got, b.m.Take(r)...)
 	}
@@ -382,6 +390,66 @@ func TestABrokenRecordNeverPassesAndIsNeverLearned(t *testing.T) {
 	}
 	if _, err := b.m.Approve(b.h.BootCounter, "alice", ""); err == nil {
 		t.Error("a broken record became the baseline")
+	}
+}
+
+// A guest that fills the record of its boot, or tries boot options for ever, gets one
+// report that it failed, and no more events.
+func TestAGuestThatFillsItsRecordFails(t *testing.T) {
+	good := journalOf(t, "good-uki")
+	returning := text(4, "Returning from EFI Application from Boot Option")
+	var loop []engine.JournalRecord
+	for i := range 4 * maxAttempts {
+		loop = append(loop, returning, text(4, strconv.Itoa(i)))
+	}
+	middle := len(good) - 6
+	for name, tc := range map[string]struct {
+		flood []engine.JournalRecord
+		most  int // events
+	}{
+		"events":   {slices.Repeat([]engine.JournalRecord{text(8, "x")}, MaxEvents), 3},
+		"attempts": {loop, 2*maxAttempts + 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, nil)
+			b.take(good)
+			got := b.take(slices.Concat(good[:middle], tc.flood, good[middle:]))
+			last := got[len(got)-1]
+			if last.Type != EventLateReport || last.Passed() || last.Reasons[0].Code != codeIncomplete || len(got) > tc.most {
+				t.Errorf("%d events, the last %s %v", len(got), last.Type, last.Reasons)
+			}
+			if r, err := b.h.Boot(2); err != nil || r.Late != Unknown {
+				t.Errorf("kept as %+v, %v", r, err)
+			}
+		})
+	}
+}
+
+func TestARecordThatFillsAfterTheBootIsSaidOnce(t *testing.T) {
+	b := newBench(t, nil)
+	b.take(journalOf(t, "good-uki"))
+	got := append(b.m.Lose(), b.m.Lose()...)
+	if len(got) != 1 || got[0].Type != EventRecordFull || b.h.Boots[0].Late != Learned {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestANoticeIsBounded(t *testing.T) {
+	good := journalOf(t, "good-uki")
+	middle := len(good) - 6
+	var flood []engine.JournalRecord
+	for i := range 1500 {
+		flood = append(flood, text(8+i%7, strconv.Itoa(i)))
+	}
+	b := newBench(t, nil)
+	b.take(good)
+	got := b.take(slices.Concat(good[:middle], flood, good[middle:]))
+	last := got[len(got)-1]
+	if last.Type != EventLateReport || last.Passed() || len(last.Differences) != maxShown || last.More < 1000 || len(last.Reasons) != maxShown+1 {
+		t.Errorf("%s, %d differences and %d more, %d reasons", last.Type, len(last.Differences), last.More, len(last.Reasons))
+	}
+	if text, err := json.Marshal(last); err != nil || len(text) > 256<<10 {
+		t.Errorf("%d bytes, %v", len(text), err)
 	}
 }
 

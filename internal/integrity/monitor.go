@@ -39,6 +39,7 @@ type Monitor struct {
 	watch   *Watch
 	started time.Time
 	latest  *Boot // of this boot: the record at its last report
+	lost    bool  // the boot's record is not whole, and that was told
 }
 
 // NewMonitor makes a monitor that continues a history, which it changes. Until the
@@ -62,7 +63,7 @@ func (m *Monitor) Take(r engine.JournalRecord) []Notice {
 	for _, moment := range m.watch.Take(r) {
 		out = append(out, m.moment(moment)...)
 	}
-	return out
+	return append(out, m.incomplete()...)
 }
 
 // Catch reads the records of a boot that was counted before this process began to
@@ -73,6 +74,7 @@ func (m *Monitor) Catch(records iter.Seq[engine.JournalRecord]) (out []Notice) {
 	if m.started = m.cfg.Now(); err == nil {
 		m.started = said.Started
 	}
+	defer func() { out = append(out, m.incomplete()...) }()
 	for r := range records {
 		for _, at := range m.watch.Take(r) {
 			switch {
@@ -91,14 +93,37 @@ func (m *Monitor) Catch(records iter.Seq[engine.JournalRecord]) (out []Notice) {
 // Shape is that of the machine.
 func (m *Monitor) Shape() baseline.Shape { return m.cfg.Shape }
 
-// Lose says that the journal did not hold all records.
-func (m *Monitor) Lose() { m.watch.Lose() }
+// Lose says that the journal did not hold all records that came until now, and returns
+// what is to be logged.
+func (m *Monitor) Lose() []Notice {
+	m.watch.Lose()
+	return m.incomplete()
+}
+
+// incomplete tells once that the record of this boot is not whole. A boot that has not
+// ended by then fails: who fills the record does not get round its judgement.
+func (m *Monitor) incomplete() []Notice {
+	if !m.watch.over || m.lost || !m.watch.started {
+		return nil
+	}
+	m.lost = true
+	at := Moment{Attempt: m.watch.attempt, Boot: m.watch.Boot()}
+	if _, late := at.Boot.Ended(); !late {
+		return m.report(at, true)
+	}
+	n := m.notice(EventRecordFull, at.Attempt)
+	n.Reasons = []evidence.Reason{{Code: codeRecordFull, Message: "the record of measurements is full: whether a register of the firmware is extended from now on is not seen"}}
+	return []Notice{n}
+}
+
+// Progress says how far the boot has got, whether or not it is judged.
+func (m *Monitor) Progress() (early, late bool) { return m.watch.boot.Ended() }
 
 func (m *Monitor) moment(at Moment) []Notice {
 	switch at.Kind {
 	case Started:
 		m.history.BootCounter++
-		m.started, m.latest = m.cfg.Now(), nil
+		m.started, m.latest, m.lost = m.cfg.Now(), nil, false
 		return []Notice{m.notice(EventStartup, at.Attempt)}
 	case Resumed:
 		return []Notice{m.notice(EventResumed, at.Attempt)}
@@ -211,6 +236,7 @@ func (m *Monitor) judge(at Moment, v *Version, late bool) (Notice, *baseline.Com
 	if !n.Report.PolicyEvaluationPassed {
 		n.Reasons = reasons(n.Differences, late)
 	}
+	n.bound()
 	return n, c
 }
 
@@ -351,4 +377,6 @@ const (
 	codeLateMismatch   = "integrity.late-boot-mismatch"
 	codeDeadline       = "integrity.boot-deadline"
 	codeUnapproved     = "integrity.baseline-unapproved"
+	codeRecordFull     = "integrity.record-full"
+	codeMore           = "integrity.more-differences"
 )

@@ -55,6 +55,7 @@ type progress struct {
 	closed    bool // PCR 4 has its separator
 	separator int  // where
 	told      bool // that a register was extended after the boot
+	over      bool // a limit was reached: nothing more is told of this boot
 }
 
 // NewWatch makes a watch over the registers of one bank. Until it sees the TPM
@@ -70,8 +71,13 @@ func (w *Watch) Boot() *Boot {
 	return &b
 }
 
-// Lose says that records are missing. No register of this boot is confirmed then.
-func (w *Watch) Lose() { w.boot.broken = true }
+// maxAttempts bounds the boot options that one boot may try. Firmware has some ten; a
+// boot loader that starts and returns for ever is no boot.
+const maxAttempts = 32
+
+// Lose says that records are missing. No register of this boot is confirmed then, and
+// nothing more is told of it.
+func (w *Watch) Lose() { w.boot.broken, w.over = true, true }
 
 // Take reads the next record.
 func (w *Watch) Take(r engine.JournalRecord) []Moment {
@@ -125,7 +131,11 @@ func (w *Watch) measure(r *engine.JournalRecord) (out []Moment) {
 	if int(r.PCR) >= registers {
 		return nil
 	}
-	for _, digest := range digestsIn(w.boot.bank, r) {
+	digests := digestsIn(w.boot.bank, r)
+	if len(digests) == 0 && len(r.Digests) > 0 && len(w.boot.events) == 0 {
+		w.Lose() // firmware extends every bank there is: this one was switched off
+	}
+	for _, digest := range digests {
 		out = append(out, w.extend(int(r.PCR), digest, r)...)
 	}
 	return out
@@ -135,8 +145,10 @@ func (w *Watch) extend(pcr int, digest []byte, r *engine.JournalRecord) []Moment
 	if w.boot.late > 0 {
 		return w.append(pcr, r.Time)
 	}
-	if len(w.boot.events) >= MaxEvents {
+	if len(w.boot.events) >= MaxEvents || w.attempt > maxAttempts {
 		w.Lose()
+	}
+	if w.over {
 		return nil
 	}
 	w.boot.events = append(w.boot.events, Event{PCR: pcr, Digest: bytes.Clone(digest), Time: r.Time})
