@@ -742,6 +742,34 @@ func TestASilentGuestsPortDoesNotFill(t *testing.T) {
 	})
 }
 
+// A hibernated machine starts its TPM anew, and its agent goes on as if nothing was.
+func TestAnAgentThatSaysNoHelloIsGreeted(t *testing.T) {
+	inBubble(t, nil, func(f *fixture) {
+		f.start(f.guest.Agent())
+		f.wait(time.Second)
+		f.is(1, Healthy, "")
+		f.monitor.Booted()
+		f.wait(time.Minute) // until a heartbeat
+		f.is(2, Healthy, "")
+	})
+}
+
+func TestAnAgentThatIsOlderThanItsMonitorIsGreeted(t *testing.T) {
+	wrap := func(f *fixture) {
+		f.wrap = func(c net.Conn) net.Conn {
+			f.start(f.guest.Agent())
+			if r, err := channel.NewHost(c).Next(); err != nil || r.Message == nil { // by the monitor before
+				t.Errorf("Next = %+v, %v", r, err)
+			}
+			return c
+		}
+	}
+	inBubble(t, wrap, func(f *fixture) {
+		f.wait(time.Second)
+		f.is(1, Healthy, "")
+	})
+}
+
 func TestAGuestThatComesBackIsAskedAtOnce(t *testing.T) {
 	inBubble(t, nil, func(f *fixture) {
 		agent, stalled := newHonest(f), atomic.Bool{}
