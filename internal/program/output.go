@@ -1,6 +1,7 @@
 package program
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -10,10 +11,15 @@ import (
 
 // PrintJSON writes v as the one JSON value on standard output.
 func PrintJSON(env *Env, v any) error {
-	enc := json.NewEncoder(env.Stdout)
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := env.Stdout.Write(PrintableJSON(text.Bytes()))
+	return err
 }
 
 // An OutputFormat is the value of -o.

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -237,7 +236,7 @@ func (r *imageReport) print(w io.Writer) error {
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, c := range r.Chain {
-		fmt.Fprintf(t, "%s\t%s\tsha256 %x\t%s\n", clean(c.Path), c.Kind, c.Digests[tpm2.AlgSHA256], clean(whose(c)))
+		fmt.Fprintf(t, "%s\t%s\tsha256 %x\t%s\n", program.Printable(c.Path), c.Kind, c.Digests[tpm2.AlgSHA256], program.Printable(whose(c)))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -293,15 +292,5 @@ func describeReason(r evidence.Reason) string {
 	if r.Component != "" {
 		out += r.Component + ": "
 	}
-	return clean(out + r.Message)
-}
-
-// clean takes out of a guest's text what a terminal would obey.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, s)
+	return program.Printable(out + r.Message)
 }
