@@ -42,6 +42,9 @@ func TestRefusedModulesAreFoundInTheKernelsWords(t *testing.T) {
 		"a module that loads": {
 			"type=SYSCALL msg=audit(1.2:7): success=yes exit=0 comm=\"insmod\"\ntype=KERN_MODULE msg=audit(1.2:7): name=\"good\"", nil,
 		},
+		"a call that succeeds, whatever it returns": {
+			"type=SYSCALL msg=audit(1.2:7): success=yes exit=-1 comm=\"insmod\"\ntype=KERN_MODULE msg=audit(1.2:7): name=\"good\"", nil,
+		},
 		"another error": {
 			"type=SYSCALL msg=audit(1.2:7): success=no exit=-2 comm=\"insmod\"\ntype=KERN_MODULE msg=audit(1.2:7): name=\"gone\"", nil,
 		},

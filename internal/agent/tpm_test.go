@@ -199,25 +199,32 @@ func TestRegistersThatChangeAreReadAgain(t *testing.T) {
 }
 
 func TestWhatIsNoAttestationKeyIsNotTaken(t *testing.T) {
-	g := agenttest.NewGuest(t, "good-uki")
-	tpm := client.New(g.TPM, rand.Reader)
-	out := new(command.CreatePrimaryOut)
-	h, err := tpm.Run(&client.Command{
-		Code: tpm2.CCCreatePrimary, Handles: []client.Entity{{Handle: tpm2.HandleOwner}},
-		In: &command.CreatePrimaryIn{InPublic: tpm2.EKTemplates()[1].Public}, Out: out,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = tpm.Run(&client.Command{
-		Code: tpm2.CCEvictControl, Handles: []client.Entity{{Handle: tpm2.HandleOwner}, {Handle: h, Name: out.Name}},
-		In: &command.EvictControlIn{PersistentHandle: 0x81000001},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := agent.OpenTPM(g.Device(), rand.Reader, agent.KeyConfig{Handle: 0x81000001}); err == nil || !strings.Contains(err.Error(), "no attestation key") {
-		t.Errorf("OpenTPM = %v", err)
+	unrestricted := tpm2.EKTemplates()[1].Public
+	unrestricted.Attributes = tpm2.AttrFixedTPM | tpm2.AttrFixedParent | tpm2.AttrSensitiveDataOrigin | tpm2.AttrUserWithAuth | tpm2.AttrSign
+	unrestricted.AuthPolicy = nil
+	unrestricted.Parameters.ECC.Symmetric = tpm2.SymDefObject{Algorithm: tpm2.AlgNull}
+	for name, template := range map[string]tpm2.Public{"an endorsement key": tpm2.EKTemplates()[1].Public, "a key that signs anything": unrestricted} {
+		t.Run(name, func(t *testing.T) {
+			g := agenttest.NewGuest(t, "good-uki")
+			tpm := client.New(g.TPM, rand.Reader)
+			out := new(command.CreatePrimaryOut)
+			h, err := tpm.Run(&client.Command{
+				Code: tpm2.CCCreatePrimary, Handles: []client.Entity{{Handle: tpm2.HandleOwner}}, In: &command.CreatePrimaryIn{InPublic: template}, Out: out,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = tpm.Run(&client.Command{
+				Code: tpm2.CCEvictControl, Handles: []client.Entity{{Handle: tpm2.HandleOwner}, {Handle: h, Name: out.Name}},
+				In: &command.EvictControlIn{PersistentHandle: 0x81000001},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := agent.OpenTPM(g.Device(), rand.Reader, agent.KeyConfig{Handle: 0x81000001}); err == nil || !strings.Contains(err.Error(), "no attestation key") {
+				t.Errorf("OpenTPM = %v", err)
+			}
+		})
 	}
 }
 
