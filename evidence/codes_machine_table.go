@@ -9,6 +9,24 @@ var machineCodes = []CodeInfo{
 		Action:  "Nothing, if it was meant. Otherwise change it back and find out who has that right.",
 	},
 	{
+		Code:    "machine.end-not-seen",
+		Meaning: "Nobody saw the end of the machine's last run; its disks are as after a loss of power.",
+		Causes:  []string{"the host lost its power or crashed", "the supervisor of the machine was killed"},
+		Action:  "Look at the host's log of that time.",
+	},
+	{
+		Code:    "machine.hypervisor-failed",
+		Meaning: "The hypervisor of the machine ended by itself, with an error.",
+		Causes:  []string{"a fault of QEMU", "the host ran out of memory", "somebody killed it"},
+		Action:  "Look at the host's log of that time, and start the machine again.",
+	},
+	{
+		Code:    "machine.stopped",
+		Meaning: "The machine was ended from outside the guest.",
+		Causes:  []string{"somebody stopped it; the event names who", "its boot failed, and it is to be stopped then", "the host went down"},
+		Action:  "Nothing, if it was meant.",
+	},
+	{
 		Code:    "machine.tpm-cleared",
 		Meaning: "The machine's TPM was made anew: what it protected is gone, and its identity is another.",
 		Causes:  []string{"somebody who may change machines cleared it; the event names who"},

@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/integrity"
 )
 
@@ -79,7 +80,10 @@ func (r *Root) awaitEnd(ctx context.Context, card *Card) error {
 	for {
 		_, _, err := r.call(ctx, card.Name, request{Verb: verbStatus}, nil)
 		if f, ferr := r.found(card); errors.Is(err, errNotRunning) && ferr == nil && !f.alive {
-			return nil
+			// What follows finds the home free.
+			if lock, err := durable.LockDir(r.dir(card.Name)); err == nil {
+				return lock.Close()
+			}
 		}
 		select {
 		case <-tick.C:

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -34,7 +35,6 @@ const (
 	verbRestore   = "restore"
 	verbHistory   = "history"
 	verbDescribe  = "describe"
-	verbTPMLost   = "tpmLost" // from the machine's own TPM
 	verbConsoleOf = "consoleText"
 )
 
@@ -74,7 +74,7 @@ func (s *supervisor) control(ctx context.Context, c *net.UnixConn) {
 	if _, err = strictjson.Parse(line, requestRules); err == nil {
 		err = json.Unmarshal(line, &q)
 	}
-	if err != nil || q.Verb == verbTPMLost {
+	if err != nil {
 		answer(c, response{Error: "not a request"})
 		return
 	}
@@ -105,9 +105,21 @@ func answer(w io.Writer, r response) bool {
 	return err == nil
 }
 
-// handle answers a request, in the machine's loop.
-func (s *supervisor) handle(q request) response {
-	result, err := s.do(q)
+// handle answers a request, in the machine's loop. What waits for the hypervisor does so
+// elsewhere.
+func (s *supervisor) handle(a asked) {
+	if a.request.Verb != verbReset {
+		a.answer <- respond(s.do(a.request))
+		return
+	}
+	s.serving.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), cutTime)
+		defer cancel()
+		a.answer <- respond(struct{}{}, s.hypervisor.Reset(ctx))
+	})
+}
+
+func respond(result any, err error) response {
 	if err != nil {
 		return response{Error: err.Error()}
 	}
@@ -125,16 +137,13 @@ func (s *supervisor) do(q request) (any, error) {
 	case verbDescribe:
 		return Description{Status: s.status(), Definition: s.definition, Baselines: versionsOf(s.history), LastBoot: last(BootsOf(s.history))}, nil
 	case verbStop:
+		s.ending = &ending{actor: q.Actor, reason: reason(codeStopped, "somebody stopped the machine")}
 		if q.Force {
-			go s.hypervisor.Quit(context.Background()) //nolint:errcheck // its end is seen
+			s.cut()
 		} else {
-			s.halt(context.Background())
+			s.halt()
 		}
 		return struct{}{}, nil
-	case verbReset:
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		return struct{}{}, s.hypervisor.Reset(ctx)
 	case verbConsole:
 		return struct{}{}, nil
 	case verbConsoleOf:
@@ -146,23 +155,26 @@ func (s *supervisor) do(q request) (any, error) {
 	case verbReview:
 		return review(s.monitor)
 	case verbApprove:
-		return s.changed(s.monitor.Approve(q.Boot, q.Actor, q.Reason))
+		return s.changed(func() ([]integrity.Notice, error) { return s.monitor.Approve(q.Boot, q.Actor, q.Reason) })
 	case verbRestore:
-		return s.changed(s.monitor.Restore(q.Baseline, q.Actor, q.Reason))
-	case verbTPMLost:
-		s.lostTPM(q.Reason)
-		return struct{}{}, nil
+		return s.changed(func() ([]integrity.Notice, error) { return s.monitor.Restore(q.Baseline, q.Actor, q.Reason) })
 	}
 	return nil, fmt.Errorf("verb %.40q is not known", q.Verb)
 }
 
-// changed keeps what a change of the baseline brought.
-func (s *supervisor) changed(notices []integrity.Notice, err error) (any, error) {
+// changed keeps what a change of the baseline brings. One that cannot be kept is undone.
+func (s *supervisor) changed(change func() ([]integrity.Notice, error)) (any, error) {
+	before := *s.history
+	before.Versions, before.Boots = slices.Clone(s.history.Versions), slices.Clone(s.history.Boots)
+	notices, err := change()
 	if err != nil {
 		return nil, err
 	}
-	s.tell(notices)
-	return notices, nil
+	if err := s.home.SetHistory(s.history); err != nil {
+		*s.history = before
+		return nil, fmt.Errorf("the baseline is not kept: %w", err)
+	}
+	return notices, s.tell(notices)
 }
 
 // A Review is what would change if the latest boot became the baseline.
@@ -257,11 +269,21 @@ func (s *supervisor) status() Status {
 	if s.tpm == nil {
 		boot.Phase = PhaseUnseen
 	}
+	problem := ""
+	switch {
+	case s.unkept != nil:
+		problem = "what happened is not kept: " + s.unkept.Error()
+	case s.tpmLost:
+		problem = "its TPM has ended"
+	}
 	return Status{
-		Name: s.home.Name(), ID: s.home.card.ID, State: StateRunning, PID: s.hypervisor.PID(),
+		Problem: problem, Name: s.home.Name(), ID: s.home.card.ID, State: StateRunning, PID: s.hypervisor.PID(),
 		Boot: &boot, Shield: &s.definition.Shielded, Health: s.health,
 	}
 }
+
+// callTime is how long a supervisor may take for an answer.
+const callTime = 30 * time.Second
 
 // errNotRunning is a machine without a supervisor.
 var errNotRunning = errors.New("the machine does not run")
@@ -280,13 +302,16 @@ func (r *Root) call(ctx context.Context, name string, q request, result any) (*n
 	conn := raw.(*net.UnixConn)
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
+	if err := conn.SetDeadline(r.cfg.Now().Add(callTime)); err != nil {
+		return nil, nil, errors.Join(err, conn.Close())
+	}
 	in, err := exchange(conn, q, result)
 	if err != nil {
 		conn.Close()
 		return nil, nil, fmt.Errorf("machine %q: %w", name, err)
 	}
 	if q.Verb == verbConsole {
-		return conn, in, nil
+		return conn, in, conn.SetDeadline(time.Time{})
 	}
 	return nil, nil, conn.Close()
 }
@@ -329,7 +354,12 @@ func reason(code evidence.Code, message string) evidence.Reason {
 
 // The reason codes of this package.
 const (
-	codeTPMLost = "machine.tpm-lost"
-	codeChanged = "machine.configuration-changed"
-	codeCleared = "machine.tpm-cleared"
+	codeTPMLost    = "machine.tpm-lost"
+	codeChanged    = "machine.configuration-changed"
+	codeCleared    = "machine.tpm-cleared"
+	codeStopped    = "machine.stopped"
+	codeHypervisor = "machine.hypervisor-failed"
+	codeLost       = "machine.end-not-seen"
+	// codeUnapproved is of package integrity.
+	codeUnapproved = "integrity.baseline-unapproved"
 )

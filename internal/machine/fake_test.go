@@ -117,6 +117,9 @@ func (f *fakeQEMU) run() error {
 		case "reset":
 			fmt.Fprintln(f.monitor, `{"event": "RESET", "data": {"guest": true, "reason": "guest-reset"}, "timestamp": {"seconds": 1, "microseconds": 0}}`)
 			err = f.powerOn(false)
+		case "notpm":
+			f.data.Close()
+			err = f.tpm.Close()
 		case "off":
 			f.off <- true
 		case "crash":

@@ -101,7 +101,7 @@ func (s *supervisor) assessed(a health.Assessment) {
 	if before != nil && before.State == a.State || a.State == health.Unknown {
 		return
 	}
-	s.tell([]integrity.Notice{{
+	s.tell([]integrity.Notice{{ //nolint:errcheck // said there
 		Type: integrity.EventAttestation, Instance: s.home.Name(), Time: s.root.cfg.Now(), BootCounter: s.history.BootCounter,
 		Health: string(a.State), Reasons: a.Reasons,
 	}})

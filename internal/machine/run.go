@@ -14,12 +14,14 @@ import (
 	"time"
 
 	"github.com/assay-project/assay/eventlog/baseline"
+	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/qemu"
 	"github.com/assay-project/assay/internal/qemu/qmp"
 	"github.com/assay-project/assay/internal/serial"
 	"github.com/assay-project/assay/internal/vtpm"
+	"github.com/assay-project/assay/internal/vtpm/frontend"
 )
 
 // The sockets of a running machine, in its run folder. Their names are short: a socket's
@@ -51,7 +53,7 @@ type supervisor struct {
 	tpm        *vtpm.Instance // nil without one
 	hypervisor *qemu.Process
 	console    *console
-	journal    queue
+	journal    *queue
 	qmp        chan qmp.Event
 	asked      chan asked
 	todo       chan func()
@@ -59,6 +61,10 @@ type supervisor struct {
 	reference  atomic.Pointer[baseline.Baseline]
 	health     *HealthStatus // nil before the first assessment of the boot
 	deadline   *time.Timer
+	quiet      *time.Timer // runs while words of a refusal wait to be believed
+	unkept     error       // what happened last could not be kept
+	ending     *ending     // who ends the machine, and why; nil for the guest
+	tpmLost    bool
 	boot       BootStatus
 	failed     error // why the machine was stopped by its supervisor
 	serving    sync.WaitGroup
@@ -73,7 +79,7 @@ type RunOptions struct {
 // Run starts a machine and supervises it until it ends or ctx does, which stops it. The
 // error is nil after the guest's or the operator's end.
 func (r *Root) Run(ctx context.Context, actor, name string, o RunOptions) (err error) {
-	h, err := r.Open(ctx, name)
+	h, err := r.openSoon(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -135,7 +141,22 @@ func (s *supervisor) prepare() (err error) {
 		return err
 	}
 	s.refer()
-	return nil
+	s.deadline, s.quiet = stoppedTimer(), stoppedTimer()
+	if !f.was {
+		return nil
+	}
+	// Nobody saw how the last run ended.
+	return errors.Join(s.tell([]integrity.Notice{{
+		Type: integrity.EventLost, Instance: s.home.Name(), Time: s.root.cfg.Now(), BootCounter: s.history.BootCounter,
+		Reasons: []evidence.Reason{reason(codeLost, "nobody saw the end of the machine's last run: the host or its supervisor went down")},
+	}}), s.home.forget())
+}
+
+// stoppedTimer is a timer that does not run.
+func stoppedTimer() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
 }
 
 // newMonitor makes the judge of a machine's boots.
@@ -189,7 +210,7 @@ func (s *supervisor) listen(ctx context.Context, name string, serve func(context
 	})
 	s.serving.Go(func() {
 		for {
-			c, err := l.AcceptUnix()
+			c, err := frontend.Accept(ctx, l.AcceptUnix)
 			if err != nil {
 				<-closed // with it the socket's name is gone
 				return
@@ -265,8 +286,8 @@ func (s *supervisor) machine() qemu.Machine {
 func (s *supervisor) follow(ctx context.Context) {
 	keep := time.NewTicker(keepEvery)
 	defer keep.Stop()
-	s.deadline = time.NewTimer(time.Hour)
 	defer s.deadline.Stop()
+	defer s.quiet.Stop()
 	s.armDeadline()
 	stopping := ctx.Done()
 	for {
@@ -278,47 +299,79 @@ func (s *supervisor) follow(ctx context.Context) {
 		case e := <-s.qmp:
 			s.happened(e)
 		case a := <-s.asked:
-			a.answer <- s.handle(a.request)
+			s.handle(a)
 		case do := <-s.todo:
 			do()
 		case <-keep.C:
 			s.keepVariables()
+			s.lookAtTPM()
+		case <-s.quiet.C:
+			s.refused()
 		case <-s.deadline.C:
 			s.stuck()
 		case <-stopping:
 			stopping = nil
-			s.halt(context.WithoutCancel(ctx))
+			s.ending = &ending{actor: "system", reason: reason(codeStopped, "the supervisor was told to end")}
+			s.halt()
 		case <-s.hypervisor.Done():
 			return
 		}
 	}
 }
 
+// An ending is who ends a machine, and why.
+type ending struct {
+	actor  string
+	reason evidence.Reason
+}
+
+// The times that a guest and its hypervisor have to end.
+const (
+	haltTime = 20 * time.Second
+	cutTime  = 5 * time.Second
+)
+
 // halt stops the machine: its guest is asked first. The loop goes on meanwhile.
-func (s *supervisor) halt(ctx context.Context) {
-	const grace = 20 * time.Second
-	go s.hypervisor.Stop(ctx, grace) //nolint:errcheck // its end is seen
+func (s *supervisor) halt() {
+	s.end(haltTime+cutTime, func(ctx context.Context) error { return s.hypervisor.Stop(ctx, haltTime) })
+}
+
+// cut takes the machine's power.
+func (s *supervisor) cut() { s.end(cutTime, s.hypervisor.Quit) }
+
+// end ends the hypervisor, also one that does not answer.
+func (s *supervisor) end(patience time.Duration, stop func(context.Context) error) {
+	s.serving.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := stop(ctx); err != nil {
+			s.hypervisor.Kill()
+		}
+	})
 }
 
 // finish is after the hypervisor's end.
 func (s *supervisor) finish() error {
 	end := s.hypervisor.End()
 	s.measured()
-	for {
+	for more := true; more; {
 		select {
 		case f := <-s.console.found:
 			s.printed(f)
-			continue
 		default:
+			more = false
 		}
-		break
 	}
-	s.tell([]integrity.Notice{s.monitor.Shutdown()})
-	err := errors.Join(s.release(), s.home.forget(), s.failed)
-	if end.Err != nil && s.failed == nil {
-		err = errors.Join(err, fmt.Errorf("machine %q: its hypervisor ended: %w", s.home.Name(), end.Err))
+	n := s.monitor.Shutdown()
+	err := s.failed
+	switch {
+	case s.ending != nil:
+		n.Actor, n.Reasons = s.ending.actor, []evidence.Reason{s.ending.reason}
+	case end.Err != nil && err == nil:
+		err = fmt.Errorf("machine %q: its hypervisor ended: %w", s.home.Name(), end.Err)
+		n.Reasons = []evidence.Reason{reason(codeHypervisor, fmt.Sprintf("the hypervisor failed: %s", end.Err))}
 	}
-	return err
+	return errors.Join(s.tell([]integrity.Notice{n}), s.release(), s.home.forget(), err)
 }
 
 // release gives back what prepare and serve took, and keeps what the machine left.

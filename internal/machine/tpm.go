@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
+	"time"
 
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/vtpm"
@@ -33,23 +33,41 @@ func (s *supervisor) serveTPM(ctx context.Context, actor string) error {
 	return s.listen(ctx, tpmSocket, s.talk)
 }
 
-// talk serves the hypervisor. The TPM of a machine that runs must not end.
+// talk serves the hypervisor. The TPM of a machine that runs must not end: its control
+// channel does when the hypervisor itself ends, and else a while before.
 func (s *supervisor) talk(ctx context.Context, c *net.UnixConn) {
 	cfg := frontend.Config{Now: s.root.cfg.Now, Log: s.root.cfg.Log}
 	err := frontend.ServeControl(ctx, s.tpm.Machine(), c, frontend.SWTPMConfig{FileKey: true, MigrationKey: true}, cfg)
-	if err == nil || ctx.Err() != nil {
+	late := time.NewTimer(cutTime)
+	defer late.Stop()
+	select {
+	case <-ctx.Done():
+		return
+	case <-late.C:
+	}
+	if err == nil {
+		err = errors.New("the hypervisor closed its channel")
+	}
+	s.inLoop(ctx, func() { s.lostTPM(err) })
+}
+
+// lookAtTPM tells of a TPM that is in failure because its state could not be kept.
+func (s *supervisor) lookAtTPM() {
+	if s.tpm == nil {
 		return
 	}
-	s.root.cfg.Log.Error("the TPM of a machine ended", slog.String("machine", s.home.Name()), slog.Any("error", err))
-	select {
-	case s.asked <- asked{request{Verb: verbTPMLost, Reason: err.Error()}, make(chan response, 1)}:
-	case <-ctx.Done():
+	if err := s.tpm.Machine().Err(); err != nil {
+		s.lostTPM(err)
 	}
 }
 
-// lostTPM tells that the machine's TPM ended under it.
-func (s *supervisor) lostTPM(why string) {
+// lostTPM tells once that the machine's TPM ended under it.
+func (s *supervisor) lostTPM(why error) {
+	if s.tpmLost {
+		return
+	}
+	s.tpmLost = true
 	n := integrity.Notice{Type: integrity.EventTPMLost, Instance: s.home.Name(), Time: s.root.cfg.Now(), BootCounter: s.history.BootCounter}
-	n.Reasons = append(n.Reasons, reason(codeTPMLost, "the TPM of the machine ended while it ran: "+why))
-	s.tell([]integrity.Notice{n})
+	n.Reasons = append(n.Reasons, reason(codeTPMLost, "the TPM of the machine ended while it ran: "+why.Error()))
+	s.tell([]integrity.Notice{n}) //nolint:errcheck // said there
 }

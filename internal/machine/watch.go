@@ -1,7 +1,7 @@
 package machine
 
 import (
-	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -39,15 +39,22 @@ type BootStatus struct {
 // A queue takes what a TPM measures, from between two of its commands, and never waits.
 type queue struct {
 	mu    sync.Mutex // guards list
-	list  *[]vtpm.Measured
+	list  []vtpm.Measured
 	ready chan struct{}
 }
 
-func newQueue() queue { return queue{list: new([]vtpm.Measured), ready: make(chan struct{}, 1)} }
+// maxQueue bounds what waits for the machine's loop: more than a boot can measure.
+const maxQueue = 1 << 16
+
+func newQueue() *queue { return &queue{ready: make(chan struct{}, 1)} }
 
 func (q *queue) put(m vtpm.Measured) {
 	q.mu.Lock()
-	*q.list = append(*q.list, m)
+	if n := len(q.list); n < maxQueue {
+		q.list = append(q.list, m)
+	} else {
+		q.list[n-1].Lost = true
+	}
 	q.mu.Unlock()
 	select {
 	case q.ready <- struct{}{}:
@@ -58,24 +65,38 @@ func (q *queue) put(m vtpm.Measured) {
 func (q *queue) take() []vtpm.Measured {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	out := *q.list
-	*q.list = nil
+	out := q.list
+	q.list = nil
 	return out
 }
 
 // measured judges what the TPM took since the last time.
 func (s *supervisor) measured() {
 	for _, m := range s.journal.take() {
-		if m.Lost {
-			s.monitor.Lose()
-		}
+		s.quiet.Stop() // words of a refusal that something was measured after
 		if m.Restored {
 			s.restored(m)
 			continue
 		}
 		for _, r := range m.Records {
-			s.tell(s.monitor.Take(r))
+			s.tell(s.monitor.Take(r)) //nolint:errcheck // said there
 		}
+		if m.Lost {
+			s.tell(s.monitor.Lose()) //nolint:errcheck // said there
+		}
+		s.progressed()
+	}
+}
+
+// progressed follows a boot that is not judged, too.
+func (s *supervisor) progressed() {
+	early, late := s.monitor.Progress()
+	switch {
+	case late && s.boot.Phase != PhaseSystem:
+		s.boot.Phase = PhaseSystem
+		s.deadline.Stop()
+	case early && s.boot.Phase == PhaseFirmware:
+		s.boot.Phase = PhaseLoader
 	}
 }
 
@@ -88,37 +109,35 @@ func (s *supervisor) restored(m vtpm.Measured) {
 		return
 	}
 	s.monitor = monitor
+	s.tell(s.monitor.Catch(slices.Values(m.Records))) //nolint:errcheck // said there
 	if m.Lost {
-		s.monitor.Lose()
+		s.tell(s.monitor.Lose()) //nolint:errcheck // said there
 	}
-	s.tell(s.monitor.Catch(slices.Values(m.Records)))
+	s.progressed()
 }
 
 // tell keeps what happened: the record first, so that no boot is counted twice after a
-// crash, then the log, then everybody else.
-func (s *supervisor) tell(notices []integrity.Notice) {
+// crash, then the log, then everybody else. What cannot be kept is told all the same, and
+// shown as a problem of the machine.
+func (s *supervisor) tell(notices []integrity.Notice) error {
 	if len(notices) == 0 {
-		return
+		return nil
 	}
-	if err := s.home.SetHistory(s.history); err != nil {
-		s.unkept("the integrity record of a machine is not kept", err)
-	}
+	err := s.home.SetHistory(s.history)
 	s.refer()
 	for _, n := range notices {
 		s.explain(&n)
-		if err := s.home.Log(n); err != nil {
-			s.unkept("an event of a machine is not kept", err)
-		}
+		err = errors.Join(err, s.home.Log(n))
 		s.note(&n)
 		if s.root.cfg.Event != nil {
 			s.root.cfg.Event(n)
 		}
 	}
 	s.keepVariables()
-}
-
-func (s *supervisor) unkept(what string, err error) {
-	s.root.cfg.Log.Error(what, slog.String("machine", s.home.Name()), slog.Any("error", err))
+	if s.unkept = err; err != nil {
+		s.root.cfg.Log.Error("what happened to a machine is not kept", slog.String("machine", s.home.Name()), slog.Any("error", err))
+	}
+	return err
 }
 
 // explain adds the firmware's words to a boot that did not get on. They prove nothing;
@@ -140,15 +159,18 @@ func (s *supervisor) note(n *integrity.Notice) {
 		s.booted()
 	case integrity.EventEarlyReport:
 		passed := n.Passed()
-		s.boot.Early, s.boot.Phase = &passed, PhaseLoader
+		s.boot.Early, s.boot.Late, s.boot.Phase = &passed, nil, PhaseLoader
 		s.boot.Reasons = n.Reasons
-		s.judged(passed)
+		s.judged(n)
 	case integrity.EventLateReport:
 		passed := n.Passed()
-		s.boot.Late, s.boot.Phase = &passed, PhaseSystem
-		s.boot.Reasons = n.Reasons
-		s.deadline.Stop()
-		s.judged(passed)
+		s.boot.Late = &passed
+		for _, r := range n.Reasons { // those of the early part stay
+			if !slices.Contains(s.boot.Reasons, r) {
+				s.boot.Reasons = append(s.boot.Reasons, r)
+			}
+		}
+		s.judged(n)
 	case integrity.EventRefused:
 		s.boot.Phase, s.boot.Refused = PhaseRefused, n.Reasons
 	case integrity.EventStuck:
@@ -156,13 +178,16 @@ func (s *supervisor) note(n *integrity.Notice) {
 	}
 }
 
-// judged stops a machine that failed, where its definition wants that.
-func (s *supervisor) judged(passed bool) {
-	if passed || !s.definition.StopOnFailure || s.hypervisor == nil {
+// judged stops a machine that failed, where its definition wants that. One that waits for
+// its first baseline goes on, so that there is a boot to approve.
+func (s *supervisor) judged(n *integrity.Notice) {
+	waits := slices.ContainsFunc(n.Reasons, func(r evidence.Reason) bool { return r.Code == codeUnapproved })
+	if n.Passed() || waits || !s.definition.StopOnFailure || s.hypervisor == nil {
 		return
 	}
 	s.root.cfg.Log.Warn("a machine is stopped: its boot failed", slog.String("machine", s.home.Name()))
-	go s.hypervisor.Quit(context.Background()) //nolint:errcheck // its end is seen
+	s.ending = &ending{actor: "system", reason: reason(codeStopped, "the boot failed, and the machine is to be stopped then")}
+	s.cut()
 }
 
 // armDeadline gives the boot its time.
@@ -175,10 +200,17 @@ func (s *supervisor) armDeadline() {
 
 // stuck is a boot that did not get on in time.
 func (s *supervisor) stuck() {
-	if s.boot.Phase != PhaseSystem {
-		s.tell([]integrity.Notice{s.monitor.Stuck(nil)})
+	if s.boot.Phase == PhaseSystem {
+		return
 	}
+	n := s.monitor.Stuck(nil)
+	s.tell([]integrity.Notice{n}) //nolint:errcheck // said there
+	s.judged(&n)
 }
+
+// quietTime is how long nothing may be measured after words of a refusal until they are
+// believed: words alone decide nothing.
+const quietTime = 5 * time.Second
 
 // printed takes a line of the console that says something about the boot.
 func (s *supervisor) printed(f serial.Finding) {
@@ -190,11 +222,19 @@ func (s *supervisor) printed(f serial.Finding) {
 		s.boot.Refused = append(s.boot.Refused, f.Reason())
 	}
 	if f.Final() && s.boot.Phase != PhaseRefused {
-		s.tell([]integrity.Notice{{
-			Type: integrity.EventRefused, Instance: s.home.Name(), Time: s.root.cfg.Now(), BootCounter: s.history.BootCounter,
-			Reasons: slices.Concat(s.expected.refusal(), s.boot.Refused),
-		}})
+		s.quiet.Reset(quietTime)
 	}
+}
+
+// refused believes the words: nothing was measured after them.
+func (s *supervisor) refused() {
+	if s.boot.Phase == PhaseSystem || s.boot.Phase == PhaseRefused {
+		return
+	}
+	s.tell([]integrity.Notice{{ //nolint:errcheck // said there
+		Type: integrity.EventRefused, Instance: s.home.Name(), Time: s.root.cfg.Now(), BootCounter: s.history.BootCounter,
+		Reasons: slices.Concat(s.expected.refusal(), s.boot.Refused),
+	}})
 }
 
 // happened takes an event of the hypervisor.
