@@ -2,7 +2,6 @@ package launch
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/hex"
 	"io"
 	"slices"
@@ -196,17 +195,6 @@ func (p *Prediction) Find(bank tpm2.Alg, pcr int, digest []byte) (Name, bool) {
 		}
 	}
 	return Name{}, false
-}
-
-// Unnamed are the registers in the order of their numbers of which reasons say that
-// they are unknown.
-func (p *Prediction) Unnamed() []int {
-	var out []int
-	for pcr := range p.open {
-		out = append(out, pcr)
-	}
-	slices.SortFunc(out, cmp.Compare[int])
-	return out
 }
 
 // variable measures a variable as a UEFI_VARIABLE_DATA.
