@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -32,11 +33,24 @@ const logHeader = "assay machine events 1 "
 
 // An eventLog is a file of events: a header, and a line for each event, sealed under
 // its number, so that none can be altered, moved, or left out between others. A last
-// line that a crash tore off was not acknowledged and is dropped.
+// line that a crash tore was not acknowledged and is dropped.
 type eventLog struct {
-	file *os.File
-	next int   // number of the event that comes
-	size int64 // of the file, bytes
+	file  logFile
+	first int   // number of the file's first event
+	next  int   // number of the event that comes
+	size  int64 // of the file, bytes
+	// dropped is set when the last line was whole and did not open.
+	dropped bool
+	// unknown is why it is not known what the file holds; nil while it is.
+	unknown error
+}
+
+// A logFile is what a log needs of a file.
+type logFile interface {
+	io.WriterAt
+	io.Closer
+	Truncate(size int64) error
+	Sync() error
 }
 
 // eventContext binds a line to its place.
@@ -46,10 +60,14 @@ func (h *Home) eventContext(n int) seal.Context {
 	return c
 }
 
-// openLog opens the log for more.
+// openLog opens the log for more. A last line that does not open is dropped: of a write
+// that a crash cut short any part may be missing, its beginning too.
 func (h *Home) openLog() error {
 	name := filepath.Join(h.dir, eventsFile)
 	text, err := readFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", err, ErrDamaged)
+	}
 	if err != nil {
 		return err
 	}
@@ -57,21 +75,23 @@ func (h *Home) openLog() error {
 	if err != nil {
 		return err
 	}
+	l := &eventLog{first: first, next: first + len(lines), size: int64(bytes.LastIndexByte(text, '\n') + 1)}
+	if n := len(lines) - 1; n >= 0 && l.size == int64(len(text)) {
+		if _, err := h.event(first+n, lines[n]); err != nil {
+			l.next, l.size, l.dropped = l.next-1, l.size-int64(len(lines[n])+1), true
+		}
+	}
 	f, err := os.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
-	end := int64(bytes.LastIndexByte(text, '\n') + 1)
-	if end < int64(len(text)) {
-		err = f.Truncate(end)
+	if l.size < int64(len(text)) {
+		if err := errors.Join(f.Truncate(l.size), f.Sync()); err != nil {
+			return errors.Join(err, f.Close())
+		}
 	}
-	if err == nil {
-		_, err = f.Seek(end, 0)
-	}
-	if err != nil {
-		return errors.Join(err, f.Close())
-	}
-	h.log = &eventLog{f, first + len(lines), end}
+	l.file = f
+	h.log = l
 	return nil
 }
 
@@ -100,6 +120,9 @@ func (l *eventLog) close() error {
 
 // Log keeps an event, which is durable when it returns.
 func (h *Home) Log(n integrity.Notice) error {
+	if h.log == nil {
+		return fmt.Errorf("log event: %s could not be opened: %w", eventsFile, ErrDamaged)
+	}
 	text, err := json.Marshal(n)
 	if err != nil {
 		return err
@@ -117,69 +140,91 @@ func (h *Home) Log(n integrity.Notice) error {
 			return fmt.Errorf("log event: %w", err)
 		}
 	}
-	if _, err := h.log.file.Write(line); err != nil {
-		// What is there of the line must not become the beginning of the next.
-		return fmt.Errorf("log event: %w", errors.Join(err, h.log.file.Truncate(h.log.size)))
-	}
-	if err := h.log.file.Sync(); err != nil {
+	if err := h.log.add(line); err != nil {
 		return fmt.Errorf("log event: %w", err)
 	}
-	h.log.next++
-	h.log.size += int64(len(line))
+	return nil
+}
+
+// add puts a line at the end, or leaves the file as it was.
+func (l *eventLog) add(line []byte) error {
+	if l.unknown != nil {
+		return fmt.Errorf("the log takes no more events until it is opened anew: %w", l.unknown)
+	}
+	_, err := l.file.WriteAt(line, l.size)
+	if err == nil {
+		err = l.file.Sync()
+	}
+	if err != nil {
+		// What is there of the line must become neither an event nor the beginning of one.
+		l.unknown = l.file.Truncate(l.size)
+		return errors.Join(err, l.unknown)
+	}
+	l.next++
+	l.size += int64(len(line))
 	return nil
 }
 
 // turnLog begins another file. The old one keeps its name until it is complete.
 func (h *Home) turnLog() error {
-	name, next := filepath.Join(h.dir, eventsFile), h.log.next
+	name := filepath.Join(h.dir, eventsFile)
 	text, err := readFile(name)
 	if err != nil {
 		return err
 	}
+	// Only the file that is open takes the place of the old events.
+	if first, _, err := splitLog(text); err != nil || first != h.log.first || int64(len(text)) != h.log.size {
+		return errors.Join(err, fmt.Errorf("%s is not the file that is open: %w", eventsFile, ErrDamaged))
+	}
 	if err := durable.WriteFile(filepath.Join(h.dir, oldEventsFile), text, 0o600); err != nil {
 		return err
 	}
-	if err := durable.WriteFile(name, logHead(next), 0o600); err != nil {
-		return err
-	}
-	if err := h.log.close(); err != nil {
-		return err
-	}
-	return h.openLog()
+	// After a failure the name holds one file or the other: the one that it holds is opened.
+	err = errors.Join(durable.WriteFile(name, logHead(h.log.next), 0o600), h.log.close())
+	h.log = nil
+	return errors.Join(err, h.openLog())
 }
 
-// Events reads what is kept of the log, the oldest first.
+// Events reads what is kept of the log, the oldest first. With an error come the events
+// before what is damaged.
 func (h *Home) Events() ([]integrity.Notice, error) {
-	old, err := h.eventsOf(oldEventsFile, -1)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	first, old, err := h.eventsOf(oldEventsFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		first, err = 0, nil // the log begins with the first event
 	}
-	events, err := h.eventsOf(eventsFile, len(old))
-	return append(old, events...), err
+	if err != nil {
+		return old, err
+	}
+	next, events, err := h.eventsOf(eventsFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return old, fmt.Errorf("%w: %w", err, ErrDamaged)
+	}
+	if next > first+len(old) {
+		return old, errors.Join(err, fmt.Errorf("%s begins with event %d, and the ones from %d are gone: %w", eventsFile, next, first+len(old), ErrDamaged))
+	}
+	// A crash between the two writes of [Home.turnLog] leaves the same events in both.
+	return append(old[:max(next-first, 0)], events...), err
 }
 
-// eventsOf reads one file.
-func (h *Home) eventsOf(file string, before int) ([]integrity.Notice, error) {
+// eventsOf reads one file, up to the first line that does not open.
+func (h *Home) eventsOf(file string) (first int, out []integrity.Notice, err error) {
 	text, err := readFile(filepath.Join(h.dir, file))
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	first, lines, err := splitLog(text)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	if before == 0 && first != 0 {
-		return nil, fmt.Errorf("%s begins with event %d, and the ones before are gone: %w", file, first, ErrDamaged)
-	}
-	out := make([]integrity.Notice, 0, len(lines))
+	out = make([]integrity.Notice, 0, len(lines))
 	for i, line := range lines {
 		n, err := h.event(first+i, line)
 		if err != nil {
-			return nil, fmt.Errorf("%s: event %d: %w: %w", file, first+i, err, ErrDamaged)
+			return first, out, fmt.Errorf("%s: event %d: %w: %w", file, first+i, err, ErrDamaged)
 		}
 		out = append(out, *n)
 	}
-	return out, nil
+	return first, out, nil
 }
 
 func (h *Home) event(number int, line []byte) (*integrity.Notice, error) {
