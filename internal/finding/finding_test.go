@@ -188,17 +188,18 @@ func TestComponentsAreBounded(t *testing.T) {
 
 func TestResolvedFindingsAreBounded(t *testing.T) {
 	b := newBook(t)
-	for i := range 1300 {
-		s := raise(finding.TPMCleared)
-		s.Machine = fmt.Sprint("m", i)
-		if err := b.Apply(later(i), s); err != nil {
-			t.Fatal(err)
+	cleared := func(machine int, ends bool) finding.Signal {
+		return finding.Signal{Kind: finding.TPMCleared, Machine: fmt.Sprint("m", machine), Ends: ends}
+	}
+	if err := b.Apply(t0, cleared(0, false)); err != nil { // lasts
+		t.Fatal(err)
+	}
+	for hour := range 13 {
+		var some []finding.Signal
+		for i := 1 + 100*hour; i <= 100*(hour+1); i++ {
+			some = append(some, cleared(i, false), cleared(i, true))
 		}
-		s.Ends = true
-		if i == 0 {
-			continue // lasts
-		}
-		if err := b.Apply(later(i), s); err != nil {
+		if err := b.Apply(later(60*hour), some...); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -206,7 +207,7 @@ func TestResolvedFindingsAreBounded(t *testing.T) {
 	if len(all) > 1002 || all[0].Machine != "m0" || all[0].State != finding.Open {
 		t.Errorf("%d findings, the first of %s", len(all), all[0].Machine)
 	}
-	if f := all[len(all)-1]; f.Machine != "m1299" {
+	if f := all[len(all)-1]; f.Machine != "m1300" {
 		t.Errorf("the newest is of %s", f.Machine)
 	}
 }

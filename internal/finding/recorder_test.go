@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/assay-project/assay/internal/durable"
@@ -31,32 +32,35 @@ func recorder(s *finding.Store) (*finding.Recorder, *faults) {
 // While another process has the book, nobody waits, and nothing is lost or exchanged.
 func TestARecorderHoldsNobodyUp(t *testing.T) {
 	s := openStore(t, true)
-	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	lock, err := durable.LockDir(s.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, f := recorder(s)
-	for i := range 20 {
-		r.Record(raise(finding.LateBootFailed, fmt.Sprint(i)))
-	}
-	r.Record(over(finding.LateBootFailed))
-	if _, err := os.Stat(filepath.Join(s.Dir, "findings.json")); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the book was written under another's lock: %v", err)
-	}
-	if err := lock.Close(); err != nil {
-		t.Fatal(err)
-	}
-	r.Close()
-	b, err := s.Load()
-	if err := errors.Join(err, f.join()); err != nil {
-		t.Fatal(err)
-	}
-	if all := b.Findings(t0); len(all) != 1 || all[0].Count != 20 || all[0].State != finding.Resolved || all[0].Reasons[0].Message != "19" {
-		t.Errorf("findings %+v", all)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		lock, err := durable.LockDir(s.Dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, f := recorder(s)
+		for i := range 20 {
+			r.Record(raise(finding.LateBootFailed, fmt.Sprint(i)))
+			synctest.Wait() // until it waits for the lock
+		}
+		r.Record(over(finding.LateBootFailed))
+		if _, err := os.Stat(filepath.Join(s.Dir, "findings.json")); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the book was written under another's lock: %v", err)
+		}
+		if err := lock.Close(); err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		b, err := s.Load()
+		if err := errors.Join(err, f.join()); err != nil {
+			t.Fatal(err)
+		}
+		if all := b.Findings(t0); len(all) != 1 || all[0].Count != 20 || all[0].State != finding.Resolved || all[0].Reasons[0].Message != "19" {
+			t.Errorf("findings %+v", all)
+		}
+	})
 }
 
 func TestARecorderTellsWhatItCannotKeep(t *testing.T) {

@@ -1,6 +1,7 @@
 package finding
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,7 +27,7 @@ const (
 	bookFile    = "findings.json"
 	queueFolder = "queue"
 	queueSuffix = ".json"
-	maxQueue    = 4096
+	queueLimit  = 4096
 	lockPoll    = 10 * time.Millisecond
 )
 
@@ -35,6 +36,8 @@ const (
 type Store struct {
 	Dir    string
 	Random io.Reader // names a new book
+	// QueueLimit is how many changes wait at most; 0 means 4096.
+	QueueLimit int
 }
 
 // QueueDir is the folder of the queue. It is there while something is to be delivered
@@ -141,18 +144,8 @@ func (s *Store) queue(b *Book, at time.Time) error {
 	if err != nil {
 		return err
 	}
-	if len(waiting) >= maxQueue { // what is lost is in the book, and so is that it was lost
-		for _, c := range b.fresh { // a crash may have left files of these numbers
-			if err := s.Delivered(c.Number); err != nil {
-				return err
-			}
-		}
-		b.fresh = nil
-		full := QueueFull()
-		full.Reasons = []evidence.Reason{{
-			Code: DeliveryFailed, Message: fmt.Sprintf("%d changes wait to be delivered, and no more are taken: does assay finding deliver run?", maxQueue),
-		}}
-		return b.Apply(at, full)
+	if limit := cmp.Or(s.QueueLimit, queueLimit); len(waiting) >= limit { // what is lost is in the book, and so is that it was lost
+		return s.full(b, at, limit)
 	}
 	for _, c := range b.fresh {
 		text, err := json.Marshal(queued{formatVersion, b.origin, c})
@@ -160,6 +153,23 @@ func (s *Store) queue(b *Book, at time.Time) error {
 			return err
 		}
 		if err := durable.WriteFile(s.queueFile(c.Number), text, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// full keeps the changes of a book out of the queue, and says so in the book.
+func (s *Store) full(b *Book, at time.Time, limit int) error {
+	signal := QueueFull()
+	signal.Reasons = []evidence.Reason{{
+		Code: DeliveryFailed, Message: fmt.Sprintf("%d changes wait to be delivered, and no more are taken: does assay finding deliver run?", limit),
+	}}
+	if err := b.Apply(at, signal); err != nil {
+		return err
+	}
+	for _, c := range b.fresh { // a crash may have left files of these numbers
+		if err := s.Delivered(c.Number); err != nil {
 			return err
 		}
 	}
