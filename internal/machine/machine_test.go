@@ -31,7 +31,7 @@ import (
 
 // A host is a root of machines with a fake hypervisor, its TPMs and its key provider.
 type host struct {
-	*testing.T
+	testing.TB
 	root *Root
 	dir  string
 
@@ -41,7 +41,7 @@ type host struct {
 
 type testProvider struct{ *keyprovider.Local }
 
-func newHost(t *testing.T) *host {
+func newHost(t testing.TB) *host {
 	t.Helper()
 	// A socket's path has 107 bytes, and names of tests are long.
 	dir, err := os.MkdirTemp("", "m")
@@ -49,7 +49,7 @@ func newHost(t *testing.T) *host {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	h := &host{T: t, dir: dir}
+	h := &host{TB: t, dir: dir}
 	key, err := keyprovider.NewKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)

@@ -84,7 +84,7 @@ func (r *Root) Run(ctx context.Context, actor, name string, o RunOptions) (err e
 		return err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
-	s := &supervisor{root: r, home: h, journal: newQueue(), qmp: make(chan qmp.Event, 64), asked: make(chan asked), todo: make(chan func()), console: newConsole()}
+	s := newSupervisor(r, h)
 	// What the machine is served by ends after it, and before the home is given back.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer s.serving.Wait()
@@ -106,6 +106,10 @@ func (r *Root) Run(ctx context.Context, actor, name string, o RunOptions) (err e
 	}
 	s.follow(ctx)
 	return s.finish()
+}
+
+func newSupervisor(r *Root, h *Home) *supervisor {
+	return &supervisor{root: r, home: h, journal: newQueue(), qmp: make(chan qmp.Event, 64), asked: make(chan asked), todo: make(chan func()), console: newConsole()}
 }
 
 // prepare reads the home and refuses what must not run.
