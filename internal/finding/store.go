@@ -137,7 +137,7 @@ func (s *Store) write(b *Book, at time.Time) error {
 }
 
 func (s *Store) queue(b *Book, at time.Time) error {
-	waiting, err := s.Queued(b.changes)
+	waiting, err := s.Queued(b.changes - uint64(len(b.fresh)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // nobody is to be told
 	}
