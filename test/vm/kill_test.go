@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/assay-project/assay/internal/demovm"
+	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/machine"
 	"github.com/assay-project/assay/test/qemu"
 	"github.com/assay-project/assay/test/vm"
@@ -166,7 +167,13 @@ func TestAKilledProcessLosesNothing(t *testing.T) {
 
 	u.boot()
 	u.must("vm", "stop", "--force", "web-1")
-	u.must("vm", "events", "web-1")
+	events := u.must("vm", "events", "web-1")
+	if n := strings.Count(events, integrity.EventStartup); n != int(u.boots) {
+		t.Errorf("%d boots are logged, of %d", n, u.boots)
+	}
+	if strings.Count(events, integrity.EventLost) != 2 || !strings.Contains(events, "the hypervisor failed") {
+		t.Errorf("the ends of the boots are not told: %s", events)
+	}
 	if s := u.status(); s.State != machine.StateStopped {
 		t.Errorf("at the end the state is %+v", s)
 	}

@@ -229,3 +229,14 @@ func (b *Boot) Stop(ctx context.Context) ([]integrity.Notice, error) {
 	notices, _ := b.notices()
 	return notices, errors.Join(err, b.err)
 }
+
+// Close ends a machine that still runs, as when its test has failed.
+func (b *Boot) Close() error {
+	select {
+	case <-b.ended:
+		return nil
+	default:
+	}
+	_, err := b.Stop(context.Background())
+	return err
+}

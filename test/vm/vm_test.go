@@ -127,6 +127,11 @@ func (b *bench) start() *vm.Boot {
 	b.Helper()
 	boot, err := b.host.Boot(b.Context(), name)
 	b.must(err)
+	b.Cleanup(func() {
+		if err := boot.Close(); err != nil {
+			b.Logf("the machine's end: %v", err)
+		}
+	})
 	b.boots++
 	return boot
 }
