@@ -120,7 +120,7 @@ func read(t *testing.T, b []byte) map[string]string {
 		t.Error("the copy of the boot sector differs")
 	}
 	out := map[string]string{}
-	r.folder("", le.Uint32(b[44:]), out)
+	r.folder("", le.Uint32(b[44:]), 0, out)
 	if free := int(le.Uint32(b[sectorSize+488:])); free != r.count-len(r.linked) {
 		t.Errorf("%d clusters are free by the information sector, of %d with %d in use", free, r.count, len(r.linked))
 	}
@@ -141,7 +141,8 @@ func (r *reader) chain(cluster uint32) (out []byte) {
 	return out
 }
 
-func (r *reader) folder(path string, cluster uint32, out map[string]string) {
+// folder reads a folder; up is the cluster that its entry .. names, 0 for the root.
+func (r *reader) folder(path string, cluster, up uint32, out map[string]string) {
 	le := binary.LittleEndian
 	for e := r.chain(cluster); len(e) >= entrySize && e[0] != 0; e = e[entrySize:] {
 		name := strings.TrimSpace(string(e[:8]))
@@ -155,8 +156,15 @@ func (r *reader) folder(path string, cluster uint32, out map[string]string) {
 				r.t.Errorf("%s/. is cluster %d, not %d", path, first, cluster)
 			}
 		case name == "..":
+			if first != up {
+				r.t.Errorf("%s/.. is cluster %d, not %d", path, first, up)
+			}
 		case e[11]&attributeFolder != 0:
-			r.folder(path+name+"/", first, out)
+			below := cluster
+			if path == "" {
+				below = 0
+			}
+			r.folder(path+name+"/", first, below, out)
 		default:
 			out[path+name] = string(r.chain(first)[:le.Uint32(e[28:])])
 			if d, s := le.Uint16(e[24:]), le.Uint16(e[22:]); d != 46<<9|3<<5|4 || s != 5<<11|6<<5|4 {
