@@ -338,9 +338,14 @@ func (d *machineDemo) explained() error {
 }
 
 func (d *machineDemo) approved() error {
-	if status, _ := d.assay("vm", "update", demoMachine, "--learn-integrity-policy"); status != program.StatusRefused {
+	status, out := d.assay("vm", "update", demoMachine, "--learn-integrity-policy")
+	if status != program.StatusRefused {
 		return fmt.Errorf("a baseline was learned without a yes: status %d", status)
 	}
-	_, err := d.must("vm", "update", demoMachine, "--learn-integrity-policy", "--yes", "--reason", "version 2")
+	var boot string // whose list was shown
+	if _, err := fmt.Sscanf(out, "boot %s of", &boot); err != nil {
+		return fmt.Errorf("the list names no boot: %w", err)
+	}
+	_, err := d.must("vm", "update", demoMachine, "--learn-integrity-policy", "--boot", boot, "--yes", "--reason", "version 2")
 	return err
 }

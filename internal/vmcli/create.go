@@ -1,6 +1,7 @@
 package vmcli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/machine"
@@ -42,11 +44,24 @@ type definitionFlags struct {
 	agent                        *toggle
 	d                            fleet.Definition
 	disks, networks, labelValues []string
+	names                        []string // of the flags
+}
+
+// given are the flags of a definition that stand on the command line.
+func (f *definitionFlags) given() (out []string) {
+	for _, name := range f.names {
+		if f.cmd.Flags().Changed(name) {
+			out = append(out, "--"+name)
+		}
+	}
+	return out
 }
 
 func addDefinitionFlags(cmd *cobra.Command) *definitionFlags {
 	d := &definitionFlags{cmd: cmd}
 	f := cmd.Flags()
+	others := map[string]bool{}
+	f.VisitAll(func(one *pflag.Flag) { others[one.Name] = true })
 	f.StringVar(&d.profile, "profile", "", "set the options by `NAME`: off, baseline, hardened or strict (assay vm profiles shows what each sets)")
 	d.secure = addToggle(cmd, "secure-boot", "the firmware starts only what the key set allows")
 	d.vtpm = addToggle(cmd, "vtpm", "with a TPM 2.0")
@@ -68,6 +83,11 @@ func addDefinitionFlags(cmd *cobra.Command) *definitionFlags {
 	f.StringVar(&d.d.Site, "site", "", "`NAME` of the site where it may run")
 	f.StringVar(&d.d.Host, "host", "", "`NAME` of the host where it may run")
 	f.StringArrayVar(&d.labelValues, "label", nil, "`NAME=VALUE` (repeatable)")
+	f.VisitAll(func(one *pflag.Flag) {
+		if !others[one.Name] {
+			d.names = append(d.names, one.Name)
+		}
+	})
 	return d
 }
 
@@ -235,26 +255,40 @@ anything is made (status 1).
 			return err
 		}
 		return h.with(cmd.Context(), func(r *machine.Root) error {
-			cards := []*machine.Card{}
-			for _, one := range definitions {
-				card, err := r.Create(cmd.Context(), actor(), machine.CreateOptions{Definition: one, Provider: provider})
-				if err != nil {
-					return err
-				}
-				cards = append(cards, card)
-				h.recommend(cmd.Context(), r, card.Name)
+			cards, failed := h.createAll(cmd.Context(), r, provider, definitions)
+			if len(cards) == 0 {
+				return failed
 			}
-			return emit(env, *format, cardViews(cards), func(w io.Writer) error {
+			return errors.Join(emit(env, *format, cardViews(cards), func(w io.Writer) error {
 				for i, c := range cards {
 					if _, err := fmt.Fprintf(w, "%s is made, %s; key provider %s; %s\n", c.Name, c.ID, c.Provider, options(&definitions[i].Shielded)); err != nil {
 						return err
 					}
 				}
 				return nil
-			})
+			}), failed)
 		})
 	}
 	return cmd
+}
+
+// createAll makes machines until one cannot be made. Those before it stay, and the error
+// names them.
+func (h *hostFlags) createAll(ctx context.Context, r *machine.Root, provider string, definitions []*fleet.Definition) ([]*machine.Card, error) {
+	var cards []*machine.Card
+	var made []string
+	for _, one := range definitions {
+		card, err := r.Create(ctx, actor(), machine.CreateOptions{Definition: one, Provider: provider})
+		if err != nil && len(made) > 0 {
+			err = fmt.Errorf("%w; %d of %d were made before it, and stay: %s", err, len(made), len(definitions), strings.Join(made, ", "))
+		}
+		if err != nil {
+			return cards, err
+		}
+		cards, made = append(cards, card), append(made, card.Name)
+		h.recommend(ctx, r, card.Name)
+	}
+	return cards, nil
 }
 
 type cardView struct {
@@ -337,91 +371,4 @@ func options(s *fleet.Shielded) string {
 		return what + " off"
 	}
 	return strings.Join([]string{word(s.SecureBoot, "secure boot"), word(s.VTPM, "vTPM"), word(s.IntegrityMonitoring, "integrity monitoring")}, ", ")
-}
-
-func newUpdateCmd(env *program.Env) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "update NAME",
-		Short: "Change a machine that does not run, or learn its baseline anew",
-		Long: `Change a machine. What the change brings is listed: which registers will have other
-values, and so what the guest sealed to them, and what is lost. --dry-run lists and
-changes nothing. Every change takes effect at a start: the machine must be off.
-
---learn-integrity-policy makes the latest boot the baseline, of a machine that runs or
-not: the change is shown as a list first, and --yes accepts it.`,
-		Args: cobra.ExactArgs(1),
-	}
-	h, d := addHostFlags(env, cmd), addDefinitionFlags(cmd)
-	format := program.AddOutputFlag(cmd, "table", "json")
-	var dry, yes, learn bool
-	var why string
-	f := cmd.Flags()
-	f.BoolVar(&dry, "dry-run", false, "list the effects and change nothing")
-	f.BoolVar(&yes, "yes", false, "do not ask")
-	f.BoolVar(&learn, "learn-integrity-policy", false, "make the latest boot the baseline")
-	f.StringVar(&why, "reason", "", "`TEXT` that is kept with the change")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return h.with(cmd.Context(), func(r *machine.Root) error {
-			if learn {
-				l := learning{env: env, root: r, name: args[0], yes: yes, dry: dry, reason: why, format: *format}
-				return l.run(cmd.Context())
-			}
-			effects, err := r.Update(cmd.Context(), actor(), args[0], machine.UpdateOptions{
-				Change: func(def *fleet.Definition) error {
-					if err := d.apply(def); err != nil {
-						return err
-					}
-					def.Complete()
-					return nil
-				}, DryRun: dry, Confirm: yes, Reason: why,
-			})
-			if err != nil && !errors.Is(err, machine.ErrConfirm) {
-				return err
-			}
-			if err == nil && !dry {
-				h.recommend(cmd.Context(), r, args[0])
-			}
-			if perr := printEffects(env, *format, effects); perr != nil {
-				return perr
-			}
-			if err != nil {
-				return program.RefusedBy(fmt.Errorf("update %s: %w; --yes does it", args[0], err))
-			}
-			return nil
-		})
-	}
-	return cmd
-}
-
-func printEffects(env *program.Env, format program.OutputFormat, effects []fleet.Effect) error {
-	if effects == nil {
-		effects = []fleet.Effect{}
-	}
-	return emit(env, format, effects, func(w io.Writer) error {
-		if len(effects) == 0 {
-			_, err := fmt.Fprintln(w, "nothing changes")
-			return err
-		}
-		for _, e := range effects {
-			line := fmt.Sprintf("%s: %s, was %s: %s", e.Member, e.New, e.Old, e.Words)
-			if len(e.PCRs) > 0 {
-				line += fmt.Sprintf("; other values in PCR %s", joined(e.PCRs))
-			}
-			if e.Destroys {
-				line = "DESTROYS " + line
-			}
-			if _, err := fmt.Fprintln(w, line); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-func joined(numbers []int) string {
-	words := make([]string, len(numbers))
-	for i, n := range numbers {
-		words[i] = fmt.Sprint(n)
-	}
-	return strings.Join(words, ", ")
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/assay-project/assay/eventlog/baseline"
 	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/machine"
 	"github.com/assay-project/assay/internal/program"
 )
@@ -47,15 +48,15 @@ func printDifferences(w io.Writer, all []baseline.Difference) error {
 			if !judged {
 				head = "informs"
 			}
-			if _, err := fmt.Fprintf(w, "%s  PCR %d, %s boot: %s\n", head, d.PCR, d.Phase, d.Words); err != nil {
+			if _, err := fmt.Fprintf(w, "%s  PCR %d, %s boot: %s\n", head, d.PCR, d.Phase, program.Printable(d.Words)); err != nil {
 				return err
 			}
 			printSides(w, &d)
 			if judged && d.Cause != "" {
-				fmt.Fprintf(w, "         likely: %s\n", d.Cause)
+				fmt.Fprintf(w, "         likely: %s\n", program.Printable(d.Cause))
 			}
 			if judged && d.Action != "" {
-				fmt.Fprintf(w, "         do: %s\n", d.Action)
+				fmt.Fprintf(w, "         do: %s\n", program.Printable(d.Action))
 			}
 		}
 	}
@@ -68,7 +69,7 @@ func printSides(w io.Writer, d *baseline.Difference) {
 		side *baseline.Side
 	}{{"old", d.Old}, {"new", d.New}} {
 		if s.side != nil {
-			fmt.Fprintf(w, "         %s: %s\n", s.name, strings.TrimSpace(s.side.Digest+" "+s.side.Detail))
+			fmt.Fprintf(w, "         %s: %s\n", s.name, program.Printable(strings.TrimSpace(s.side.Digest+" "+s.side.Detail)))
 		}
 	}
 }
@@ -181,20 +182,29 @@ func printWhy(w io.Writer, r *reasoned) error {
 	b := &r.Boot
 	fmt.Fprintf(w, "boot %d of %s: early %s, late %s; baseline %d\n", b.Counter, b.Started.Format(time.RFC3339), outcome(b.Early), outcome(b.Late), b.Baseline)
 	if r.Comparison == nil {
-		_, err := fmt.Fprintln(w, r.Note)
+		_, err := fmt.Fprintln(w, program.Printable(r.Note))
 		return err
 	}
 	return printDifferences(w, r.Comparison.Differences)
 }
 
-// A learning makes the latest boot the baseline.
+// A learning makes a boot that somebody has seen the baseline.
 type learning struct {
-	env      *program.Env
-	root     *machine.Root
-	name     string
-	yes, dry bool
-	reason   string
-	format   program.OutputFormat
+	env    *program.Env
+	root   reviewed
+	cmd    *cobra.Command
+	name   string
+	boot   uint64 // whose list was seen; 0 is none
+	yes    bool
+	dry    bool
+	reason string
+	format program.OutputFormat
+}
+
+// A reviewed has boots to learn from: a [machine.Root].
+type reviewed interface {
+	Review(ctx context.Context, name string) (*machine.Review, error)
+	Approve(ctx context.Context, actor, name string, boot uint64, why string) ([]integrity.Notice, error)
 }
 
 func (l *learning) run(ctx context.Context) error {
@@ -202,23 +212,55 @@ func (l *learning) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if l.dry || !l.yes {
-		if err := emit(l.env, l.format, review, func(w io.Writer) error {
-			fmt.Fprintf(w, "boot %d of %s would become the baseline:\n", review.Boot, l.name)
-			return printDifferences(w, review.Changes)
-		}); err != nil || l.dry {
-			return err
-		}
-		return program.RefusedBy(fmt.Errorf("update %s: nothing was learned; --yes accepts this list", l.name))
+	if l.yes && l.boot == review.Boot && !l.dry {
+		return l.approve(ctx)
 	}
-	notices, err := l.root.Approve(ctx, actor(), l.name, review.Boot, l.reason)
+	if err := emit(l.env, l.format, review, func(w io.Writer) error {
+		fmt.Fprintf(w, "boot %d of %s would become the baseline:\n", review.Boot, l.name)
+		return printDifferences(w, review.Changes)
+	}); err != nil || l.dry {
+		return err
+	}
+	why := "nothing was learned"
+	if l.boot != 0 && l.boot != review.Boot {
+		why = fmt.Sprintf("nothing was learned: the list that was seen is of boot %d, and the latest boot is %d", l.boot, review.Boot)
+	}
+	return program.RefusedBy(fmt.Errorf("update %s: %s; this accepts the list above: %s", l.name, why, l.command(review.Boot)))
+}
+
+// approve accepts the list of the boot that was named. A guest that has restarted since is
+// refused by the machine.
+func (l *learning) approve(ctx context.Context) error {
+	notices, err := l.root.Approve(ctx, actor(), l.name, l.boot, l.reason)
 	if err != nil {
 		return err
 	}
 	return emit(l.env, l.format, notices, func(w io.Writer) error {
-		fmt.Fprintf(w, "boot %d of %s is the baseline now:\n", review.Boot, l.name)
-		return printDifferences(w, review.Changes)
+		_, err := fmt.Fprintf(w, "boot %d of %s is the baseline now\n", l.boot, l.name)
+		return err
 	})
+}
+
+// command accepts the list of a boot, on the host that this command line is about.
+func (l *learning) command(boot uint64) string {
+	line := []string{"assay vm update", l.name, "--learn-integrity-policy --boot", strconv.FormatUint(boot, 10), "--yes"}
+	for _, name := range []string{"root", "reason"} {
+		if f := l.cmd.Flags().Lookup(name); f != nil && f.Changed {
+			line = append(line, "--"+name, shellWord(f.Value.String()))
+		}
+	}
+	return strings.Join(line, " ")
+}
+
+// shellWord quotes a word for a shell where that is needed (POSIX.1-2017, XCU 2.2.2).
+func shellWord(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:@%", r)
+	}
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 func newBaselineCmd(env *program.Env) *cobra.Command {
@@ -236,7 +278,7 @@ func newBaselineCmd(env *program.Env) *cobra.Command {
 				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 				fmt.Fprintln(t, "NUMBER\tMADE\tBOOT\tBY\tREASON")
 				for _, v := range d.Baselines {
-					fmt.Fprintf(t, "%d\t%s\t%d\t%s\t%s\n", v.Number, v.Made.Format(time.RFC3339), v.Boot, v.Actor, v.Reason)
+					fmt.Fprintf(t, "%d\t%s\t%d\t%s\t%s\n", v.Number, v.Made.Format(time.RFC3339), v.Boot, program.Printable(v.Actor), program.Printable(v.Reason))
 				}
 				return t.Flush()
 			})

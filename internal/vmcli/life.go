@@ -1,23 +1,20 @@
 package vmcli
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/assay-project/assay/internal/health"
 	"github.com/assay-project/assay/internal/machine"
 	"github.com/assay-project/assay/internal/program"
 )
@@ -31,11 +28,22 @@ func newRunCmd(env *program.Env) *cobra.Command {
 		Short: "Run a machine in the foreground, until it ends",
 		Long: `Run a machine and supervise it in this process, until the guest, assay vm stop or a
 signal ends it. It prints "ready" on standard output once the machine runs, and each
-event as a line of JSON on standard error: what a service manager needs.`,
+event as a line of JSON on standard error: what a service manager needs. --no-events
+leaves these out, where standard error is kept by somebody who may not read them.`,
 		Args: cobra.ExactArgs(1),
 	}
 	h := addHostFlags(env, cmd)
+	f := cmd.Flags()
+	f.BoolVar(&h.quiet, "no-events", false, "print no events")
+	background := f.Bool("background", false, "")
+	f.Lookup("background").Hidden = true
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+		if *background { // what spawn starts
+			h.quiet = true
+			if log, ok := env.Stderr.(*os.File); ok {
+				env.Stderr = &boundedLog{file: log}
+			}
+		}
 		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		forget, err := h.KeepTokens(ctx, env)
@@ -57,11 +65,12 @@ func newStartCmd(env *program.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "start NAME",
 		Short: "Start a machine in the background",
-		Long: `Start a machine. Its supervisor goes on in the background and writes what it has to say
-to supervisor.log in the machine's run folder.
+		Long: `Start a machine. Its supervisor goes on in the background and writes its own messages to
+supervisor.log in the machine's run folder; events are in the machine's home, encrypted.
 
---wait waits for the judgement of the boot: status 1 when it fails, is refused or does not
-come in time.`,
+--wait waits for the judgement of the boot: status 1 when its early or its late part fails,
+when it starts nothing, or when the judgement does not come in time. The console's words
+alone decide nothing.`,
 		Args: cobra.ExactArgs(1),
 	}
 	h := addHostFlags(env, cmd)
@@ -73,167 +82,57 @@ come in time.`,
 	f.DurationVar(&patience, "timeout", 5*time.Minute, "how long --wait waits")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return h.with(cmd.Context(), func(r *machine.Root) error {
-			if _, err := r.Card(args[0]); err != nil {
-				return err
-			}
-			dir, err := h.MachinesDir(env)
-			if err != nil {
-				return err
-			}
-			if err := spawn(cmd, filepath.Join(dir, args[0], "run", "supervisor.log")); err != nil {
-				return fmt.Errorf("start %s: %w", args[0], err)
-			}
-			if !wait && !attested {
-				_, err := fmt.Fprintf(env.Stdout, "%s runs\n", args[0])
-				return err
-			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), patience)
-			defer cancel()
-			if err := await(ctx, env, r, args[0]); err != nil || !attested {
-				return err
-			}
-			return awaitAgent(ctx, env, r, args[0])
+			s := starting{env: env, host: h, root: r, cmd: cmd, name: args[0], wait: wait, attested: attested, patience: patience}
+			return s.run(cmd.Context())
 		})
 	}
 	return cmd
 }
 
-// spawn starts the supervisor: this program with "run" in the place of "start". It
-// returns when the machine runs, or has failed to.
-func spawn(start *cobra.Command, logName string) error {
-	self, err := os.Executable()
+// A starting is one run of assay vm start.
+type starting struct {
+	env            *program.Env
+	host           *hostFlags
+	root           *machine.Root
+	cmd            *cobra.Command
+	name           string
+	wait, attested bool
+	patience       time.Duration
+}
+
+func (s *starting) run(ctx context.Context) error {
+	if _, err := s.root.Card(s.name); err != nil {
+		return err
+	}
+	if now, err := s.root.Status(ctx, s.name); err != nil {
+		return err
+	} else if now.State == machine.StateRunning {
+		return fmt.Errorf("start %s: it runs already", s.name)
+	}
+	dir, err := s.host.MachinesDir(s.env)
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(logName), 0o700); err != nil {
-		return err
-	}
-	log, err := os.OpenFile(logName, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	child := exec.Command(self, "vm", "run", start.Flags().Arg(0))
-	child.Args[0] = os.Args[0]
-	for _, name := range []string{"root", "accelerator", "firmware", "firmware-secure", "firmware-variables"} {
-		if f := start.Flags().Lookup(name); f.Changed {
-			child.Args = append(child.Args, "--"+name, f.Value.String())
-		}
-	}
-	child.Stderr, child.SysProcAttr = log, &syscall.SysProcAttr{Setsid: true}
-	out, err := child.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := child.Start(); err != nil {
-		return err
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if strings.TrimSpace(line) == readyLine {
-		return child.Process.Release()
-	}
-	if werr := child.Wait(); werr == nil {
-		return errors.Join(errors.New("it ended at once"), err)
-	}
-	return lastWords(log)
-}
-
-// lastWords is what a supervisor said before it failed.
-func lastWords(log *os.File) error {
-	const enough = 16 << 10
-	text, err := io.ReadAll(io.NewSectionReader(log, 0, enough))
-	if err != nil {
-		return err
-	}
-	var lines []string
-	for line := range strings.Lines(string(text)) {
-		if !strings.HasPrefix(line, "{") {
-			lines = append(lines, strings.TrimPrefix(strings.TrimSpace(line), "assay: "))
-		}
-	}
-	return errors.New(strings.Join(lines, "; "))
-}
-
-// await waits for the judgement of a boot, and shows each step.
-func await(ctx context.Context, env *program.Env, r *machine.Root, name string) error {
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	phase := ""
-	for {
-		s, err := r.Status(ctx, name)
-		if err != nil {
+	wait := s.wait || s.attested
+	w := waiting{env: s.env, machines: s.root, name: s.name}
+	if wait {
+		if w.boot, err = nextBoot(ctx, s.root, s.name); err != nil {
 			return err
 		}
-		if s.State != machine.StateRunning {
-			return program.RefusedBy(fmt.Errorf("%s is %s: %s", name, s.State, s.Problem))
-		}
-		if s.Boot.Phase != phase {
-			phase = s.Boot.Phase
-			fmt.Fprintf(env.Stderr, "%s: boot %d: %s\n", name, s.Boot.Counter, phaseWords(phase))
-		}
-		if over, err := judged(env, name, s); over {
-			return err
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return program.RefusedBy(fmt.Errorf("%s: the boot is not judged yet: %w", name, ctx.Err()))
-		}
 	}
-}
-
-// awaitAgent waits for the first word about a machine's attestation.
-func awaitAgent(ctx context.Context, env *program.Env, r *machine.Root, name string) error {
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		s, err := r.Status(ctx, name)
-		switch {
-		case err != nil:
-			return err
-		case s.Health == nil:
-			return fmt.Errorf("%s has no agent: assay vm update --agent gives it a port", name)
-		case s.Health.State == health.Healthy:
-			_, err := fmt.Fprintf(env.Stdout, "%s attests: its TPM proves the boot that the host saw\n", name)
-			return err
-		case s.Health.State != health.Unknown:
-			return program.RefusedBy(fmt.Errorf("%s does not attest: %s: %s", name, s.Health.State, words(s.Health.Reasons)))
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return program.RefusedBy(fmt.Errorf("%s: no word from its agent: %w", name, ctx.Err()))
-		}
+	if err := spawn(s.cmd, filepath.Join(dir, s.name, "run", "supervisor.log")); err != nil {
+		return fmt.Errorf("start %s: %w", s.name, err)
 	}
-}
-
-// judged reports whether there is no more to wait for.
-func judged(env *program.Env, name string, s *machine.Status) (over bool, err error) {
-	b := s.Boot
-	switch {
-	case b.Phase == machine.PhaseUnseen:
-		_, err := fmt.Fprintf(env.Stdout, "%s runs; without a TPM its boot is not seen\n", name)
-		return true, err
-	case b.Late != nil && *b.Late:
-		_, err := fmt.Fprintf(env.Stdout, "%s booted as its baseline says\n", name)
-		return true, err
-	case b.Late != nil:
-		return true, program.RefusedBy(fmt.Errorf("%s: boot %d failed: %s", name, b.Counter, words(b.Reasons)))
-	case b.Phase == machine.PhaseRefused || b.Phase == machine.PhaseStuck:
-		return true, program.RefusedBy(fmt.Errorf("%s: boot %d did not get to its operating system: %s", name, b.Counter, words(b.Refused)))
-	case b.Phase == machine.PhaseSystem:
-		_, err := fmt.Fprintf(env.Stdout, "%s booted; its boots are not judged\n", name)
-		return true, err
+	if !wait {
+		_, err := fmt.Fprintf(s.env.Stdout, "%s runs\n", s.name)
+		return err
 	}
-	return false, nil
-}
-
-func phaseWords(phase string) string {
-	return map[string]string{
-		machine.PhaseFirmware: "the firmware runs", machine.PhaseLoader: "the boot loader runs", machine.PhaseSystem: "the operating system runs",
-		machine.PhaseRefused: "the firmware gave a boot option up", machine.PhaseStuck: "the boot does not get on", machine.PhaseUnseen: "not seen: there is no TPM",
-		"": "power is on",
-	}[phase]
+	ctx, cancel := context.WithTimeout(ctx, s.patience)
+	defer cancel()
+	if err := w.run(ctx); err != nil || !s.attested {
+		return err
+	}
+	return awaitAgent(ctx, s.env, s.root, s.name)
 }
 
 func newStopCmd(env *program.Env) *cobra.Command {
@@ -327,11 +226,7 @@ guest prints what it likes.`,
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return h.with(cmd.Context(), func(r *machine.Root) error {
 			if *text {
-				t, err := r.ConsoleText(cmd.Context(), args[0])
-				if err == nil {
-					_, err = io.WriteString(env.Stdout, t)
-				}
-				return err
+				return h.consoleText(cmd.Context(), r, args[0])
 			}
 			c, err := r.Console(cmd.Context(), args[0])
 			if err != nil {
@@ -341,6 +236,21 @@ guest prints what it likes.`,
 		})
 	}
 	return cmd
+}
+
+// consoleText prints what a machine printed in its last boot.
+func (h *hostFlags) consoleText(ctx context.Context, r *machine.Root, name string) error {
+	text, err := r.ConsoleText(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, unknown := r.Card(name); unknown == nil {
+			return fmt.Errorf("%s: there is no text of its console: it has not run yet", name)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(h.env.Stdout, program.PrintableLines(text))
+	return err
 }
 
 // leave ends an attachment, as in telnet.

@@ -1,7 +1,9 @@
 package vmcli
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -19,10 +21,11 @@ import (
 	"github.com/assay-project/assay/internal/program"
 )
 
+// words are reasons as a person reads them. What they name may be the guest's.
 func words(reasons []evidence.Reason) string {
 	out := make([]string, 0, len(reasons))
 	for _, r := range reasons {
-		out = append(out, r.Message)
+		out = append(out, program.Printable(r.Message))
 	}
 	if len(out) == 0 {
 		return "no reason is known"
@@ -36,22 +39,37 @@ func newListCmd(env *program.Env) *cobra.Command {
 	format := program.AddOutputFlag(cmd, "table", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return h.with(cmd.Context(), func(r *machine.Root) error {
-			names, err := r.Names()
+			list, err := statuses(cmd.Context(), r)
 			if err != nil {
 				return err
-			}
-			list := []*machine.Status{}
-			for _, name := range names {
-				s, err := r.Status(cmd.Context(), name)
-				if err != nil {
-					return err
-				}
-				list = append(list, s)
 			}
 			return emit(env, *format, list, func(w io.Writer) error { return printList(w, list) })
 		})
 	}
 	return cmd
+}
+
+// stateUnknown is that of a machine that does not say how it is.
+const stateUnknown = "unknown"
+
+// statuses are the machines of the host. One that is at fault hides no other.
+func statuses(ctx context.Context, r *machine.Root) ([]*machine.Status, error) {
+	names, err := r.Names()
+	if err != nil {
+		return nil, err
+	}
+	list := []*machine.Status{}
+	for _, name := range names {
+		s, err := r.Status(ctx, name)
+		if errors.Is(err, machine.ErrUnknown) {
+			continue // a folder without a card: it is being made or deleted, or was when the host went down
+		}
+		if err != nil {
+			s = &machine.Status{Name: name, State: stateUnknown, Problem: err.Error()}
+		}
+		list = append(list, s)
+	}
+	return list, nil
 }
 
 func printList(w io.Writer, list []*machine.Status) error {
@@ -62,7 +80,7 @@ func printList(w io.Writer, list []*machine.Status) error {
 		if b := s.Boot; b != nil {
 			boot, phase, early, late = strconv.FormatUint(b.Counter, 10), b.Phase, passed(b.Early), passed(b.Late)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Name, s.State, boot, phase, early, late, s.Problem)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Name, s.State, boot, phase, early, late, program.Printable(s.Problem))
 	}
 	return t.Flush()
 }
@@ -95,7 +113,7 @@ func newDescribeCmd(env *program.Env) *cobra.Command {
 
 func printDescription(w io.Writer, d *machine.Description) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row := func(name string, value any) { fmt.Fprintf(t, "%s\t%v\n", name, value) }
+	row := func(name string, value any) { fmt.Fprintf(t, "%s\t%s\n", name, program.Printable(fmt.Sprint(value))) }
 	row("name", d.Name)
 	row("id", d.ID)
 	row("state", d.State)
@@ -214,7 +232,7 @@ func printEvents(w io.Writer, list []integrity.Notice) error {
 		if n.Actor != "" {
 			why = strings.TrimSpace("by " + n.Actor + " " + why)
 		}
-		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\n", n.Time.Format(time.RFC3339), n.BootCounter, n.Type, verdict, why)
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\n", n.Time.Format(time.RFC3339), n.BootCounter, program.Printable(n.Type), program.Printable(verdict), program.Printable(why))
 	}
 	return t.Flush()
 }

@@ -58,6 +58,7 @@ type hostFlags struct {
 	runsBy      string // the accelerator of this host, once open
 	recorder    *finding.Recorder
 	firmware    machine.Firmware
+	quiet       bool // print no events
 }
 
 func addHostFlags(env *program.Env, cmd *cobra.Command) *hostFlags {
@@ -115,12 +116,11 @@ func (h *hostFlags) open(ctx context.Context) (_ *machine.Root, closing func() e
 	}, nil
 }
 
-// told writes an event of a machine as one line of JSON, for the journal of the host,
-// and has it begin and end findings.
+// told writes an event of a machine as one line of JSON, for the journal of the host
+// unless that is not wanted, and has it begin and end findings.
 func (h *hostFlags) told(n integrity.Notice) {
-	text, err := json.Marshal(n)
-	if err == nil {
-		fmt.Fprintf(h.env.Stderr, "%s\n", text)
+	if text, err := json.Marshal(n); err == nil && !h.quiet {
+		fmt.Fprintf(h.env.Stderr, "%s\n", program.PrintableJSON(text))
 	}
 	h.find(&n)
 }
