@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/assay-project/assay/internal/program"
 )
 
 // spawn starts the supervisor: this program with "run" in the place of "start". It
@@ -70,7 +72,7 @@ func lastWords(log *os.File, size int64) error {
 	}
 	var lines []string
 	for line := range strings.Lines(string(text)) {
-		lines = append(lines, strings.TrimPrefix(strings.TrimSpace(line), "assay: "))
+		lines = append(lines, strings.TrimPrefix(program.Printable(strings.TrimSpace(line)), "assay: "))
 	}
 	if len(lines) == 0 {
 		return fmt.Errorf("its supervisor ended; %s says no more", log.Name())
