@@ -50,6 +50,34 @@ func CreateFile(name string, data []byte, perm fs.FileMode) error {
 	return nil
 }
 
+// Remove takes a file away. When it returns nil the name stays gone after a crash; one
+// that was gone already is no error.
+func Remove(name string) error {
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := (disk{}).syncDir(filepath.Dir(name)); err != nil {
+		return fmt.Errorf("remove %q: %w", name, err)
+	}
+	return nil
+}
+
+// RemoveDir takes a folder away with all that is in it. Its name goes first: a crash
+// leaves the whole folder, or what lies under the name temp beside it, which the next
+// call with that temp removes. The holder of the folder's lock keeps it to the end.
+func RemoveDir(dir, temp string) error {
+	if err := os.RemoveAll(temp); err != nil {
+		return err
+	}
+	if err := os.Rename(dir, temp); err != nil {
+		return err
+	}
+	if err := (disk{}).syncDir(filepath.Dir(dir)); err != nil {
+		return fmt.Errorf("remove %q: %w", dir, err)
+	}
+	return os.RemoveAll(temp)
+}
+
 // Sweep removes the unfinished files that a crash left in dir. Call it while
 // nothing writes there, as after [LockDir].
 func Sweep(dir string) error {

@@ -380,3 +380,61 @@ func TestCloseGivesTheLockBackWhateverHoldsTheFile(t *testing.T) {
 	}
 	again.Close()
 }
+
+func TestRemoveTakesAFileAwayAndOneThatIsGoneIsNoError(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := Remove(name); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Lstat = %v", err)
+		}
+	}
+	if err := Remove(filepath.Join(name, "missing", "f")); err == nil {
+		t.Error("a folder that is missing was synced")
+	}
+}
+
+// Who opened the lock of a folder that is then removed does not hold the folder that
+// takes its place.
+func TestALockWithoutItsNameHoldsNothing(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "d")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l, err := LockDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	late, err := os.Open(filepath.Join(dir, lockName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Close()
+	if !named(late) {
+		t.Error("a lock with its name holds nothing")
+	}
+	if err := errors.Join(RemoveDir(dir, dir+".gone"), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if named(late) {
+		t.Error("a lock without its name holds")
+	}
+	for _, d := range []string{dir, dir + ".gone"} {
+		if _, err := os.Lstat(d); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", d, err)
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if named(late) {
+		t.Error("a lock of the folder before holds")
+	}
+}

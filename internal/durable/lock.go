@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// lockName is the file in a folder that carries its lock. It is never removed:
-// a process that waits on a removed file would hold a lock that nobody sees.
+// lockName is the file in a folder that carries its lock. It is removed only with its
+// folder ([RemoveDir]), by who holds it.
 const lockName = "lock"
 
 // A Lock is one process's hold on a folder. The system releases it when the
@@ -27,7 +27,7 @@ func LockDir(dir string) (*Lock, error) {
 		return nil, fmt.Errorf("lock %q: %w", dir, err)
 	}
 	locked, err := Flock(f)
-	if err == nil && !locked {
+	if err == nil && !(locked && named(f)) {
 		err = ErrLocked
 	}
 	if err != nil {
@@ -35,6 +35,14 @@ func LockDir(dir string) (*Lock, error) {
 		return nil, fmt.Errorf("lock %q: %w", dir, err)
 	}
 	return &Lock{f}, nil
+}
+
+// named reports whether f still has its name: of a folder that was removed between the
+// opening of its lock and the locking, nobody else would see the lock.
+func named(f *os.File) bool {
+	a, errA := f.Stat()
+	b, errB := os.Lstat(f.Name())
+	return errA == nil && errB == nil && os.SameFile(a, b)
 }
 
 // Close gives the folder back. It unlocks first: a process that this one is just

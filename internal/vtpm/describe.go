@@ -190,6 +190,29 @@ func (r *Root) prove(ctx context.Context, d *Description) error {
 	return errors.Join(err, s.file.Close())
 }
 
+// Owned returns the record of a TPM as it was sealed with the state, which it opens: of
+// what a [Card] says nothing is believed. It wraps [ErrBusy] while another process has
+// the TPM.
+func (r *Root) Owned(ctx context.Context, name string) (*Record, error) {
+	if err := r.mustHave(name); err != nil {
+		return nil, err
+	}
+	release, err := r.claim(name, "it is being looked at")
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	s, err := r.openState(ctx, name)
+	if errors.Is(err, state.Locked) {
+		return nil, fmt.Errorf("%w: %w", ErrBusy, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.content.Destroy()
+	return s.record, s.file.Close()
+}
+
 // judge compares the requirements with what the record says of the machine.
 func (d *Description) judge() {
 	if d.Record.VM != nil {
