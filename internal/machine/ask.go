@@ -40,7 +40,7 @@ func (r *Root) Status(ctx context.Context, name string) (*Status, error) {
 	case f.was:
 		return &Status{
 			Name: name, ID: card.ID, State: StateLost, Since: f.Started,
-			Problem: "nobody saw its end: the host, or its supervisor, went down while it ran; its disks are as after a loss of power",
+			Problem: f.problem(),
 		}, nil
 	}
 	return &Status{Name: name, ID: card.ID, State: StateStopped}, nil

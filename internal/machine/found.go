@@ -16,14 +16,14 @@ import (
 	"github.com/assay-project/assay/internal/durable"
 )
 
-// runningFile says which hypervisor was started for the machine. It stays when the
-// supervisor is killed.
+// runningFile says that a hypervisor is about to be started for the machine, and then
+// which one. It stays when the supervisor is killed.
 const runningFile = "running.json"
 
 // running is what is needed to find a hypervisor again, or to know that it is gone: a
 // process number is used anew, a number with its start within one boot of the host is not.
 type running struct {
-	PID     int       `json:"pid"`
+	PID     int       `json:"pid"`   // 0 while it is about to be started
 	Start   uint64    `json:"start"` // clock ticks after the host's boot (proc(5), stat)
 	Host    string    `json:"hostBoot"`
 	Started time.Time `json:"started"`
@@ -34,11 +34,17 @@ type finding struct {
 	running
 	was   bool // one was started and not said to have ended
 	alive bool
+	// unknown is set when the supervisor ended in the moment of the start: it is not
+	// known which hypervisor was started, or whether one was.
+	unknown bool
 }
 
 // found looks for the hypervisor of a machine that no supervisor has.
-func (r *Root) found(c *Card) (finding, error) {
-	text, err := readFile(filepath.Join(r.dir(c.Name), runningFile))
+func (r *Root) found(c *Card) (finding, error) { return r.foundBy(c.Name) }
+
+// foundBy is found for a machine whose card may be damaged.
+func (r *Root) foundBy(name string) (finding, error) {
+	text, err := readFile(filepath.Join(r.dir(name), runningFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return finding{}, nil
 	}
@@ -55,9 +61,39 @@ func (r *Root) found(c *Card) (finding, error) {
 	if err != nil {
 		return finding{}, err
 	}
+	if f.PID == 0 {
+		f.unknown = host == f.Host
+		return f, nil
+	}
 	start, err := startOf(f.PID)
 	f.alive = err == nil && host == f.Host && start == f.Start
 	return f, nil
+}
+
+// problem says what became of a hypervisor whose end nobody saw.
+func (f *finding) problem() string {
+	if f.unknown {
+		return "its supervisor ended while it started the hypervisor: one may run, without its TPM; look for a process whose arguments have the machine's id, and end it before the next start"
+	}
+	return "nobody saw its end: the host, or its supervisor, went down while it ran; its disks are as after a loss of power"
+}
+
+// intend says that a hypervisor is about to be started. What is called next is note
+// with its number, or forget when it did not start.
+func (h *Home) intend(now time.Time) error {
+	host, err := hostBoot()
+	if err != nil {
+		return err
+	}
+	return h.writeRunning(running{Host: host, Started: now})
+}
+
+func (h *Home) writeRunning(n running) error {
+	text, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(h.dir, runningFile), text, 0o600)
 }
 
 // note says which hypervisor runs.
@@ -70,20 +106,11 @@ func (h *Home) note(pid int, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	text, err := json.Marshal(running{pid, start, host, now})
-	if err != nil {
-		return err
-	}
-	return durable.WriteFile(filepath.Join(h.dir, runningFile), text, 0o600)
+	return h.writeRunning(running{pid, start, host, now})
 }
 
 // forget says that no hypervisor runs.
-func (h *Home) forget() error {
-	if err := os.Remove(filepath.Join(h.dir, runningFile)); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
+func (h *Home) forget() error { return durable.Remove(filepath.Join(h.dir, runningFile)) }
 
 // hostBoot is the identity of this boot of the host (proc(5), sys/kernel/random/boot_id).
 func hostBoot() (string, error) {

@@ -10,20 +10,19 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/homecard"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/seal"
-	"github.com/assay-project/assay/internal/strictjson"
 	"github.com/assay-project/assay/uefi/varstore"
 )
 
 // The files of a home. All but the card and the sockets are sealed.
 const (
-	cardFile       = "machine.json"
+	cardFile       = homecard.File
 	definitionFile = "definition.sealed"
 	variablesFile  = "variables.sealed"
 	integrityFile  = "integrity.sealed"
@@ -37,17 +36,7 @@ const maxFile = 128 << 20
 
 // A Card lies in a home in the clear, and says what is needed before the home can be
 // opened. All of it is a claim.
-type Card struct {
-	Version  int       `json:"version"`
-	Name     string    `json:"name"`
-	ID       string    `json:"id"` // UUID of the machine (RFC 9562)
-	Provider string    `json:"provider"`
-	Created  time.Time `json:"created"`
-	// Key is the home's key, sealed by the provider.
-	Key []byte `json:"key"`
-}
-
-const cardVersion = 1
+type Card = homecard.Card
 
 // The errors of homes that a caller acts on.
 var (
@@ -59,21 +48,11 @@ var (
 	ErrProvider = errors.New("a machine needs a key provider: its home is always encrypted; assay key-provider add makes one")
 )
 
-var cardRules = strictjson.Rules{Bytes: 64 << 10, Depth: 2, Members: 16, Values: 32, FoldNames: true}
-
 // parseCard reads a card.
 func parseCard(text []byte) (*Card, error) {
-	if _, err := strictjson.Parse(text, cardRules); err != nil {
-		return nil, fmt.Errorf("card: %w: %w", err, ErrDamaged)
-	}
-	c := new(Card)
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(c); err != nil {
-		return nil, fmt.Errorf("card: %w: %w", err, ErrDamaged)
-	}
-	if c.Version != cardVersion || !uuidRule.MatchString(c.ID) || c.Provider == "" || len(c.Key) == 0 {
-		return nil, fmt.Errorf("card: version %d, machine %q: %w", c.Version, c.ID, ErrDamaged)
+	c, err := homecard.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", err, ErrDamaged)
 	}
 	return c, nil
 }
@@ -102,11 +81,6 @@ func (h *Home) RunDir() string { return filepath.Join(h.dir, runFolder) }
 func (h *Home) Close() error {
 	h.key.Secret.Destroy()
 	return errors.Join(h.log.close(), h.lock.Close())
-}
-
-// homeContext binds the home's key to its machine.
-func homeContext(id string) seal.Context {
-	return seal.Context{Purpose: "key of a machine's home", Name: id}
 }
 
 func (h *Home) context(file string) seal.Context {
@@ -226,11 +200,8 @@ func (h *Home) SetHistory(history *integrity.History) error {
 
 // unwrap opens the home's key by its provider.
 func unwrap(ctx context.Context, p keyprovider.Provider, c *Card) (seal.Key, error) {
-	secret, err := keyprovider.Open(ctx, p, homeContext(c.ID), c.Key)
-	if err != nil {
-		return seal.Key{}, fmt.Errorf("open the home's key with key provider %q: %w", c.Provider, err)
-	}
-	return seal.Key{ID: homeKeyID, Secret: secret}, nil
+	secret, err := c.Open(ctx, p)
+	return seal.Key{ID: homeKeyID, Secret: secret}, err
 }
 
 // homeKeyID is what envelopes of a home name as their key.

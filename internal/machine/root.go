@@ -18,8 +18,8 @@ import (
 	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/health"
+	"github.com/assay-project/assay/internal/homecard"
 	"github.com/assay-project/assay/internal/integrity"
-	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/qemu"
 	"github.com/assay-project/assay/internal/seal"
 	"github.com/assay-project/assay/internal/vtpm"
@@ -91,17 +91,35 @@ func OpenRoot(cfg Config) (*Root, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	return &Root{cfg}, nil
+	r := &Root{cfg}
+	return r, r.sweep()
 }
 
-var (
-	nameRule = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	uuidRule = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
-)
+// deletedPrefix begins the name of a home that is being emptied: no name of a machine.
+const deletedPrefix = ".deleted-"
+
+// sweep removes what a crash left of homes that were deleted.
+func (r *Root) sweep() error {
+	entries, err := os.ReadDir(r.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), deletedPrefix) {
+			if err := os.RemoveAll(filepath.Join(r.cfg.Dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+var nameRule = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 func (r *Root) dir(name string) string { return filepath.Join(r.cfg.Dir, name) }
 
-// Names are the machines of the root, sorted.
+// Names are the machines of the root, sorted. A folder without a card is none: it is
+// what a crash left of one that was being made or deleted.
 func (r *Root) Names() ([]string, error) {
 	entries, err := os.ReadDir(r.cfg.Dir)
 	if err != nil {
@@ -109,9 +127,13 @@ func (r *Root) Names() ([]string, error) {
 	}
 	var out []string
 	for _, e := range entries {
-		if e.IsDir() && nameRule.MatchString(e.Name()) {
-			out = append(out, e.Name())
+		if !e.IsDir() || !nameRule.MatchString(e.Name()) {
+			continue
 		}
+		if _, err := os.Lstat(filepath.Join(r.dir(e.Name()), cardFile)); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		out = append(out, e.Name())
 	}
 	return out, nil
 }
@@ -149,12 +171,15 @@ func (r *Root) Open(ctx context.Context, name string) (_ *Home, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("machine %q: %w: %w", name, ErrBusy, err)
 	}
-	h := &Home{dir: r.dir(name), card: card, lock: lock, random: r.cfg.Random}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("machine %q: %w", name, err), lock.Close())
 		}
 	}()
+	if card, err = r.Card(name); err != nil { // another may have been made meanwhile
+		return nil, err
+	}
+	h := &Home{dir: r.dir(name), card: card, lock: lock, random: r.cfg.Random}
 	if err := durable.Sweep(h.dir); err != nil {
 		return nil, err
 	}
@@ -168,6 +193,12 @@ func (r *Root) Open(ctx context.Context, name string) (_ *Home, err error) {
 	}
 	if err := h.openLog(); err != nil {
 		return nil, err
+	}
+	if h.log.dropped {
+		r.cfg.Log.Warn("the last event of a machine did not open and is dropped: a crash tore it, or it is damaged", slog.String("machine", name))
+	}
+	if err := r.settle(h); err != nil {
+		return nil, errors.Join(err, h.log.close())
 	}
 	return h, nil
 }
@@ -195,7 +226,7 @@ func (e *RefusedError) Error() string {
 
 // Create makes a machine with its home and, where it has one, its TPM. All that can be
 // refused is refused before anything is made; a crash leaves the whole machine or a
-// folder without a card, which the next Create of that name clears away.
+// folder without a card, which the next Create of that name clears away, with its TPM.
 func (r *Root) Create(ctx context.Context, actor string, o CreateOptions) (card *Card, err error) {
 	d := o.Definition
 	if err := d.Check(); err != nil {
@@ -217,7 +248,7 @@ func (r *Root) Create(ctx context.Context, actor string, o CreateOptions) (card 
 	if err != nil {
 		return nil, err
 	}
-	h, err := r.makeHome(ctx, d.Name, o.Provider)
+	h, err := r.makeHome(ctx, actor, d.Name, o.Provider)
 	if err != nil {
 		return nil, err
 	}
@@ -229,7 +260,7 @@ func (r *Root) Create(ctx context.Context, actor string, o CreateOptions) (card 
 }
 
 // makeHome makes the folder and its key; the card, which makes it a machine, is last.
-func (r *Root) makeHome(ctx context.Context, name, provider string) (*Home, error) {
+func (r *Root) makeHome(ctx context.Context, actor, name, provider string) (_ *Home, err error) {
 	dir := r.dir(name)
 	if err := os.MkdirAll(filepath.Join(dir, runFolder), 0o700); err != nil {
 		return nil, err
@@ -238,24 +269,69 @@ func (r *Root) makeHome(ctx context.Context, name, provider string) (*Home, erro
 	if err != nil {
 		return nil, fmt.Errorf("machine %q: %w: %w", name, ErrBusy, err)
 	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, lock.Close())
+		}
+	}()
+	if err := r.clearAway(ctx, actor, name); err != nil {
+		return nil, err
+	}
 	p, err := r.cfg.Provider(ctx, provider)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("key provider %q: %w", provider, err), lock.Close())
+		return nil, fmt.Errorf("key provider %q: %w", provider, err)
 	}
 	defer p.Close() //nolint:errcheck // nothing depends on it any more
-	h := &Home{dir: dir, lock: lock, random: r.cfg.Random, card: &Card{Version: cardVersion, Name: name, Provider: provider, Created: r.cfg.Now().UTC()}}
+	h := &Home{dir: dir, lock: lock, random: r.cfg.Random, card: &Card{Version: homecard.Version, Name: name, Provider: provider, Created: r.cfg.Now().UTC()}}
 	if h.card.ID, err = newUUID(r.cfg.Random); err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, err
 	}
 	secret, err := seal.Random(r.cfg.Random, seal.KeySize)
 	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, err
 	}
 	h.key = seal.Key{ID: homeKeyID, Secret: secret}
-	if h.card.Key, err = keyprovider.Seal(ctx, p, r.cfg.Random, homeContext(h.card.ID), secret.Expose()); err != nil {
-		return nil, errors.Join(fmt.Errorf("key provider %q: %w", provider, err), lock.Close())
+	return h, h.card.Seal(ctx, p, r.cfg.Random, secret)
+}
+
+// clearAway makes a folder empty that another Create or Delete left half done. With the
+// lock held it is looked at again: another may have made the machine meanwhile.
+func (r *Root) clearAway(ctx context.Context, actor, name string) error {
+	if _, err := r.Card(name); !errors.Is(err, ErrUnknown) {
+		return errors.Join(fmt.Errorf("machine %q: %w", name, ErrExists), err)
 	}
-	return h, nil
+	if err := r.notAlive(name); err != nil {
+		return err
+	}
+	if c := r.custody(name); c.Machine != "" {
+		if err := r.dropTPM(ctx, name, c.Machine, actor); err != nil {
+			return err
+		}
+	}
+	entries, err := os.ReadDir(r.dir(name))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() != lockFile && e.Name() != runFolder {
+			if err := os.RemoveAll(filepath.Join(r.dir(name), e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// notAlive refuses what must not be done under a hypervisor that runs.
+func (r *Root) notAlive(name string) error {
+	f, err := r.foundBy(name)
+	if err == nil && f.alive {
+		err = errors.New("its hypervisor runs: stop it first")
+	}
+	if err != nil {
+		return fmt.Errorf("machine %q: %w", name, err)
+	}
+	return nil
 }
 
 // fill writes the files of a new home, makes its TPM, and then its card.
@@ -280,57 +356,36 @@ func (r *Root) fill(ctx context.Context, h *Home, d *fleet.Definition, variables
 		err = durable.CreateFile(filepath.Join(h.dir, cardFile), append(text, '\n'), 0o600)
 	}
 	if err != nil && made {
-		err = errors.Join(err, r.dropTPM(ctx, d.Name, actor))
+		err = errors.Join(err, r.dropTPM(ctx, d.Name, h.card.ID, actor))
 	}
 	return err
 }
 
-// hardwareVersion is what a machine of this program counts as (SPEC V8: 14 or later).
-const hardwareVersion = 14
-
-func (r *Root) makeTPM(ctx context.Context, h *Home, d *fleet.Definition, actor string) error {
-	_, err := r.cfg.TPMs.Create(ctx, actor, vtpm.CreateOptions{
-		Name: d.Name, Provider: h.card.Provider,
-		VM: &vtpm.VM{Name: d.Name, UUID: h.card.ID, Firmware: "efi", HardwareVersion: hardwareVersion, GuestOS: d.GuestOS, EncryptedHome: "yes"},
-	})
-	return err
-}
-
-// dropTPM removes the TPM of a machine, with all that it protects.
-func (r *Root) dropTPM(ctx context.Context, name, actor string) error {
-	if err := r.cfg.TPMs.Detach(ctx, actor, name); err != nil && !errors.Is(err, vtpm.ErrUnknown) {
-		return err
-	}
-	if err := r.cfg.TPMs.Delete(ctx, actor, name); !errors.Is(err, vtpm.ErrUnknown) {
-		return err
-	}
-	return nil
-}
-
-// Delete removes a machine that does not run, with its TPM and all that it protects.
-// Its disks stay.
-func (r *Root) Delete(ctx context.Context, actor, name string) error {
-	card, err := r.Card(name)
-	if err != nil && !errors.Is(err, ErrDamaged) {
-		return err
+// Delete removes a machine that does not run, with its TPM and all that it protects, or
+// completes that after a crash. Its disks stay, and so does a TPM of its name that is not
+// its own, or whose owner cannot be proved: the log says so.
+func (r *Root) Delete(ctx context.Context, actor, name string) (err error) {
+	if _, err := r.Card(name); errors.Is(err, ErrUnknown) || errors.Is(err, ErrName) {
+		if _, left := os.Lstat(r.dir(name)); left != nil || errors.Is(err, ErrName) {
+			return err
+		}
 	}
 	lock, err := durable.LockDir(r.dir(name))
 	if err != nil {
 		return fmt.Errorf("machine %q: %w: %w", name, ErrBusy, err)
 	}
-	if card != nil {
-		if found, err := r.found(card); err != nil || found.alive {
-			return errors.Join(fmt.Errorf("machine %q: its hypervisor runs: stop it first", name), err, lock.Close())
-		}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if err := r.notAlive(name); err != nil {
+		return err
 	}
-	if err := r.dropTPM(ctx, name, actor); err != nil {
-		return errors.Join(err, lock.Close())
+	machine := r.custody(name).Machine
+	if card, err := r.Card(name); err == nil {
+		machine = card.ID
 	}
-	// Without its card it is no machine any more.
-	if err := os.Remove(filepath.Join(r.dir(name), cardFile)); err != nil {
-		return errors.Join(err, lock.Close())
+	if err := r.dropTPM(ctx, name, machine, actor); err != nil {
+		return err
 	}
-	return errors.Join(lock.Close(), os.RemoveAll(r.dir(name)))
+	return durable.RemoveDir(r.dir(name), filepath.Join(r.cfg.Dir, deletedPrefix+name))
 }
 
 // newUUID is a random one (RFC 9562, 5.4).

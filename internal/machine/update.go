@@ -1,13 +1,20 @@
 package machine
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
+	"github.com/assay-project/assay/uefi/keyset"
+	"github.com/assay-project/assay/uefi/sigdb"
+	"github.com/assay-project/assay/uefi/varstore"
 )
 
 // UpdateOptions say how to change a machine.
@@ -18,7 +25,8 @@ type UpdateOptions struct {
 	DryRun bool
 	// Confirm is the operator's yes to what destroys secrets.
 	Confirm bool
-	Reason  string
+	// Reason is kept with the event.
+	Reason string
 }
 
 // ErrConfirm is a change that destroys, without the operator's yes.
@@ -49,6 +57,7 @@ func (r *Root) Update(ctx context.Context, actor, name string, o UpdateOptions) 
 	if after.Name != before.Name {
 		return nil, errors.New("a machine keeps its name")
 	}
+	after.Complete()
 	if err := after.Check(); err != nil {
 		return nil, err
 	}
@@ -56,55 +65,218 @@ func (r *Root) Update(ctx context.Context, actor, name string, o UpdateOptions) 
 		return nil, &RefusedError{name, reasons}
 	}
 	effects = fleet.Effects(before, after)
-	if o.DryRun || len(effects) == 0 {
+	c := &change{root: r, home: h, actor: actor, before: before, after: after, reason: o.Reason}
+	if err := c.fit(); err != nil {
+		return nil, err
+	}
+	others, err := c.others(effects)
+	if err != nil {
+		return nil, err
+	}
+	effects = slices.Concat(effects, others, c.mended)
+	if o.DryRun {
 		return effects, nil
+	}
+	if err := r.settleTPM(ctx, h, before, actor); err != nil || len(effects) == 0 {
+		return effects, err
 	}
 	for _, e := range effects {
 		if e.Destroys && !o.Confirm {
 			return effects, ErrConfirm
 		}
 	}
-	return effects, r.change(ctx, h, actor, before, after, effects)
+	return effects, c.make(ctx, effects)
 }
 
-// change carries a change out. The definition is written between what the new one needs
-// and what only the old one did: after a crash the machine is the old one or the new one.
-func (r *Root) change(ctx context.Context, h *Home, actor string, before, after *fleet.Definition, effects []fleet.Effect) error {
-	if before.Shielded.SecureBoot != after.Shielded.SecureBoot || before.Keyset != after.Keyset {
-		text, err := h.Variables()
-		if err != nil {
-			return err
-		}
-		if text, err = r.enrolled(text, after); err != nil {
-			return err
-		}
-		if err := h.SetVariables(text); err != nil {
-			return err
-		}
-	}
-	if after.Shielded.VTPM && !before.Shielded.VTPM {
-		if err := r.makeTPM(ctx, h, after, actor); err != nil {
-			return err
-		}
-	}
-	if err := h.setDefinition(after); err != nil {
-		return err
-	}
-	history, err := h.History()
+// A change is one update of a machine.
+type change struct {
+	root          *Root
+	home          *Home
+	actor, reason string
+	before, after *fleet.Definition
+	variables     []byte         // to be written; nil where those that are there do
+	mended        []fleet.Effect // of variables that did not fit the definition before
+}
+
+// fit makes the variables that the definition after needs. They are compared with it, and
+// not with the one before: a crash, or the guest, may have left others.
+func (c *change) fit() error {
+	text, err := c.home.read(variablesFile)
 	if err != nil {
 		return err
 	}
-	n := integrity.Notice{Type: integrity.EventConfig, Instance: h.Name(), Time: r.cfg.Now(), BootCounter: history.BootCounter, Actor: actor}
+	defer text.Destroy()
+	changed := c.before.Shielded.SecureBoot != c.after.Shielded.SecureBoot || c.before.Keyset != c.after.Keyset
+	store, err := varstore.Parse(text.Expose())
+	if err != nil {
+		c.mend("damaged", "made anew from the firmware's template, without the guest's boot entries: "+err.Error())
+		c.variables, err = c.root.newVariables(c.after)
+		return err
+	}
+	if !changed {
+		if store.Pending() {
+			return nil // what it will hold is not known yet
+		}
+		fits, err := c.root.fits(store, c.after)
+		if err != nil || fits {
+			return err
+		}
+		c.mend("not as the definition says", "the keys are enrolled again, and secure boot is switched as the definition says")
+	}
+	c.variables, err = c.root.enrolled(text.Expose(), c.after)
+	return err
+}
+
+func (c *change) mend(was, words string) {
+	c.mended = append(c.mended, fleet.Effect{Member: "variables", Old: was, New: "as the definition says", PCRs: []int{1, 7}, Restart: true, Words: words})
+}
+
+// fits reports whether a store enforces what a definition says. What a guest added, as
+// revocations that its owner signed, is no fault.
+func (r *Root) fits(store *varstore.Store, d *fleet.Definition) (bool, error) {
+	set, err := r.cfg.Keyset(d.Keyset)
+	if err != nil {
+		return false, fmt.Errorf("key set %q: %w", d.Keyset, err)
+	}
+	if set.Kind == keyset.SetupMode {
+		return true, nil // its keys are the guest's
+	}
+	has, err := keyset.Read(store)
+	if err != nil {
+		return false, nil //nolint:nilerr // a list of keys that cannot be read is enrolled again
+	}
+	if keyset.SecureBoot(store) != d.Shielded.SecureBoot {
+		return false, nil
+	}
+	want := set.Variables()
+	if !bytes.Equal(has[sigdb.PK].Data, want[sigdb.PK].Data) {
+		return false, nil
+	}
+	for _, role := range sigdb.Roles() {
+		there := has.Database(role)
+		for _, e := range set.Entries(role) {
+			if !holds(there, e) {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
+}
+
+func holds(d *sigdb.Database, want sigdb.Signature) bool {
+	if d == nil {
+		return false
+	}
+	for e := range d.All() {
+		if e.Type == want.Type && bytes.Equal(e.Data, want.Data) {
+			return true
+		}
+	}
+	return false
+}
+
+// others are the members of the definition that differ beside those that have an effect.
+func (c *change) others(effects []fleet.Effect) ([]fleet.Effect, error) {
+	before, err := members(c.before)
+	if err != nil {
+		return nil, err
+	}
+	after, err := members(c.after)
+	if err != nil {
+		return nil, err
+	}
+	for name := range before {
+		if _, ok := after[name]; !ok {
+			after[name] = nil
+		}
+	}
+	var out []fleet.Effect
+	for _, name := range slices.Sorted(maps.Keys(after)) {
+		named := name == "shieldedInstanceConfig" || slices.ContainsFunc(effects, func(e fleet.Effect) bool { return e.Member == name })
+		if !named && !bytes.Equal(before[name], after[name]) {
+			out = append(out, fleet.Effect{Member: name, Old: orNothing(before[name]), New: orNothing(after[name]), Words: "it is kept with the machine, and nothing that is measured depends on it"})
+		}
+	}
+	return out, nil
+}
+
+func members(d *fleet.Definition) (out map[string]json.RawMessage, err error) {
+	text, err := json.Marshal(d)
+	if err != nil {
+		return nil, err
+	}
+	return out, json.Unmarshal(text, &out)
+}
+
+func orNothing(text json.RawMessage) string {
+	if len(text) == 0 {
+		return "nothing"
+	}
+	return string(text)
+}
+
+// make carries a change out. The definition is written between what the new one needs
+// and what only the old one did: after a crash the machine is the old one or the new one,
+// and what is left over the next update completes.
+func (c *change) make(ctx context.Context, effects []fleet.Effect) error {
+	h := c.home
+	n, err := c.notice(effects)
+	if err != nil {
+		return err
+	}
+	if err := h.begin(c.after, n); err != nil {
+		return err
+	}
+	if c.variables != nil {
+		if err := h.SetVariables(c.variables); err != nil {
+			return err
+		}
+	}
+	had, has := c.before.Shielded.VTPM, c.after.Shielded.VTPM
+	if has && !had {
+		if err := c.root.makeTPM(ctx, h, c.after, c.actor); err != nil {
+			return errors.Join(err, h.unbegin())
+		}
+	}
+	if had && !has {
+		if rec, err := c.root.cfg.TPMs.Owned(ctx, h.Name()); err == nil && belongs(rec, h.card.ID) {
+			if err := c.root.setCustody(h.Name(), custody{Machine: h.card.ID, Dropping: rec.ID.String()}); err != nil {
+				return err
+			}
+		}
+	}
+	if err := h.setDefinition(c.after); err != nil {
+		return err
+	}
+	if err := c.root.logAll(h, []integrity.Notice{*n}); err != nil {
+		return err
+	}
+	if err := h.unbegin(); err != nil {
+		return err
+	}
+	if had && !has {
+		if err := c.root.dropTPM(ctx, h.Name(), h.card.ID, c.actor); err != nil {
+			return err
+		}
+		return c.root.setCustody(h.Name(), custody{Machine: h.card.ID})
+	}
+	return nil
+}
+
+// notice is the event of a change.
+func (c *change) notice(effects []fleet.Effect) (*integrity.Notice, error) {
+	history, err := c.home.History()
+	if err != nil {
+		return nil, err
+	}
+	n := &integrity.Notice{Type: integrity.EventConfig, Instance: c.home.Name(), Time: c.root.cfg.Now(), BootCounter: history.BootCounter, Actor: c.actor}
 	for _, e := range effects {
 		n.Reasons = append(n.Reasons, reason(codeChanged, fmt.Sprintf("%s: %s, was %s", e.Member, e.New, e.Old)))
 	}
-	if err := r.logAll(h, []integrity.Notice{n}); err != nil {
-		return err
+	if c.reason != "" {
+		n.Reasons = append(n.Reasons, reason(codeChanged, "why: "+c.reason))
 	}
-	if before.Shielded.VTPM && !after.Shielded.VTPM {
-		return r.dropTPM(ctx, h.Name(), actor)
-	}
-	return nil
+	return n, nil
 }
 
 // ClearTPM makes the TPM of a machine anew. All that it protected is lost.
@@ -114,6 +286,13 @@ func (r *Root) ClearTPM(ctx context.Context, actor, name string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
+	rec, err := r.cfg.TPMs.Owned(ctx, name)
+	if err != nil {
+		return err
+	}
+	if !belongs(rec, h.card.ID) {
+		return fmt.Errorf("the TPM %q belongs to another machine than %s, or to none: it is left as it is", name, h.card.ID)
+	}
 	if _, err := r.cfg.TPMs.Clear(ctx, actor, name); err != nil {
 		return err
 	}

@@ -1,0 +1,150 @@
+package machine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/assay-project/assay/internal/durable"
+	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/keyprovider"
+	"github.com/assay-project/assay/internal/strictjson"
+	"github.com/assay-project/assay/internal/vtpm"
+	"github.com/assay-project/assay/internal/vtpm/state"
+)
+
+// custodyFile says in the clear which machine a folder was made for, before its TPM is
+// made, and which TPM is being removed. It is how what a crash cut short is completed:
+// the folder may have no card then, and the TPM no machine.
+const custodyFile = "tpm.json"
+
+// A custody is the content of a custodyFile. It is a claim: a TPM is removed only where
+// its own sealed record says the same.
+type custody struct {
+	Machine  string `json:"machine"`            // UUID
+	Dropping string `json:"dropping,omitempty"` // id of a TPM
+}
+
+var custodyRules = strictjson.Rules{Bytes: 4 << 10, Depth: 2, Members: 4, Values: 8, FoldNames: true}
+
+// custody reads what is known; nothing of a file that is missing or damaged.
+func (r *Root) custody(name string) custody {
+	text, err := readFile(filepath.Join(r.dir(name), custodyFile))
+	var c custody
+	if err == nil {
+		_, err = strictjson.Parse(text, custodyRules)
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &c)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		r.cfg.Log.Warn("whose a machine's TPM is cannot be read", slog.String("machine", name), slog.Any("error", err))
+		return custody{}
+	}
+	return c
+}
+
+func (r *Root) setCustody(name string, c custody) error {
+	text, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(r.dir(name), custodyFile), text, 0o600)
+}
+
+// hardwareVersion is what a machine of this program counts as (SPEC V8: 14 or later).
+const hardwareVersion = 14
+
+// makeTPM makes the TPM of a machine, or takes over the one that a crash left: it is this
+// machine's by its sealed record.
+func (r *Root) makeTPM(ctx context.Context, h *Home, d *fleet.Definition, actor string) error {
+	if err := r.setCustody(d.Name, custody{Machine: h.card.ID}); err != nil {
+		return err
+	}
+	_, err := r.cfg.TPMs.Create(ctx, actor, vtpm.CreateOptions{
+		Name: d.Name, Provider: h.card.Provider,
+		VM: &vtpm.VM{Name: d.Name, UUID: h.card.ID, Firmware: "efi", HardwareVersion: hardwareVersion, GuestOS: d.GuestOS, EncryptedHome: "yes"},
+	})
+	if !errors.Is(err, vtpm.ErrExists) {
+		return err
+	}
+	rec, owned := r.cfg.TPMs.Owned(ctx, d.Name)
+	if owned == nil && belongs(rec, h.card.ID) {
+		return nil
+	}
+	return errors.Join(err, owned)
+}
+
+// belongs reports whether a TPM is that of a machine.
+func belongs(rec *vtpm.Record, machine string) bool {
+	return machine != "" && rec.VM != nil && rec.VM.UUID == machine
+}
+
+// dropTPM removes the TPM of a machine, with all that it protects, or completes that. A
+// TPM of the name that is not the machine's, or cannot be proved to be, is left and told
+// of. The caller has the home.
+func (r *Root) dropTPM(ctx context.Context, name, machine, actor string) error {
+	c := r.custody(name)
+	rec, err := r.cfg.TPMs.Owned(ctx, name)
+	switch {
+	case errors.Is(err, vtpm.ErrUnknown):
+		return nil
+	case errors.Is(err, vtpm.ErrBusy) || errors.Is(err, state.ProviderDown) || errors.Is(err, keyprovider.ErrUnavailable) || ctx.Err() != nil:
+		return err // it may open later
+	case err != nil:
+		return r.dropUnopened(ctx, name, actor, c, err)
+	case belongs(rec, machine):
+		if err := r.setCustody(name, custody{Machine: machine, Dropping: rec.ID.String()}); err != nil {
+			return err
+		}
+		if err := r.cfg.TPMs.Detach(ctx, actor, name); err != nil {
+			return err
+		}
+	case rec.VM != nil || rec.ID.String() != c.Dropping:
+		r.leave(name, "it belongs to another machine, or was detached")
+		return nil
+	}
+	return r.cfg.TPMs.Delete(ctx, actor, name)
+}
+
+// dropUnopened is dropTPM for a state that does not open.
+func (r *Root) dropUnopened(ctx context.Context, name, actor string, c custody, why error) error {
+	list, err := r.cfg.TPMs.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range list {
+		if s.Name == name && s.VM == "" && !s.ID.IsZero() && s.ID.String() == c.Dropping {
+			return r.cfg.TPMs.Delete(ctx, actor, name) // it was ours, and detached
+		}
+	}
+	r.leave(name, fmt.Sprintf("whose it is cannot be proved: %v", why))
+	return nil
+}
+
+func (r *Root) leave(name, why string) {
+	r.cfg.Log.Warn("the TPM of that name is left", slog.String("machine", name), slog.String("reason", why))
+}
+
+// settleTPM completes the removal of a TPM that a crash cut short in a change of the
+// machine, or takes its note back where the machine has the TPM still.
+func (r *Root) settleTPM(ctx context.Context, h *Home, d *fleet.Definition, actor string) error {
+	c := r.custody(h.Name())
+	if c.Dropping == "" {
+		return nil
+	}
+	if !d.Shielded.VTPM {
+		if err := r.dropTPM(ctx, h.Name(), h.card.ID, actor); err != nil {
+			return err
+		}
+		return r.setCustody(h.Name(), custody{Machine: h.card.ID})
+	}
+	if rec, err := r.cfg.TPMs.Owned(ctx, h.Name()); err != nil || !belongs(rec, h.card.ID) {
+		return nil //nolint:nilerr // the note stays: the machine may be on its way out
+	}
+	return r.setCustody(h.Name(), custody{Machine: h.card.ID})
+}
