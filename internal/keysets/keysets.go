@@ -129,6 +129,26 @@ func (s *Stored) Keys(ctx context.Context, p keyprovider.Provider) (keyset.Keys,
 	return out, nil
 }
 
+// Under is the key of the provider that the private keys are sealed by; empty when the
+// file does not say.
+func (s *Stored) Under() string {
+	id, err := keyprovider.WrappedUnder(s.sealed)
+	if err != nil {
+		return ""
+	}
+	return id
+}
+
+// Rewrap returns the set with its private keys sealed by another key of their provider,
+// or by another provider, which spec names.
+func (s *Stored) Rewrap(ctx context.Context, from, to keyprovider.Provider, spec string, random io.Reader) (*Stored, error) {
+	keys, err := s.Keys(ctx, from)
+	if err != nil {
+		return nil, err
+	}
+	return Seal(ctx, s.Set, keys, spec, to, random)
+}
+
 func (r *Root) path(name string) (string, error) {
 	if !keyset.ValidName(name) {
 		return "", fmt.Errorf("%q: %w", name, keyset.ErrName)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 
 	"github.com/assay-project/assay/eventlog/baseline"
 	"github.com/assay-project/assay/internal/health"
@@ -98,7 +99,7 @@ func (s *supervisor) assessed(a health.Assessment) {
 	if before != nil {
 		s.health.Heard = before.Heard
 	}
-	if before != nil && before.State == a.State || a.State == health.Unknown {
+	if a.State == health.Unknown || before != nil && before.State == a.State && slices.Equal(before.Reasons, a.Reasons) {
 		return
 	}
 	s.tell([]integrity.Notice{{ //nolint:errcheck // said there
@@ -109,10 +110,12 @@ func (s *supervisor) assessed(a health.Assessment) {
 
 // heard takes what the agent says that it saw.
 func (s *supervisor) heard(r health.Report) {
-	if s.health == nil {
-		s.health = &HealthStatus{}
+	now := HealthStatus{}
+	if s.health != nil {
+		now = *s.health
 	}
-	s.health.Heard = &r
+	now.Heard = &r // what was given away stays as it is
+	s.health = &now
 	if s.root.cfg.Heard != nil {
 		s.root.cfg.Heard(s.home.Name(), s.history.BootCounter, r)
 	}

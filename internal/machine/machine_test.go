@@ -738,15 +738,6 @@ func TestMachinesThatAreRefusedLeaveNothing(t *testing.T) {
 	}
 }
 
-func FuzzParseCard(f *testing.F) {
-	f.Add([]byte(`{"version": 1, "name": "web-1", "id": "0badc0de-0000-4000-8000-000000000001", "provider": "main", "created": "2026-01-01T00:00:00Z", "key": "AAAA"}`))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		if c, err := parseCard(text); err == nil && (c.Version != cardVersion || !uuidRule.MatchString(c.ID)) {
-			t.Errorf("%+v", c)
-		}
-	})
-}
-
 func FuzzSplitLog(f *testing.F) {
 	f.Add([]byte("assay machine events 1 0\nAAAA\nBBBB\nCC"))
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -163,8 +163,7 @@ func (r *Root) Card(name string) (*Card, error) {
 // Open opens the home of a machine for this process alone. It returns [ErrBusy],
 // wrapped, while another has it: the machine runs, or is being changed.
 func (r *Root) Open(ctx context.Context, name string) (_ *Home, err error) {
-	card, err := r.Card(name)
-	if err != nil {
+	if _, err := r.Card(name); err != nil {
 		return nil, err
 	}
 	lock, err := durable.LockDir(r.dir(name))
@@ -176,7 +175,8 @@ func (r *Root) Open(ctx context.Context, name string) (_ *Home, err error) {
 			err = errors.Join(fmt.Errorf("machine %q: %w", name, err), lock.Close())
 		}
 	}()
-	if card, err = r.Card(name); err != nil { // another may have been made meanwhile
+	card, err := r.Card(name) // with the lock: another may have been made meanwhile
+	if err != nil {
 		return nil, err
 	}
 	h := &Home{dir: r.dir(name), card: card, lock: lock, random: r.cfg.Random}

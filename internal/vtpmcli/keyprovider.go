@@ -384,7 +384,11 @@ func (f *rootFlags) usersOf(ctx context.Context, env *program.Env, c *keyprovide
 	if authorityUses(dir, c) {
 		out = append(out, "the certificate authority")
 	}
-	return out, nil
+	things, err := f.sealedBy(env, c)
+	for _, s := range things {
+		out = append(out, s.what)
+	}
+	return out, err
 }
 
 // authorityUses reports whether a root's certificate authority is sealed by a provider,

@@ -68,12 +68,13 @@ type rewrapped struct {
 	Done      int            `json:"rewrapped"`
 	Already   int            `json:"already"`   // under that key before
 	Authority int            `json:"authority"` // keys of the certificate authority that were sealed anew
+	Sealed    int            `json:"sealed"`    // homes of machines and key sets whose keys were sealed anew
 	Failed    []failedRewrap `json:"failed"`
 	DryRun    bool           `json:"dryRun"` // nothing was changed: rewrapped and authority say what would be
 }
 
 type failedRewrap struct {
-	TPM   string `json:"tpm"` // empty for the certificate authority
+	TPM   string `json:"tpm"` // or a machine or a key set; empty for the certificate authority
 	Error string `json:"error"`
 }
 
@@ -131,9 +132,9 @@ func (w *rewrapping) under(name string) string {
 func newProviderRotateCmd(env *program.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rotate NAME",
-		Short: "Make a new key, and wrap the keys of all TPMs of the provider anew under it",
-		Long: `Have a key provider make a new key, and wrap the keys of all TPMs of the root that it
-serves anew under it, one by one. Running TPMs go on, whether a daemon has the root or
+		Short: "Make a new key, and wrap the keys of all TPMs, machines and key sets of the provider anew under it",
+		Long: `Have a key provider make a new key, and wrap the keys of all TPMs, homes of machines and
+key sets of the root that it serves anew under it, one by one. Running TPMs go on, whether a daemon has the root or
 not. It may be stopped at any point: older keys still open what they wrapped, and
 --rewrap-only finishes the work without making one more key. Exit status 1: some TPMs
 could not be done, and why. --dry-run asks the provider for its newest key, and says what
@@ -228,6 +229,9 @@ func (f *rootFlags) rewrapAll(ctx context.Context, w *rewrapping, from *keyprovi
 			w.result.Failed = append(w.result.Failed, failedRewrap{"", fmt.Sprintf("certificate authority: %v", err)})
 		}
 	}
+	if err := f.rewrapSealed(ctx, w, from, p); err != nil {
+		w.result.Failed = append(w.result.Failed, failedRewrap{"", fmt.Sprintf("homes of machines and key sets: %v", err)})
+	}
 	return &w.result, nil
 }
 
@@ -291,11 +295,14 @@ func printRewrapped(env *program.Env, format string, r *rewrapped) error {
 			return err
 		}
 	} else if r.DryRun {
-		fmt.Fprintf(env.Stdout, "would wrap %d TPMs anew, and seal %d keys of the certificate authority; %d TPMs are under the newest key of %s; nothing was changed\n", r.Done, r.Authority, r.Already, r.Provider)
+		fmt.Fprintf(env.Stdout, "would wrap %d TPMs anew, and seal %d keys of the certificate authority and those of %d machines and key sets; %d TPMs are under the newest key of %s; nothing was changed\n", r.Done, r.Authority, r.Sealed, r.Already, r.Provider)
 	} else {
 		fmt.Fprintf(env.Stdout, "%d TPMs wrapped anew under key %s of %s, %d were already, %d failed\n", r.Done, r.KeyID, r.Provider, r.Already, len(r.Failed))
 		if r.Authority > 0 {
 			fmt.Fprintf(env.Stdout, "%d keys of the certificate authority sealed anew\n", r.Authority)
+		}
+		if r.Sealed > 0 {
+			fmt.Fprintf(env.Stdout, "the keys of %d machines and key sets sealed anew\n", r.Sealed)
 		}
 		for _, f := range r.Failed {
 			fmt.Fprintf(env.Stdout, "  %s: %s\n", dash(f.TPM), f.Error)
