@@ -138,13 +138,33 @@ func (w *waiting) judged(ctx context.Context, s *machine.Status) (over bool, err
 	return false, nil
 }
 
-// words are the console's about a boot that started nothing.
+// words are what is said of a boot that started nothing.
 func (w *waiting) words(b *machine.BootStatus) error {
 	what := "nothing was started"
 	if b.Early != nil {
 		what = "no operating system was started"
 	}
-	return fmt.Errorf("%s: boot %d: as far as the TPM shows, %s; the console's words, which prove nothing: %s", w.name, b.Counter, what, words(b.Refused))
+	return fmt.Errorf("%s: boot %d: as far as the TPM shows, %s%s", w.name, b.Counter, what, said(b.Refused))
+}
+
+// said tells what the host read on the machine's disk from what the console says.
+func said(reasons []evidence.Reason) string {
+	var disk, console []evidence.Reason
+	for _, r := range reasons {
+		if strings.HasPrefix(string(r.Code), "serial.") {
+			console = append(console, r)
+		} else {
+			disk = append(disk, r)
+		}
+	}
+	text := ""
+	if len(disk) > 0 {
+		text = "; of its disk the host finds: " + words(disk)
+	}
+	if len(console) > 0 {
+		text += "; the console's words are: " + words(console)
+	}
+	return text
 }
 
 // verdict is the judgement of a boot of which both parts are over. Only both make it a
@@ -190,10 +210,7 @@ func (w *waiting) ended(ctx context.Context, s *machine.Status) (bool, error) {
 	if s.Problem != "" {
 		text += ": " + program.Printable(s.Problem)
 	}
-	if len(b.Refused) > 0 {
-		text += "; the console's words, which prove nothing: " + words(b.Refused)
-	}
-	return true, program.RefusedBy(errors.New(text))
+	return true, program.RefusedBy(errors.New(text + said(b.Refused)))
 }
 
 // recorded is what the events of the machine tell of the boot that was waited for; over

@@ -137,14 +137,25 @@ func TestABootThatIsNotMonitoredIsNotWaitedFor(t *testing.T) {
 }
 
 func TestTheConsolesWordsAloneEndNoWait(t *testing.T) {
-	refused := running(machine.BootStatus{Phase: machine.PhaseRefused, Refused: because("No bootable option")})
+	refused := running(machine.BootStatus{Phase: machine.PhaseRefused, Refused: []evidence.Reason{
+		{Code: "launch.refused", Message: "no signature"}, {Code: "serial.no-boot-option", Message: "No bootable option"},
+	}})
 	good := running(machine.BootStatus{Phase: machine.PhaseSystem, Early: yes, Late: yes})
 	status, stdout, stderr, _ := wait(t, &play{states: []*machine.Status{refused, refused, refused, good}})
 	if status != 0 || !strings.Contains(stdout, "as its baseline says") {
 		t.Errorf("one that goes on: status %d, stdout %q, stderr %q", status, stdout, stderr)
 	}
+	// Each time its console says so it has the whole time to get on.
+	again := []*machine.Status{refused}
+	for range 2 * refusalPatience / askEvery {
+		again = append(again, running(machine.BootStatus{Phase: machine.PhaseLoader}))
+	}
+	status, stdout, stderr, _ = wait(t, &play{states: append(again, refused, good)})
+	if status != 0 || !strings.Contains(stdout, "as its baseline says") {
+		t.Errorf("one that goes on twice: status %d, stdout %q, stderr %q", status, stdout, stderr)
+	}
 	status, _, stderr, took := wait(t, &play{states: []*machine.Status{refused}})
-	const want = "web-1: boot 7: as far as the TPM shows, nothing was started; the console's words, which prove nothing: No bootable option"
+	const want = "web-1: boot 7: as far as the TPM shows, nothing was started; of its disk the host finds: no signature; the console's words are: No bootable option"
 	if status != 1 || !strings.HasSuffix(stderr, want) || took < refusalPatience || took > 2*refusalPatience {
 		t.Errorf("one that does not: status %d, stderr %q after %v", status, stderr, took)
 	}
@@ -165,6 +176,7 @@ func TestAnEndIsExplainedByTheRecord(t *testing.T) {
 		"stopped after a good boot":           {play{[]*machine.Status{firmware, stopped()}, good}, 0, "web-1 is stopped\n"},
 		"stopped after the early part":        {play{[]*machine.Status{firmware, stopped()}, []integrity.Notice{report(integrity.EventEarlyReport, 7, false, because("firmware"))}}, 1, "firmware"},
 		"stopped without a judgement":         {play{[]*machine.Status{firmware, stopped()}, nil}, 1, "web-1 is stopped, and boot 7 was not judged"},
+		"stopped after the console's words":   {play{[]*machine.Status{firmware, stopped()}, []integrity.Notice{{Type: integrity.EventRefused, BootCounter: 7, Reasons: because("no disk")}}}, 1, "boot 7 was not judged; of its disk the host finds: no disk"},
 		"a judgement of another boot":         {play{[]*machine.Status{firmware, stopped()}, []integrity.Notice{report(integrity.EventLateReport, 6, true, nil)}}, 1, "boot 7 was not judged"},
 		"restarted after a failure":           {play{[]*machine.Status{firmware, next}, bad}, 1, "boot 7 failed"},
 		"restarted before a judgement":        {play{[]*machine.Status{firmware, next}, nil}, 0, "boot 7 ended before it was judged"},
