@@ -212,13 +212,3 @@ func lockCards(dir string) (*os.File, error) {
 	}
 	return f, nil
 }
-
-// Remove removes the card of a home: the machine is none any more.
-func Remove(dir string) error {
-	lock, err := lockCards(filepath.Dir(dir))
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	return os.Remove(filepath.Join(dir, File))
-}

@@ -88,7 +88,7 @@ func TestADeletedMachineIsNotBroughtBack(t *testing.T) {
 	t.Parallel()
 	dir, a, b := t.TempDir(), provider(t), provider(t)
 	h, _ := home(t, dir, a)
-	if err := Remove(h.Dir); err != nil {
+	if err := os.RemoveAll(h.Dir); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.Rewrap(t.Context(), a, b, "other", rand.Reader); err == nil {

@@ -60,6 +60,9 @@ func (r *Root) Stop(ctx context.Context, actor, name string, force bool) error {
 	}
 	if err != nil {
 		f, ferr := r.found(card)
+		if ferr == nil && f.unknown && force {
+			return r.forget(ctx, name)
+		}
 		if ferr != nil || !f.alive {
 			return errors.Join(err, ferr)
 		}
@@ -71,6 +74,15 @@ func (r *Root) Stop(ctx context.Context, actor, name string, force bool) error {
 		}
 	}
 	return r.awaitEnd(ctx, card)
+}
+
+// forget takes an operator's word that no hypervisor of a machine runs.
+func (r *Root) forget(ctx context.Context, name string) error {
+	h, err := r.Open(ctx, name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(h.forget(), h.Close())
 }
 
 // awaitEnd waits until nobody has the home and no hypervisor is left.

@@ -129,3 +129,23 @@ func TestABadNoteIsDamage(t *testing.T) {
 		t.Errorf("Status = %+v", s)
 	}
 }
+
+// A supervisor that was killed in the moment of the start leaves a machine of which nobody
+// knows whether it runs: it is not started beside itself.
+func TestAStartThatWasCutShortIsNotRepeatedBlindly(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.create()
+	booted, err := hostBoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.left(running{0, 0, booted, time.Now()})
+	if err := h.root.Run(t.Context(), "alice", "web-1", RunOptions{}); !errors.Is(err, ErrBusy) {
+		t.Errorf("Run = %v", err)
+	}
+	if err := h.root.Stop(t.Context(), "alice", "web-1", true); err != nil {
+		t.Fatal(err)
+	}
+	h.run(boot(t, "good-uki"))
+}

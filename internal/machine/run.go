@@ -121,6 +121,9 @@ func (s *supervisor) prepare() (err error) {
 	if f.alive {
 		return fmt.Errorf("its hypervisor, process %d, runs without a supervisor: assay vm stop --force ends it: %w", f.PID, ErrBusy)
 	}
+	if f.unknown {
+		return fmt.Errorf("%s; assay vm stop --force says that none runs: %w", f.problem(), ErrBusy)
+	}
 	if s.definition, err = s.home.Definition(); err != nil {
 		return err
 	}
@@ -231,18 +234,21 @@ func (s *supervisor) listen(ctx context.Context, name string, serve func(context
 
 // start starts the hypervisor, and notes that it runs.
 func (s *supervisor) start(ctx context.Context) (err error) {
+	if err := s.home.intend(s.root.cfg.Now()); err != nil {
+		return err
+	}
 	s.hypervisor, err = qemu.Start(ctx, qemu.Config{
 		Program: s.root.cfg.Program, Dir: s.home.RunDir(), Machine: s.machine(), Files: []*os.File{s.variables.file},
 		Event: func(e qmp.Event) { s.qmp <- e },
 	})
 	if err != nil {
-		return err
+		return errors.Join(err, s.home.forget())
 	}
 	// One that has ended already is seen by the loop.
 	if err := s.home.note(s.hypervisor.PID(), s.root.cfg.Now()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.hypervisor.Kill()
 		s.drain()
-		return err
+		return errors.Join(err, s.home.forget())
 	}
 	return nil
 }
