@@ -553,3 +553,32 @@ func TestSuspendedStateOutlivesTheProcess(t *testing.T) {
 		t.Errorf("PCR 16 is %s, want %s", got, want)
 	}
 }
+
+// A card is a claim: whose a TPM is, its sealed record says.
+func TestWhoOwnsATPMIsReadFromItsState(t *testing.T) {
+	f := newFixture(t)
+	ctx := context.Background()
+	f.create("web")
+	if err := f.Attach(ctx, tester, "web", *good()); err != nil {
+		t.Fatal(err)
+	}
+	card, err := f.readCard("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	card.VM = "web-2"
+	if err := f.writeCard(card); err != nil {
+		t.Fatal(err)
+	}
+	rec, err := f.Owned(ctx, "web")
+	if err != nil || rec.VM == nil || *rec.VM != *good() {
+		t.Errorf("Owned = %+v, %v", rec, err)
+	}
+	if _, err := f.Owned(ctx, "db"); !errors.Is(err, ErrUnknown) {
+		t.Errorf("Owned of none = %v", err)
+	}
+	f.started("web")
+	if _, err := f.Owned(ctx, "web"); !errors.Is(err, ErrBusy) {
+		t.Errorf("Owned of one that runs = %v", err)
+	}
+}
