@@ -30,10 +30,8 @@ func TestMain(m *testing.M) {
 
 func starter(t *testing.T, name string) *cobra.Command {
 	t.Helper()
-	cmd := new(cobra.Command)
-	for _, flag := range []string{"root", "accelerator", "firmware", "firmware-secure", "firmware-variables"} {
-		cmd.Flags().String(flag, "", "")
-	}
+	var out, errs programtest.Buffer
+	cmd := newStartCmd(programtest.Env(&out, &errs))
 	if err := cmd.ParseFlags([]string{name, "--root", "/r"}); err != nil {
 		t.Fatal(err)
 	}
