@@ -29,6 +29,9 @@ type machineDemo struct {
 	parts *demovm.Parts
 	start time.Time
 	steps []machineStep
+	// service is the URL of the attestation service, serviceToken the file of its
+	// administrator's API token.
+	service, serviceToken string
 }
 
 // A machineStep is one boot and what must come of it.
@@ -207,6 +210,14 @@ func (d *machineDemo) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	var open closers
+	defer func() { err = errors.Join(err, open.close()) }()
+	data := filepath.Join(d.dir, "service")
+	if d.service, err = runService(ctx, d.env, wiring{Data: data}, &open); err != nil {
+		return err
+	}
+	d.say("An attestation service on %s makes tokens of what the machine's agent proves", d.service)
+	d.serviceToken = filepath.Join(data, tokenFile)
 	defer func() {
 		if err != nil { // else each step has stopped it
 			d.assay("vm", "stop", "--force", demoMachine)
@@ -275,16 +286,19 @@ func (d *machineDemo) step(title string, image []byte, want string, then func() 
 	if err := demovm.WriteDisk(filepath.Join(d.dir, "disk.raw"), image); err != nil {
 		return err
 	}
-	how := "--wait"
+	start := []string{"vm", "start", demoMachine, "--attestation-service", d.service, "--attestation-token-file", d.serviceToken, "--wait"}
 	if want == "passed" { // and then its agent attests
-		how = "--wait-attested"
+		start[len(start)-1] = "--wait-attested"
 	}
-	d.assay("vm", "start", demoMachine, how)
+	_, said := d.assay(start...)
 	got, err := d.outcome()
 	if err != nil {
 		return err
 	}
 	s := machineStep{title, want, got, d.env.Now().Sub(begun), got == want}
+	if want == "passed" {
+		s.AsItMust = s.AsItMust && d.verified(said)
+	}
 	d.steps = append(d.steps, s)
 	d.say("the platform's word: %s", got)
 	if then != nil {
@@ -294,6 +308,14 @@ func (d *machineDemo) step(title string, image []byte, want string, then func() 
 	}
 	_, err = d.must("vm", "stop", "--force", demoMachine)
 	return err
+}
+
+// verified has a relying party check the token that a start printed.
+func (d *machineDemo) verified(said string) bool {
+	_, token, _ := strings.Cut(said, "\ntoken ")
+	token, _, _ = strings.Cut(token, "\n")
+	status, _ := d.assay("token", "verify", token, "--issuer", d.service)
+	return status == program.StatusOK
 }
 
 // outcome is what the platform says of the boot, in one word.

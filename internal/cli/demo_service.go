@@ -92,22 +92,31 @@ func (d *demo) export() error {
 
 // serve runs the same service as assay serve, but for its challenges.
 func (d *demo) serve(ctx context.Context, open *closers) error {
+	url, err := runService(ctx, d.env, wiring{Data: d.where, Challenges: d.challenges}, open)
+	if err != nil {
+		return err
+	}
+	return d.connect(url, open)
+}
+
+// runService runs a service on a free port of loopback until open closes.
+func runService(ctx context.Context, env *program.Env, w wiring, open *closers) (url string, err error) {
 	ctx, stop := context.WithCancel(ctx)
-	quiet := *d.env
+	quiet := *env
 	quiet.Stdout, quiet.Stderr = io.Discard, io.Discard
 	ready, done := make(chan string, 1), make(chan error, 1)
 	o := &serveOptions{
-		wiring: wiring{Data: d.where, Challenges: d.challenges}, listen: "127.0.0.1:0", tlsMode: tlsOff,
+		wiring: w, listen: "127.0.0.1:0", tlsMode: tlsOff,
 		logFormat: "text", logLevel: "error", ready: func(url string) { ready <- url },
 	}
 	go func() { done <- serve(ctx, &quiet, o) }()
 	open.add(func() error { stop(); return <-done })
 	select {
 	case url := <-ready:
-		return d.connect(url, open)
+		return url, nil
 	case err := <-done:
 		done <- nil // for the closer
-		return err
+		return "", err
 	}
 }
 

@@ -76,5 +76,3 @@ func BenchmarkVerdict(b *testing.B) {
 		b.Error("the boot did not pass")
 	}
 }
-
-func boot0(b *testing.B) string { return boot(b, "good-uki") }

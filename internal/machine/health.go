@@ -55,8 +55,13 @@ func (s *supervisor) newHealth(ctx context.Context) (*health.Monitor, error) {
 	if err != nil {
 		return nil, err
 	}
+	var issuer health.Issuer
+	if s.root.cfg.Issuer != nil {
+		issuer = s.root.cfg.Issuer(s.home.Name())
+	}
 	return health.New(health.Config{
-		EK: ek, Now: s.root.cfg.Now, Random: s.root.cfg.Random,
+		Issuer: issuer,
+		EK:     ek, Now: s.root.cfg.Now, Random: s.root.cfg.Random,
 		Reference: func() (*baseline.Baseline, baseline.Profile) {
 			p, err := baseline.ProfileNamed(s.definition.Policy)
 			if err != nil {

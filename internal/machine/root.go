@@ -66,6 +66,8 @@ type Config struct {
 	Log *slog.Logger
 	// Event is told of every event of a machine, after its log; nil for none.
 	Event func(integrity.Notice)
+	// Issuer gives the attestation service that makes tokens for a machine; nil for none.
+	Issuer func(machine string) health.Issuer
 	// Heard is told what the agent of a machine says that it saw in a boot; nil for none.
 	Heard func(machine string, boot uint64, r health.Report)
 }

@@ -32,7 +32,7 @@ event as a line of JSON on standard error: what a service manager needs. --no-ev
 leaves these out, where standard error is kept by somebody who may not read them.`,
 		Args: cobra.ExactArgs(1),
 	}
-	h := addHostFlags(env, cmd)
+	h, service := addHostFlags(env, cmd), addServiceFlags(cmd)
 	f := cmd.Flags()
 	f.BoolVar(&h.quiet, "no-events", false, "print no events")
 	background := f.Bool("background", false, "")
@@ -43,6 +43,9 @@ leaves these out, where standard error is kept by somebody who may not read them
 			if log, ok := env.Stderr.(*os.File); ok {
 				env.Stderr = &boundedLog{file: log}
 			}
+		}
+		if h.issuer, err = service.issuer(); err != nil {
+			return err
 		}
 		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
@@ -73,7 +76,7 @@ when it starts nothing, or when the judgement does not come in time. The console
 alone decide nothing.`,
 		Args: cobra.ExactArgs(1),
 	}
-	h := addHostFlags(env, cmd)
+	h, service := addHostFlags(env, cmd), addServiceFlags(cmd)
 	var wait, attested bool
 	var patience time.Duration
 	f := cmd.Flags()
@@ -81,6 +84,9 @@ alone decide nothing.`,
 	f.BoolVar(&attested, "wait-attested", false, "wait until the agent has attested, too")
 	f.DurationVar(&patience, "timeout", 5*time.Minute, "how long --wait waits")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if _, err := service.issuer(); err != nil { // before anything is started
+			return err
+		}
 		return h.with(cmd.Context(), func(r *machine.Root) error {
 			s := starting{env: env, host: h, root: r, cmd: cmd, name: args[0], wait: wait, attested: attested, patience: patience}
 			return s.run(cmd.Context())

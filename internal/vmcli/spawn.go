@@ -39,8 +39,8 @@ func spawn(start *cobra.Command, logName string) error {
 	}
 	child := exec.Command(self, "vm", "run", start.Flags().Arg(0), "--background")
 	child.Args[0] = os.Args[0]
-	for _, name := range []string{"root", "accelerator", "firmware", "firmware-secure", "firmware-variables"} {
-		if f := start.Flags().Lookup(name); f.Changed {
+	for _, name := range append([]string{"root", "accelerator", "firmware", "firmware-secure", "firmware-variables"}, serviceFlagNames[:]...) {
+		if f := start.Flags().Lookup(name); f != nil && f.Changed {
 			child.Args = append(child.Args, "--"+name, f.Value.String())
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/finding"
 	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/health"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/machine"
 	"github.com/assay-project/assay/internal/program"
@@ -58,7 +59,8 @@ type hostFlags struct {
 	runsBy      string // the accelerator of this host, once open
 	recorder    *finding.Recorder
 	firmware    machine.Firmware
-	quiet       bool // print no events
+	quiet       bool                               // print no events
+	issuer      func(machine string) health.Issuer // of tokens; nil for none
 }
 
 func addHostFlags(env *program.Env, cmd *cobra.Command) *hostFlags {
@@ -101,7 +103,7 @@ func (h *hostFlags) open(ctx context.Context) (_ *machine.Root, closing func() e
 		Keyset: func(name string) (*keyset.Set, error) { return h.Keyset(ctx, h.env, name) },
 		Matrix: matrix, Firmware: h.firmware, Accelerator: accelerator,
 		Random: h.env.Rand, Now: h.env.Now, Log: slog.New(slog.NewTextHandler(h.env.Stderr, nil)),
-		Event: h.told, Heard: h.heard,
+		Event: h.told, Heard: h.heard, Issuer: h.issuer,
 	})
 	if err != nil {
 		return nil, nil, errors.Join(err, root.Close())

@@ -281,8 +281,7 @@ func awaitAgent(ctx context.Context, env *program.Env, r watched, name string) e
 		case s.Health == nil:
 			return fmt.Errorf("%s has no agent: assay vm update --agent gives it a port", name)
 		case s.Health.State == health.Healthy:
-			_, err := fmt.Fprintf(env.Stdout, "%s attests: its TPM proves the boot that the host saw\n", name)
-			return err
+			return printAttested(env, name, s.Health)
 		case s.Health.State != health.Unknown:
 			return program.RefusedBy(fmt.Errorf("%s does not attest: %s: %s", name, s.Health.State, words(s.Health.Reasons)))
 		}
@@ -304,4 +303,19 @@ func phaseWords(phase string) string {
 		return text
 	}
 	return strings.TrimSpace("phase " + phase)
+}
+
+// printAttested says what an agent has proved, with the token for others.
+func printAttested(env *program.Env, name string, h *machine.HealthStatus) error {
+	if _, err := fmt.Fprintf(env.Stdout, "%s attests: its TPM proves the boot that the host saw\n", name); err != nil {
+		return err
+	}
+	var err error
+	switch {
+	case h.Token != "":
+		_, err = fmt.Fprintf(env.Stdout, "token %s\n", h.Token)
+	case h.TokenProblem != "":
+		_, err = fmt.Fprintf(env.Stdout, "no token: %s\n", program.Printable(h.TokenProblem))
+	}
+	return err
 }
