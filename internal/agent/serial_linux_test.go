@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,12 +12,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// noTerminals ends a test on a machine without pseudo terminals; make test wants them.
+func noTerminals(t *testing.T, err error) {
+	t.Helper()
+	if os.Getenv("ASSAY_REQUIRE_PTY") != "" {
+		t.Fatalf("no pseudo terminals: %v", err)
+	}
+	t.Skipf("no pseudo terminals here: %v", err)
+}
+
 // terminal is a pseudo terminal: the master's end, and the name of the other.
 func terminal(t *testing.T) (*os.File, string) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		t.Skipf("no pseudo terminals here: %v", err)
+		noTerminals(t, err)
 	}
 	t.Cleanup(func() { master.Close() })
 	conn, err := master.SyscallConn()
@@ -31,7 +41,7 @@ func terminal(t *testing.T) (*os.File, string) {
 		}
 	})
 	if err != nil || inner != nil {
-		t.Skipf("no pseudo terminals here: %v, %v", err, inner)
+		noTerminals(t, errors.Join(err, inner))
 	}
 	return master, fmt.Sprintf("/dev/pts/%d", number)
 }

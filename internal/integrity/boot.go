@@ -1,6 +1,7 @@
 package integrity
 
 import (
+	"bytes"
 	"slices"
 
 	"github.com/assay-project/assay/eventlog"
@@ -210,6 +211,12 @@ func (b *Boot) settled() *Boot {
 		out.named = append(out.named, Name{c.Kind, c.Name, c.Detail, c.Signer, c.Proven})
 	}
 	return &out
+}
+
+// partOf reports whether other begins with all measurements of b, and is as whole.
+func (b *Boot) partOf(other *Boot) bool {
+	return b.broken == other.broken && b.start == other.start && len(b.events) <= len(other.events) &&
+		slices.EqualFunc(b.events, other.events[:len(b.events)], func(x, y Event) bool { return x.PCR == y.PCR && bytes.Equal(x.Digest, y.Digest) })
 }
 
 var _ baseline.Boot = (*Boot)(nil)

@@ -60,8 +60,9 @@ type Notice struct {
 // and the event must fit its log. The boot's record has all.
 const maxShown = 48
 
-// bound leaves the differences that decide, then others, and says how many more there are.
-func (n *Notice) bound() {
+// Bound leaves the differences that decide, then others, and says how many more there
+// are; it is for whoever adds reasons to a notice.
+func (n *Notice) Bound() {
 	if extra := len(n.Differences) - maxShown; extra > 0 {
 		slices.SortStableFunc(n.Differences, func(a, b baseline.Difference) int {
 			switch {

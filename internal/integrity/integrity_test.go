@@ -393,6 +393,25 @@ func TestABrokenRecordNeverPassesAndIsNeverLearned(t *testing.T) {
 	}
 }
 
+// A machine that goes on in a snapshot is in the boot of the snapshot: the verdict of the
+// one before is not its.
+func TestASnapshotOfAnotherBootIsJudged(t *testing.T) {
+	b := newBench(t, nil)
+	b.take(journalOf(t, "good-uki"))
+	b.take(journalOf(t, "good-uki"))
+	b.restart()
+	if got := b.m.Catch(slices.Values(journalOf(t, "good-uki"))); len(got) != 0 {
+		t.Errorf("the boot that was judged is told again: %s", said(got))
+	}
+	b.restart()
+	if got := b.m.Catch(slices.Values(journalOf(t, "bad-uki-cmdline"))); said(got) != "early- late-" {
+		t.Errorf("a snapshot of a bad boot: %s", said(got))
+	}
+	if r, err := b.h.Boot(2); err != nil || r.Late != Failed {
+		t.Errorf("kept as %+v, %v", r, err)
+	}
+}
+
 // A guest that fills the record of its boot, or tries boot options for ever, gets one
 // report that it failed, and no more events.
 func TestAGuestThatFillsItsRecordFails(t *testing.T) {

@@ -67,7 +67,8 @@ func (m *Monitor) Take(r engine.JournalRecord) []Notice {
 }
 
 // Catch reads the records of a boot that was counted before this process began to
-// watch. It returns what was not said of it: a part that ended while nobody watched.
+// watch. It returns what was not said of it: a part that ended while nobody watched, or
+// that is another than the one that was judged, as in a snapshot of another boot.
 func (m *Monitor) Catch(records iter.Seq[engine.JournalRecord]) (out []Notice) {
 	said, err := m.history.Boot(m.history.BootCounter)
 	early, late := err == nil && said.Early != NotReached, err == nil && said.Late != NotReached
@@ -80,7 +81,7 @@ func (m *Monitor) Catch(records iter.Seq[engine.JournalRecord]) (out []Notice) {
 			switch {
 			case at.Kind == Started:
 				m.latest = nil
-			case at.Kind == EarlyDone && !early, at.Kind == LateDone && !late:
+			case at.Kind == EarlyDone && !(early && at.Boot.partOf(said.Boot)), at.Kind == LateDone && !(late && at.Boot.partOf(said.Boot)):
 				out = append(out, m.moment(at)...)
 			case at.Kind == EarlyDone, at.Kind == LateDone:
 				m.latest = at.Boot
@@ -236,7 +237,7 @@ func (m *Monitor) judge(at Moment, v *Version, late bool) (Notice, *baseline.Com
 	if !n.Report.PolicyEvaluationPassed {
 		n.Reasons = reasons(n.Differences, late)
 	}
-	n.bound()
+	n.Bound()
 	return n, c
 }
 

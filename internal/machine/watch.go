@@ -104,16 +104,42 @@ func (s *supervisor) progressed() {
 // boot is not said again.
 func (s *supervisor) restored(m vtpm.Measured) {
 	monitor, err := s.root.newMonitor(s.definition, s.history, s.expected.name)
-	if err != nil {
+	if err != nil { // nothing that was said holds for what runs now
+		s.boot = BootStatus{Counter: s.history.BootCounter, Phase: PhaseUnseen}
 		s.root.cfg.Log.Error("a restored machine is not watched", slog.String("machine", s.home.Name()), slog.Any("error", err))
 		return
 	}
-	s.monitor = monitor
+	s.monitor, s.boot = monitor, BootStatus{Counter: s.history.BootCounter, Phase: PhaseFirmware}
+	s.recall()
 	s.tell(s.monitor.Catch(slices.Values(m.Records))) //nolint:errcheck // said there
 	if m.Lost {
 		s.tell(s.monitor.Lose()) //nolint:errcheck // said there
 	}
+	// A snapshot may be of before the end of what was judged.
+	early, late := s.monitor.Progress()
+	if !early {
+		s.boot.Early = nil
+	}
+	if !late {
+		s.boot.Late = nil
+	}
 	s.progressed()
+}
+
+// recall has the status say of this boot what was kept of it.
+func (s *supervisor) recall() {
+	r, err := s.history.Boot(s.history.BootCounter)
+	if err != nil {
+		return // nothing was
+	}
+	verdict := func(o integrity.Outcome) *bool {
+		if o == integrity.NotReached {
+			return nil
+		}
+		good := o == integrity.Passed || o == integrity.Learned
+		return &good
+	}
+	s.boot.Early, s.boot.Late = verdict(r.Early), verdict(r.Late)
 }
 
 // tell keeps what happened: the record first, so that no boot is counted twice after a
@@ -127,6 +153,7 @@ func (s *supervisor) tell(notices []integrity.Notice) error {
 	s.refer()
 	for _, n := range notices {
 		s.explain(&n)
+		n.Bound() // it must fit the log
 		err = errors.Join(err, s.home.Log(n))
 		s.note(&n)
 		if s.root.cfg.Event != nil {
@@ -134,7 +161,8 @@ func (s *supervisor) tell(notices []integrity.Notice) error {
 		}
 	}
 	s.keepVariables()
-	if s.unkept = err; err != nil {
+	if err != nil { // and stays a problem: what was lost does not come back
+		s.unkept = err
 		s.root.cfg.Log.Error("what happened to a machine is not kept", slog.String("machine", s.home.Name()), slog.Any("error", err))
 	}
 	return err
