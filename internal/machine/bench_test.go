@@ -54,19 +54,7 @@ func BenchmarkVerdict(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer s.close() //nolint:errcheck // a benchmark
-	measured := vtpm.Measured{Records: []engine.JournalRecord{{Kind: engine.JournalInit}, {Kind: engine.JournalStartup}}}
-	for line := range strings.Lines(boot(b, "good-uki")) {
-		var pcr uint8
-		var digest string
-		if _, err := fmt.Sscan(line, &pcr, &digest); err != nil {
-			b.Fatal(err)
-		}
-		d, err := hex.DecodeString(digest)
-		if err != nil {
-			b.Fatal(err)
-		}
-		measured.Records = append(measured.Records, engine.JournalRecord{Kind: engine.JournalExtend, PCR: pcr, Digests: []tpm2.HA{{HashAlg: tpm2.AlgSHA256, Digest: d}}})
-	}
+	measured := vtpm.Measured{Records: records(b, boot(b, "good-uki"))}
 	b.ReportAllocs()
 	for b.Loop() {
 		s.journal.put(measured)
@@ -75,4 +63,23 @@ func BenchmarkVerdict(b *testing.B) {
 	if s.boot.Late == nil || !*s.boot.Late {
 		b.Error("the boot did not pass")
 	}
+}
+
+// records are the journal of a TPM that took the script of a boot.
+func records(tb testing.TB, script string) []engine.JournalRecord {
+	tb.Helper()
+	out := []engine.JournalRecord{{Kind: engine.JournalInit}, {Kind: engine.JournalStartup}}
+	for line := range strings.Lines(script) {
+		var pcr uint8
+		var digest string
+		if _, err := fmt.Sscan(line, &pcr, &digest); err != nil {
+			tb.Fatal(err)
+		}
+		d, err := hex.DecodeString(digest)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		out = append(out, engine.JournalRecord{Kind: engine.JournalExtend, PCR: pcr, Digests: []tpm2.HA{{HashAlg: tpm2.AlgSHA256, Digest: d}}})
+	}
+	return out
 }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
+	"github.com/assay-project/assay/internal/vtpm"
+	"github.com/assay-project/assay/tpm2/engine"
 )
 
 func (h *host) event(kind string) *integrity.Notice {
@@ -212,4 +214,42 @@ func TestATPMThatEndsUnderItsMachineIsTold(t *testing.T) {
 		t.Errorf("Status = %+v", got)
 	}
 	h.stop(s)
+}
+
+// The status of a machine that goes on in a snapshot is that of the snapshot.
+func TestASnapshotHasItsOwnVerdict(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.create()
+	home, err := h.root.Open(t.Context(), "web-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer home.Close()
+	s := newSupervisor(h.root, home)
+	if err := s.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	defer s.close() //nolint:errcheck // a test
+	good, bad := records(t, boot(t, "good-uki")), records(t, boot(t, "bad-uki-cmdline"))
+	take := func(list []engine.JournalRecord, restored bool) {
+		s.journal.put(vtpm.Measured{Records: list, Restored: restored})
+		s.measured()
+	}
+	take(good, false)
+	if s.boot.Late == nil || !*s.boot.Late {
+		t.Fatalf("%+v", s.boot)
+	}
+	take(good, true)
+	if s.boot.Late == nil || !*s.boot.Late {
+		t.Errorf("a snapshot of the same boot: %+v", s.boot)
+	}
+	take(good[:4], true)
+	if s.boot.Early != nil || s.boot.Late != nil || s.boot.Phase != PhaseFirmware {
+		t.Errorf("a snapshot of the firmware: %+v", s.boot)
+	}
+	take(bad, true)
+	if s.boot.Late == nil || *s.boot.Late {
+		t.Errorf("a snapshot of another boot: %+v", s.boot)
+	}
 }
