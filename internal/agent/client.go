@@ -1,15 +1,13 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
-	"io"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
+
+	"github.com/assay-project/assay/internal/apiclient"
 )
 
 // A Client speaks to one service.
@@ -53,57 +51,12 @@ func (c *Client) Attest(ctx context.Context, ch Challenge, b *Bundle) (Decision,
 	return d, err
 }
 
-// maxAnswer bounds what is read of an answer.
-const maxAnswer = 1 << 20
-
 func (c *Client) post(ctx context.Context, path string, in, out any) error {
-	body, err := json.Marshal(in)
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.Server+path, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
+	api := apiclient.Client{Server: c.Server, HTTP: c.HTTP}
 	if c.Token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.Token)
+		api.Credential = func() (string, error) { return c.Token, nil }
 	}
-	resp, err := c.HTTP.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return fmt.Errorf("read answer of %s: %w", path, err)
-	}
-	if resp.StatusCode/100 != 2 {
-		return problemOf(resp, answer)
-	}
-	if err := json.Unmarshal(answer, out); err != nil {
-		return fmt.Errorf("answer of %s: %w", path, err)
-	}
-	return nil
-}
-
-// problemOf puts a problem document (RFC 9457) into words.
-func problemOf(resp *http.Response, body []byte) error {
-	var p struct{ Title, Detail, Code string }
-	if json.Unmarshal(body, &p) != nil || p.Title == "" {
-		return fmt.Errorf("the service answered %s", resp.Status)
-	}
-	return fmt.Errorf("the service answered %s: %s", resp.Status, strings.Join(nonEmpty(p.Code, p.Detail, p.Title), ": "))
-}
-
-func nonEmpty(words ...string) []string {
-	var out []string
-	for _, w := range words {
-		if w != "" {
-			out = append(out, w)
-		}
-	}
-	return out
+	return api.Do(ctx, http.MethodPost, path, in, out)
 }
 
 // An Enrolment asks the service to trust an attestation key for being in the TPM of an

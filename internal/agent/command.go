@@ -2,20 +2,19 @@ package agent
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"runtime/debug"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/assay-project/assay/internal/apiclient"
 )
 
 // A Process is what the command may touch.
@@ -108,7 +107,7 @@ func (s *serverFlags) add(cmd *cobra.Command) {
 const timeout = 30 * time.Second
 
 func (p Process) client(s serverFlags) (*Client, error) {
-	c := &Client{Server: strings.TrimSuffix(s.server, "/"), HTTP: &http.Client{Timeout: timeout}}
+	c := &Client{Server: strings.TrimSuffix(s.server, "/")}
 	if s.tokenFile != "" {
 		b, err := p.read(s.tokenFile)
 		if err != nil {
@@ -116,16 +115,15 @@ func (p Process) client(s serverFlags) (*Client, error) {
 		}
 		c.Token = strings.TrimSpace(string(b))
 	}
+	var authorities []byte
+	var err error
 	if s.ca != "" {
-		pem, err := p.read(s.ca)
-		if err != nil {
+		if authorities, err = p.read(s.ca); err != nil {
 			return nil, err
 		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s holds no certificate", s.ca)
-		}
-		c.HTTP.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}
+	}
+	if c.HTTP, err = apiclient.Connect(authorities, timeout); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.ca, err)
 	}
 	return c, nil
 }

@@ -48,7 +48,7 @@ func addAdminCmds(env *program.Env, group *cobra.Command, list ...adminCmd) {
 			if err != nil {
 				return err
 			}
-			defer r.http.CloseIdleConnections()
+			defer r.api.HTTP.CloseIdleConnections()
 			answer, err := c.do(cmd.Context(), r, args)
 			if err != nil {
 				return err

@@ -257,7 +257,7 @@ func (d *demo) attest(ctx context.Context, step demoStep) (demoOutcome, error) {
 
 // relyingParty checks the token as a stranger would: with the issuer's URL alone.
 func (d *demo) relyingParty(ctx context.Context, raw string) (string, error) {
-	keys, err := token.NewFetcher(d.client.url, d.client.http)
+	keys, err := token.NewFetcher(d.client.url, d.client.api.HTTP)
 	if err != nil {
 		return "", err
 	}

@@ -127,6 +127,6 @@ func (d *demo) connect(url string, open *closers) error {
 	}
 	transport := &http.Transport{}
 	open.add(func() error { transport.CloseIdleConnections(); return nil })
-	d.client = &remote{url: url, token: strings.TrimSpace(string(text)), http: &http.Client{Transport: transport, Timeout: remoteTimeout}}
+	d.client = newRemote(url, strings.TrimSpace(string(text)), &http.Client{Transport: transport, Timeout: remoteTimeout})
 	return nil
 }

@@ -1,18 +1,17 @@
 package health
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
 
 	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/apiclient"
 	"github.com/assay-project/assay/tpm2"
 )
 
@@ -20,19 +19,13 @@ import (
 // register attestation keys (attesters.write, attesters.read) and have evidence appraised
 // (attest).
 type Remote struct {
-	Server string // URL without a slash at its end
-	// Credential reads the API token, each time: it may be exchanged.
-	Credential func() (string, error)
-	HTTP       *http.Client
+	API *apiclient.Client
 	// Machine is what the service calls the machine, Baseline its reference value there;
 	// empty for none.
 	Machine, Baseline string
 	// Policy is the name of the policy; empty for the service's default.
 	Policy string
 }
-
-// maxAnswer bounds what is read of an answer of the service.
-const maxAnswer = 1 << 20
 
 // Enrolled registers the key, on this host's word for its proof.
 func (r *Remote) Enrolled(ctx context.Context, ak, _ []byte) error {
@@ -48,11 +41,11 @@ func (r *Remote) Enrolled(ctx context.Context, ak, _ []byte) error {
 		Machine string `json:"machine"`
 		Removed bool   `json:"removed"`
 	}
-	status, err := r.call(ctx, http.MethodGet, "/v1/attesters/"+url.PathEscape(hex.EncodeToString(name)), nil, &known)
+	err = r.API.Do(ctx, http.MethodGet, "/v1/attesters/"+url.PathEscape(hex.EncodeToString(name)), nil, &known)
+	var p *apiclient.Problem
 	switch {
-	case status == http.StatusNotFound:
-		_, err := r.call(ctx, http.MethodPost, "/v1/attesters", map[string]any{"machine": r.Machine, "akPublic": ak, "baseline": r.Baseline}, nil)
-		return err
+	case errors.As(err, &p) && p.Status == http.StatusNotFound:
+		return r.API.Do(ctx, http.MethodPost, "/v1/attesters", map[string]any{"machine": r.Machine, "akPublic": ak, "baseline": r.Baseline}, nil)
 	case err != nil:
 		return err
 	case known.Removed:
@@ -69,7 +62,7 @@ func (r *Remote) Challenge(ctx context.Context) (nonce []byte, challenge string,
 		Challenge string `json:"challenge"`
 		Nonce     []byte `json:"nonce"`
 	}
-	_, err = r.call(ctx, http.MethodPost, "/v1/challenges", map[string]string{"type": "tpm", "policy": r.Policy}, &c)
+	err = r.API.Do(ctx, http.MethodPost, "/v1/challenges", map[string]string{"type": "tpm", "policy": r.Policy}, &c)
 	return c.Nonce, c.Challenge, err
 }
 
@@ -80,55 +73,13 @@ func (r *Remote) Token(ctx context.Context, challenge string, bundle []byte) (st
 		Reasons []evidence.Reason `json:"reasons"`
 		Token   string            `json:"token"`
 	}
-	if _, err := r.call(ctx, http.MethodPost, "/v1/attest", map[string]any{"challenge": challenge, "policy": r.Policy, "evidence": json.RawMessage(bundle)}, &d); err != nil {
+	if err := r.API.Do(ctx, http.MethodPost, "/v1/attest", map[string]any{"challenge": challenge, "policy": r.Policy, "evidence": json.RawMessage(bundle)}, &d); err != nil {
 		return "", err
 	}
 	if d.Token == "" || d.Verdict != evidence.Trusted.String() {
 		return "", refusedByService(d.Reasons)
 	}
 	return d.Token, nil
-}
-
-// call makes one request; status is 0 when there was no answer.
-func (r *Remote) call(ctx context.Context, method, path string, in, out any) (status int, err error) {
-	var body io.Reader = http.NoBody
-	if in != nil {
-		text, err := json.Marshal(in)
-		if err != nil {
-			return 0, err
-		}
-		body = bytes.NewReader(text)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, r.Server+path, body)
-	if err != nil {
-		return 0, err
-	}
-	token, err := r.Credential()
-	if err != nil {
-		return 0, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Authorization", "Bearer "+token)
-	resp, err := r.HTTP.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return resp.StatusCode, fmt.Errorf("read answer of %s: %w", path, err)
-	}
-	if resp.StatusCode/100 != 2 {
-		var p struct{ Detail, Code string }
-		if json.Unmarshal(answer, &p) != nil || p.Code == "" {
-			return resp.StatusCode, fmt.Errorf("the attestation service answered %s", resp.Status)
-		}
-		return resp.StatusCode, fmt.Errorf("the attestation service answered %s: %s: %s", resp.Status, p.Code, p.Detail)
-	}
-	if out == nil {
-		return resp.StatusCode, nil
-	}
-	return resp.StatusCode, json.Unmarshal(answer, out)
 }
 
 func refusedByService(reasons []evidence.Reason) error {

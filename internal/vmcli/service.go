@@ -1,18 +1,15 @@
 package vmcli
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/assay-project/assay/internal/apiclient"
 	"github.com/assay-project/assay/internal/health"
 	"github.com/assay-project/assay/internal/program"
 )
@@ -41,38 +38,28 @@ func (s *serviceFlags) issuer() (func(machine string) health.Issuer, error) {
 	if s.url == "" {
 		return nil, nil //nolint:nilnil // none is wanted
 	}
-	u, err := url.Parse(s.url)
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
-		return nil, fmt.Errorf("--attestation-service %q is no URL of a service", s.url)
-	}
-	if u.Scheme == "http" {
-		if err := program.MustBeLoopback("--attestation-service over http", u.Host); err != nil {
-			return nil, err
-		}
+	server, err := program.ServiceURL("--attestation-service", s.url)
+	if err != nil {
+		return nil, err
 	}
 	if s.tokenFile == "" {
 		return nil, errors.New("--attestation-token-file is missing: who is this host to the service?")
 	}
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true}
+	var authorities []byte
 	if s.ca != "" {
-		text, err := os.ReadFile(s.ca)
-		if err != nil {
+		if authorities, err = os.ReadFile(s.ca); err != nil {
 			return nil, err
 		}
-		transport.TLSClientConfig.RootCAs = x509.NewCertPool()
-		if !transport.TLSClientConfig.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("--attestation-ca: %s holds no certificate in PEM", s.ca)
-		}
 	}
-	// The token is for nobody else: no redirection is followed.
-	client := &http.Client{Transport: transport, Timeout: serviceTime, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	h, err := apiclient.Connect(authorities, serviceTime)
+	if err != nil {
+		return nil, fmt.Errorf("--attestation-ca: %s: %w", s.ca, err)
+	}
+	api := &apiclient.Client{Server: server, HTTP: h, Credential: func() (string, error) {
+		text, err := os.ReadFile(s.tokenFile)
+		return strings.TrimSpace(string(text)), err
+	}}
 	return func(machine string) health.Issuer {
-		return &health.Remote{
-			Server: strings.TrimRight(s.url, "/"), HTTP: client, Machine: machine, Policy: s.policy,
-			Credential: func() (string, error) {
-				text, err := os.ReadFile(s.tokenFile)
-				return strings.TrimSpace(string(text)), err
-			},
-		}
+		return &health.Remote{API: api, Machine: machine, Policy: s.policy}
 	}, nil
 }
