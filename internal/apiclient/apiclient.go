@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -42,13 +43,14 @@ type Problem struct {
 
 // Error says what the service says.
 func (p *Problem) Error() string {
-	answered := fmt.Sprintf("the service answered %d %s", p.Status, http.StatusText(p.Status))
+	var answered strings.Builder
+	answered.WriteString(fmt.Sprintf("the service answered %d %s", p.Status, http.StatusText(p.Status)))
 	for _, word := range []string{p.Code, p.Detail, p.Title} {
 		if word != "" {
-			answered += ": " + word
+			answered.WriteString(": " + word)
 		}
 	}
-	return answered
+	return answered.String()
 }
 
 // Do sends in as JSON, unless it is nil, and reads the answer into out, unless that is

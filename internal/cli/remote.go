@@ -103,14 +103,15 @@ func remoteProblem(p *apiclient.Problem) error {
 	if p.Code == "" {
 		return fmt.Errorf("%s answers %d %s", p.Host, p.Status, http.StatusText(p.Status))
 	}
-	text := fmt.Sprintf("%s: %s", p.Code, cmp.Or(p.Detail, p.Title))
+	var text strings.Builder
+	text.WriteString(fmt.Sprintf("%s: %s", p.Code, cmp.Or(p.Detail, p.Title)))
 	for _, e := range p.Errors {
 		if !strings.Contains(p.Detail, e.Detail) {
-			text += fmt.Sprintf("\n  %s: %s", e.Field, e.Detail)
+			text.WriteString(fmt.Sprintf("\n  %s: %s", e.Field, e.Detail))
 		}
 	}
 	if p.RequestID != "" {
-		text += " (request " + p.RequestID + ")"
+		text.WriteString(" (request " + p.RequestID + ")")
 	}
-	return errors.New(text)
+	return errors.New(text.String())
 }
