@@ -44,7 +44,7 @@ type Problem struct {
 // Error says what the service says.
 func (p *Problem) Error() string {
 	var answered strings.Builder
-	answered.WriteString(fmt.Sprintf("the service answered %d %s", p.Status, http.StatusText(p.Status)))
+	fmt.Fprintf(&answered, "the service answered %d %s", p.Status, http.StatusText(p.Status))
 	for _, word := range []string{p.Code, p.Detail, p.Title} {
 		if word != "" {
 			answered.WriteString(": " + word)

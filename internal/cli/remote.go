@@ -104,10 +104,10 @@ func remoteProblem(p *apiclient.Problem) error {
 		return fmt.Errorf("%s answers %d %s", p.Host, p.Status, http.StatusText(p.Status))
 	}
 	var text strings.Builder
-	text.WriteString(fmt.Sprintf("%s: %s", p.Code, cmp.Or(p.Detail, p.Title)))
+	fmt.Fprintf(&text, "%s: %s", p.Code, cmp.Or(p.Detail, p.Title))
 	for _, e := range p.Errors {
 		if !strings.Contains(p.Detail, e.Detail) {
-			text.WriteString(fmt.Sprintf("\n  %s: %s", e.Field, e.Detail))
+			fmt.Fprintf(&text, "\n  %s: %s", e.Field, e.Detail)
 		}
 	}
 	if p.RequestID != "" {
