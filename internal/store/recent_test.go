@@ -51,7 +51,7 @@ func TestLostPartsAreStoredAgain(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					waitFor(t, func() bool { return p.state.Load() == taken })
+					waitForGroup(t, s)
 					second = start(t.Context(), t, s, about(2), 1)
 					if _, err := tx.Exec(lose); err != nil {
 						t.Fatal(err)

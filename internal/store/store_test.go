@@ -91,6 +91,13 @@ func waitFor(t *testing.T, reached func() bool) {
 	t.Fatal("what the test waits for does not come")
 }
 
+// waitForGroup returns once a group is being committed. A decision that is taken does
+// not tell: until its group has the connection, the next ones may still join.
+func waitForGroup(t *testing.T, s *Store) {
+	t.Helper()
+	waitFor(t, func() bool { return s.write.db.Stats().InUse > 0 })
+}
+
 // occupy lets one decision reach the commit, which release ends.
 func occupy(t *testing.T, s *Store, file string) (first <-chan error, release func()) {
 	t.Helper()
@@ -104,7 +111,7 @@ func occupy(t *testing.T, s *Store, file string) (first <-chan error, release fu
 		t.Fatal(err)
 	}
 	go func() { done <- <-p.done }()
-	waitFor(t, func() bool { return p.state.Load() == taken })
+	waitForGroup(t, s)
 	return done, release
 }
 
