@@ -3,6 +3,12 @@ package evidence
 // machineCodes are those of virtual machines of this host (package internal/machine).
 var machineCodes = []CodeInfo{
 	{
+		Code:    "machine.monitoring-off",
+		Meaning: "Integrity monitoring of the machine was turned off: its boots are no longer judged, and findings about them have ended without anybody looking.",
+		Causes:  []string{"somebody who may change machines turned it off; the event names who"},
+		Action:  "Turn it on again where the machine's boot matters, and look at what the findings said.",
+	},
+	{
 		Code:    "machine.configuration-changed",
 		Meaning: "An option of the machine was changed.",
 		Causes:  []string{"somebody who may change machines did so; the event names who"},
@@ -31,6 +37,12 @@ var machineCodes = []CodeInfo{
 		Meaning: "The machine's TPM was made anew: what it protected is gone, and its identity is another.",
 		Causes:  []string{"somebody who may change machines cleared it; the event names who"},
 		Action:  "Enrol the machine's attestation key again, and seal disk keys and secrets anew.",
+	},
+	{
+		Code:    "machine.tpm-removed",
+		Meaning: "The vTPM of the machine was removed: nobody sees any more what the machine boots, and findings that only a vTPM tells of have ended.",
+		Causes:  []string{"somebody who may change machines turned the vTPM off; the event names who"},
+		Action:  "Turn it on again where the machine's boot matters; it gets a new vTPM, without the secrets of the one before.",
 	},
 	{
 		Code:    "machine.tpm-lost",

@@ -59,6 +59,8 @@ type record struct {
 	Told      State             `json:"told"`
 	ToldMark  string            `json:"toldMark"`
 	History   []Step            `json:"history"`
+
+	why string // it ends in this step; it is kept in the history
 }
 
 // A Book is the set of findings of a host. Make it by [New] or [Parse]. It is not safe
@@ -122,7 +124,7 @@ func (b *Book) end(s *Signal, at time.Time) {
 		if len(keep) > 0 && r.Component == Others {
 			continue // one of those that go on may be among them
 		}
-		b.close(r, at)
+		b.close(r, at, s.why())
 	}
 }
 
@@ -137,8 +139,8 @@ func (b *Book) lasting(code evidence.Code, machine string) iter.Seq[*record] {
 	}
 }
 
-func (b *Book) close(r *record, at time.Time) {
-	r.Ended, b.dirty = &at, true
+func (b *Book) close(r *record, at time.Time, why string) {
+	r.Ended, r.why, b.dirty = &at, why, true
 }
 
 // begin opens a finding, or sees it again.
@@ -284,7 +286,10 @@ func (b *Book) settle(at time.Time) {
 			step.Author, step.Text = by.Author, by.Reason
 		case r.Ack != nil && (state == Acknowledged || state == Resolved && !at.After(r.Ack.Time)):
 			step.Author, step.Text = r.Ack.Author, r.Ack.Text
+		case state == Resolved:
+			step.Text = r.why
 		}
+		r.why = ""
 		r.History = append(r.History, step)
 		r.History = slices.Delete(r.History, 0, max(0, len(r.History)-maxHistory))
 		r.Told, r.ToldMark, b.dirty = state, r.Mark, true

@@ -96,7 +96,8 @@ type Note struct {
 type Step struct {
 	Time  time.Time `json:"time"`
 	State State     `json:"state"`
-	// Author and Text are there when a person made it.
+	// Author and Text are there when a person made it; Text alone is why a finding ended
+	// whose condition is no longer looked at.
 	Author string `json:"author,omitempty"`
 	Text   string `json:"text,omitempty"`
 }
@@ -138,13 +139,22 @@ type Signal struct {
 	// Component tells findings of one kind apart.
 	Component string
 	// Ends is set when the condition is over: that of Component, or with an empty
-	// Component all of the kind but those in Keep.
+	// Component all of the kind but those in Keep. Reasons say why, where it is not that
+	// the condition was looked at and is over.
 	Ends    bool
 	Keep    []string
 	Boot    uint64
 	Reasons []evidence.Reason
 	// Mark is what the reasons rest on, where their words do not say it all: digests.
 	Mark string
+}
+
+// why is the reason of an end, where it is not that the condition is over.
+func (s *Signal) why() string {
+	if len(s.Reasons) == 0 {
+		return ""
+	}
+	return clean(s.Reasons[0].Message, maxText)
 }
 
 // Limits of texts, in bytes.

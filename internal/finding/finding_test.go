@@ -14,6 +14,7 @@ import (
 
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/finding"
+	"github.com/assay-project/assay/internal/integrity"
 )
 
 var t0 = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -57,6 +58,39 @@ func ack(b *finding.Book, at time.Time) error {
 }
 
 func tick(b *finding.Book, at time.Time) error { b.Settle(at); return nil }
+
+// What nobody looks at any more ends, and the history says why.
+func TestAnEndWithoutALookSaysWhy(t *testing.T) {
+	const kind = finding.LateBootFailed
+	for name, tc := range map[string]struct {
+		end  func(*finding.Book, time.Time) error
+		want string
+	}{
+		"the condition is over": {apply(over(kind)), ""},
+		"monitoring is off": {
+			apply(finding.FromNotice(&integrity.Notice{Type: integrity.EventConfig, Instance: "web-1", Reasons: []evidence.Reason{{Code: "machine.monitoring-off", Message: "monitoring was turned off"}}})...),
+			"monitoring was turned off",
+		},
+		"the machine is gone": {func(b *finding.Book, at time.Time) error { b.Forget("web-1", at); return nil }, "the machine was deleted"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBook(t)
+			if err := b.Apply(t0, raise(kind)); err != nil {
+				t.Fatal(err)
+			}
+			if err := tc.end(b, later(1)); err != nil {
+				t.Fatal(err)
+			}
+			f, err := b.Finding(1, later(1))
+			if err != nil || f.State != finding.Resolved {
+				t.Fatalf("finding is %s, %v", f.State, err)
+			}
+			if last := f.History[len(f.History)-1]; last.Text != tc.want || last.State != finding.Resolved {
+				t.Errorf("last step is %+v, want text %q", last, tc.want)
+			}
+		})
+	}
+}
 
 // Each step comes ten minutes after the one before.
 func TestWhatPeopleHear(t *testing.T) {

@@ -41,10 +41,30 @@ func FromNotice(n *integrity.Notice) []Signal {
 		s := begin(TPMCleared)
 		s.Reasons = append(slices.Clone(s.Reasons), evidence.Reason{Code: TPMCleared, Message: "cleared by " + orUnknown(n.Actor)})
 		return []Signal{s}
+	case integrity.EventConfig:
+		return unwatched(n)
 	case integrity.EventSetPolicy:
 		return []Signal{{Kind: BaselineUnapproved, Machine: n.Instance, Ends: true}}
 	}
 	return nil
+}
+
+// unwatched ends what nobody looks at any more: the judgement of boots with monitoring
+// off, and with the vTPM gone all that only it tells.
+func unwatched(n *integrity.Notice) (out []Signal) {
+	for _, r := range n.Reasons {
+		var codes []evidence.Code
+		switch r.Code {
+		case monitoringOff:
+			codes = []evidence.Code{EarlyBootFailed, LateBootFailed, BootNotJudged, BaselineUnapproved}
+		case vtpmRemoved:
+			codes = []evidence.Code{BootRefused, BootDeadline, TPMLost, RegisterChanged, TPMCleared}
+		}
+		for _, code := range codes {
+			out = append(out, Signal{Kind: code, Machine: n.Instance, Ends: true, Reasons: []evidence.Reason{r}})
+		}
+	}
+	return out
 }
 
 func orUnknown(actor string) string {
@@ -117,6 +137,8 @@ const (
 	incomplete     evidence.Code = "integrity.record-incomplete"
 	unapproved     evidence.Code = "integrity.baseline-unapproved"
 	learned        evidence.Code = "integrity.baseline-learned"
+	monitoringOff  evidence.Code = "machine.monitoring-off"
+	vtpmRemoved    evidence.Code = "machine.tpm-removed"
 )
 
 var (

@@ -66,6 +66,8 @@ func TestEachNoticeHasItsFindings(t *testing.T) {
 		"register of the firmware":        {integrity.EventAppended, nil, because("integrity.firmware-register-changed"), []string{"+register-changed"}},
 		"TPM cleared":                     {integrity.EventClearTPM, nil, nil, []string{"+tpm-cleared"}},
 		"configuration changed":           {kind: integrity.EventConfig},
+		"monitoring is off":               {integrity.EventConfig, nil, because("machine.configuration-changed", "machine.monitoring-off"), []string{"-early-boot-failed", "-late-boot-failed", "-boot-not-judged", "-baseline-unapproved"}},
+		"the vTPM is gone":                {integrity.EventConfig, nil, because("machine.tpm-removed"), []string{"-boot-refused", "-boot-deadline", "-tpm-lost", "-register-changed", "-tpm-cleared"}},
 		"a resume":                        {kind: integrity.EventResumed},
 		"an event that nobody knows here": {kind: "somethingNew"},
 	} {

@@ -23,7 +23,7 @@ func (b *Book) Acknowledge(id int, n Note) error {
 	}
 	r.Ack, b.dirty = &n, true
 	if k, _ := lookup(r.Kind); k.event {
-		b.close(r, n.Time)
+		b.close(r, n.Time, "")
 	}
 	b.settle(n.Time)
 	return nil
@@ -100,7 +100,7 @@ func (b *Book) Forget(machine string, at time.Time) {
 	machine = clean(machine, maxName)
 	for i := range b.records {
 		if r := &b.records[i]; r.Machine == machine && r.Ended == nil {
-			b.close(r, at)
+			b.close(r, at, "the machine was deleted")
 		}
 	}
 	b.suppressions = slices.DeleteFunc(b.suppressions, func(s Suppression) bool { return s.Machine == machine })

@@ -35,7 +35,7 @@ const (
 )
 
 // A Notice is one event of a machine, as it is logged. Exactly one boot has a
-// given BootCounter.
+// given BootCounter; 0 is that of no boot, as before the TPM was started.
 type Notice struct {
 	Type        string    `json:"type"`
 	Instance    string    `json:"instance"`

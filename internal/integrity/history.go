@@ -2,6 +2,7 @@ package integrity
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -110,13 +111,15 @@ func (h *History) add(v Version) *Version {
 	return &h.Versions[len(h.Versions)-1]
 }
 
-// keep replaces or adds the record of a boot.
+// keep replaces or adds the record of a boot, which is not the last one when the machine
+// has gone on in an earlier.
 func (h *History) keep(r BootRecord) {
-	if n := len(h.Boots); n > 0 && h.Boots[n-1].Counter == r.Counter {
-		h.Boots[n-1] = r
+	i, there := slices.BinarySearchFunc(h.Boots, r.Counter, func(b BootRecord, counter uint64) int { return cmp.Compare(b.Counter, counter) })
+	if there {
+		h.Boots[i] = r
 		return
 	}
-	h.Boots = append(h.Boots, r)
+	h.Boots = slices.Insert(h.Boots, i, r)
 	if extra := len(h.Boots) - maxBoots; extra > 0 {
 		h.Boots = slices.Delete(h.Boots, 0, extra)
 	}

@@ -36,6 +36,7 @@ const Bank = tpm2.AlgSHA256
 type Monitor struct {
 	cfg     Config
 	history *History
+	boot    uint64 // counter of the boot that the machine is in
 	watch   *Watch
 	started time.Time
 	latest  *Boot // of this boot: the record at its last report
@@ -49,7 +50,7 @@ func NewMonitor(h *History, cfg Config) (*Monitor, error) {
 		return nil, errors.New("a monitor needs the machine's name and a clock")
 	}
 	cfg.Profile.Shape = cfg.Shape
-	m := &Monitor{cfg: cfg, history: h, watch: NewWatch(Bank, cfg.Names)}
+	m := &Monitor{cfg: cfg, history: h, boot: h.BootCounter, watch: NewWatch(Bank, cfg.Names)}
 	if last, err := h.Boot(h.BootCounter); err == nil {
 		m.latest, m.started = last.Boot, last.Started
 	}
@@ -70,7 +71,7 @@ func (m *Monitor) Take(r engine.JournalRecord) []Notice {
 // watch. It returns what was not said of it: a part that ended while nobody watched, or
 // that is another than the one that was judged, as in a snapshot of another boot.
 func (m *Monitor) Catch(records iter.Seq[engine.JournalRecord]) (out []Notice) {
-	said, err := m.history.Boot(m.history.BootCounter)
+	said, err := m.history.Boot(m.boot)
 	early, late := err == nil && said.Early != NotReached, err == nil && said.Late != NotReached
 	if m.started = m.cfg.Now(); err == nil {
 		m.started = said.Started
@@ -89,6 +90,24 @@ func (m *Monitor) Catch(records iter.Seq[engine.JournalRecord]) (out []Notice) {
 		}
 	}
 	return out
+}
+
+// BootCounter is that of the boot that the machine is in: the last one that began, or an
+// earlier one that goes on.
+func (m *Monitor) BootCounter() uint64 { return m.boot }
+
+// GoOn says that the machine goes on in an earlier boot, as from a snapshot of it. What
+// the machine measures next is of that boot, and the next one that begins still has a
+// counter of its own.
+func (m *Monitor) GoOn(boot uint64) error {
+	if boot > m.history.BootCounter {
+		return fmt.Errorf("boot %d has not been: the machine is in boot %d", boot, m.history.BootCounter)
+	}
+	m.boot, m.latest = boot, nil
+	if r, err := m.history.Boot(boot); err == nil {
+		m.latest, m.started = r.Boot, r.Started
+	}
+	return nil
 }
 
 // Shape is that of the machine.
@@ -124,6 +143,7 @@ func (m *Monitor) moment(at Moment) []Notice {
 	switch at.Kind {
 	case Started:
 		m.history.BootCounter++
+		m.boot = m.history.BootCounter
 		m.started, m.latest, m.lost = m.cfg.Now(), nil, false
 		return []Notice{m.notice(EventStartup, at.Attempt)}
 	case Resumed:
@@ -149,7 +169,7 @@ func (m *Monitor) moment(at Moment) []Notice {
 }
 
 func (m *Monitor) notice(kind string, attempt int) Notice {
-	return Notice{Type: kind, Instance: m.cfg.Instance, Time: m.cfg.Now(), BootCounter: m.history.BootCounter, Attempt: attempt}
+	return Notice{Type: kind, Instance: m.cfg.Instance, Time: m.cfg.Now(), BootCounter: m.boot, Attempt: attempt}
 }
 
 // report judges one part of the boot. A machine without any baseline gets one of its
@@ -207,7 +227,7 @@ func (m *Monitor) unapproved(at Moment, late bool) []Notice {
 // is thrown away: the boot may never end.
 func (m *Monitor) learn(b *Boot, late bool) *Version {
 	v := Version{
-		Made: m.cfg.Now(), Actor: "system", Reason: "first boot", Boot: m.history.BootCounter,
+		Made: m.cfg.Now(), Actor: "system", Reason: "first boot", Boot: m.boot,
 		Baseline: baseline.From(b, m.cfg.Shape),
 	}
 	if late && !b.Broken() {
@@ -278,7 +298,7 @@ func (m *Monitor) outcomes(b *Boot, c *baseline.Comparison, late bool) (early, w
 
 func (m *Monitor) keep(early, late Outcome, version int) {
 	m.history.keep(BootRecord{
-		Counter: m.history.BootCounter, Started: m.started, Judged: m.cfg.Now(),
+		Counter: m.boot, Started: m.started, Judged: m.cfg.Now(),
 		Baseline: version, Early: early, Late: late, Boot: m.latest.settled(), Shape: m.cfg.Shape,
 	})
 }
@@ -299,7 +319,7 @@ func (m *Monitor) Review() (boot uint64, changes []baseline.Difference, err erro
 	if v != nil {
 		changes = v.Baseline.Compare(m.latest, m.cfg.Profile).Differences
 	}
-	return m.history.BootCounter, changes, nil
+	return m.boot, changes, nil
 }
 
 func (m *Monitor) learnable() error {
@@ -321,10 +341,10 @@ func (m *Monitor) Approve(boot uint64, actor, reason string) ([]Notice, error) {
 	if err := m.learnable(); err != nil {
 		return nil, err
 	}
-	if boot != m.history.BootCounter {
-		return nil, fmt.Errorf("boot %d was reviewed, and the machine is in boot %d: review that", boot, m.history.BootCounter)
+	if boot != m.boot {
+		return nil, fmt.Errorf("boot %d was reviewed, and the machine is in boot %d: review that", boot, m.boot)
 	}
-	return m.put(Version{Actor: actor, Reason: reason, Boot: m.history.BootCounter, Baseline: baseline.From(m.latest, m.cfg.Shape)}), nil
+	return m.put(Version{Actor: actor, Reason: reason, Boot: m.boot, Baseline: baseline.From(m.latest, m.cfg.Shape)}), nil
 }
 
 // Restore puts an earlier version in force again, as a new one, and judges the
@@ -357,12 +377,30 @@ func (m *Monitor) put(v Version) []Notice {
 	return append(out, early, late)
 }
 
+// Counter is that of the boot that was seen to start; 0 while none was. What happens
+// before belongs to no boot, and least of all to the one before.
+func (m *Monitor) Counter() uint64 {
+	if !m.watch.started {
+		return 0
+	}
+	return m.boot
+}
+
 // Shutdown tells that the machine has stopped.
-func (m *Monitor) Shutdown() Notice { return m.notice(EventShutdown, 0) }
+func (m *Monitor) Shutdown() Notice { return m.here(EventShutdown, 0) }
+
+// here is a notice about what runs now.
+func (m *Monitor) here(kind string, attempt int) Notice {
+	n := m.notice(kind, attempt)
+	if n.BootCounter = m.Counter(); n.BootCounter == 0 {
+		n.Attempt = 0
+	}
+	return n
+}
 
 // Stuck tells that a boot did not get on in time. why is what was found out.
 func (m *Monitor) Stuck(why []evidence.Reason) Notice {
-	n := m.notice(EventStuck, m.watch.attempt)
+	n := m.here(EventStuck, m.watch.attempt)
 	n.Reasons = append([]evidence.Reason{{Code: codeDeadline, Message: "the machine did not start its operating system in time"}}, why...)
 	return n
 }

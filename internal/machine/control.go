@@ -357,6 +357,8 @@ const (
 	codeTPMLost    = "machine.tpm-lost"
 	codeChanged    = "machine.configuration-changed"
 	codeCleared    = "machine.tpm-cleared"
+	codeTPMRemoved = "machine.tpm-removed"
+	codeUnwatched  = "machine.monitoring-off"
 	codeStopped    = "machine.stopped"
 	codeHypervisor = "machine.hypervisor-failed"
 	codeLost       = "machine.end-not-seen"

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -162,11 +163,6 @@ func TestADeleteThatWasCutShortIsCompleted(t *testing.T) {
 				h.Fatal(err)
 			}
 		},
-		"without the card": func(h *host) {
-			if err := os.Remove(h.file(cardFile)); err != nil {
-				h.Fatal(err)
-			}
-		},
 		"with a damaged card": func(h *host) { h.writeFile(cardFile, []byte("{")) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -185,6 +181,37 @@ func TestADeleteThatWasCutShortIsCompleted(t *testing.T) {
 				t.Errorf("Delete again = %v", err)
 			}
 		})
+	}
+}
+
+func TestOnlyAFolderThatIsNoMachineIsALeftover(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.create()
+	for name, card := range map[string][]byte{"whole": h.readFile(cardFile), "damaged": []byte("{")} {
+		h.writeFile(cardFile, card)
+		if err := h.root.DeleteLeftovers(t.Context(), "alice", "web-1"); !errors.Is(err, ErrExists) {
+			t.Errorf("%s card: DeleteLeftovers = %v", name, err)
+		}
+	}
+	if err := os.Remove(h.file(cardFile)); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.root.Delete(t.Context(), "alice", "web-1"); !errors.Is(err, ErrLeftover) || !errors.Is(err, ErrUnknown) {
+		t.Errorf("Delete = %v", err)
+	}
+	if n := h.tpms(); n != 1 {
+		t.Fatalf("%d TPMs", n)
+	}
+	if err := h.root.DeleteLeftovers(t.Context(), "alice", "web-1"); err != nil {
+		t.Fatal(err)
+	}
+	if n := h.tpms(); n != 0 {
+		t.Errorf("%d TPMs are left", n)
+	}
+	h.noFolder()
+	if err := h.root.DeleteLeftovers(t.Context(), "alice", "web-1"); !errors.Is(err, ErrUnknown) || errors.Is(err, ErrLeftover) {
+		t.Errorf("DeleteLeftovers again = %v", err)
 	}
 }
 
@@ -267,7 +294,8 @@ func TestADamagedCardHidesNoHypervisor(t *testing.T) {
 				t.Errorf("Create = %v", err)
 			}
 		}
-		if err := h.root.Delete(t.Context(), "alice", "web-1"); err == nil || !strings.Contains(err.Error(), "hypervisor runs") {
+		remove := map[string]func(context.Context, string, string) error{"damaged": h.root.Delete, "missing": h.root.DeleteLeftovers}[name]
+		if err := remove(t.Context(), "alice", "web-1"); err == nil || !strings.Contains(err.Error(), "hypervisor runs") {
 			t.Errorf("%s: Delete = %v", name, err)
 		}
 	}

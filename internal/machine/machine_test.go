@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -736,6 +737,51 @@ func TestMachinesThatAreRefusedLeaveNothing(t *testing.T) {
 	if _, err := h.root.Create(t.Context(), "alice", CreateOptions{Definition: definition()}); !errors.Is(err, ErrExists) {
 		t.Errorf("a second Create = %v", err)
 	}
+}
+
+func TestSocketsThatDoNotFitAreRefusedBeforeAnythingIsMade(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	cfg := h.root.cfg
+	for {
+		cfg.Dir = filepath.Join(cfg.Dir, "d")
+		if (&Root{cfg}).reachable("a") != nil {
+			break
+		}
+	}
+	if _, err := OpenRoot(cfg); !errors.Is(err, ErrLong) {
+		t.Errorf("OpenRoot(%q) = %v", cfg.Dir, err)
+	}
+	if _, err := os.Lstat(cfg.Dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the folder is there: %v", err)
+	}
+	cfg.Dir = filepath.Dir(cfg.Dir)
+	r, err := OpenRoot(cfg)
+	if err != nil {
+		t.Fatalf("OpenRoot(%q) = %v", cfg.Dir, err)
+	}
+	d := definition(func(d *fleet.Definition) { d.Name = strings.Repeat("n", 30) })
+	if _, err := r.Create(t.Context(), "alice", CreateOptions{Definition: d}); !errors.Is(err, ErrLong) {
+		t.Errorf("Create = %v", err)
+	}
+	if entries, err := os.ReadDir(cfg.Dir); err != nil || len(entries) != 0 {
+		t.Errorf("left: %v, %v", entries, err)
+	}
+}
+
+// A firmware that never reaches its TPM has begun no boot.
+func TestWhatHappensBeforeTheFirstStartupBelongsToNoBoot(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.create(func(d *fleet.Definition) { d.BootDeadline = 1 })
+	h.run(boot(t, "good-uki"))
+	s := h.start("hang\n")
+	h.await("bootDeadlineEvent", 1)
+	h.stop(s)
+	h.run(boot(t, "good-uki"))
+	h.want("1 startupEvent", "1 earlyBootReportEvent pass", "1 lateBootReportEvent pass", "1 shutdownEvent",
+		"0 bootDeadlineEvent", "0 shutdownEvent",
+		"2 startupEvent", "2 earlyBootReportEvent pass", "2 lateBootReportEvent pass", "2 shutdownEvent")
 }
 
 func FuzzSplitLog(f *testing.F) {

@@ -66,6 +66,9 @@ type Config struct {
 	Log *slog.Logger
 	// Event is told of every event of a machine, after its log; nil for none.
 	Event func(integrity.Notice)
+	// Booted is told of a machine that has started its operating system and is not judged,
+	// so that there is no event of it; nil for none.
+	Booted func(machine string)
 	// Issuer gives the attestation service that makes tokens for a machine; nil for none.
 	Issuer func(machine string) health.Issuer
 	// Heard is told what the agent of a machine says that it saw in a boot; nil for none.
@@ -90,10 +93,13 @@ func OpenRoot(cfg Config) (*Root, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	r := &Root{cfg}
+	if err := r.reachable("a"); err != nil { // no machine could run
+		return nil, err
+	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	r := &Root{cfg}
 	return r, r.sweep()
 }
 
@@ -147,6 +153,9 @@ func (r *Root) Card(name string) (*Card, error) {
 	}
 	text, err := readFile(filepath.Join(r.dir(name), cardFile))
 	if errors.Is(err, fs.ErrNotExist) {
+		if _, left := os.Lstat(r.dir(name)); left == nil {
+			return nil, fmt.Errorf("machine %q: %w: %w", name, ErrUnknown, ErrLeftover)
+		}
 		return nil, fmt.Errorf("machine %q: %w", name, ErrUnknown)
 	}
 	if err != nil {
@@ -236,6 +245,9 @@ func (r *Root) Create(ctx context.Context, actor string, o CreateOptions) (card 
 	}
 	if reasons := r.cfg.Matrix.Judge(d, r.cfg.Accelerator); len(reasons) > 0 {
 		return nil, &RefusedError{d.Name, reasons}
+	}
+	if err := r.reachable(d.Name); err != nil {
+		return nil, err
 	}
 	if o.Provider == "" && r.cfg.DefaultProvider != nil {
 		o.Provider = r.cfg.DefaultProvider()
@@ -365,18 +377,42 @@ func (r *Root) fill(ctx context.Context, h *Home, d *fleet.Definition, variables
 
 // Delete removes a machine that does not run, with its TPM and all that it protects, or
 // completes that after a crash. Its disks stay, and so does a TPM of its name that is not
-// its own, or whose owner cannot be proved: the log says so.
-func (r *Root) Delete(ctx context.Context, actor, name string) (err error) {
-	if _, err := r.Card(name); errors.Is(err, ErrUnknown) || errors.Is(err, ErrName) {
-		if _, left := os.Lstat(r.dir(name)); left != nil || errors.Is(err, ErrName) {
+// its own, or whose owner cannot be proved: the log says so. A folder without a card is
+// [ErrLeftover].
+func (r *Root) Delete(ctx context.Context, actor, name string) error {
+	return r.remove(ctx, actor, name, func() error {
+		if _, err := r.Card(name); errors.Is(err, ErrUnknown) {
 			return err
 		}
+		return nil
+	})
+}
+
+// DeleteLeftovers removes a folder that is no machine because it has no card, with the
+// TPM that was made for it. A machine is left alone, also one whose card is damaged.
+func (r *Root) DeleteLeftovers(ctx context.Context, actor, name string) error {
+	return r.remove(ctx, actor, name, func() error {
+		if _, err := r.Card(name); !errors.Is(err, ErrLeftover) {
+			return errors.Join(fmt.Errorf("%q has a card, and is no leftover: %w", name, ErrExists), err)
+		}
+		return nil
+	})
+}
+
+// remove removes a folder with its TPM. What may is said with the lock held: another may
+// have completed a machine meanwhile.
+func (r *Root) remove(ctx context.Context, actor, name string, may func() error) (err error) {
+	if _, err := r.Card(name); errors.Is(err, ErrName) || errors.Is(err, ErrUnknown) && !errors.Is(err, ErrLeftover) {
+		return err
 	}
 	lock, err := durable.LockDir(r.dir(name))
 	if err != nil {
 		return fmt.Errorf("machine %q: %w: %w", name, ErrBusy, err)
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
+	if err := may(); err != nil {
+		return err
+	}
 	if err := r.notAlive(name); err != nil {
 		return err
 	}

@@ -37,6 +37,16 @@ const (
 // maxSocket is the longest path of a socket in bytes, without its closing zero (unix(7)).
 const maxSocket = 107
 
+// reachable refuses the name of a machine whose sockets could not be made.
+func (r *Root) reachable(name string) error {
+	for _, socket := range []string{controlSocket, tpmSocket, consoleSocket, agentSocket, monitorSocket} {
+		if path := filepath.Join(r.dir(name), runFolder, socket); len(path) > maxSocket {
+			return fmt.Errorf("the path of socket %q has %d bytes, at most %d fit (unix(7)): %w", path, len(path), maxSocket, ErrLong)
+		}
+	}
+	return nil
+}
+
 // keepEvery is how often variables that the firmware changed are written back while the
 // machine runs. They are also after each moment of a boot, and at the end.
 const keepEvery = 30 * time.Second
@@ -124,6 +134,9 @@ func (s *supervisor) prepare() (err error) {
 	if f.unknown {
 		return fmt.Errorf("%s; assay vm stop --force says that none runs: %w", f.problem(), ErrBusy)
 	}
+	if err := s.root.reachable(s.home.Name()); err != nil {
+		return err // the root was moved
+	}
 	if s.definition, err = s.home.Definition(); err != nil {
 		return err
 	}
@@ -200,9 +213,6 @@ func (s *supervisor) serve(ctx context.Context, actor string) error {
 // listen serves a socket of the run folder until ctx ends.
 func (s *supervisor) listen(ctx context.Context, name string, serve func(context.Context, *net.UnixConn)) error {
 	path := filepath.Join(s.home.RunDir(), name)
-	if len(path) > maxSocket {
-		return fmt.Errorf("the path of socket %q has %d bytes, at most %d fit (unix(7)): the root's folder needs a shorter name", path, len(path), maxSocket)
-	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

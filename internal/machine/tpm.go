@@ -67,7 +67,7 @@ func (s *supervisor) lostTPM(why error) {
 		return
 	}
 	s.tpmLost = true
-	n := integrity.Notice{Type: integrity.EventTPMLost, Instance: s.home.Name(), Time: s.root.cfg.Now(), BootCounter: s.history.BootCounter}
+	n := integrity.Notice{Type: integrity.EventTPMLost, Instance: s.home.Name(), Time: s.root.cfg.Now(), BootCounter: s.monitor.Counter()}
 	n.Reasons = append(n.Reasons, reason(codeTPMLost, "the TPM of the machine ended while it ran: "+why.Error()))
 	s.tell([]integrity.Notice{n}) //nolint:errcheck // said there
 }

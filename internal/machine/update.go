@@ -273,6 +273,13 @@ func (c *change) notice(effects []fleet.Effect) (*integrity.Notice, error) {
 	for _, e := range effects {
 		n.Reasons = append(n.Reasons, reason(codeChanged, fmt.Sprintf("%s: %s, was %s", e.Member, e.New, e.Old)))
 	}
+	was, is := c.before.Shielded, c.after.Shielded
+	if was.IntegrityMonitoring && !is.IntegrityMonitoring {
+		n.Reasons = append(n.Reasons, reason(codeUnwatched, "integrity monitoring was turned off: boots are no longer judged"))
+	}
+	if was.VTPM && !is.VTPM {
+		n.Reasons = append(n.Reasons, reason(codeTPMRemoved, "the vTPM was removed: nobody sees any more what the machine boots"))
+	}
 	if c.reason != "" {
 		n.Reasons = append(n.Reasons, reason(codeChanged, "why: "+c.reason))
 	}

@@ -95,6 +95,9 @@ func (s *supervisor) progressed() {
 	case late && s.boot.Phase != PhaseSystem:
 		s.boot.Phase = PhaseSystem
 		s.deadline.Stop()
+		if !s.definition.Shielded.IntegrityMonitoring && s.root.cfg.Booted != nil {
+			s.root.cfg.Booted(s.home.Name())
+		}
 	case early && s.boot.Phase == PhaseFirmware:
 		s.boot.Phase = PhaseLoader
 	}
@@ -260,7 +263,7 @@ func (s *supervisor) refused() {
 		return
 	}
 	s.tell([]integrity.Notice{{ //nolint:errcheck // said there
-		Type: integrity.EventRefused, Instance: s.home.Name(), Time: s.root.cfg.Now(), BootCounter: s.history.BootCounter,
+		Type: integrity.EventRefused, Instance: s.home.Name(), Time: s.root.cfg.Now(), BootCounter: s.monitor.Counter(),
 		Reasons: slices.Concat(s.expected.refusal(), s.boot.Refused),
 	}})
 }

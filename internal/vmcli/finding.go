@@ -27,6 +27,9 @@ func (h *hostFlags) heard(name string, boot uint64, r health.Report) {
 	h.signal(finding.FromModules(name, boot, r.Reasons))
 }
 
+// booted has a boot that is not judged end what said that the machine does not boot.
+func (h *hostFlags) booted(name string) { h.signal(finding.BootCompleted(name)) }
+
 func (h *hostFlags) signal(signals []finding.Signal) {
 	if h.recorder != nil {
 		h.recorder.Record(signals...)

@@ -176,19 +176,31 @@ func newDeleteCmd(env *program.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete NAME",
 		Short: "Remove a machine that is off, with its TPM; its disks stay",
-		Args:  cobra.ExactArgs(1),
+		Long: `Remove a machine that is off, with its TPM, baselines and events, and end its findings.
+Its disks stay.
+
+A folder of that name without a card is no machine: it is what is left where the making
+of one was cut short, or its card was taken away. Nobody can open what is in it without
+that card. --leftovers removes such a folder, with the TPM that was made for it, and
+never a machine.`,
+		Args: cobra.ExactArgs(1),
 	}
 	h := addHostFlags(env, cmd)
 	yes := cmd.Flags().Bool("yes", false, "do not ask: what the TPM protects is lost")
+	leftovers := cmd.Flags().Bool("leftovers", false, "remove a folder that is no machine")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return h.with(cmd.Context(), func(r *machine.Root) error {
-			if _, err := r.Card(args[0]); err != nil && !errors.Is(err, machine.ErrDamaged) {
+			remove := r.Delete
+			if *leftovers {
+				remove = r.DeleteLeftovers
+			}
+			if err := mayDelete(r, args[0], *leftovers, *yes); err != nil {
+				if errors.Is(err, machine.ErrUnknown) && !errors.Is(err, machine.ErrLeftover) {
+					h.forget(cmd.Context(), args[0]) // a delete may have been cut short before this
+				}
 				return err
 			}
-			if !*yes {
-				return program.RefusedBy(fmt.Errorf("delete %s: its TPM and all that it protects are lost, with its baselines and events; --yes does it", args[0]))
-			}
-			if err := r.Delete(cmd.Context(), actor(), args[0]); err != nil {
+			if err := remove(cmd.Context(), actor(), args[0]); err != nil {
 				return err
 			}
 			h.forget(cmd.Context(), args[0])
@@ -197,6 +209,24 @@ func newDeleteCmd(env *program.Env) *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+// mayDelete says what a folder is, and asks for the yes.
+func mayDelete(r *machine.Root, name string, leftovers, yes bool) error {
+	_, err := r.Card(name)
+	switch left := errors.Is(err, machine.ErrLeftover); {
+	case left && !leftovers:
+		return program.RefusedBy(fmt.Errorf("delete %s: %w; --leftovers removes it", name, err))
+	case !left && leftovers && (err == nil || errors.Is(err, machine.ErrDamaged)):
+		return program.RefusedBy(fmt.Errorf("delete %s: it has a card, and so is a machine: --leftovers removes none", name))
+	case err != nil && !left && !errors.Is(err, machine.ErrDamaged):
+		return err
+	case left && !yes:
+		return program.RefusedBy(fmt.Errorf("delete %s: what is in the folder, and the TPM that was made for it, are lost; --yes does it", name))
+	case !yes:
+		return program.RefusedBy(fmt.Errorf("delete %s: its TPM and all that it protects are lost, with its baselines and events; --yes does it", name))
+	}
+	return nil
 }
 
 func newClearCmd(env *program.Env) *cobra.Command {

@@ -103,7 +103,7 @@ func (h *hostFlags) open(ctx context.Context) (_ *machine.Root, closing func() e
 		Keyset: func(name string) (*keyset.Set, error) { return h.Keyset(ctx, h.env, name) },
 		Matrix: matrix, Firmware: h.firmware, Accelerator: accelerator,
 		Random: h.env.Rand, Now: h.env.Now, Log: slog.New(slog.NewTextHandler(h.env.Stderr, nil)),
-		Event: h.told, Heard: h.heard, Issuer: h.issuer,
+		Event: h.told, Heard: h.heard, Booted: h.booted, Issuer: h.issuer,
 	})
 	if err != nil {
 		return nil, nil, errors.Join(err, root.Close())
