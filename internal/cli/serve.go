@@ -19,8 +19,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/assay-project/assay/internal/apiserver"
 	"github.com/assay-project/assay/internal/attest"
-	"github.com/assay-project/assay/internal/httpapi"
 	"github.com/assay-project/assay/internal/program"
 )
 
@@ -237,7 +237,7 @@ const (
 
 // run serves until ctx ends, then lets requests under way finish.
 func (o *serveOptions) run(ctx context.Context, env *program.Env, w *wired, ln net.Listener, tlsConfig *tls.Config, greeting string) error {
-	servers := []*http.Server{httpapi.NewServer(w.API, httpapi.Timeouts{}, tlsConfig, o.Log)}
+	servers := []*http.Server{apiserver.NewServer(w.API, apiserver.Timeouts{}, tlsConfig, o.Log)}
 	failed := make(chan error, 2)
 	go func() {
 		if tlsConfig != nil {
@@ -247,7 +247,7 @@ func (o *serveOptions) run(ctx context.Context, env *program.Env, w *wired, ln n
 		}
 	}()
 	if o.metricsListen != "" {
-		m := httpapi.NewServer(w.Metrics.Handler(), httpapi.Timeouts{}, nil, o.Log)
+		m := apiserver.NewServer(w.Metrics.Handler(), apiserver.Timeouts{}, nil, o.Log)
 		m.Addr = o.metricsListen
 		servers = append(servers, m)
 		go func() { failed <- m.ListenAndServe() }()

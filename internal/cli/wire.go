@@ -13,6 +13,7 @@ import (
 	"github.com/assay-project/assay/eventlog"
 	"github.com/assay-project/assay/evidence/tpm"
 	"github.com/assay-project/assay/internal/access"
+	"github.com/assay-project/assay/internal/apiserver"
 	"github.com/assay-project/assay/internal/attest"
 	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/httpapi"
@@ -35,7 +36,7 @@ type wiring struct {
 	// Challenges replaces the service's own; only assay demo does that.
 	Challenges      attest.Challenges
 	OpenAttestation bool
-	Limits          httpapi.Limits
+	Limits          apiserver.Limits
 	CommitTimeout   time.Duration // of one group of decisions; 0 means the store's own
 	Log             *slog.Logger
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/access"
+	"github.com/assay-project/assay/internal/apiserver"
 	"github.com/assay-project/assay/internal/attest"
 	"github.com/assay-project/assay/internal/audit"
 )
@@ -154,7 +155,7 @@ func TestEveryBodyIsStrict(t *testing.T) {
 				ok = got.status == 400 && got.code() == "request.malformed" || got.status == 422 && got.code() == "request.invalid"
 			}
 			if !ok && !(what == "nothing" && strings.HasSuffix(o.path, "/rotate")) {
-				t.Errorf("%s %s with body %q: %d %s", o.method, o.path, what, got.status, clip(string(got.body), 300))
+				t.Errorf("%s %s with body %q: %d %.300s", o.method, o.path, what, got.status, got.body)
 			}
 		}
 		req, err := http.NewRequestWithContext(t.Context(), o.method, f.server.URL+o.filled(), strings.NewReader("{}"))
@@ -361,7 +362,7 @@ func TestInternalErrorsTellNothing(t *testing.T) {
 	f := newFixture(t, nil)
 	for _, word := range []string{"break", "panic"} {
 		got := f.attest(`{"type":"tpm","note":"` + word + `"}`)
-		var p Problem
+		var p apiserver.Problem
 		got.into(t, &p)
 		if got.status != 500 || got.code() != "service.internal" || p.RequestID == "" {
 			t.Errorf("%s: %d %s", word, got.status, got.body)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/access"
+	"github.com/assay-project/assay/internal/apiserver"
 	"github.com/assay-project/assay/internal/attest"
 )
 
@@ -38,62 +39,54 @@ type evidenceOutput struct {
 	Body        []byte
 }
 
-func (a *API) appraisalRoutes() {
-	serve(a, operation{
-		id: "list-appraisals", summary: "List decisions, newest first", tag: "appraisals",
-		route: route{pattern: "GET /v1/appraisals", needs: access.ReadAppraisals},
+func (a *API) appraisalRoutes(s *apiserver.Server) {
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "list-appraisals", Summary: "List decisions, newest first", Tag: "appraisals",
+		Route: apiserver.Route{Pattern: "GET /v1/appraisals", Needs: access.ReadAppraisals},
 	}, a.listAppraisals)
-	serve(a, operation{
-		id: "get-appraisal", summary: "Read one decision", tag: "appraisals",
-		route: route{pattern: "GET /v1/appraisals/{id}", needs: access.ReadAppraisals},
-	}, func(ctx context.Context, in *ByID) (*reply[attest.Appraisal], error) {
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "get-appraisal", Summary: "Read one decision", Tag: "appraisals",
+		Route: apiserver.Route{Pattern: "GET /v1/appraisals/{id}", Needs: access.ReadAppraisals},
+	}, func(ctx context.Context, in *ByID) (*apiserver.Reply[attest.Appraisal], error) {
 		one, err := a.service.Appraisal(ctx, in.ID)
-		return &reply[attest.Appraisal]{listed(one)}, err
+		return apiserver.Answer(listed(one)), err
 	})
-	serve(a, operation{
-		id: "get-evidence", summary: "Read evidence byte for byte as it was received", tag: "appraisals",
-		route: route{pattern: "GET /v1/evidence/{digest}", needs: access.ReadAppraisals},
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "get-evidence", Summary: "Read evidence byte for byte as it was received", Tag: "appraisals",
+		Route: apiserver.Route{Pattern: "GET /v1/evidence/{digest}", Needs: access.ReadAppraisals},
 	}, func(ctx context.Context, in *evidenceInput) (*evidenceOutput, error) {
 		bundle, err := a.service.Evidence(ctx, in.Digest)
 		return &evidenceOutput{"application/json", `attachment; filename="` + in.Digest + `.json"`, bundle}, err
 	})
 }
 
-func (a *API) listAppraisals(ctx context.Context, in *appraisalsInput) (*reply[appraisalsBody], error) {
+func (a *API) listAppraisals(ctx context.Context, in *appraisalsInput) (*apiserver.Reply[appraisalsBody], error) {
 	f := attest.AppraisalFilter{Attester: in.Attester, Machine: in.Machine, Before: in.Before, Limit: in.Limit}
 	if in.Verdict != "" {
 		f.Verdict = new(evidence.Verdict)
 		if err := f.Verdict.UnmarshalText([]byte(in.Verdict)); err != nil {
-			return nil, newProblem(http.StatusUnprocessableEntity, codeInvalid, err.Error())
+			return nil, apiserver.NewProblem(http.StatusUnprocessableEntity, apiserver.CodeInvalid, err.Error())
 		}
 	}
 	found, err := a.service.Appraisals(ctx, f)
 	if err != nil {
 		return nil, err
 	}
-	body := appraisalsBody{Appraisals: orEmpty(found)}
+	body := appraisalsBody{Appraisals: apiserver.OrEmpty(found)}
 	for i := range body.Appraisals {
 		body.Appraisals[i] = listed(body.Appraisals[i])
 	}
 	if len(found) == in.Limit {
 		body.Next = found[len(found)-1].ID
 	}
-	return &reply[appraisalsBody]{body}, nil
+	return apiserver.Answer(body), nil
 }
 
 // listed gives the lists of an appraisal that are empty the spelling [].
 func listed(a attest.Appraisal) attest.Appraisal {
-	a.Reasons, a.NotChecked = orEmpty(a.Reasons), orEmpty(a.NotChecked)
+	a.Reasons, a.NotChecked = apiserver.OrEmpty(a.Reasons), apiserver.OrEmpty(a.NotChecked)
 	if a.Claims == nil {
 		a.Claims = evidence.Claims{}
 	}
 	return a
-}
-
-// orEmpty is s, or an empty list that JSON writes as [].
-func orEmpty[T any](s []T) []T {
-	if s == nil {
-		return []T{}
-	}
-	return s
 }

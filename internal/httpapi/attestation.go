@@ -7,18 +7,16 @@ import (
 	"reflect"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
-
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/access"
+	"github.com/assay-project/assay/internal/apiserver"
 	"github.com/assay-project/assay/internal/attest"
 	"github.com/assay-project/assay/internal/strictjson"
 	"github.com/assay-project/assay/token"
 )
 
-// maxEvidence is the largest request to attest: some 1 MiB of log, 1 MiB of IMA
-// list and certificates, in base64.
-const maxEvidence = 4 << 20
+// maxEvidence is the largest request to attest.
+const maxEvidence = apiserver.LargestBody
 
 // defaultType is the kind of evidence of a request that names none.
 const defaultType = "tpm"
@@ -52,15 +50,15 @@ type attestBody struct {
 	Evidence  map[string]any `json:"evidence" doc:"Evidence bundle; docs/formats/evidence-bundle.md. Kept byte for byte"`
 }
 
-func (a *API) attestationRoutes() {
-	serve(a, operation{
-		id: "issue-challenge", summary: "Ask for a challenge, good for one attestation", tag: "attestation", status: http.StatusCreated,
-		route: route{pattern: "POST /v1/challenges", needs: access.Attest, strangers: true, body: 4 << 10},
+func (a *API) attestationRoutes(s *apiserver.Server) {
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "issue-challenge", Summary: "Ask for a challenge, good for one attestation", Tag: "attestation", Status: http.StatusCreated,
+		Route: apiserver.Route{Pattern: "POST /v1/challenges", Needs: access.Attest, Strangers: true, Body: 4 << 10},
 	}, a.issueChallenge)
-	a.attestRoute()
+	a.attestRoute(s)
 }
 
-func (a *API) issueChallenge(ctx context.Context, in *challengeInput) (*reply[challengeBody], error) {
+func (a *API) issueChallenge(ctx context.Context, in *challengeInput) (*apiserver.Reply[challengeBody], error) {
 	kind := in.Body.Type
 	if kind == "" {
 		kind = defaultType
@@ -70,40 +68,32 @@ func (a *API) issueChallenge(ctx context.Context, in *challengeInput) (*reply[ch
 		return nil, err
 	}
 	a.metrics.challenges.WithLabelValues("issued").Inc()
-	return &reply[challengeBody]{challengeBody(c)}, nil
+	return apiserver.Answer(challengeBody(c)), nil
 }
 
 // attestRoute is described like any other but served by hand: the evidence must
 // reach the service as the bytes that came, and this is the route that has to be fast.
-func (a *API) attestRoute() {
-	o := operation{
-		id: "attest", summary: "Have evidence appraised", tag: "attestation",
-		route: route{pattern: "POST /v1/attest", needs: access.Attest, strangers: true, body: maxEvidence},
+func (a *API) attestRoute(s *apiserver.Server) {
+	o := apiserver.Operation{
+		ID: "attest", Summary: "Have evidence appraised", Tag: "attestation",
+		Route: apiserver.Route{Pattern: "POST /v1/attest", Needs: access.Attest, Strangers: true, Body: maxEvidence},
 	}
-	op := a.describe(o)
-	schemas := a.huma.OpenAPI().Components.Schemas
-	op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
-		"application/json": {Schema: schemas.Schema(reflect.TypeFor[attestBody](), true, "AttestBody")},
-	}}
-	op.Responses["200"] = &huma.Response{
-		Description: "The decision; a refusal is one too, and has no token", Content: map[string]*huma.MediaType{
-			"application/json": {Schema: schemas.Schema(reflect.TypeFor[attest.Result](), true, "Result")},
-		},
-	}
-	a.huma.OpenAPI().AddOperation(&op)
-	a.handle(o.route, http.HandlerFunc(a.attest))
+	s.Raw(o, apiserver.Shapes{
+		In: reflect.TypeFor[attestBody](), InName: "AttestBody", Out: reflect.TypeFor[attest.Result](), OutName: "Result",
+		Answer: "The decision; a refusal is one too, and has no token",
+	}, a.attest)
 }
 
 func (a *API) attest(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
-	request, err := parseAttest(callOf(ctx).body)
+	request, err := parseAttest(apiserver.Body(ctx))
 	var result attest.Result
 	if err == nil {
-		result, err = a.service.Attest(ctx, actor(ctx), request)
+		result, err = a.service.Attest(ctx, apiserver.Actor(ctx), request)
 	}
 	if err != nil {
 		a.metrics.refusedChallenge(err)
-		a.problem(ctx, err).write(w)
+		a.server.Fail(ctx, w, err)
 		return
 	}
 	a.metrics.decided(result)
@@ -130,12 +120,12 @@ func parseAttest(body []byte) (attest.Request, error) {
 			return textInto(&r.Audience, name, value, maxCopied)
 		case "evidence":
 			if value[0] != '{' {
-				return malformed("evidence is not an object")
+				return apiserver.Malformed("evidence is not an object")
 			}
 			r.Bundle = value
 			return nil
 		default:
-			return malformed("there is no member %q in this request", name)
+			return apiserver.Malformed("there is no member %q in this request", name)
 		}
 	})
 	switch {
@@ -158,14 +148,14 @@ func profileInto(to *token.Profile, value strictjson.Value) error {
 		return err
 	}
 	if err := to.UnmarshalText([]byte(word)); err != nil {
-		return invalidField("profile", "is none of assay, azure, ear")
+		return apiserver.InvalidField("profile", "is none of assay, azure, ear")
 	}
 	return nil
 }
 
-func missing(name string) *Problem {
-	p := malformed("member %q is missing", name)
-	p.Errors = []FieldError{{name, "is missing"}}
+func missing(name string) *apiserver.Problem {
+	p := apiserver.Malformed("member %q is missing", name)
+	p.Errors = []apiserver.FieldError{{Field: name, Detail: "is missing"}}
 	return p
 }
 
@@ -197,7 +187,7 @@ func bundleType(bundle strictjson.Value) (string, error) {
 func textInto(to *string, name string, value strictjson.Value, limit int) error {
 	text, err := value.Text()
 	if err != nil || len(value) > limit {
-		return malformed("%s is not a string of at most %d bytes", name, limit)
+		return apiserver.Malformed("%s is not a string of at most %d bytes", name, limit)
 	}
 	*to = text
 	return nil
@@ -207,7 +197,7 @@ func textInto(to *string, name string, value strictjson.Value, limit int) error 
 func (m *Metrics) refusedChallenge(err error) {
 	var refusal *evidence.Refusal
 	if errors.As(err, &refusal) {
-		m.challenges.WithLabelValues(bounded(refusal.Code)).Inc()
+		m.challenges.WithLabelValues(apiserver.Bounded(refusal.Code)).Inc()
 	}
 }
 
@@ -216,6 +206,6 @@ func (m *Metrics) decided(r attest.Result) {
 	m.challenges.WithLabelValues("used").Inc()
 	m.appraisals.WithLabelValues(r.Type, r.Verdict.String()).Inc()
 	for _, reason := range r.Reasons {
-		m.reasons.WithLabelValues(bounded(reason.Code)).Inc()
+		m.reasons.WithLabelValues(apiserver.Bounded(reason.Code)).Inc()
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/assay-project/assay/internal/access"
+	"github.com/assay-project/assay/internal/apiserver"
 	"github.com/assay-project/assay/internal/attest"
 )
 
@@ -39,46 +40,46 @@ type baselineInput struct {
 	}
 }
 
-func (a *API) attesterRoutes() {
-	serve(a, operation{
-		id: "list-attesters", summary: "List enrolled attestation keys", tag: "attesters",
-		route: route{pattern: "GET /v1/attesters", needs: access.ReadAttesters},
+func (a *API) attesterRoutes(s *apiserver.Server) {
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "list-attesters", Summary: "List enrolled attestation keys", Tag: "attesters",
+		Route: apiserver.Route{Pattern: "GET /v1/attesters", Needs: access.ReadAttesters},
 	}, a.listAttesters)
-	serve(a, operation{
-		id: "get-attester", summary: "Read one attestation key's record", tag: "attesters",
-		route: route{pattern: "GET /v1/attesters/{akName}", needs: access.ReadAttesters},
-	}, func(ctx context.Context, in *ByAKName) (*reply[attest.Attester], error) {
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "get-attester", Summary: "Read one attestation key's record", Tag: "attesters",
+		Route: apiserver.Route{Pattern: "GET /v1/attesters/{akName}", Needs: access.ReadAttesters},
+	}, func(ctx context.Context, in *ByAKName) (*apiserver.Reply[attest.Attester], error) {
 		one, err := a.service.Attester(ctx, in.AKName)
-		return &reply[attest.Attester]{one}, err
+		return apiserver.Answer(one), err
 	})
-	serve(a, operation{
-		id: "register-attester", summary: "Trust an attestation key on your word", tag: "attesters", status: http.StatusCreated,
-		route: route{pattern: "POST /v1/attesters", needs: access.SetAttesters, body: 64 << 10},
-	}, func(ctx context.Context, in *registerInput) (*reply[attest.Attester], error) {
-		one, err := a.service.RegisterAttester(ctx, actor(ctx), attest.Registration(in.Body))
-		return &reply[attest.Attester]{one}, err
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "register-attester", Summary: "Trust an attestation key on your word", Tag: "attesters", Status: http.StatusCreated,
+		Route: apiserver.Route{Pattern: "POST /v1/attesters", Needs: access.SetAttesters, Body: 64 << 10},
+	}, func(ctx context.Context, in *registerInput) (*apiserver.Reply[attest.Attester], error) {
+		one, err := a.service.RegisterAttester(ctx, apiserver.Actor(ctx), attest.Registration(in.Body))
+		return apiserver.Answer(one), err
 	})
-	serve(a, operation{
-		id: "set-attester-baseline", summary: "Name the reference value that a machine's boots are compared with", tag: "attesters", status: http.StatusNoContent,
-		route: route{pattern: "PUT /v1/attesters/{akName}/baseline", needs: access.SetAttesters, body: 4 << 10},
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "set-attester-baseline", Summary: "Name the reference value that a machine's boots are compared with", Tag: "attesters", Status: http.StatusNoContent,
+		Route: apiserver.Route{Pattern: "PUT /v1/attesters/{akName}/baseline", Needs: access.SetAttesters, Body: 4 << 10},
 	}, func(ctx context.Context, in *baselineInput) (*struct{}, error) {
-		return nil, a.service.SetBaseline(ctx, actor(ctx), in.AKName, in.Body.Baseline)
+		return nil, a.service.SetBaseline(ctx, apiserver.Actor(ctx), in.AKName, in.Body.Baseline)
 	})
-	serve(a, operation{
-		id: "remove-attester", summary: "Trust an attestation key no longer", tag: "attesters", status: http.StatusNoContent,
-		route: route{pattern: "DELETE /v1/attesters/{akName}", needs: access.SetAttesters},
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "remove-attester", Summary: "Trust an attestation key no longer", Tag: "attesters", Status: http.StatusNoContent,
+		Route: apiserver.Route{Pattern: "DELETE /v1/attesters/{akName}", Needs: access.SetAttesters},
 	}, func(ctx context.Context, in *ByAKName) (*struct{}, error) {
-		return nil, a.service.RemoveAttester(ctx, actor(ctx), in.AKName)
+		return nil, a.service.RemoveAttester(ctx, apiserver.Actor(ctx), in.AKName)
 	})
 }
 
-func (a *API) listAttesters(ctx context.Context, in *attestersInput) (*reply[attestersBody], error) {
+func (a *API) listAttesters(ctx context.Context, in *attestersInput) (*apiserver.Reply[attestersBody], error) {
 	found, err := a.service.Attesters(ctx, in.After, in.Limit)
-	body := attestersBody{Attesters: orEmpty(found)}
+	body := attestersBody{Attesters: apiserver.OrEmpty(found)}
 	if err == nil && len(found) == in.Limit {
 		body.Next = found[len(found)-1].AKName
 	}
-	return &reply[attestersBody]{body}, err
+	return apiserver.Answer(body), err
 }
 
 type enrolmentInput struct {
@@ -98,22 +99,22 @@ type finishInput struct {
 	}
 }
 
-func (a *API) enrolmentRoutes() {
-	serve(a, operation{
-		id: "begin-enrolment", summary: "Ask for a credential that only the TPM of an endorsement key can open", tag: "attesters", status: http.StatusCreated,
-		route: route{pattern: "POST /v1/enrolments", needs: access.SetAttesters, body: 256 << 10},
-	}, func(ctx context.Context, in *enrolmentInput) (*reply[attest.CredentialChallenge], error) {
-		c, err := a.service.BeginEnrolment(ctx, actor(ctx), attest.EnrolmentRequest{
+func (a *API) enrolmentRoutes(s *apiserver.Server) {
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "begin-enrolment", Summary: "Ask for a credential that only the TPM of an endorsement key can open", Tag: "attesters", Status: http.StatusCreated,
+		Route: apiserver.Route{Pattern: "POST /v1/enrolments", Needs: access.SetAttesters, Body: 256 << 10},
+	}, func(ctx context.Context, in *enrolmentInput) (*apiserver.Reply[attest.CredentialChallenge], error) {
+		c, err := a.service.BeginEnrolment(ctx, apiserver.Actor(ctx), attest.EnrolmentRequest{
 			Registration: attest.Registration(in.Body.Registration), EKPublic: in.Body.EKPublic,
 			EKCert: in.Body.EKCert, Chain: in.Body.Chain, TrustEK: in.Body.TrustEK,
 		})
-		return &reply[attest.CredentialChallenge]{c}, err
+		return apiserver.Answer(c), err
 	})
-	serve(a, operation{
-		id: "finish-enrolment", summary: "Prove that the attestation key is in that TPM", tag: "attesters", status: http.StatusCreated,
-		route: route{pattern: "POST /v1/enrolments/{id}/finish", needs: access.SetAttesters, body: 4 << 10},
-	}, func(ctx context.Context, in *finishInput) (*reply[attest.Attester], error) {
-		one, err := a.service.FinishEnrolment(ctx, actor(ctx), in.ID, in.Body.Secret)
-		return &reply[attest.Attester]{one}, err
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "finish-enrolment", Summary: "Prove that the attestation key is in that TPM", Tag: "attesters", Status: http.StatusCreated,
+		Route: apiserver.Route{Pattern: "POST /v1/enrolments/{id}/finish", Needs: access.SetAttesters, Body: 4 << 10},
+	}, func(ctx context.Context, in *finishInput) (*apiserver.Reply[attest.Attester], error) {
+		one, err := a.service.FinishEnrolment(ctx, apiserver.Actor(ctx), in.ID, in.Body.Secret)
+		return apiserver.Answer(one), err
 	})
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/assay-project/assay/evidence/evidencetest"
 	"github.com/assay-project/assay/evidence/tpm"
 	"github.com/assay-project/assay/internal/access"
+	"github.com/assay-project/assay/internal/apiserver"
 	"github.com/assay-project/assay/internal/attest"
 )
 
@@ -221,7 +222,7 @@ func (bench attestBench) run(b *testing.B) {
 			Challenges: recordedChallenges{nonce, noon().Add(time.Hour)},
 		})
 		must(b, err)
-		c.Limits = Limits{Rate: 1e9, Burst: 1e9}
+		c.Limits = apiserver.Limits{Rate: 1e9, Burst: 1e9}
 		c.Principals = CachePrincipals(c.Principals) // as assay serve does with SQLite
 	})
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as assay serve does
@@ -254,7 +255,7 @@ func (bench attestBench) run(b *testing.B) {
 // groups returns how many decisions were made durable, and by how many commits.
 func (f *fixture) groups(b *testing.B) (decisions, commits float64) {
 	b.Helper()
-	families, err := f.metrics.registry.Gather()
+	families, err := f.metrics.Registry().Gather()
 	must(b, err)
 	for _, family := range families {
 		if family.GetName() == "assay_store_group_size" {

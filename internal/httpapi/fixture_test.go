@@ -24,6 +24,7 @@ import (
 
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/access"
+	"github.com/assay-project/assay/internal/apiserver"
 	"github.com/assay-project/assay/internal/attest"
 	"github.com/assay-project/assay/internal/audit"
 	"github.com/assay-project/assay/internal/keyprovider"
@@ -233,7 +234,7 @@ func newFixture(t testing.TB, change func(*Config)) *fixture {
 
 func (f *fixture) serve(h http.Handler) {
 	f.server = httptest.NewUnstartedServer(nil)
-	f.server.Config = NewServer(h, Timeouts{}, &tls.Config{}, nil)
+	f.server.Config = apiserver.NewServer(h, apiserver.Timeouts{}, &tls.Config{}, nil)
 	f.server.TLS = f.server.Config.TLSConfig
 	f.server.StartTLS()
 	f.client = f.server.Client()
@@ -265,7 +266,7 @@ func (a answer) into(t testing.TB, v any) {
 
 // code is the reason code of a problem, "" for anything else.
 func (a answer) code() string {
-	var p Problem
+	var p apiserver.Problem
 	if a.header.Get("Content-Type") != "application/problem+json" || json.Unmarshal(a.body, &p) != nil || p.Status != a.status {
 		return ""
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/assay-project/assay/internal/access"
+	"github.com/assay-project/assay/internal/apiserver"
 )
 
 // health remembers the last answer for a moment, so that probes cost nothing.
@@ -32,36 +33,36 @@ type jsonText struct {
 	Body         []byte
 }
 
-func (a *API) healthRoutes() {
-	serve(a, operation{
-		id: "health", summary: "Whether the service can do its job", tag: "service",
-		route: route{pattern: "GET /healthz", public: true, unlimited: true},
+func (a *API) healthRoutes(s *apiserver.Server) {
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "health", Summary: "Whether the service can do its job", Tag: "service",
+		Route: apiserver.Route{Pattern: "GET /healthz", Public: true, Unlimited: true},
 	}, a.getHealth)
-	serve(a, operation{
-		id: "token-keys", summary: "Keys that sign tokens, as a JWK Set (RFC 7517)", tag: "service",
-		route: route{pattern: "GET /certs", public: true},
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "token-keys", Summary: "Keys that sign tokens, as a JWK Set (RFC 7517)", Tag: "service",
+		Route: apiserver.Route{Pattern: "GET /certs", Public: true},
 	}, func(context.Context, *struct{}) (*jsonText, error) {
 		body, err := a.service.JWKS()
 		return &jsonText{"application/json", keysAge, body}, err
 	})
-	serve(a, operation{
-		id: "openid-configuration", summary: "OpenID metadata of the token issuer", tag: "service",
-		route: route{pattern: "GET /.well-known/openid-configuration", public: true},
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "openid-configuration", Summary: "OpenID metadata of the token issuer", Tag: "service",
+		Route: apiserver.Route{Pattern: "GET /.well-known/openid-configuration", Public: true},
 	}, func(context.Context, *struct{}) (*jsonText, error) {
 		body, err := a.service.Metadata()
 		return &jsonText{"application/json", keysAge, body}, err
 	})
-	a.handle(route{pattern: "GET /metrics", needs: access.ReadMeasurement}, a.metrics.Handler())
+	s.Handle(apiserver.Route{Pattern: "GET /metrics", Needs: access.ReadMeasurement}, a.metrics.Handler())
 }
 
 // keysAge is short beside the overlap of a rotation.
 const keysAge = "public, max-age=300"
 
-func (a *API) getHealth(ctx context.Context, _ *struct{}) (*reply[healthBody], error) {
+func (a *API) getHealth(ctx context.Context, _ *struct{}) (*apiserver.Reply[healthBody], error) {
 	if a.ready(ctx) != nil {
-		return nil, newProblem(http.StatusServiceUnavailable, codeUnavailable, "the service cannot reach its database, or has no key to sign with")
+		return nil, apiserver.NewProblem(http.StatusServiceUnavailable, apiserver.CodeUnavailable, "the service cannot reach its database, or has no key to sign with")
 	}
-	return &reply[healthBody]{healthBody{"ok"}}, nil
+	return apiserver.Answer(healthBody{"ok"}), nil
 }
 
 // ready asks the service, at most twice a second. The answer does not depend on

@@ -1,100 +1,67 @@
-// Package httpapi puts the attestation service on HTTP: it decodes a request,
-// finds out who asks and whether they may, calls [attest.Service], and encodes
-// the answer, or the problem (RFC 9457) that stands for an error.
+// Package httpapi puts the attestation service on HTTP: its routes decode a request,
+// call [attest.Service], and encode the answer. Who asks and whether they may, limits
+// and problems are of package apiserver.
 //
-// It decides nothing about evidence, and holds no socket or key: [NewServer] has
-// the timeouts that a listener should be served with. Behind a proxy it sees the
-// proxy's address only, and limits strangers by that. Start with [New]; the
-// routes are in the files of their resources, and in docs/openapi.json.
+// It decides nothing about evidence. Start with [New]; the routes are in the files of
+// their resources, and in docs/openapi.json.
 package httpapi
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
-
+	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/access"
+	"github.com/assay-project/assay/internal/apiserver"
 	"github.com/assay-project/assay/internal/attest"
-	"github.com/assay-project/assay/internal/audit"
 )
-
-// AuditLog keeps a decision that changes nothing else: a request denied.
-type AuditLog interface {
-	RecordAudit(context.Context, audit.Entry) error
-}
 
 // Config is what an API is made of. Service, Principals, Audit, Now and Rand are required.
 type Config struct {
 	Service    *attest.Service
 	Principals access.Store
-	Audit      AuditLog
+	Audit      apiserver.AuditLog
 	Now        func() time.Time
 	Rand       io.Reader    // of request ids and API tokens
 	Log        *slog.Logger // nil means none
 	// OpenAttestation lets callers without a credential ask for challenges and
 	// have evidence appraised, and nothing else.
 	OpenAttestation bool
-	Limits          Limits
+	Limits          apiserver.Limits
 	Metrics         *Metrics // nil means some of its own
 }
 
-// An API answers the requests of one service. It is safe for concurrent use.
+// An API is the routes of one attestation service. It is safe for concurrent use.
 type API struct {
 	service    *attest.Service
 	principals access.Store
-	audit      AuditLog
 	now        func() time.Time
 	rand       io.Reader
 	log        *slog.Logger
-	open       bool
-	limits     Limits
-	callers    *callers
-	known      *knownCredentials
-	newcomers  *gate
-	gate       *gate
-	bodies     *budget
 	metrics    *Metrics
-	origins    *http.CrossOriginProtection
 	health     health
-
-	mux     *http.ServeMux
-	huma    huma.API
-	methods map[string][]string // of a path, for Allow
-	openAPI []byte
+	server     *apiserver.Server // which it is registered with
 }
 
-// New makes the handler of the whole API.
-func New(ctx context.Context, c Config) (http.Handler, error) {
-	if c.Service == nil || c.Principals == nil || c.Audit == nil || c.Now == nil || c.Rand == nil {
-		return nil, errors.New("make API: Service, Principals, Audit, Now and Rand are required")
+// New makes the handler of the whole API, with other sets of routes beside its own.
+func New(ctx context.Context, c Config, beside ...apiserver.Routes) (http.Handler, error) {
+	if c.Service == nil || c.Principals == nil {
+		return nil, errors.New("make API: Service and Principals are required")
 	}
 	a := newAPI(c)
-	if err := a.routes(); err != nil {
-		return nil, err
-	}
-	principals, err := c.Principals.Principals(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("make API: %w", err)
-	}
-	a.known.learn(principals)
-	return a.mux, nil
+	return apiserver.New(ctx, apiserver.Config{
+		Description: description, Principals: c.Principals, Audit: c.Audit, Now: c.Now, Rand: c.Rand, Log: c.Log,
+		Open: c.OpenAttestation, Limits: c.Limits, Metrics: a.metrics.Metrics,
+	}, append([]apiserver.Routes{a}, beside...)...)
 }
 
 func newAPI(c Config) *API {
-	limits := c.Limits.withDefaults()
-	a := &API{
-		service: c.Service, principals: c.Principals, audit: c.Audit, now: c.Now, rand: c.Rand, log: c.Log,
-		open: c.OpenAttestation, limits: limits, callers: newCallers(limits), gate: newGate(limits),
-		known: newKnownCredentials(), newcomers: newcomersGate(limits),
-		bodies: &budget{left: limits.BodyMemory}, metrics: c.Metrics, origins: http.NewCrossOriginProtection(),
-		mux: http.NewServeMux(), methods: map[string][]string{},
-	}
+	a := &API{service: c.Service, principals: c.Principals, now: c.Now, rand: c.Rand, log: c.Log, metrics: c.Metrics}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -104,28 +71,65 @@ func newAPI(c Config) *API {
 	return a
 }
 
+const description = "Attestation service: challenges, appraisal of evidence, and what appraisals rest on. Errors are RFC 9457 problems whose code is explained in docs/reasons.md."
+
 // OpenAPI returns the description of the API, indented: docs/openapi.json.
-func OpenAPI() ([]byte, error) {
-	a := newAPI(Config{Now: func() time.Time { return time.Time{} }})
-	if err := a.routes(); err != nil {
-		return nil, err
-	}
-	return a.openAPI, nil
+func OpenAPI(beside ...apiserver.Routes) ([]byte, error) {
+	return apiserver.Describe(description, append([]apiserver.Routes{newAPI(Config{})}, beside...)...)
 }
 
-// routes registers everything; no route is made elsewhere.
-func (a *API) routes() error {
-	a.huma = newHuma(a)
-	a.attestationRoutes()
-	a.appraisalRoutes()
-	a.policyRoutes()
-	a.anchorRoutes()
-	a.referenceRoutes()
-	a.attesterRoutes()
-	a.enrolmentRoutes()
-	a.keyRoutes()
-	a.principalRoutes()
-	a.auditRoutes()
-	a.healthRoutes()
-	return a.finishRoutes()
+// Register registers everything; no route is made elsewhere.
+func (a *API) Register(s *apiserver.Server) {
+	a.server = s
+	a.attestationRoutes(s)
+	a.appraisalRoutes(s)
+	a.policyRoutes(s)
+	a.anchorRoutes(s)
+	a.referenceRoutes(s)
+	a.attesterRoutes(s)
+	a.enrolmentRoutes(s)
+	a.keyRoutes(s)
+	a.principalRoutes(s)
+	a.auditRoutes(s)
+	a.healthRoutes(s)
+}
+
+// Explain says what a client may know of an error of the attestation service.
+func (a *API) Explain(err error) *apiserver.Problem {
+	var (
+		input    *attest.InputError
+		conflict *attest.ConflictError
+		refusal  *evidence.Refusal
+	)
+	switch {
+	case errors.As(err, &input):
+		p := apiserver.NewProblem(http.StatusUnprocessableEntity, input.Code, input.Error())
+		p.Errors = []apiserver.FieldError{{Field: input.Field, Detail: input.Detail}}
+		return p
+	case errors.As(err, &conflict):
+		return apiserver.NewProblem(http.StatusConflict, conflict.Code, conflict.Detail)
+	case errors.As(err, &refusal):
+		return refusalProblem(refusal)
+	case errors.Is(err, attest.ErrNotFound):
+		return apiserver.NotFound()
+	case errors.Is(err, attest.ErrExists):
+		return apiserver.Taken()
+	case errors.Is(err, attest.ErrStale):
+		return apiserver.NewProblem(http.StatusConflict, apiserver.CodeConflict, "it was changed meanwhile: read it again")
+	default:
+		return nil
+	}
+}
+
+// refusalProblem answers a challenge that is not accepted.
+func refusalProblem(r *evidence.Refusal) *apiserver.Problem {
+	status := http.StatusBadRequest
+	if r.Code == "challenge.used" {
+		status = http.StatusConflict
+	}
+	p := apiserver.NewProblem(status, r.Code, r.Message)
+	if strings.HasPrefix(string(r.Code), "challenge.") {
+		p.Errors = []apiserver.FieldError{{Field: "challenge", Detail: r.Message}}
+	}
+	return p
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/assay-project/assay/internal/access"
+	"github.com/assay-project/assay/internal/apiserver"
 	"github.com/assay-project/assay/internal/audit"
 )
 
@@ -28,16 +29,16 @@ type rotateInput struct {
 // request says otherwise: as long as relying parties may keep a key set.
 const announce = 24 * time.Hour
 
-func (a *API) keyRoutes() {
-	serve(a, operation{
-		id: "list-keys", summary: "List the keys that sign tokens", tag: "keys",
-		route: route{pattern: "GET /v1/keys"},
-	}, func(context.Context, *struct{}) (*reply[keysBody], error) {
-		return &reply[keysBody]{a.publishedKeys()}, nil
+func (a *API) keyRoutes(s *apiserver.Server) {
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "list-keys", Summary: "List the keys that sign tokens", Tag: "keys",
+		Route: apiserver.Route{Pattern: "GET /v1/keys"},
+	}, func(context.Context, *struct{}) (*apiserver.Reply[keysBody], error) {
+		return apiserver.Answer(a.publishedKeys()), nil
 	})
-	serve(a, operation{
-		id: "rotate-keys", summary: "Make new keys for signing tokens", tag: "keys",
-		route: route{pattern: "POST /v1/keys/rotate", needs: access.RotateKeys, body: 4 << 10},
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "rotate-keys", Summary: "Make new keys for signing tokens", Tag: "keys",
+		Route: apiserver.Route{Pattern: "POST /v1/keys/rotate", Needs: access.RotateKeys, Body: 4 << 10},
 	}, a.rotateKeys)
 }
 
@@ -49,13 +50,13 @@ func (a *API) publishedKeys() keysBody {
 	return body
 }
 
-func (a *API) rotateKeys(ctx context.Context, in *rotateInput) (*reply[keysBody], error) {
+func (a *API) rotateKeys(ctx context.Context, in *rotateInput) (*apiserver.Reply[keysBody], error) {
 	delay := announce
 	if n := in.Body.DelaySeconds; n != nil {
 		delay = time.Duration(*n) * time.Second
 	}
-	err := a.service.RotateKeys(ctx, actor(ctx), delay)
-	return &reply[keysBody]{a.publishedKeys()}, err
+	err := a.service.RotateKeys(ctx, apiserver.Actor(ctx), delay)
+	return apiserver.Answer(a.publishedKeys()), err
 }
 
 type auditInput struct {
@@ -68,23 +69,23 @@ type auditBody struct {
 	Next    uint64        `json:"next,omitempty" doc:"after of the next page; absent on the last"`
 }
 
-func (a *API) auditRoutes() {
-	serve(a, operation{
-		id: "list-audit", summary: "Read the audit chain in order", tag: "audit",
-		route: route{pattern: "GET /v1/audit", needs: access.ReadAudit},
-	}, func(ctx context.Context, in *auditInput) (*reply[auditBody], error) {
+func (a *API) auditRoutes(s *apiserver.Server) {
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "list-audit", Summary: "Read the audit chain in order", Tag: "audit",
+		Route: apiserver.Route{Pattern: "GET /v1/audit", Needs: access.ReadAudit},
+	}, func(ctx context.Context, in *auditInput) (*apiserver.Reply[auditBody], error) {
 		found, err := a.service.AuditEntries(ctx, in.After, in.Limit)
-		body := auditBody{Entries: orEmpty(found)}
+		body := auditBody{Entries: apiserver.OrEmpty(found)}
 		if err == nil && len(found) == in.Limit {
 			body.Next = found[len(found)-1].Seq
 		}
-		return &reply[auditBody]{body}, err
+		return apiserver.Answer(body), err
 	})
-	serve(a, operation{
-		id: "whoami", summary: "Say who is asking, and what they may do", tag: "service",
-		route: route{pattern: "GET /v1/whoami"},
-	}, func(ctx context.Context, _ *struct{}) (*reply[whoamiBody], error) {
-		return &reply[whoamiBody]{whoami(callOf(ctx).who)}, nil
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "whoami", Summary: "Say who is asking, and what they may do", Tag: "service",
+		Route: apiserver.Route{Pattern: "GET /v1/whoami"},
+	}, func(ctx context.Context, _ *struct{}) (*apiserver.Reply[whoamiBody], error) {
+		return apiserver.Answer(whoami(apiserver.Caller(ctx))), nil
 	})
 }
 
@@ -96,7 +97,7 @@ type whoamiBody struct {
 }
 
 func whoami(p access.Principal) whoamiBody {
-	body := whoamiBody{Name: p.Name, Roles: orEmpty(p.Roles), Permissions: []access.Permission{}}
+	body := whoamiBody{Name: p.Name, Roles: apiserver.OrEmpty(p.Roles), Permissions: []access.Permission{}}
 	for _, permission := range access.Permissions() {
 		if p.May(permission) {
 			body.Permissions = append(body.Permissions, permission)

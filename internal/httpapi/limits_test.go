@@ -5,21 +5,20 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/assay-project/assay/internal/access"
+	"github.com/assay-project/assay/internal/apiserver"
 	"github.com/assay-project/assay/internal/attest"
 	"github.com/assay-project/assay/internal/store"
 )
 
 func TestRateIsPerCaller(t *testing.T) {
-	f := newFixture(t, func(c *Config) { c.Limits = Limits{Rate: 10, Burst: 3} })
+	f := newFixture(t, func(c *Config) { c.Limits = apiserver.Limits{Rate: 10, Burst: 3} })
 	for i := range 4 {
 		got := f.as(access.Viewer, "GET", "/v1/whoami", nil)
 		want := 200
@@ -40,7 +39,7 @@ func TestRateIsPerCaller(t *testing.T) {
 }
 
 func TestGuessingHasAPriceThatOnlyGuessersPay(t *testing.T) {
-	f := newFixture(t, func(c *Config) { c.Limits = Limits{StrangerRate: 1, StrangerBurst: 5} })
+	f := newFixture(t, func(c *Config) { c.Limits = apiserver.Limits{StrangerRate: 1, StrangerBurst: 5} })
 	for i := range 8 {
 		want := 401
 		if i >= 5 {
@@ -59,6 +58,7 @@ func TestGuessingHasAPriceThatOnlyGuessersPay(t *testing.T) {
 }
 
 func TestDenialsCannotFillTheAuditChain(t *testing.T) {
+	const denialBurst = 20 // entries that one caller may make at once
 	f := newFixture(t, nil)
 	before := len(f.trail())
 	for range 3 * denialBurst {
@@ -71,46 +71,8 @@ func TestDenialsCannotFillTheAuditChain(t *testing.T) {
 	}
 }
 
-func TestCallersRememberedAreBounded(t *testing.T) {
-	c := newCallers(Limits{Callers: 10}.withDefaults())
-	place, ok := c.enter("busy", true)
-	if !ok {
-		t.Fatal("first request of a caller is refused")
-	}
-	for i := range 1000 {
-		c.spend(strangerKey(fmt.Sprintf("[2001:db8:%x::1]:1", i)), false, noon())
-	}
-	if len(c.byKey) != 10 || c.used.Len() != 10 {
-		t.Errorf("%d callers remembered, want 10", len(c.byKey))
-	}
-	if c.byKey["busy"] == nil {
-		t.Error("a caller with a request under way was forgotten")
-	}
-	place.leave()
-}
-
-func TestAddressesThatAreOneStranger(t *testing.T) {
-	for name, tc := range map[string]struct {
-		a, b string
-		same bool
-	}{
-		"ports":            {"192.0.2.1:1", "192.0.2.1:2", true},
-		"IPv4 in IPv6":     {"[::ffff:192.0.2.1]:1", "192.0.2.1:2", true},
-		"one /64":          {"[2001:db8::1]:1", "[2001:db8::ffff:2]:1", true},
-		"two /64":          {"[2001:db8::1]:1", "[2001:db8:0:1::1]:1", false},
-		"two IPv4":         {"192.0.2.1:1", "192.0.2.2:1", false},
-		"zones of a link":  {"[fe80::1%eth0]:1", "[fe80::1%eth1]:1", true},
-		"no address":       {"", "@", true},
-		"none and an IPv4": {"", "192.0.2.1:1", false},
-	} {
-		if a, b := strangerKey(tc.a), strangerKey(tc.b); (a == b) != tc.same {
-			t.Errorf("%s: %q and %q", name, a, b)
-		}
-	}
-}
-
 func TestCallerHasABoundOfRequestsAtOnce(t *testing.T) {
-	f := newFixture(t, func(c *Config) { c.Limits = Limits{PerCaller: 1} })
+	f := newFixture(t, func(c *Config) { c.Limits = apiserver.Limits{PerCaller: 1} })
 	entered, release := make(chan struct{}), make(chan struct{})
 	f.kind.hold = func(context.Context) { close(entered); <-release }
 	challenge := f.challenge()
@@ -131,32 +93,8 @@ func TestCallerHasABoundOfRequestsAtOnce(t *testing.T) {
 	}
 }
 
-func TestGateLetsWaitOnlySoManySoLong(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := newGate(Limits{InFlight: 1, Queue: 1, Wait: time.Second})
-		if !g.enter(t.Context()) {
-			t.Fatal("an empty gate is closed")
-		}
-		waited := make(chan bool)
-		go func() { waited <- g.enter(t.Context()) }()
-		synctest.Wait()
-		if g.enter(t.Context()) {
-			t.Error("the queue has no bound")
-		}
-		if <-waited {
-			t.Error("there was no turn, but it entered")
-		}
-		go func() { waited <- g.enter(t.Context()) }()
-		synctest.Wait()
-		g.leave()
-		if !<-waited {
-			t.Error("there was a turn in time, but it did not enter")
-		}
-	})
-}
-
 func TestBodyMemoryIsBounded(t *testing.T) {
-	f := newFixture(t, func(c *Config) { c.Limits = Limits{BodyMemory: 100} })
+	f := newFixture(t, func(c *Config) { c.Limits = apiserver.Limits{BodyMemory: 100} })
 	if got := f.as(access.Attester, "POST", "/v1/challenges", `{"type":"`+strings.Repeat("a", 100)+`"}`); got.status != 413 || got.code() != "request.too-large" {
 		t.Errorf("body beyond the memory: %d %s", got.status, got.body)
 	}
@@ -169,7 +107,9 @@ func TestBodyMemoryIsBounded(t *testing.T) {
 
 // Overload is told, never a lost write: what got 200 is there, what got 429 is not.
 func TestOverloadLosesNothing(t *testing.T) {
-	f := newFixture(t, func(c *Config) { c.Limits = Limits{InFlight: 2, PerCaller: 256, Queue: 2, Wait: 20 * time.Millisecond} })
+	f := newFixture(t, func(c *Config) {
+		c.Limits = apiserver.Limits{InFlight: 2, PerCaller: 256, Queue: 2, Wait: 20 * time.Millisecond}
+	})
 	const n = 60
 	challenges := make([]string, n)
 	for i := range challenges {
@@ -251,7 +191,7 @@ func TestSlowSendersAreCutOff(t *testing.T) {
 			f := newFixture(t, nil)
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			must(t, err)
-			s := NewServer(f.server.Config.Handler, Timeouts{Header: 100 * time.Millisecond, Read: 200 * time.Millisecond}, nil, nil)
+			s := apiserver.NewServer(f.server.Config.Handler, apiserver.Timeouts{Header: 100 * time.Millisecond, Read: 200 * time.Millisecond}, nil, nil)
 			served := make(chan error, 1)
 			go func() { served <- s.Serve(ln) }()
 			c, err := net.Dial("tcp", ln.Addr().String())
@@ -270,18 +210,5 @@ func TestSlowSendersAreCutOff(t *testing.T) {
 			must(t, s.Close())
 			<-served
 		})
-	}
-}
-
-func TestUnguardedCallMayDoNothing(t *testing.T) {
-	if who := callOf(context.Background()).who; who.Name != "" {
-		t.Errorf("a call that no guard saw is by %q", who.Name)
-	}
-	a := newAPI(Config{Now: noon})
-	if err := a.authorize(route{needs: access.Attest}, httptest.NewRequest("GET", "/", nil), access.Principal{}); err == nil {
-		t.Error("nobody may attest")
-	}
-	if err := a.authorize(route{}, httptest.NewRequest("GET", "/", http.NoBody), access.Principal{}); err == nil {
-		t.Error("nobody may use a route for any principal")
 	}
 }

@@ -1,29 +1,16 @@
 package httpapi
 
 import (
-	"net/http"
-	"slices"
-	"strconv"
-	"strings"
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/apiserver"
 )
 
-// Metrics are what the service counts, in a registry of their own. Labels come
+// Metrics are what the service counts, those of its requests among them. Labels come
 // from fixed sets only (routes, registered codes, verdicts, kinds of evidence), so
 // that no caller can make series.
 type Metrics struct {
-	registry   *prometheus.Registry
-	requests   *prometheus.CounterVec   // route, status
-	seconds    *prometheus.HistogramVec // route
-	inFlight   prometheus.Gauge
-	limited    *prometheus.CounterVec // by
-	panics     prometheus.Counter
+	*apiserver.Metrics
 	challenges *prometheus.CounterVec // outcome
 	appraisals *prometheus.CounterVec // type, verdict
 	reasons    *prometheus.CounterVec // code
@@ -36,15 +23,7 @@ func NewMetrics() *Metrics {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "assay", Name: name, Help: help}, labels)
 	}
 	m := &Metrics{
-		registry: prometheus.NewRegistry(),
-		requests: counter("http_requests_total", "Requests answered, by route and status.", "route", "status"),
-		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Namespace: "assay", Name: "http_request_seconds", Help: "Time from the head of a request to the end of its answer.",
-			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10},
-		}, []string{"route"}),
-		inFlight:   prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "assay", Name: "http_in_flight", Help: "Requests under way, waiting ones included."}),
-		limited:    counter("http_limited_total", "Requests turned away, by the limit they met.", "by"),
-		panics:     prometheus.NewCounter(prometheus.CounterOpts{Namespace: "assay", Name: "http_panics_total", Help: "Requests that met a bug of the service."}),
+		Metrics:    apiserver.NewMetrics(),
 		challenges: counter("challenges_total", "Challenges issued, used, and refused by reason code.", "outcome"),
 		appraisals: counter("appraisals_total", "Decisions, by kind of evidence and verdict.", "type", "verdict"),
 		reasons:    counter("appraisal_reasons_total", "Reasons given in decisions, by code.", "code"),
@@ -52,52 +31,9 @@ func NewMetrics() *Metrics {
 			Namespace: "assay", Name: "store_group_size", Help: "Decisions made durable by one commit.", Buckets: prometheus.ExponentialBuckets(1, 2, 8),
 		}),
 	}
-	m.registry.MustRegister(m.requests, m.seconds, m.inFlight, m.limited, m.panics, m.challenges, m.appraisals, m.reasons, m.group,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.Registry().MustRegister(m.challenges, m.appraisals, m.reasons, m.group)
 	return m
 }
 
 // ObserveGroup counts a commit that made n decisions durable.
 func (m *Metrics) ObserveGroup(n int) { m.group.Observe(float64(n)) }
-
-// Handler serves the metrics to whoever reaches it: for a listener of its own.
-func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry, MaxRequestsInFlight: 4})
-}
-
-// route returns what counts the answers of one route. The pattern and the status
-// are the only labels; a status outside 100 to 599 is counted as 0.
-func (m *Metrics) route(pattern string) func(status int, took time.Duration) {
-	seconds := m.seconds.WithLabelValues(pattern)
-	ok := m.requests.WithLabelValues(pattern, "200")
-	return func(status int, took time.Duration) {
-		seconds.Observe(took.Seconds())
-		if status == http.StatusOK {
-			ok.Inc()
-			return
-		}
-		if status < 100 || status > 599 {
-			status = 0
-		}
-		m.requests.WithLabelValues(pattern, strconv.Itoa(status)).Inc()
-	}
-}
-
-// bounded returns a code that is in the table, as a label.
-func bounded(c evidence.Code) string {
-	if _, ok := codeInfo(c); !ok {
-		c = codeOther
-	}
-	return string(c)
-}
-
-func codeInfo(c evidence.Code) (evidence.CodeInfo, bool) {
-	codes := evidence.Codes() // sorted
-	i, ok := slices.BinarySearchFunc(codes, c, func(info evidence.CodeInfo, c evidence.Code) int {
-		return strings.Compare(string(info.Code), string(c))
-	})
-	if !ok {
-		return evidence.CodeInfo{}, false
-	}
-	return codes[i], true
-}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/assay-project/assay/internal/access"
+	"github.com/assay-project/assay/internal/apiserver"
 	"github.com/assay-project/assay/internal/attest"
 )
 
@@ -49,40 +50,40 @@ type rollbackInput struct {
 // maxPolicy leaves room for a policy of 1 MiB with escapes.
 const maxPolicy = 2 << 20
 
-func (a *API) policyRoutes() {
-	serve(a, operation{
-		id: "list-policies", summary: "List policies", tag: "policies",
-		route: route{pattern: "GET /v1/policies", needs: access.ReadPolicies},
-	}, func(ctx context.Context, _ *struct{}) (*reply[policiesBody], error) {
+func (a *API) policyRoutes(s *apiserver.Server) {
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "list-policies", Summary: "List policies", Tag: "policies",
+		Route: apiserver.Route{Pattern: "GET /v1/policies", Needs: access.ReadPolicies},
+	}, func(ctx context.Context, _ *struct{}) (*apiserver.Reply[policiesBody], error) {
 		all, err := a.service.Policies(ctx)
-		return &reply[policiesBody]{policiesBody{orEmpty(all)}}, err
+		return apiserver.Answer(policiesBody{apiserver.OrEmpty(all)}), err
 	})
-	serve(a, operation{
-		id: "get-policy", summary: "Read a policy with its history", tag: "policies",
-		route: route{pattern: "GET /v1/policies/{name}", needs: access.ReadPolicies},
-	}, func(ctx context.Context, in *ByName) (*reply[historyBody], error) {
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "get-policy", Summary: "Read a policy with its history", Tag: "policies",
+		Route: apiserver.Route{Pattern: "GET /v1/policies/{name}", Needs: access.ReadPolicies},
+	}, func(ctx context.Context, in *ByName) (*apiserver.Reply[historyBody], error) {
 		all, err := a.service.PolicyHistory(ctx, in.Name)
-		return &reply[historyBody]{historyBody{orEmpty(all)}}, err
+		return apiserver.Answer(historyBody{apiserver.OrEmpty(all)}), err
 	})
-	serve(a, operation{
-		id: "put-policy", summary: "Make a new version of a policy", tag: "policies",
-		route: route{pattern: "PUT /v1/policies/{name}", needs: access.SetPolicies, body: maxPolicy},
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "put-policy", Summary: "Make a new version of a policy", Tag: "policies",
+		Route: apiserver.Route{Pattern: "PUT /v1/policies/{name}", Needs: access.SetPolicies, Body: maxPolicy},
 	}, a.putPolicy)
-	serve(a, operation{
-		id: "roll-back-policy", summary: "Put the text of an older version in force again, as a new version", tag: "policies",
-		route: route{pattern: "POST /v1/policies/{name}/rollback", needs: access.SetPolicies, body: 4 << 10},
-	}, func(ctx context.Context, in *rollbackInput) (*reply[policyBody], error) {
-		v, err := a.service.RollbackPolicy(ctx, actor(ctx), in.Name, in.Body.Version)
-		return &reply[policyBody]{policyBody{v, []string{}}}, err
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "roll-back-policy", Summary: "Put the text of an older version in force again, as a new version", Tag: "policies",
+		Route: apiserver.Route{Pattern: "POST /v1/policies/{name}/rollback", Needs: access.SetPolicies, Body: 4 << 10},
+	}, func(ctx context.Context, in *rollbackInput) (*apiserver.Reply[policyBody], error) {
+		v, err := a.service.RollbackPolicy(ctx, apiserver.Actor(ctx), in.Name, in.Body.Version)
+		return apiserver.Answer(policyBody{v, []string{}}), err
 	})
 }
 
-func (a *API) putPolicy(ctx context.Context, in *policyInput) (*reply[policyBody], error) {
+func (a *API) putPolicy(ctx context.Context, in *policyInput) (*apiserver.Reply[policyBody], error) {
 	replaces, err := premise(in.IfMatch, in.Body.Replaces)
 	if err != nil {
 		return nil, err
 	}
-	v, warnings, err := a.service.PutPolicy(ctx, actor(ctx), attest.PolicyChange{
+	v, warnings, err := a.service.PutPolicy(ctx, apiserver.Actor(ctx), attest.PolicyChange{
 		Name: in.Name, Text: in.Body.Text, Comment: in.Body.Comment, Replaces: replaces, AllowVacuous: in.Body.AllowVacuous,
 	})
 	if err != nil {
@@ -92,7 +93,7 @@ func (a *API) putPolicy(ctx context.Context, in *policyInput) (*reply[policyBody
 	for _, w := range warnings {
 		body.Warnings = append(body.Warnings, w.String())
 	}
-	return &reply[policyBody]{body}, nil
+	return apiserver.Answer(body), nil
 }
 
 // premise is the version that a change claims to replace: from the body or from
@@ -101,8 +102,8 @@ func (a *API) putPolicy(ctx context.Context, in *policyInput) (*reply[policyBody
 func premise(ifMatch string, replaces *int) (int, error) {
 	if ifMatch == "" {
 		if replaces == nil {
-			p := newProblem(http.StatusUnprocessableEntity, codeInvalid, "say which version this replaces: member replaces, 0 for a new name, or If-Match")
-			p.Errors = []FieldError{{"replaces", "is missing"}}
+			p := apiserver.NewProblem(http.StatusUnprocessableEntity, apiserver.CodeInvalid, "say which version this replaces: member replaces, 0 for a new name, or If-Match")
+			p.Errors = []apiserver.FieldError{{Field: "replaces", Detail: "is missing"}}
 			return 0, p
 		}
 		return *replaces, nil
@@ -111,7 +112,7 @@ func premise(ifMatch string, replaces *int) (int, error) {
 	text, closed := strings.CutSuffix(text, `"`)
 	n, err := strconv.Atoi(text)
 	if !ok || !closed || err != nil || n < 0 || replaces != nil && *replaces != n {
-		return 0, newProblem(http.StatusUnprocessableEntity, codeInvalid, `If-Match must be one version in quotes, "3", and agree with replaces`)
+		return 0, apiserver.NewProblem(http.StatusUnprocessableEntity, apiserver.CodeInvalid, `If-Match must be one version in quotes, "3", and agree with replaces`)
 	}
 	return n, nil
 }

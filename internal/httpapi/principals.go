@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/assay-project/assay/internal/access"
+	"github.com/assay-project/assay/internal/apiserver"
 	"github.com/assay-project/assay/internal/audit"
 )
 
@@ -34,42 +35,42 @@ type newPrincipalBody struct {
 	Token     string           `json:"token,omitempty" doc:"The API token; shown here and never again"`
 }
 
-func (a *API) principalRoutes() {
-	serve(a, operation{
-		id: "list-principals", summary: "List who may do what", tag: "principals",
-		route: route{pattern: "GET /v1/principals", needs: access.ReadPrincipals},
-	}, func(ctx context.Context, _ *struct{}) (*reply[principalsBody], error) {
+func (a *API) principalRoutes(s *apiserver.Server) {
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "list-principals", Summary: "List who may do what", Tag: "principals",
+		Route: apiserver.Route{Pattern: "GET /v1/principals", Needs: access.ReadPrincipals},
+	}, func(ctx context.Context, _ *struct{}) (*apiserver.Reply[principalsBody], error) {
 		all, err := a.principals.Principals(ctx)
 		for i := range all {
-			all[i].Roles = orEmpty(all[i].Roles)
+			all[i].Roles = apiserver.OrEmpty(all[i].Roles)
 		}
-		return &reply[principalsBody]{principalsBody{orEmpty(all)}}, err
+		return apiserver.Answer(principalsBody{apiserver.OrEmpty(all)}), err
 	})
-	serve(a, operation{
-		id: "add-principal", summary: "Let somebody in, with a new API token or a client certificate", tag: "principals", status: http.StatusCreated,
-		route: route{pattern: "POST /v1/principals", needs: access.SetPrincipals, body: 128 << 10},
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "add-principal", Summary: "Let somebody in, with a new API token or a client certificate", Tag: "principals", Status: http.StatusCreated,
+		Route: apiserver.Route{Pattern: "POST /v1/principals", Needs: access.SetPrincipals, Body: 128 << 10},
 	}, a.addPrincipal)
-	serve(a, operation{
-		id: "remove-principal", summary: "Revoke a principal's credential at once", tag: "principals", status: http.StatusNoContent,
-		route: route{pattern: "DELETE /v1/principals/{name}", needs: access.SetPrincipals},
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "remove-principal", Summary: "Revoke a principal's credential at once", Tag: "principals", Status: http.StatusNoContent,
+		Route: apiserver.Route{Pattern: "DELETE /v1/principals/{name}", Needs: access.SetPrincipals},
 	}, a.removePrincipal)
 }
 
-func (a *API) addPrincipal(ctx context.Context, in *principalInput) (*reply[newPrincipalBody], error) {
+func (a *API) addPrincipal(ctx context.Context, in *principalInput) (*apiserver.Reply[newPrincipalBody], error) {
 	p := access.Principal{
-		Name: in.Body.Name, Roles: orEmpty(in.Body.Roles), Permissions: in.Body.Permissions,
-		Added: a.now().UTC(), AddedBy: actor(ctx),
+		Name: in.Body.Name, Roles: apiserver.OrEmpty(in.Body.Roles), Permissions: in.Body.Permissions,
+		Added: a.now().UTC(), AddedBy: apiserver.Actor(ctx),
 	}
 	if len(p.Roles) == 0 && len(p.Permissions) == 0 {
-		return nil, missingMember("roles", "a principal needs a role or a permission")
+		return nil, apiserver.MissingMember("roles", "a principal needs a role or a permission")
 	}
 	if in.Body.Expires != nil {
 		if p.Expires = in.Body.Expires.UTC(); p.Expired(a.now()) {
-			return nil, invalidField("expires", "is in the past")
+			return nil, apiserver.InvalidField("expires", "is in the past")
 		}
 	}
 	// Nobody outlives his own end through somebody that he lets in.
-	if end := callOf(ctx).who.Expires; !end.IsZero() && (p.Expires.IsZero() || p.Expires.After(end)) {
+	if end := apiserver.Caller(ctx).Expires; !end.IsZero() && (p.Expires.IsZero() || p.Expires.After(end)) {
 		p.Expires = end
 	}
 	if err := a.mayGrant(ctx, p); err != nil {
@@ -80,24 +81,24 @@ func (a *API) addPrincipal(ctx context.Context, in *principalInput) (*reply[newP
 		return nil, err
 	}
 	if err := p.Check(); err != nil {
-		return nil, newProblem(http.StatusUnprocessableEntity, codeInvalid, err.Error())
+		return nil, apiserver.NewProblem(http.StatusUnprocessableEntity, apiserver.CodeInvalid, err.Error())
 	}
 	e := a.entry(ctx, "principal.add", p.Name)
 	e.Detail, _ = json.Marshal(map[string]any{"roles": p.Roles, "permissions": p.Permissions, "tokenTail": p.TokenTail, "expires": endOf(p)})
 	if err := a.principals.AddPrincipal(ctx, p, e); err != nil {
 		return nil, err
 	}
-	a.known.learn([]access.Principal{p})
-	return &reply[newPrincipalBody]{newPrincipalBody{p, token}}, nil
+	a.server.Learn(p)
+	return apiserver.Answer(newPrincipalBody{p, token}), nil
 }
 
 // mayGrant keeps names that mean somebody else in the audit chain free, and keeps
 // who may add principals from giving away more than they have.
 func (a *API) mayGrant(ctx context.Context, p access.Principal) error {
-	if p.Name == anonymous || p.Name == "service" {
-		return invalidField("name", "is reserved")
+	if p.Name == apiserver.Anonymous || p.Name == "service" {
+		return apiserver.InvalidField("name", "is reserved")
 	}
-	giver := callOf(ctx).who
+	giver := apiserver.Caller(ctx)
 	for _, permission := range access.Permissions() {
 		if p.May(permission) && !giver.May(permission) {
 			return &access.DeniedError{Principal: giver.Name, Permission: permission}
@@ -114,18 +115,6 @@ func endOf(p access.Principal) *time.Time {
 	return &p.Expires
 }
 
-func missingMember(field, detail string) *Problem {
-	p := malformed("%s", detail)
-	p.Errors = []FieldError{{field, detail}}
-	return p
-}
-
-func invalidField(field, detail string) *Problem {
-	p := newProblem(http.StatusUnprocessableEntity, codeInvalid, field+" "+detail)
-	p.Errors = []FieldError{{field, detail}}
-	return p
-}
-
 // credential gives p what it will be known by: the certificate, else a new token.
 func (a *API) credential(p *access.Principal, certificate string) (token string, err error) {
 	if certificate == "" {
@@ -134,18 +123,18 @@ func (a *API) credential(p *access.Principal, certificate string) (token string,
 	}
 	block, rest := pem.Decode([]byte(certificate))
 	if block == nil || block.Type != "CERTIFICATE" || len(rest) > 0 {
-		return "", invalidField("certificate", "is not one certificate in PEM")
+		return "", apiserver.InvalidField("certificate", "is not one certificate in PEM")
 	}
 	if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-		return "", invalidField("certificate", fmt.Sprintf("cannot be read: %v", err))
+		return "", apiserver.InvalidField("certificate", fmt.Sprintf("cannot be read: %v", err))
 	}
 	p.Certificate = sha256.Sum256(block.Bytes)
 	return "", nil
 }
 
 func (a *API) removePrincipal(ctx context.Context, in *ByName) (*struct{}, error) {
-	if in.Name == actor(ctx) {
-		return nil, newProblem(http.StatusConflict, codeConflict, "a principal cannot remove itself: the last administrator would be locked out")
+	if in.Name == apiserver.Actor(ctx) {
+		return nil, apiserver.NewProblem(http.StatusConflict, apiserver.CodeConflict, "a principal cannot remove itself: the last administrator would be locked out")
 	}
 	if err := a.mayRemove(ctx, in.Name); err != nil {
 		return nil, err
@@ -168,5 +157,5 @@ func (a *API) mayRemove(ctx context.Context, name string) error {
 
 // entry begins the audit entry of a change that the API itself makes.
 func (a *API) entry(ctx context.Context, action, subject string) audit.Entry {
-	return audit.Entry{Time: a.now(), Actor: actor(ctx), Action: action, Subject: subject, Outcome: "done"}
+	return audit.Entry{Time: a.now(), Actor: apiserver.Actor(ctx), Action: action, Subject: subject, Outcome: "done"}
 }

@@ -7,12 +7,12 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/assay-project/assay/internal/access"
+	"github.com/assay-project/assay/internal/apiserver"
 )
 
 // A stuckWriter stands for a client that reads nothing of its answer.
@@ -32,7 +32,7 @@ func (w *stuckWriter) Write(b []byte) (int, error) {
 }
 
 func TestSlowReadersKeepNobodyOut(t *testing.T) {
-	f := newFixture(t, func(c *Config) { c.Limits = Limits{InFlight: 1, Queue: 1, Wait: 20 * time.Millisecond} })
+	f := newFixture(t, func(c *Config) { c.Limits = apiserver.Limits{InFlight: 1, Queue: 1, Wait: 20 * time.Millisecond} })
 	handler := f.server.Config.Handler
 	slow := &stuckWriter{header: http.Header{}, stuck: make(chan struct{}), release: make(chan struct{})}
 	req, err := http.NewRequestWithContext(t.Context(), "GET", "/openapi.json", nil)
@@ -49,7 +49,7 @@ func TestSlowReadersKeepNobodyOut(t *testing.T) {
 }
 
 func TestAnnouncedBodiesKeepNobodyOut(t *testing.T) {
-	f := newFixture(t, func(c *Config) { c.Limits = Limits{BodyMemory: maxEvidence} })
+	f := newFixture(t, func(c *Config) { c.Limits = apiserver.Limits{BodyMemory: maxEvidence} })
 	body, sender := io.Pipe()
 	req, err := http.NewRequestWithContext(t.Context(), "POST", f.server.URL+"/v1/attest", body)
 	must(t, err)
@@ -71,24 +71,6 @@ func TestAnnouncedBodiesKeepNobodyOut(t *testing.T) {
 	}
 	sender.CloseWithError(errors.New("gone"))
 	done.Wait()
-}
-
-func TestBodiesOfEverySizeArriveWhole(t *testing.T) {
-	for _, n := range []int{1, firstRead - 1, firstRead, firstRead + 1, 2*firstRead - 1, 2 * firstRead, 2*firstRead + 1, 5 * firstRead} {
-		for _, length := range []int64{int64(n), -1} {
-			a := &API{bodies: &budget{left: 1 << 20}, metrics: NewMetrics(), callers: newCallers(Limits{}.withDefaults())}
-			place, _ := a.callers.enter("a", true)
-			var leave leavers
-			in := strings.Repeat("x", n)
-			got, err := a.receive(&http.Request{Body: io.NopCloser(strings.NewReader(in)), ContentLength: length}, int64(5*firstRead), place, &leave)
-			if err != nil || string(got) != in {
-				t.Errorf("%d bytes, announced %d: %d bytes, %v", n, length, len(got), err)
-			}
-			if leave.run(); a.bodies.left != 1<<20 || place.caller.held != 0 {
-				t.Errorf("%d bytes, announced %d: %d of the memory left, %d held", n, length, a.bodies.left, place.caller.held)
-			}
-		}
-	}
 }
 
 func TestProbesShareTheAnswerOfAServiceThatHangs(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/assay-project/assay/internal/access"
+	"github.com/assay-project/assay/internal/apiserver"
 	"github.com/assay-project/assay/internal/attest"
 )
 
@@ -24,26 +25,26 @@ type anchorsInput struct {
 // maxAnchors is room for the largest vendor bundle known, some 1,700 certificates.
 const maxAnchors = 8 << 20
 
-func (a *API) anchorRoutes() {
-	serve(a, operation{
-		id: "list-anchors", summary: "List trusted certificate authorities", tag: "anchors",
-		route: route{pattern: "GET /v1/anchors", needs: access.ReadAnchors},
-	}, func(ctx context.Context, _ *struct{}) (*reply[anchorsBody], error) {
+func (a *API) anchorRoutes(s *apiserver.Server) {
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "list-anchors", Summary: "List trusted certificate authorities", Tag: "anchors",
+		Route: apiserver.Route{Pattern: "GET /v1/anchors", Needs: access.ReadAnchors},
+	}, func(ctx context.Context, _ *struct{}) (*apiserver.Reply[anchorsBody], error) {
 		all, err := a.service.Anchors(ctx)
-		return &reply[anchorsBody]{anchorsBody{orEmpty(all)}}, err
+		return apiserver.Answer(anchorsBody{apiserver.OrEmpty(all)}), err
 	})
-	serve(a, operation{
-		id: "add-anchors", summary: "Trust certificate authorities", tag: "anchors", status: http.StatusCreated,
-		route: route{pattern: "POST /v1/anchors", needs: access.SetAnchors, body: maxAnchors},
-	}, func(ctx context.Context, in *anchorsInput) (*reply[anchorsBody], error) {
-		added, err := a.service.AddAnchors(ctx, actor(ctx), in.Body.Kind, []byte(in.Body.PEM))
-		return &reply[anchorsBody]{anchorsBody{orEmpty(added)}}, err
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "add-anchors", Summary: "Trust certificate authorities", Tag: "anchors", Status: http.StatusCreated,
+		Route: apiserver.Route{Pattern: "POST /v1/anchors", Needs: access.SetAnchors, Body: maxAnchors},
+	}, func(ctx context.Context, in *anchorsInput) (*apiserver.Reply[anchorsBody], error) {
+		added, err := a.service.AddAnchors(ctx, apiserver.Actor(ctx), in.Body.Kind, []byte(in.Body.PEM))
+		return apiserver.Answer(anchorsBody{apiserver.OrEmpty(added)}), err
 	})
-	serve(a, operation{
-		id: "remove-anchor", summary: "Trust a certificate authority no longer", tag: "anchors", status: http.StatusNoContent,
-		route: route{pattern: "DELETE /v1/anchors/{id}", needs: access.SetAnchors},
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "remove-anchor", Summary: "Trust a certificate authority no longer", Tag: "anchors", Status: http.StatusNoContent,
+		Route: apiserver.Route{Pattern: "DELETE /v1/anchors/{id}", Needs: access.SetAnchors},
 	}, func(ctx context.Context, in *ByID) (*struct{}, error) {
-		return nil, a.service.RemoveAnchor(ctx, actor(ctx), in.ID)
+		return nil, a.service.RemoveAnchor(ctx, apiserver.Actor(ctx), in.ID)
 	})
 }
 
@@ -69,31 +70,31 @@ type referenceInput struct {
 	}
 }
 
-func (a *API) referenceRoutes() {
-	serve(a, operation{
-		id: "list-references", summary: "List reference values", tag: "references",
-		route: route{pattern: "GET /v1/references", needs: access.ReadReferences},
-	}, func(ctx context.Context, _ *struct{}) (*reply[referencesBody], error) {
+func (a *API) referenceRoutes(s *apiserver.Server) {
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "list-references", Summary: "List reference values", Tag: "references",
+		Route: apiserver.Route{Pattern: "GET /v1/references", Needs: access.ReadReferences},
+	}, func(ctx context.Context, _ *struct{}) (*apiserver.Reply[referencesBody], error) {
 		all, err := a.service.References(ctx)
 		body := referencesBody{[]reference{}}
 		for _, r := range all {
 			body.References = append(body.References, wireReference(r))
 		}
-		return &reply[referencesBody]{body}, err
+		return apiserver.Answer(body), err
 	})
-	serve(a, operation{
-		id: "put-reference", summary: "Make a new version of a reference value", tag: "references",
-		route: route{pattern: "PUT /v1/references/{name}", needs: access.SetReferences, body: maxEvidence},
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "put-reference", Summary: "Make a new version of a reference value", Tag: "references",
+		Route: apiserver.Route{Pattern: "PUT /v1/references/{name}", Needs: access.SetReferences, Body: maxEvidence},
 	}, a.putReference)
 }
 
-func (a *API) putReference(ctx context.Context, in *referenceInput) (*reply[reference], error) {
+func (a *API) putReference(ctx context.Context, in *referenceInput) (*apiserver.Reply[reference], error) {
 	replaces, err := premise(in.IfMatch, in.Body.Replaces)
 	if err != nil {
 		return nil, err
 	}
-	r, err := a.service.PutReference(ctx, actor(ctx), in.Name, in.Body.Baseline, replaces)
-	return &reply[reference]{wireReference(r)}, err
+	r, err := a.service.PutReference(ctx, apiserver.Actor(ctx), in.Name, in.Body.Baseline, replaces)
+	return apiserver.Answer(wireReference(r)), err
 }
 
 func wireReference(r attest.Reference) reference {

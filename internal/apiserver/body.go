@@ -1,4 +1,4 @@
-package httpapi
+package apiserver
 
 import (
 	"bytes"
@@ -16,26 +16,26 @@ const firstRead = 64 << 10
 
 // readBody reads all of the body before the request takes a turn, so that a slow
 // sender holds nothing but its own place.
-func (a *API) readBody(rt route, r *http.Request, p *place, leave *leavers) ([]byte, error) {
-	if rt.body == 0 || r.Body == nil || r.ContentLength == 0 {
+func (s *Server) readBody(rt Route, r *http.Request, p *place, leave *leavers) ([]byte, error) {
+	if rt.Body == 0 || r.Body == nil || r.ContentLength == 0 {
 		return nil, nil
 	}
-	limit := min(rt.body, p.mostHeld) // a larger body would never have its turn
+	limit := min(rt.Body, p.mostHeld) // a larger body would never have its turn
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
 	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return nil, newProblem(http.StatusUnsupportedMediaType, codeMediaType, "the body must be sent as Content-Type: application/json")
+		return nil, NewProblem(http.StatusUnsupportedMediaType, CodeMediaType, "the body must be sent as Content-Type: application/json")
 	}
-	buf, err := a.receive(r, limit, p, leave)
+	buf, err := s.receive(r, limit, p, leave)
 	var problem *Problem
 	switch {
 	case errors.As(err, &problem):
 		return nil, problem
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, newProblem(http.StatusRequestTimeout, codeTimeout, "the body did not arrive in time")
+		return nil, NewProblem(http.StatusRequestTimeout, CodeTimeout, "the body did not arrive in time")
 	case err != nil:
-		return nil, newProblem(http.StatusBadRequest, codeMalformed, "the body ended before its length")
+		return nil, NewProblem(http.StatusBadRequest, CodeMalformed, "the body ended before its length")
 	}
 	return buf, nil
 }
@@ -43,16 +43,16 @@ func (a *API) readBody(rt route, r *http.Request, p *place, leave *leavers) ([]b
 // receive reads a body of at most limit bytes, in memory of its caller's share. Memory is taken for what has come
 // and as much again, not for what was announced: who announces a large body and
 // sends nothing must not keep others out.
-func (a *API) receive(r *http.Request, limit int64, p *place, leave *leavers) ([]byte, error) {
+func (s *Server) receive(r *http.Request, limit int64, p *place, leave *leavers) ([]byte, error) {
 	size := r.ContentLength
 	if size < 0 {
 		size = limit
 	}
 	var held int64
-	leave.add(func() { a.bodies.give(held); p.give(held) })
+	leave.add(func() { s.bodies.give(held); p.give(held) })
 	var buf bytes.Buffer
 	for more := min(size, firstRead); ; more = min(size-held, held) {
-		if err := a.takeMemory(more, p); err != nil {
+		if err := s.takeMemory(more, p); err != nil {
 			return nil, err
 		}
 		held += more
@@ -77,21 +77,21 @@ func (a *API) receive(r *http.Request, limit int64, p *place, leave *leavers) ([
 }
 
 // takeMemory takes n bytes off the caller's share and off all there is.
-func (a *API) takeMemory(n int64, p *place) error {
+func (s *Server) takeMemory(n int64, p *place) error {
 	if !p.take(n) {
-		a.metrics.limited.WithLabelValues("caller-memory").Inc()
-		problem := newProblem(http.StatusTooManyRequests, codeMemory, "this caller's requests under way hold as much memory as one caller may")
+		s.metrics.limited.WithLabelValues("caller-memory").Inc()
+		problem := NewProblem(http.StatusTooManyRequests, CodeMemory, "this caller's requests under way hold as much memory as one caller may")
 		problem.retryAfter = time.Second
 		return problem
 	}
-	if !a.bodies.take(n) {
+	if !s.bodies.take(n) {
 		p.give(n)
-		a.metrics.limited.WithLabelValues("memory").Inc()
+		s.metrics.limited.WithLabelValues("memory").Inc()
 		return overloaded()
 	}
 	return nil
 }
 
 func tooLarge(limit int64) *Problem {
-	return newProblem(http.StatusRequestEntityTooLarge, codeTooLarge, fmt.Sprintf("the body may have %d bytes at most", limit))
+	return NewProblem(http.StatusRequestEntityTooLarge, CodeTooLarge, fmt.Sprintf("the body may have %d bytes at most", limit))
 }

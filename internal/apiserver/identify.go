@@ -1,4 +1,4 @@
-package httpapi
+package apiserver
 
 import (
 	"context"
@@ -18,21 +18,21 @@ type credential struct {
 }
 
 // identify finds the principal of a request; the zero one where none is needed.
-func (a *API) identify(rt route, r *http.Request) (access.Principal, error) {
-	if rt.public {
+func (s *Server) identify(rt Route, r *http.Request) (access.Principal, error) {
+	if rt.Public {
 		return access.Principal{}, nil
 	}
-	c, err := a.credentialOf(r)
+	c, err := s.credentialOf(r)
 	switch {
 	case err == nil:
-		return a.lookUp(r, c)
+		return s.lookUp(r, c)
 	case !errors.Is(err, errNoCredential):
-	case rt.strangers && a.open:
+	case rt.Strangers && s.open:
 		return access.Principal{}, nil
 	default:
 		err = noCredential()
 	}
-	if err := a.spendStranger(r); err != nil {
+	if err := s.spendStranger(r); err != nil {
 		return access.Principal{}, err
 	}
 	return access.Principal{}, err
@@ -43,39 +43,39 @@ func (a *API) identify(rt route, r *http.Request) (access.Principal, error) {
 // address. A credential that let nobody in yet pays before the store is asked, and
 // waits for one of few turns, so that a flood of made-up ones keeps neither the
 // store nor anybody's turn; it gets its payment back when it is good.
-func (a *API) lookUp(r *http.Request, c credential) (access.Principal, error) {
-	known := a.known.has(c.digest)
+func (s *Server) lookUp(r *http.Request, c credential) (access.Principal, error) {
+	known := s.known.has(c.digest)
 	if !known {
-		if err := a.spendStranger(r); err != nil {
+		if err := s.spendStranger(r); err != nil {
 			return access.Principal{}, err
 		}
-		if !a.newcomers.enter(r.Context()) {
-			a.metrics.limited.WithLabelValues("newcomers").Inc()
+		if !s.newcomers.enter(r.Context()) {
+			s.metrics.limited.WithLabelValues("newcomers").Inc()
 			return access.Principal{}, overloaded()
 		}
-		defer a.newcomers.leave()
+		defer s.newcomers.leave()
 	}
 	who, err := c.find(r.Context())
 	refused := errors.Is(err, access.ErrUnauthenticated)
 	switch {
 	case refused && known:
-		a.known.drop(c.digest)
-		if err := a.spendStranger(r); err != nil {
+		s.known.drop(c.digest)
+		if err := s.spendStranger(r); err != nil {
 			return access.Principal{}, err
 		}
 	case !refused && !known:
-		a.callers.refund(strangerKey(r.RemoteAddr), a.now())
+		s.callers.refund(strangerKey(r.RemoteAddr), s.now())
 	}
 	if err == nil {
-		a.known.add(c.digest)
+		s.known.add(c.digest)
 	}
 	return who, err
 }
 
 // spendStranger takes one request off the rate of an address.
-func (a *API) spendStranger(r *http.Request) error {
-	if wait := a.callers.spend(strangerKey(r.RemoteAddr), false, a.now()); wait > 0 {
-		return a.tooFast(wait)
+func (s *Server) spendStranger(r *http.Request) error {
+	if wait := s.callers.spend(strangerKey(r.RemoteAddr), false, s.now()); wait > 0 {
+		return s.tooFast(wait)
 	}
 	return nil
 }
@@ -84,12 +84,12 @@ func (a *API) spendStranger(r *http.Request) error {
 var errNoCredential = errors.New("no credential")
 
 func noCredential() *Problem {
-	return newProblem(http.StatusUnauthorized, codeNoCredential, "send an API token as Authorization: Bearer, or a client certificate")
+	return NewProblem(http.StatusUnauthorized, CodeNoCredential, "send an API token as Authorization: Bearer, or a client certificate")
 }
 
 // credentialOf reads the credential: an API token, else a client certificate. A
 // bad token is not made good by a certificate.
-func (a *API) credentialOf(r *http.Request) (credential, error) {
+func (s *Server) credentialOf(r *http.Request) (credential, error) {
 	if values := r.Header.Values("Authorization"); len(values) > 0 {
 		// RFC 9110, 11.1: the scheme's name has no case.
 		scheme, token, _ := strings.Cut(values[0], " ")
@@ -98,19 +98,19 @@ func (a *API) credentialOf(r *http.Request) (credential, error) {
 		}
 		digest, err := access.ParseToken(token)
 		return credential{digest, func(ctx context.Context) (access.Principal, error) {
-			return access.Tokens(ctx, a.principals.PrincipalByToken, token, a.now())
+			return access.Tokens(ctx, s.principals.PrincipalByToken, token, s.now())
 		}}, err
 	}
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return credential{}, errNoCredential
 	}
-	cert, now := r.TLS.PeerCertificates[0], a.now()
+	cert, now := r.TLS.PeerCertificates[0], s.now()
 	// The handshake does not look: it was told to ask for a certificate, not to verify one.
 	if now.Before(cert.NotBefore) || now.After(cert.NotAfter) {
 		return credential{}, access.ErrUnauthenticated
 	}
 	return credential{sha256.Sum256(cert.Raw), func(ctx context.Context) (access.Principal, error) {
-		return access.Certificates(ctx, a.principals.PrincipalByCertificate, cert.Raw, now)
+		return access.Certificates(ctx, s.principals.PrincipalByCertificate, cert.Raw, now)
 	}}, nil
 }
 

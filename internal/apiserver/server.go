@@ -1,4 +1,4 @@
-package httpapi
+package apiserver
 
 import (
 	"crypto/tls"

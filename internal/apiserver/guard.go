@@ -1,4 +1,4 @@
-package httpapi
+package apiserver
 
 import (
 	"bytes"
@@ -17,14 +17,14 @@ import (
 	"github.com/assay-project/assay/internal/audit"
 )
 
-// A route is what the guard must know of an operation.
-type route struct {
-	pattern   string            // of net/http: "GET /v1/policies/{name}"
-	needs     access.Permission // empty: any principal will do
-	public    bool              // no credential is asked for or looked at
-	strangers bool              // also without a credential, where the operator opened attestation
-	unlimited bool              // outside all limits: what must answer when everything is full
-	body      int64             // largest request body; 0 for none
+// A Route is what the guard must know of an operation.
+type Route struct {
+	Pattern   string            // of net/http: "GET /v1/policies/{name}"
+	Needs     access.Permission // empty: any principal will do
+	Public    bool              // no credential is asked for or looked at
+	Strangers bool              // also without a credential, where the operator opened attestation
+	Unlimited bool              // outside all limits: what must answer when everything is full
+	Body      int64             // largest request body; 0 for none
 }
 
 // A call is a request that was let in.
@@ -44,39 +44,46 @@ func callOf(ctx context.Context) *call {
 	return &call{}
 }
 
-// anonymous is the actor of what nobody in particular does.
-const anonymous = "anonymous"
+// Caller is the principal who asks; the zero one for nobody in particular.
+func Caller(ctx context.Context) access.Principal { return callOf(ctx).who }
 
-func actor(ctx context.Context) string {
+// Body is the request's, as it came.
+func Body(ctx context.Context) []byte { return callOf(ctx).body }
+
+// Anonymous is the actor of what nobody in particular does.
+const Anonymous = "anonymous"
+
+// Actor is the name of who asks, for the audit chain.
+func Actor(ctx context.Context) string {
 	if name := callOf(ctx).who.Name; name != "" {
 		return name
 	}
-	return anonymous
+	return Anonymous
 }
 
 // guard puts everything that all routes share around one: headers, limits,
 // authentication, permission, the body, metrics, and the end of a panic.
-func (a *API) guard(rt route, next http.Handler) http.Handler {
-	observe := a.metrics.route(rt.pattern)
+func (s *Server) guard(rt Route, next http.Handler) http.Handler {
+	observe := s.metrics.route(rt.Pattern)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		out := &recorder{ResponseWriter: w}
-		began := a.now()
-		a.metrics.inFlight.Inc()
+		began := s.now()
+		s.metrics.inFlight.Inc()
 		defer func() {
 			if v := recover(); v != nil {
-				a.panicked(out, r, v)
+				s.panicked(out, r, v)
 			}
-			a.metrics.inFlight.Dec()
-			took := a.now().Sub(began)
+			s.metrics.inFlight.Dec()
+			took := s.now().Sub(began)
 			observe(out.status, took)
-			a.logRequest(r, rt, out.status, took)
+			s.logRequest(r, rt, out.status, took)
 		}()
 		harden(w.Header())
 		var leave leavers
 		defer leave.run()
-		admitted, err := a.admit(rt, r, out, &leave)
+		admitted, err := s.admit(rt, r, out, &leave)
 		if err != nil {
-			a.problem(r.Context(), err).write(out)
+			s.problem(r.Context(), err).Write(out)
 			return
 		}
 		next.ServeHTTP(out, admitted)
@@ -92,9 +99,9 @@ func harden(h http.Header) {
 	h.Set("Referrer-Policy", "no-referrer")
 }
 
-func (a *API) logRequest(r *http.Request, rt route, status int, took time.Duration) {
-	if a.log.Enabled(r.Context(), slog.LevelDebug) {
-		a.log.DebugContext(r.Context(), "request", slog.String("route", rt.pattern), slog.Int("status", status), slog.Duration("took", took))
+func (s *Server) logRequest(r *http.Request, rt Route, status int, took time.Duration) {
+	if s.log.Enabled(r.Context(), slog.LevelDebug) {
+		s.log.DebugContext(r.Context(), "request", slog.String("route", rt.Pattern), slog.Int("status", status), slog.Duration("took", took))
 	}
 }
 
@@ -113,32 +120,32 @@ func (l *leavers) run() {
 // not send it, and nothing of it is understood before there is room to. The turn
 // at the gate ends when the answer begins, so that who reads slowly holds nothing
 // but its own place.
-func (a *API) admit(rt route, r *http.Request, out *recorder, leave *leavers) (*http.Request, error) {
+func (s *Server) admit(rt Route, r *http.Request, out *recorder, leave *leavers) (*http.Request, error) {
 	c := &call{}
-	if !rt.unlimited {
-		early, cancel := a.timed(r)
+	if !rt.Unlimited {
+		early, cancel := s.timed(r)
 		leave.add(cancel)
 		var err error
-		if c.who, err = a.identify(rt, early); err != nil {
+		if c.who, err = s.identify(rt, early); err != nil {
 			return nil, err
 		}
-		place, err := a.limit(c.who, r, leave)
+		place, err := s.limit(c.who, r, leave)
 		if err != nil {
 			return nil, err
 		}
-		if err := a.authorize(rt, early, c.who); err != nil {
+		if err := s.authorize(rt, early, c.who); err != nil {
 			return nil, err
 		}
-		if c.body, err = a.readBody(rt, r, place, leave); err != nil {
+		if c.body, err = s.readBody(rt, r, place, leave); err != nil {
 			return nil, err
 		}
-		if !a.gate.enter(r.Context()) {
-			a.metrics.limited.WithLabelValues("gate").Inc()
+		if !s.gate.enter(r.Context()) {
+			s.metrics.limited.WithLabelValues("gate").Inc()
 			return nil, overloaded()
 		}
-		out.begin = sync.OnceFunc(a.gate.leave)
+		out.begin = sync.OnceFunc(s.gate.leave)
 		leave.add(out.begin)
-		r, cancel = a.timed(r)
+		r, cancel = s.timed(r)
 		leave.add(cancel)
 	}
 	r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
@@ -148,24 +155,24 @@ func (a *API) admit(rt route, r *http.Request, out *recorder, leave *leavers) (*
 
 // timed bounds what a request waits for, so that a database that hangs is told
 // to the client in time. The wait for the body has a bound of its own.
-func (a *API) timed(r *http.Request) (*http.Request, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(r.Context(), a.limits.Answer)
+func (s *Server) timed(r *http.Request) (*http.Request, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(r.Context(), s.limits.Answer)
 	return r.WithContext(ctx), cancel
 }
 
 // limit takes the request off its caller's limits and gives it a place.
-func (a *API) limit(who access.Principal, r *http.Request, leave *leavers) (*place, error) {
+func (s *Server) limit(who access.Principal, r *http.Request, leave *leavers) (*place, error) {
 	key, known := "principal:"+who.Name, true
 	if who.Name == "" {
 		key, known = strangerKey(r.RemoteAddr), false
 	}
-	if wait := a.callers.spend(key, known, a.now()); wait > 0 {
-		return nil, a.tooFast(wait)
+	if wait := s.callers.spend(key, known, s.now()); wait > 0 {
+		return nil, s.tooFast(wait)
 	}
-	place, ok := a.callers.enter(key, known)
+	place, ok := s.callers.enter(key, known)
 	if !ok {
-		a.metrics.limited.WithLabelValues("concurrency").Inc()
-		p := newProblem(http.StatusTooManyRequests, codeConcurrency, "this caller has too many requests under way at once")
+		s.metrics.limited.WithLabelValues("concurrency").Inc()
+		p := NewProblem(http.StatusTooManyRequests, CodeConcurrency, "this caller has too many requests under way at once")
 		p.retryAfter = time.Second
 		return nil, p
 	}
@@ -173,16 +180,16 @@ func (a *API) limit(who access.Principal, r *http.Request, leave *leavers) (*pla
 	return place, nil
 }
 
-func (a *API) tooFast(wait time.Duration) *Problem {
-	a.metrics.limited.WithLabelValues("rate").Inc()
-	p := newProblem(http.StatusTooManyRequests, codeRate, "this caller sends requests faster than its limit")
+func (s *Server) tooFast(wait time.Duration) *Problem {
+	s.metrics.limited.WithLabelValues("rate").Inc()
+	p := NewProblem(http.StatusTooManyRequests, CodeRate, "this caller sends requests faster than its limit")
 	p.retryAfter = wait
 	return p
 }
 
 // authorize holds who asks against what the route needs.
-func (a *API) authorize(rt route, r *http.Request, who access.Principal) error {
-	if rt.public || who.Name == "" && rt.strangers && a.open {
+func (s *Server) authorize(rt Route, r *http.Request, who access.Principal) error {
+	if rt.Public || who.Name == "" && rt.Strangers && s.open {
 		return nil
 	}
 	if who.Name == "" {
@@ -190,18 +197,18 @@ func (a *API) authorize(rt route, r *http.Request, who access.Principal) error {
 	}
 	// Browsers send client certificates on their own, so a page of another origin
 	// must not be able to make them ask.
-	if err := a.origins.Check(r); err != nil {
-		return newProblem(http.StatusForbidden, codeCrossOrigin, "the request comes from a web page of another origin")
+	if err := s.origins.Check(r); err != nil {
+		return NewProblem(http.StatusForbidden, CodeCrossOrigin, "the request comes from a web page of another origin")
 	}
-	if rt.needs == "" {
+	if rt.Needs == "" {
 		return nil
 	}
-	err := access.Authorize(who, rt.needs, a.now())
+	err := access.Authorize(who, rt.Needs, s.now())
 	var denied *access.DeniedError
-	if errors.As(err, &denied) && a.callers.mayRecord("principal:"+who.Name, a.now()) {
+	if errors.As(err, &denied) && s.callers.mayRecord("principal:"+who.Name, s.now()) {
 		detail, _ := json.Marshal(map[string]any{"permission": denied.Permission, "path": clip(r.URL.Path, 256)})
-		entry := audit.Entry{Time: a.now(), Actor: who.Name, Action: "request", Subject: rt.pattern, Outcome: "denied", Detail: detail}
-		if err := a.audit.RecordAudit(r.Context(), entry); err != nil {
+		entry := audit.Entry{Time: s.now(), Actor: who.Name, Action: "request", Subject: rt.Pattern, Outcome: "denied", Detail: detail}
+		if err := s.audit.RecordAudit(r.Context(), entry); err != nil {
 			return fmt.Errorf("record denial: %w", err)
 		}
 	}
@@ -216,20 +223,20 @@ func clip(s string, n int) string {
 }
 
 // panicked ends a request that met a bug of ours; the server goes on.
-func (a *API) panicked(out *recorder, r *http.Request, v any) {
+func (s *Server) panicked(out *recorder, r *http.Request, v any) {
 	if v == http.ErrAbortHandler { //nolint:errorlint // net/http's own way to abort
 		panic(v)
 	}
-	id := a.requestID()
-	a.log.ErrorContext(r.Context(), "panic in request", slog.String("request", id), slog.String("route", r.Pattern),
+	id := s.requestID()
+	s.log.ErrorContext(r.Context(), "panic in request", slog.String("request", id), slog.String("route", r.Pattern),
 		slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
-	a.metrics.panics.Inc()
+	s.metrics.panics.Inc()
 	if out.status != 0 {
 		panic(http.ErrAbortHandler) // half an answer must not look whole
 	}
-	p := newProblem(http.StatusInternalServerError, codeInternal, "the service could not carry out the request; its log tells why under the request id")
+	p := NewProblem(http.StatusInternalServerError, CodeInternal, "the service could not carry out the request; its log tells why under the request id")
 	p.RequestID = id
-	p.write(out)
+	p.Write(out)
 }
 
 // A recorder notes the status of an answer.

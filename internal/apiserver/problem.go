@@ -1,4 +1,4 @@
-package httpapi
+package apiserver
 
 import (
 	"context"
@@ -18,7 +18,6 @@ import (
 
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/access"
-	"github.com/assay-project/assay/internal/attest"
 	"github.com/assay-project/assay/internal/store"
 )
 
@@ -57,7 +56,7 @@ func (p *Problem) GetHeaders() http.Header {
 	switch p.Status {
 	case http.StatusUnauthorized: // RFC 9110, 15.5.2
 		h.Set("WWW-Authenticate", `Bearer realm="assay"`)
-		if p.Code == codeRefusedCredential { // RFC 6750, 3.1
+		if p.Code == CodeRefusedCredential { // RFC 6750, 3.1
 			h.Set("WWW-Authenticate", `Bearer realm="assay", error="invalid_token"`)
 		}
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable: // RFC 6585, 4
@@ -68,29 +67,30 @@ func (p *Problem) GetHeaders() http.Header {
 
 // The codes of the API itself; evidence/codes_httpapi_table.go explains them.
 const (
-	codeNoCredential      evidence.Code = "access.no-credential"
-	codeRefusedCredential evidence.Code = "access.credential-refused"
-	codeDenied            evidence.Code = "access.denied"
-	codeCrossOrigin       evidence.Code = "access.cross-origin"
-	codeMalformed         evidence.Code = "request.malformed"
-	codeInvalid           evidence.Code = "request.invalid"
-	codeTooLarge          evidence.Code = "request.too-large"
-	codeTimeout           evidence.Code = "request.timeout"
-	codeMediaType         evidence.Code = "request.media-type"
-	codeNoRoute           evidence.Code = "request.no-route"
-	codeMethod            evidence.Code = "request.method"
-	codeNotFound          evidence.Code = "request.not-found"
-	codeConflict          evidence.Code = "request.conflict"
-	codeRate              evidence.Code = "limit.rate"
-	codeConcurrency       evidence.Code = "limit.concurrency"
-	codeMemory            evidence.Code = "limit.memory"
-	codeOverloaded        evidence.Code = "service.overloaded"
-	codeUnavailable       evidence.Code = "service.unavailable"
-	codeInternal          evidence.Code = "service.internal"
-	codeOther             evidence.Code = "other" // in metrics only
+	CodeNoCredential      evidence.Code = "access.no-credential"
+	CodeRefusedCredential evidence.Code = "access.credential-refused"
+	CodeDenied            evidence.Code = "access.denied"
+	CodeCrossOrigin       evidence.Code = "access.cross-origin"
+	CodeMalformed         evidence.Code = "request.malformed"
+	CodeInvalid           evidence.Code = "request.invalid"
+	CodeTooLarge          evidence.Code = "request.too-large"
+	CodeTimeout           evidence.Code = "request.timeout"
+	CodeMediaType         evidence.Code = "request.media-type"
+	CodeNoRoute           evidence.Code = "request.no-route"
+	CodeMethod            evidence.Code = "request.method"
+	CodeNotFound          evidence.Code = "request.not-found"
+	CodeConflict          evidence.Code = "request.conflict"
+	CodeRate              evidence.Code = "limit.rate"
+	CodeConcurrency       evidence.Code = "limit.concurrency"
+	CodeMemory            evidence.Code = "limit.memory"
+	CodeOverloaded        evidence.Code = "service.overloaded"
+	CodeUnavailable       evidence.Code = "service.unavailable"
+	CodeInternal          evidence.Code = "service.internal"
+	CodeOther             evidence.Code = "other" // in metrics only
 )
 
-func newProblem(status int, code evidence.Code, detail string) *Problem {
+// NewProblem makes a problem of a code of the table.
+func NewProblem(status int, code evidence.Code, detail string) *Problem {
 	return &Problem{
 		Type: "urn:assay:reason:" + string(code), Title: titleOf(code, status), Status: status, Detail: detail, Code: code,
 	}
@@ -104,22 +104,27 @@ func titleOf(code evidence.Code, status int) string {
 	return http.StatusText(status)
 }
 
+// Fail answers an error on a connection that nothing was sent on yet.
+func (s *Server) Fail(ctx context.Context, w http.ResponseWriter, err error) {
+	s.problem(ctx, err).Write(w)
+}
+
 // problem is the one place that turns an error into what a client may know. It
 // logs what is our fault.
-func (a *API) problem(ctx context.Context, err error) *Problem {
+func (s *Server) problem(ctx context.Context, err error) *Problem {
 	if isUnavailable(err) {
-		a.log.ErrorContext(ctx, "database is not available", slog.Any("error", err))
-		return newProblem(http.StatusServiceUnavailable, codeUnavailable, "the database of the service does not answer, or takes no writes: nothing was acknowledged")
+		s.log.ErrorContext(ctx, "database is not available", slog.Any("error", err))
+		return NewProblem(http.StatusServiceUnavailable, CodeUnavailable, "the database of the service does not answer, or takes no writes: nothing was acknowledged")
 	}
-	if p := knownProblem(err); p != nil {
+	if p := s.knownProblem(err); p != nil {
 		return p
 	}
 	if ctx.Err() != nil {
-		return newProblem(http.StatusServiceUnavailable, codeUnavailable, "the request ended before its answer was ready")
+		return NewProblem(http.StatusServiceUnavailable, CodeUnavailable, "the request ended before its answer was ready")
 	}
-	id := a.requestID()
-	a.log.ErrorContext(ctx, "request failed", slog.String("request", id), slog.Any("error", err))
-	p := newProblem(http.StatusInternalServerError, codeInternal, "the service could not carry out the request; its log tells why under the request id")
+	id := s.requestID()
+	s.log.ErrorContext(ctx, "request failed", slog.String("request", id), slog.Any("error", err))
+	p := NewProblem(http.StatusInternalServerError, CodeInternal, "the service could not carry out the request; its log tells why under the request id")
 	p.RequestID = id
 	return p
 }
@@ -131,78 +136,78 @@ func isUnavailable(err error) bool {
 }
 
 // knownProblem returns nil for an error that is ours.
-func knownProblem(err error) *Problem {
-	var (
-		problem  *Problem
-		input    *attest.InputError
-		conflict *attest.ConflictError
-		denied   *access.DeniedError
-		refusal  *evidence.Refusal
-	)
+func (s *Server) knownProblem(err error) *Problem {
+	var problem *Problem
+	var denied *access.DeniedError
 	switch {
 	case errors.As(err, &problem):
 		return problem
-	case errors.As(err, &input):
-		p := newProblem(http.StatusUnprocessableEntity, input.Code, input.Error())
-		p.Errors = []FieldError{{input.Field, input.Detail}}
-		return p
-	case errors.As(err, &conflict):
-		return newProblem(http.StatusConflict, conflict.Code, conflict.Detail)
 	case errors.As(err, &denied):
-		return newProblem(http.StatusForbidden, codeDenied, denied.Error())
-	case errors.As(err, &refusal):
-		return refusalProblem(refusal)
-	default:
-		return sentinelProblem(err)
+		return NewProblem(http.StatusForbidden, CodeDenied, denied.Error())
 	}
-}
-
-// refusalProblem answers a challenge that is not accepted.
-func refusalProblem(r *evidence.Refusal) *Problem {
-	status := http.StatusBadRequest
-	if r.Code == "challenge.used" {
-		status = http.StatusConflict
+	for _, set := range s.sets {
+		if p := set.Explain(err); p != nil {
+			return p
+		}
 	}
-	p := newProblem(status, r.Code, r.Message)
-	if strings.HasPrefix(string(r.Code), "challenge.") {
-		p.Errors = []FieldError{{"challenge", r.Message}}
-	}
-	return p
+	return sentinelProblem(err)
 }
 
 func sentinelProblem(err error) *Problem {
 	switch {
-	case errors.Is(err, attest.ErrNotFound), errors.Is(err, access.ErrNotFound):
-		return newProblem(http.StatusNotFound, codeNotFound, "there is nothing of that name or id")
-	case errors.Is(err, attest.ErrExists), errors.Is(err, access.ErrExists):
-		return newProblem(http.StatusConflict, codeConflict, "the name or the credential is taken")
-	case errors.Is(err, attest.ErrStale):
-		return newProblem(http.StatusConflict, codeConflict, "it was changed meanwhile: read it again")
+	case errors.Is(err, access.ErrNotFound):
+		return NotFound()
+	case errors.Is(err, access.ErrExists):
+		return Taken()
 	case errors.Is(err, access.ErrUnauthenticated):
-		return newProblem(http.StatusUnauthorized, codeRefusedCredential, "the credential is unknown, expired or revoked")
+		return NewProblem(http.StatusUnauthorized, CodeRefusedCredential, "the credential is unknown, expired or revoked")
 	case errors.Is(err, access.ErrInvalid):
-		return newProblem(http.StatusUnprocessableEntity, codeInvalid, "the principal has an unusable name, role or permission")
+		return NewProblem(http.StatusUnprocessableEntity, CodeInvalid, "the principal has an unusable name, role or permission")
 	case errors.Is(err, store.ErrInvalid):
-		return newProblem(http.StatusUnprocessableEntity, codeInvalid, "a value of the request cannot be stored")
+		return NewProblem(http.StatusUnprocessableEntity, CodeInvalid, "a value of the request cannot be stored")
 	case errors.Is(err, store.ErrOverloaded):
 		return overloaded()
 	case errors.Is(err, store.ErrClosed):
-		return newProblem(http.StatusServiceUnavailable, codeUnavailable, "the service is stopping")
+		return NewProblem(http.StatusServiceUnavailable, CodeUnavailable, "the service is stopping")
 	default:
 		return nil
 	}
 }
 
+// NotFound is a name or id that there is nothing of.
+func NotFound() *Problem {
+	return NewProblem(http.StatusNotFound, CodeNotFound, "there is nothing of that name or id")
+}
+
+// Taken is a name or a credential that another has.
+func Taken() *Problem {
+	return NewProblem(http.StatusConflict, CodeConflict, "the name or the credential is taken")
+}
+
+// MissingMember is a request that lacks what it must have.
+func MissingMember(field, detail string) *Problem {
+	p := Malformed("%s", detail)
+	p.Errors = []FieldError{{field, detail}}
+	return p
+}
+
+// InvalidField is a member of a request whose value cannot be.
+func InvalidField(field, detail string) *Problem {
+	p := NewProblem(http.StatusUnprocessableEntity, CodeInvalid, field+" "+detail)
+	p.Errors = []FieldError{{field, detail}}
+	return p
+}
+
 func overloaded() *Problem {
-	p := newProblem(http.StatusTooManyRequests, codeOverloaded, "the service has more work than it can do now; nothing was changed")
+	p := NewProblem(http.StatusTooManyRequests, CodeOverloaded, "the service has more work than it can do now; nothing was changed")
 	p.retryAfter = time.Second
 	return p
 }
 
 // requestID is opaque: it says nothing but which line of the log to read.
-func (a *API) requestID() string {
+func (s *Server) requestID() string {
 	var b [8]byte
-	if _, err := io.ReadFull(a.rand, b[:]); err != nil {
+	if _, err := io.ReadFull(s.rand, b[:]); err != nil {
 		return "none"
 	}
 	return hex.EncodeToString(b[:])
@@ -211,7 +216,7 @@ func (a *API) requestID() string {
 // fromHuma makes our Problem of the error of the library that checks requests.
 // The values that it would repeat to the client are left out: they may be secret.
 func fromHuma(m *huma.ErrorModel) *Problem {
-	p := newProblem(m.Status, humaCode(m.Status), m.Detail)
+	p := NewProblem(m.Status, humaCode(m.Status), m.Detail)
 	for _, e := range m.Errors {
 		if e != nil {
 			p.Errors = append(p.Errors, FieldError{strings.TrimPrefix(e.Location, "body."), e.Message})
@@ -226,22 +231,22 @@ func fromHuma(m *huma.ErrorModel) *Problem {
 func humaCode(status int) evidence.Code {
 	switch status {
 	case http.StatusBadRequest:
-		return codeMalformed
+		return CodeMalformed
 	case http.StatusRequestTimeout:
-		return codeTimeout
+		return CodeTimeout
 	case http.StatusRequestEntityTooLarge:
-		return codeTooLarge
+		return CodeTooLarge
 	case http.StatusUnsupportedMediaType, http.StatusNotAcceptable:
-		return codeMediaType
+		return CodeMediaType
 	case http.StatusUnprocessableEntity:
-		return codeInvalid
+		return CodeInvalid
 	default:
-		return codeInternal
+		return CodeInternal
 	}
 }
 
-// write sends p on a connection that nothing was sent on yet.
-func (p *Problem) write(w http.ResponseWriter) {
+// Write sends p on a connection that nothing was sent on yet.
+func (p *Problem) Write(w http.ResponseWriter) {
 	maps.Copy(w.Header(), p.GetHeaders())
 	body, err := json.Marshal(p)
 	if err != nil {

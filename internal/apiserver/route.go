@@ -1,4 +1,4 @@
-package httpapi
+package apiserver
 
 import (
 	"bytes"
@@ -27,7 +27,7 @@ const apiVersion = "1.0.0"
 
 // newHuma sets the library up without what it would add on its own: links to
 // schemas, pages that load from elsewhere, and routes beside ours.
-func newHuma(a *API) huma.API {
+func newHuma(s *Server, description string) huma.API {
 	cfg := huma.DefaultConfig("Assay", apiVersion)
 	cfg.CreateHooks = nil
 	cfg.OpenAPIPath, cfg.DocsPath, cfg.SchemasPath = "", "", ""
@@ -40,14 +40,14 @@ func newHuma(a *API) huma.API {
 		}
 		return v, nil
 	}}
-	cfg.Info.Description = "Attestation service: challenges, appraisal of evidence, and what appraisals rest on. Errors are RFC 9457 problems whose code is explained in docs/reasons.md."
+	cfg.Info.Description = description
 	cfg.Info.License = &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"}
 	cfg.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"token":       {Type: "http", Scheme: "bearer", Description: "API token of a principal"},
 		"certificate": {Type: "mutualTLS", Description: "Client certificate of a principal"},
 	}
 	aliases(cfg.Components.Schemas)
-	return huma.NewAPI(cfg, &adapter{a})
+	return huma.NewAPI(cfg, &adapter{s})
 }
 
 // aliases describes the types that write themselves.
@@ -75,79 +75,103 @@ func (verdictSchema) Schema(huma.Registry) *huma.Schema {
 }
 
 // An adapter has each operation of the library served behind the guard.
-type adapter struct{ api *API }
+type adapter struct{ server *Server }
 
 // Handle registers an operation whose route is in its metadata.
 func (d *adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
-	rt, ok := op.Metadata[routeKey].(route)
+	rt, ok := op.Metadata[routeKey].(Route)
 	if !ok {
 		panic("unreachable: operation without a route: " + op.OperationID)
 	}
-	d.api.handle(rt, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	d.server.Handle(rt, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		handler(humago.NewContext(op, r, w))
 	}))
 }
 
 // ServeHTTP serves the whole API.
-func (d *adapter) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.api.mux.ServeHTTP(w, r) }
+func (d *adapter) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.server.mux.ServeHTTP(w, r) }
 
 const routeKey = "route"
 
-// handle serves a route behind the guard.
-func (a *API) handle(rt route, h http.Handler) {
-	method, path, _ := strings.Cut(rt.pattern, " ")
-	a.methods[path] = append(a.methods[path], method)
-	a.mux.Handle(rt.pattern, a.guard(rt, h))
+// Handle serves a route behind the guard, without a description.
+func (s *Server) Handle(rt Route, h http.Handler) {
+	method, path, _ := strings.Cut(rt.Pattern, " ")
+	s.methods[path] = append(s.methods[path], method)
+	s.mux.Handle(rt.Pattern, s.guard(rt, h))
 }
 
-// An operation is a route with what its description says.
-type operation struct {
-	id, summary, tag string
-	status           int // of success; 0 means 200
-	route
+// An Operation is a route with what its description says.
+type Operation struct {
+	ID, Summary, Tag string
+	Status           int // of success; 0 means 200
+	Route
 }
 
 // describe makes the library's form of an operation.
-func (a *API) describe(o operation) huma.Operation {
-	method, path, _ := strings.Cut(o.pattern, " ")
-	schema := a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "Problem")
+func (s *Server) describe(o Operation) huma.Operation {
+	method, path, _ := strings.Cut(o.Pattern, " ")
+	schema := s.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "Problem")
 	op := huma.Operation{
-		OperationID: o.id, Summary: o.summary, Tags: []string{o.tag}, Method: method, Path: path,
-		DefaultStatus: o.status, MaxBodyBytes: o.body + 1, BodyReadTimeout: -1, // the guard has read it
-		Metadata: map[string]any{routeKey: o.route},
+		OperationID: o.ID, Summary: o.Summary, Tags: []string{o.Tag}, Method: method, Path: path,
+		DefaultStatus: o.Status, MaxBodyBytes: o.Body + 1, BodyReadTimeout: -1, // the guard has read it
+		Metadata: map[string]any{routeKey: o.Route},
 		Responses: map[string]*huma.Response{"default": {
 			Description: "Problem", Content: map[string]*huma.MediaType{"application/problem+json": {Schema: schema}},
 		}},
 	}
-	if o.public {
+	if o.Public {
 		return op
 	}
-	if o.needs != "" {
-		op.Extensions = map[string]any{"x-permission": string(o.needs)}
+	if o.Needs != "" {
+		op.Extensions = map[string]any{"x-permission": string(o.Needs)}
 	}
 	op.Security = []map[string][]string{{"token": {}}, {"certificate": {}}}
 	return op
 }
 
-// serve registers an operation whose input and output the library describes,
+// Serve registers an operation whose input and output the library describes,
 // reads and checks.
-func serve[I, O any](a *API, o operation, do func(context.Context, *I) (*O, error)) {
-	huma.Register(a.huma, a.describe(o), func(ctx context.Context, in *I) (*O, error) {
+func Serve[I, O any](s *Server, o Operation, do func(context.Context, *I) (*O, error)) {
+	huma.Register(s.huma, s.describe(o), func(ctx context.Context, in *I) (*O, error) {
 		out, err := do(ctx, in)
 		if err != nil {
-			return nil, a.problem(ctx, err)
+			return nil, s.problem(ctx, err)
 		}
 		return out, nil
 	})
 }
 
-// A reply is an answer with a body only.
-type reply[T any] struct{ Body T }
+// A Reply is an answer with a body only.
+type Reply[T any] struct{ Body T }
+
+// Answer is the reply that v is.
+func Answer[T any](v T) *Reply[T] { return &Reply[T]{v} }
+
+// Shapes describe what an operation that is served by hand takes and answers.
+type Shapes struct {
+	In, Out         reflect.Type
+	InName, OutName string // of their schemas
+	Answer          string // what the answer is, in words
+}
+
+// Raw registers an operation that is described like any other and served by hand.
+func (s *Server) Raw(o Operation, d Shapes, h http.HandlerFunc) {
+	op := s.describe(o)
+	schemas := s.huma.OpenAPI().Components.Schemas
+	op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+		"application/json": {Schema: schemas.Schema(d.In, true, d.InName)},
+	}}
+	op.Responses["200"] = &huma.Response{Description: d.Answer, Content: map[string]*huma.MediaType{
+		"application/json": {Schema: schemas.Schema(d.Out, true, d.OutName)},
+	}}
+	s.huma.OpenAPI().AddOperation(&op)
+	s.Handle(o.Route, h)
+}
 
 // finishRoutes describes what was registered and answers everything else.
-func (a *API) finishRoutes() error {
-	a.loosenAnswers()
-	text, err := json.Marshal(a.huma.OpenAPI())
+func (s *Server) finishRoutes() error {
+	s.loosenAnswers()
+	text, err := json.Marshal(s.huma.OpenAPI())
 	if err != nil {
 		return fmt.Errorf("describe API: %w", err)
 	}
@@ -156,17 +180,17 @@ func (a *API) finishRoutes() error {
 		return fmt.Errorf("describe API: %w", err)
 	}
 	indented.WriteByte('\n')
-	a.openAPI = indented.Bytes()
-	a.handle(route{pattern: "GET /openapi.json", public: true}, static("application/openapi+json", a.openAPI))
-	a.mux.Handle("/", a.guard(route{pattern: "/", public: true}, a.elsewhere()))
+	s.openAPI = indented.Bytes()
+	s.Handle(Route{Pattern: "GET /openapi.json", Public: true}, static("application/openapi+json", s.openAPI))
+	s.mux.Handle("/", s.guard(Route{Pattern: "/", Public: true}, s.elsewhere()))
 	return nil
 }
 
 // loosenAnswers lets answers grow: what clients are generated from this description
 // must not refuse a member that they do not know. Requests stay strict. Lists in
 // answers are never null.
-func (a *API) loosenAnswers() {
-	api := a.huma.OpenAPI()
+func (s *Server) loosenAnswers() {
+	api := s.huma.OpenAPI()
 	schemas := api.Components.Schemas.Map()
 	delete(schemas, "ErrorModel") // the library's own form of a Problem
 	delete(schemas, "ErrorDetail")
@@ -197,19 +221,27 @@ func static(kind string, body []byte) http.Handler {
 }
 
 // elsewhere answers what no route matches.
-func (a *API) elsewhere() http.Handler {
+func (s *Server) elsewhere() http.Handler {
 	paths := http.NewServeMux()
-	for _, known := range slices.Sorted(maps.Keys(a.methods)) {
+	for _, known := range slices.Sorted(maps.Keys(s.methods)) {
 		paths.Handle(known, http.NotFoundHandler())
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, known := paths.Handler(r); known != "" {
-			w.Header().Set("Allow", strings.Join(a.methods[known], ", "))
-			newProblem(http.StatusMethodNotAllowed, codeMethod, "the path does not know this method").write(w)
+			w.Header().Set("Allow", strings.Join(s.methods[known], ", "))
+			NewProblem(http.StatusMethodNotAllowed, CodeMethod, "the path does not know this method").Write(w)
 			return
 		}
-		newProblem(http.StatusNotFound, codeNoRoute, "there is no such path; /openapi.json lists all").write(w)
+		NewProblem(http.StatusNotFound, CodeNoRoute, "there is no such path; /openapi.json lists all").Write(w)
 	})
+}
+
+// OrEmpty is s, or an empty list that JSON writes as [].
+func OrEmpty[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
 }
 
 // marshal writes an answer in one piece. A client that has gone is no error.

@@ -1,4 +1,4 @@
-package httpapi
+package apiserver
 
 import (
 	"container/list"
@@ -30,6 +30,10 @@ type Limits struct {
 	Newcomers     int           // credentials not seen before looked up at once; 0 means 4
 }
 
+// LargestBody is a request that one caller alone always has room for: some 1 MiB of log,
+// 1 MiB of IMA list and certificates, in base64.
+const LargestBody = 4 << 20
+
 func (l Limits) withDefaults() Limits {
 	l.Rate, l.Burst = or(l.Rate, 1000), or(l.Burst, 2000)
 	l.StrangerRate, l.StrangerBurst = or(l.StrangerRate, 20), or(l.StrangerBurst, 40)
@@ -40,7 +44,7 @@ func (l Limits) withDefaults() Limits {
 	l.Answer = or(l.Answer, 20*time.Second)
 	// One caller alone must not be able to take all memory, and must have room for a
 	// request of the largest size.
-	largest := min(l.BodyMemory, maxEvidence)
+	largest := min(l.BodyMemory, LargestBody)
 	l.CallerMemory, l.AddressMemory = or(l.CallerMemory, max(l.BodyMemory/4, largest)), or(l.AddressMemory, max(l.BodyMemory/16, largest))
 	return l
 }
