@@ -46,7 +46,7 @@ var (
 	ErrBusy     = errors.New("the machine is in use by another process")
 	ErrDamaged  = errors.New("the home of the machine is damaged")
 	ErrLong     = errors.New("the folder of the machines, or the machine, needs a shorter name")
-	ErrLeftover = errors.New("the folder of that name is no machine: it has no card, as when the making of one was cut short")
+	ErrLeftover = errors.New("a folder is there that has no card, as when the making of one was cut short")
 	ErrProvider = errors.New("a machine needs a key provider: its home is always encrypted; assay key-provider add makes one")
 )
 
