@@ -78,16 +78,37 @@ func newMemory(content []byte) (*memory, error) {
 
 // save writes the variables back if the firmware has changed them.
 func (m *memory) save(h *Home) error {
+	same, err := m.same()
+	if err != nil {
+		return fmt.Errorf("read the variables back: %w", err)
+	}
+	if same {
+		return nil
+	}
 	now := make([]byte, len(m.kept))
 	if _, err := m.file.ReadAt(now, 0); err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read the variables back: %w", err)
-	}
-	if bytes.Equal(now, m.kept) {
-		return nil
 	}
 	if err := h.SetVariables(now); err != nil {
 		return fmt.Errorf("keep the variables: %w", err)
 	}
 	m.kept = now
 	return nil
+}
+
+// same reports whether the file is as it was kept. It leaves no garbage: each machine
+// asks again and again for as long as it runs.
+func (m *memory) same() (bool, error) {
+	var piece [16 << 10]byte
+	for at := 0; at < len(m.kept); {
+		n, err := m.file.ReadAt(piece[:min(len(piece), len(m.kept)-at)], int64(at))
+		if err != nil && !errors.Is(err, io.EOF) {
+			return false, err
+		}
+		if n == 0 || !bytes.Equal(piece[:n], m.kept[at:at+n]) {
+			return false, nil
+		}
+		at += n
+	}
+	return true, nil
 }
