@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -27,19 +28,42 @@ var (
 type DeniedError struct {
 	Principal  string
 	Permission Permission
+	// Instance is the one that it was wanted on; empty is everywhere.
+	Instance string
 }
 
+// Error says what is missing, and which predefined roles have it.
 func (e *DeniedError) Error() string {
-	return fmt.Sprintf("principal %q lacks permission %q", e.Principal, e.Permission)
+	on := ""
+	if e.Instance != "" {
+		on = fmt.Sprintf(" on instance %q", e.Instance)
+	}
+	return fmt.Sprintf("principal %q lacks permission %q%s; roles that have it: %s", e.Principal, e.Permission, on, words(RolesWith(e.Permission, nil)))
+}
+
+func words(roles []Role) string {
+	var b strings.Builder
+	for i, r := range roles {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(string(r))
+	}
+	return b.String()
 }
 
 // A Principal is a person or a program that may ask for something. It is found
 // by the digest of its credential; the credential itself is not kept.
 type Principal struct {
-	Name  string `json:"name"` // unique; 1 to 128 bytes
-	Roles []Role `json:"roles"`
-	// Permissions are granted one by one beside the roles: a custom role.
+	Name  string `json:"name"`  // unique; 1 to 128 bytes
+	Roles []Role `json:"roles"` // predefined or custom ones, everywhere
+	// Permissions are granted one by one beside the roles.
 	Permissions []Permission `json:"permissions,omitempty"`
+	// Bindings give roles on some instances only.
+	Bindings []Binding `json:"bindings,omitempty"`
+	// Custom is what the store has of the custom roles among these: a role of which it
+	// has nothing gives nothing. It is not stored with the principal.
+	Custom []CustomRole `json:"-"`
 	// TokenHash is the SHA-256 digest of its API token; zero for none.
 	TokenHash Digest `json:"-"`
 	// TokenTail is the end of the token, by which its owner knows it again.
@@ -61,7 +85,8 @@ func (p Principal) Expired(now time.Time) bool {
 const maxName = 128
 
 // Check reports, wrapping [ErrInvalid], why p must not be stored: no name, no
-// credential, or a role or permission that does not exist.
+// credential, or a permission, role or instance that cannot be. Whether custom roles
+// exist is for CheckRoles.
 func (p Principal) Check() error {
 	if p.Name == "" || len(p.Name) > maxName {
 		return fmt.Errorf("%w: name of %d bytes, want 1 to %d", ErrInvalid, len(p.Name), maxName)
@@ -74,39 +99,51 @@ func (p Principal) Check() error {
 	if p.TokenHash.IsZero() && p.Certificate.IsZero() {
 		return fmt.Errorf("%w: %q has no credential", ErrInvalid, p.Name)
 	}
-	for _, r := range p.Roles {
-		if r.Permissions() == nil {
+	return p.checkGrants()
+}
+
+func (p Principal) checkGrants() error {
+	if len(p.Bindings) > maxBindings {
+		return fmt.Errorf("%w: %d bindings, want %d at most", ErrInvalid, len(p.Bindings), maxBindings)
+	}
+	for _, b := range p.Bindings {
+		if err := b.Check(); err != nil {
+			return err
+		}
+	}
+	for _, r := range p.CustomNames() {
+		if !isName(string(r), maxRole) {
 			return fmt.Errorf("%w: role %q does not exist", ErrInvalid, r)
 		}
 	}
-	for _, have := range p.Permissions {
-		if !slices.Contains(Permissions(), have) {
-			return fmt.Errorf("%w: permission %q does not exist", ErrInvalid, have)
+	return checkPermissions(p.Permissions)
+}
+
+// CheckRoles reports, wrapping [ErrInvalid], a role of p that is neither predefined nor
+// in custom.
+func (p Principal) CheckRoles(custom []CustomRole) error {
+	for _, r := range p.CustomNames() {
+		if !slices.ContainsFunc(custom, func(c CustomRole) bool { return c.Name == r }) {
+			return fmt.Errorf("%w: role %q does not exist", ErrInvalid, r)
 		}
 	}
 	return nil
-}
-
-// May reports whether p's roles or grants hold a permission, whatever the time.
-func (p Principal) May(want Permission) bool {
-	if p.Name == "" || !slices.Contains(Permissions(), want) {
-		return false
-	}
-	if slices.Contains(p.Permissions, want) {
-		return true
-	}
-	return slices.ContainsFunc(p.Roles, func(r Role) bool { return slices.Contains(r.Permissions(), want) })
 }
 
 // Authorize returns nil when p may do what the permission names at now, else a
 // [*DeniedError] or, for a credential that has ended since it was read,
 // [ErrUnauthenticated].
 func Authorize(p Principal, want Permission, now time.Time) error {
+	return AuthorizeOn(p, want, "", now)
+}
+
+// AuthorizeOn is [Authorize] for one instance; an empty name is everywhere.
+func AuthorizeOn(p Principal, want Permission, instance string, now time.Time) error {
 	if p.Expired(now) {
 		return fmt.Errorf("%w: expired", ErrUnauthenticated)
 	}
-	if !p.May(want) {
-		return &DeniedError{p.Name, want}
+	if !p.MayOn(want, instance) {
+		return &DeniedError{p.Name, want, instance}
 	}
 	return nil
 }

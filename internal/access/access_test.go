@@ -33,13 +33,14 @@ func TestZeroPrincipalMayDoNothing(t *testing.T) {
 func TestRolesGiveExactlyTheirPermissions(t *testing.T) {
 	// One letter for each permission, in the order of Permissions.
 	for role, want := range map[Role]string{
-		Attester:      "x..............",
-		Viewer:        ".xx.x.x.x.....x",
-		Operator:      "xxxxx.x.xx....x",
-		SecurityAdmin: ".xx.xxxxxxx..xx",
-		Auditor:       ".xx.x.x.x..x.xx",
-		Admin:         "xxxxxxxxxxxxxxx",
-		"unknown":     "...............",
+		Attester:      "x.............." + "............." + "...",
+		Viewer:        ".xx.x.x.x.....x" + "xx........x.." + "x..",
+		Operator:      "xxxxx.x.xx....x" + "xx..xxx...x.." + "xx.",
+		InstanceAdmin: "..............." + "xxxxxxxxxxxxx" + "xxx",
+		SecurityAdmin: ".xx.xxxxxxx..xx" + "xx......xxx.." + "xxx",
+		Auditor:       ".xx.x.x.x..x.xx" + "xx........x.." + "x..",
+		Admin:         "xxxxxxxxxxxxxxx" + "xxxxxxxxxxxxx" + "xxx",
+		"unknown":     "..............." + "............." + "...",
 	} {
 		var got strings.Builder
 		for _, p := range Permissions() {
@@ -70,13 +71,13 @@ func TestListsNameEachOnce(t *testing.T) {
 	}
 }
 
-func TestCustomRoleIsAListOfPermissions(t *testing.T) {
+func TestPermissionsAreGrantedOneByOne(t *testing.T) {
 	p := Principal{Name: "custom", Roles: []Role{Viewer}, Permissions: []Permission{SetReferences}}
 	if err := Authorize(p, SetReferences, noon()); err != nil {
 		t.Errorf("granted permission: %v", err)
 	}
 	var denied *DeniedError
-	if err := Authorize(p, SetPolicies, noon()); !errors.As(err, &denied) || *denied != (DeniedError{"custom", SetPolicies}) {
+	if err := Authorize(p, SetPolicies, noon()); !errors.As(err, &denied) || *denied != (DeniedError{"custom", SetPolicies, ""}) {
 		t.Errorf("other permission: %v", err)
 	}
 	p.Permissions = []Permission{"everything"}
@@ -107,7 +108,12 @@ func TestCheckRefuses(t *testing.T) {
 		"a NUL":              func(p *Principal) { p.Name = "a\x00" },
 		"invalid UTF-8":      func(p *Principal) { p.Name = "a\xff" },
 		"no credential":      func(p *Principal) { p.TokenHash = Digest{} },
-		"unknown role":       func(p *Principal) { p.Roles = append(p.Roles, "root") },
+		"a role of no name":  func(p *Principal) { p.Roles = append(p.Roles, "Root!") },
+		"a bound role":       func(p *Principal) { p.Bindings = []Binding{{"a b", "web-1"}} },
+		"bound everywhere":   func(p *Principal) { p.Bindings = []Binding{{Viewer, "*"}} },
+		"bound nowhere":      func(p *Principal) { p.Bindings = []Binding{{Viewer, ""}} },
+		"bound to a path":    func(p *Principal) { p.Bindings = []Binding{{Viewer, "../web"}} },
+		"too many bindings":  func(p *Principal) { p.Bindings = slices.Repeat([]Binding{{Viewer, "a"}}, maxBindings+1) },
 		"unknown permission": func(p *Principal) { p.Permissions = []Permission{"root"} },
 	} {
 		p := good

@@ -17,10 +17,38 @@ const (
 	ReadReferences  Permission = "references.read"   // reference values: baselines
 	SetReferences   Permission = "references.write"  // new revisions of baselines
 	RotateKeys      Permission = "keys.rotate"       // make the service use a new signing key
-	ReadPrincipals  Permission = "principals.read"   // who may do what
-	SetPrincipals   Permission = "principals.write"  // add and remove principals
+	ReadPrincipals  Permission = "principals.read"   // who may do what, and custom roles
+	SetPrincipals   Permission = "principals.write"  // add and remove principals, grant and revoke, custom roles
 	ReadAudit       Permission = "audit.read"        // the audit chain
 	ReadMeasurement Permission = "measurements.read" // metrics of the service
+)
+
+// The permissions about machines, named as Compute Engine names its own; instances.clearTPM
+// has none there. They can be given for some instances only.
+const (
+	ListInstances       Permission = "instances.list"
+	GetInstance         Permission = "instances.get" // also its events, boots, and why one was judged as it was
+	CreateInstance      Permission = "instances.create"
+	DeleteInstance      Permission = "instances.delete"
+	StartInstance       Permission = "instances.start"
+	StopInstance        Permission = "instances.stop"
+	ResetInstance       Permission = "instances.reset"
+	UpdateInstance      Permission = "instances.update"                       // all but the next two
+	UpdateShielded      Permission = "instances.updateShieldedVmConfig"       // the three options, key set and integrity policy
+	SetIntegrityPolicy  Permission = "instances.setShieldedVmIntegrityPolicy" // learn the baseline anew
+	GetShieldedIdentity Permission = "instances.getShieldedInstanceIdentity"  // the public keys of its TPM
+	GetSerialPortOutput Permission = "instances.getSerialPortOutput"          // what the guest prints, which may be secret
+	ClearTPM            Permission = "instances.clearTPM"                     // destroys what the TPM protects
+)
+
+// The permissions about findings, named as Security Command Center names its own. They
+// can be given for some instances only.
+const (
+	ListFindings    Permission = "findings.list"     // also one of them
+	SetFindingState Permission = "findings.setState" // acknowledge
+	MuteFinding     Permission = "findings.setMute"  // suppress, with reason and end
+	narrowInstances            = "instances."
+	narrowFindings             = "findings."
 )
 
 // Permissions lists all permissions.
@@ -28,46 +56,63 @@ func Permissions() []Permission {
 	return []Permission{
 		Attest, ReadAppraisals, ReadAttesters, SetAttesters, ReadPolicies, SetPolicies, ReadAnchors, SetAnchors,
 		ReadReferences, SetReferences, RotateKeys, ReadPrincipals, SetPrincipals, ReadAudit, ReadMeasurement,
+		ListInstances, GetInstance, CreateInstance, DeleteInstance, StartInstance, StopInstance, ResetInstance,
+		UpdateInstance, UpdateShielded, SetIntegrityPolicy, GetShieldedIdentity, GetSerialPortOutput, ClearTPM,
+		ListFindings, SetFindingState, MuteFinding,
 	}
 }
 
 // A Role is a named set of permissions.
 type Role string
 
-// The predefined roles. Others are made of a principal's own Permissions.
+// The predefined roles. Others are custom roles.
 const (
 	Attester      Role = "attester"       // a machine that proves its boot, or what speaks for it
 	Viewer        Role = "viewer"         // sees verdicts and what they rest on
 	Operator      Role = "operator"       // runs the fleet: enrols machines, keeps their baselines
-	SecurityAdmin Role = "security-admin" // says what is trusted: policies, anchors, keys
+	InstanceAdmin Role = "instance-admin" // all about machines and their findings
+	SecurityAdmin Role = "security-admin" // says what is trusted: policies, anchors, keys, baselines
 	Auditor       Role = "auditor"        // sees everything, changes nothing
 	Admin         Role = "admin"          // all permissions
 )
 
 // Roles lists the predefined roles.
-func Roles() []Role { return []Role{Attester, Viewer, Operator, SecurityAdmin, Auditor, Admin} }
+func Roles() []Role {
+	return []Role{Attester, Viewer, Operator, InstanceAdmin, SecurityAdmin, Auditor, Admin}
+}
 
-// Permissions returns what r gives; nil for a role that does not exist.
+// Permissions returns what a predefined role gives; nil for any other.
 func (r Role) Permissions() []Permission {
 	switch r {
 	case Attester:
 		return []Permission{Attest}
 	case Viewer:
-		return []Permission{ReadAppraisals, ReadAttesters, ReadPolicies, ReadAnchors, ReadReferences, ReadMeasurement}
+		return []Permission{
+			ReadAppraisals, ReadAttesters, ReadPolicies, ReadAnchors, ReadReferences, ReadMeasurement,
+			ListInstances, GetInstance, GetShieldedIdentity, ListFindings,
+		}
 	case Operator:
 		return []Permission{
 			Attest, ReadAppraisals, ReadAttesters, SetAttesters, ReadPolicies, ReadAnchors,
 			ReadReferences, SetReferences, ReadMeasurement,
+			ListInstances, GetInstance, StartInstance, StopInstance, ResetInstance, GetShieldedIdentity, ListFindings, SetFindingState,
+		}
+	case InstanceAdmin:
+		return []Permission{
+			ListInstances, GetInstance, CreateInstance, DeleteInstance, StartInstance, StopInstance, ResetInstance,
+			UpdateInstance, UpdateShielded, SetIntegrityPolicy, GetShieldedIdentity, GetSerialPortOutput, ClearTPM,
+			ListFindings, SetFindingState, MuteFinding,
 		}
 	case SecurityAdmin:
 		return []Permission{
 			ReadAppraisals, ReadAttesters, ReadPolicies, SetPolicies, ReadAnchors, SetAnchors,
 			ReadReferences, SetReferences, RotateKeys, ReadAudit, ReadMeasurement,
+			ListInstances, GetInstance, UpdateShielded, SetIntegrityPolicy, GetShieldedIdentity, ListFindings, SetFindingState, MuteFinding,
 		}
 	case Auditor:
 		return []Permission{
 			ReadAppraisals, ReadAttesters, ReadPolicies, ReadAnchors, ReadReferences,
-			ReadPrincipals, ReadAudit, ReadMeasurement,
+			ReadPrincipals, ReadAudit, ReadMeasurement, ListInstances, GetInstance, GetShieldedIdentity, ListFindings,
 		}
 	case Admin:
 		return Permissions()

@@ -9,13 +9,15 @@ import (
 
 // The answers of a [Store] that a caller acts on.
 var (
-	// ErrNotFound is a principal that the store does not hold.
-	ErrNotFound = errors.New("no such principal")
+	// ErrNotFound is a principal or custom role that the store does not hold.
+	ErrNotFound = errors.New("no such principal or role")
 	// ErrExists is a name or a credential that is taken.
 	ErrExists = errors.New("principal or credential already exists")
+	// ErrInUse is returned, wrapped, for a custom role that principals have.
+	ErrInUse = errors.New("the role is in use")
 )
 
-// Store keeps principals. Every write carries its audit entry and is durable
+// Store keeps principals and custom roles. Every write carries its audit entry and is durable
 // when the method returns. All implementations pass storetest.Run.
 type Store interface {
 	// AddPrincipal answers ErrExists when the name or the credential is taken,
@@ -27,4 +29,16 @@ type Store interface {
 	Principals(context.Context) ([]Principal, error)
 	PrincipalByToken(context.Context, Digest) (Principal, error)
 	PrincipalByCertificate(context.Context, Digest) (Principal, error)
+	// ChangeGrants has change alter the roles, permissions and bindings of a principal;
+	// nothing else of it is kept. It answers ErrNotFound, what change returns, and
+	// ErrInvalid for what Check refuses. change may be called again.
+	ChangeGrants(ctx context.Context, name string, change func(*Principal) error, e audit.Entry) error
+
+	// CustomRoles lists by name.
+	CustomRoles(context.Context) ([]CustomRole, error)
+	// PutRole makes a custom role, or gives it other permissions, which those who have
+	// it have at once. It answers ErrInvalid for one that Check refuses.
+	PutRole(context.Context, CustomRole, audit.Entry) error
+	// RemoveRole answers ErrInUse, wrapped, for a role that somebody has.
+	RemoveRole(ctx context.Context, name Role, e audit.Entry) error
 }

@@ -25,12 +25,18 @@ type Route struct {
 	Strangers bool              // also without a credential, where the operator opened attestation
 	Unlimited bool              // outside all limits: what must answer when everything is full
 	Body      int64             // largest request body; 0 for none
+	// On names the part of the path that is an instance: Needs is wanted on that one.
+	On string
+	// Somewhere lets in who has Needs on some instance; the operation looks at each.
+	Somewhere bool
 }
 
 // A call is a request that was let in.
 type call struct {
-	who  access.Principal // the zero Principal for nobody in particular
-	body []byte
+	who   access.Principal // the zero Principal for nobody in particular
+	body  []byte
+	route Route
+	path  string
 }
 
 type callKey struct{}
@@ -121,7 +127,7 @@ func (l *leavers) run() {
 // at the gate ends when the answer begins, so that who reads slowly holds nothing
 // but its own place.
 func (s *Server) admit(rt Route, r *http.Request, out *recorder, leave *leavers) (*http.Request, error) {
-	c := &call{}
+	c := &call{route: rt, path: r.URL.Path}
 	if !rt.Unlimited {
 		early, cancel := s.timed(r)
 		leave.add(cancel)
@@ -203,16 +209,47 @@ func (s *Server) authorize(rt Route, r *http.Request, who access.Principal) erro
 	if rt.Needs == "" {
 		return nil
 	}
-	err := access.Authorize(who, rt.Needs, s.now())
+	if rt.Somewhere && !who.Expired(s.now()) && who.MaySomewhere(rt.Needs) {
+		return nil
+	}
+	instance := ""
+	if rt.On != "" {
+		instance = clip(r.PathValue(rt.On), maxInstance)
+	}
+	return s.allow(r.Context(), who, rt, want{rt.Needs, instance, r.URL.Path})
+}
+
+// maxInstance is longer than any name of an instance is.
+const maxInstance = 128
+
+// A want is what somebody needs for a request.
+type want struct {
+	permission     access.Permission
+	instance, path string
+}
+
+// allow denies what who may not do, and has the audit chain remember it.
+func (s *Server) allow(ctx context.Context, who access.Principal, rt Route, w want) error {
+	err := access.AuthorizeOn(who, w.permission, w.instance, s.now())
 	var denied *access.DeniedError
 	if errors.As(err, &denied) && s.callers.mayRecord("principal:"+who.Name, s.now()) {
-		detail, _ := json.Marshal(map[string]any{"permission": denied.Permission, "path": clip(r.URL.Path, 256)})
+		detail, _ := json.Marshal(map[string]any{"permission": denied.Permission, "path": clip(w.path, 256)})
 		entry := audit.Entry{Time: s.now(), Actor: who.Name, Action: "request", Subject: rt.Pattern, Outcome: "denied", Detail: detail}
-		if err := s.audit.RecordAudit(r.Context(), entry); err != nil {
+		if err := s.audit.RecordAudit(ctx, entry); err != nil {
 			return fmt.Errorf("record denial: %w", err)
 		}
 	}
 	return err
+}
+
+// Allow denies an operation that its caller may not carry out on an instance, beyond what
+// its route asks for. The audit chain remembers a denial.
+func (s *Server) Allow(ctx context.Context, permission access.Permission, instance string) error {
+	c := callOf(ctx)
+	if c.who.Name == "" {
+		return noCredential()
+	}
+	return s.allow(ctx, c.who, c.route, want{permission, clip(instance, maxInstance), c.path})
 }
 
 func clip(s string, n int) string {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -26,6 +27,8 @@ type adminCmd struct {
 	do func(ctx context.Context, r *remote, args []string) (any, error)
 	// text prints the answer for people; nil prints nothing.
 	text func(w *tabwriter.Writer, answer any)
+	// status is nil for an answer that is yes; a nil function, for every one.
+	status func(answer any) error
 }
 
 // newAdminGroup makes a command with subcommands that ask the service.
@@ -53,17 +56,24 @@ func addAdminCmds(env *program.Env, group *cobra.Command, list ...adminCmd) {
 			if err != nil {
 				return err
 			}
-			if *format == "json" {
-				return program.PrintJSON(env, answer)
+			if err := c.print(env, *format, answer); err != nil || c.status == nil {
+				return err
 			}
-			w := tabwriter.NewWriter(env.Stdout, 0, 8, 2, ' ', 0)
-			if c.text != nil {
-				c.text(w, answer)
-			}
-			return w.Flush()
+			return c.status(answer)
 		}
 		group.AddCommand(cmd)
 	}
+}
+
+func (c *adminCmd) print(env *program.Env, format program.OutputFormat, answer any) error {
+	if format == "json" {
+		return program.PrintJSON(env, answer)
+	}
+	w := tabwriter.NewWriter(env.Stdout, 0, 8, 2, ' ', 0)
+	if c.text != nil {
+		c.text(w, answer)
+	}
+	return w.Flush()
 }
 
 // done is the answer to what has none: {}.
@@ -109,21 +119,32 @@ func newWhoamiCmd(env *program.Env) *cobra.Command {
 }
 
 type remoteIdentity struct {
-	Name        string     `json:"name"`
-	Roles       []string   `json:"roles"`
-	Permissions []string   `json:"permissions"`
-	Expires     *time.Time `json:"expires,omitempty"`
+	Name        string          `json:"name"`
+	Roles       []string        `json:"roles"`
+	Permissions []string        `json:"permissions"`
+	Bindings    []remoteBinding `json:"bindings,omitempty"`
+	Expires     *time.Time      `json:"expires,omitempty"`
 }
 
 type remotePrincipal struct {
-	Name        string     `json:"name"`
-	Roles       []string   `json:"roles"`
-	Permissions []string   `json:"permissions,omitempty"`
-	TokenTail   string     `json:"tokenTail,omitempty"`
-	Certificate string     `json:"certificate,omitempty"`
-	Added       time.Time  `json:"added"`
-	AddedBy     string     `json:"addedBy"`
-	Expires     *time.Time `json:"expires,omitempty"`
+	Name        string          `json:"name"`
+	Roles       []string        `json:"roles"`
+	Permissions []string        `json:"permissions,omitempty"`
+	Bindings    []remoteBinding `json:"bindings,omitempty"`
+	TokenTail   string          `json:"tokenTail,omitempty"`
+	Certificate string          `json:"certificate,omitempty"`
+	Added       time.Time       `json:"added"`
+	AddedBy     string          `json:"addedBy"`
+	Expires     *time.Time      `json:"expires,omitempty"`
+}
+
+// roles are a principal's, narrowed ones with their instances.
+func (p *remotePrincipal) roles() []string {
+	out := slices.Clone(p.Roles)
+	for _, b := range p.Bindings {
+		out = append(out, b.Role+"@"+b.Instances)
+	}
+	return out
 }
 
 type remotePrincipals struct {
@@ -153,7 +174,7 @@ func newPrincipalCmd(env *program.Env) *cobra.Command {
 					if p.Expires != nil {
 						expires = p.Expires.Format(time.RFC3339)
 					}
-					fmt.Fprintf(w, "%q\t%s\t%s\t%s\t%s\t%q\n", p.Name, strings.Join(p.Roles, " "), strings.Join(p.Permissions, " "), tail, expires, p.AddedBy)
+					fmt.Fprintf(w, "%q\t%s\t%s\t%s\t%s\t%q\n", p.Name, strings.Join(p.roles(), " "), strings.Join(p.Permissions, " "), tail, expires, p.AddedBy)
 				}
 			},
 		},
@@ -174,7 +195,7 @@ func addPrincipalCmd(env *program.Env) adminCmd {
 	return adminCmd{
 		use: "add NAME", short: "Let somebody in; prints the new API token, which is shown this once", args: cobra.ExactArgs(1),
 		flags: func(cmd *cobra.Command) {
-			cmd.Flags().StringSliceVar(&roles, "role", nil, "attester, viewer, operator, security-admin, auditor or admin (repeatable)")
+			cmd.Flags().StringSliceVar(&roles, "role", nil, "predefined or custom role, as assay iam roles lists them (repeatable)")
 			cmd.Flags().StringSliceVar(&permissions, "permission", nil, "one permission beside the roles, as assay whoami lists them (repeatable)")
 			cmd.Flags().StringVar(&certificate, "certificate", "", "client certificate in place of a token, PEM `FILE`")
 			cmd.Flags().DurationVar(&lifetime, "lifetime", 0, "how long the credential holds, as 720h; without end when 0")

@@ -20,6 +20,7 @@ func commands(env *program.Env) []*cobra.Command {
 		newDoctorCmd(env),
 		newEventlogCmd(env),
 		vtpmcli.NewFindingCmd(env),
+		newIAMCmd(env),
 		vtpmcli.NewImageCmd(env),
 		newKeyCmd(env),
 		vtpmcli.NewKeyProviderCmd(env),

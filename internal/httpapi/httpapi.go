@@ -90,6 +90,7 @@ func (a *API) Register(s *apiserver.Server) {
 	a.enrolmentRoutes(s)
 	a.keyRoutes(s)
 	a.principalRoutes(s)
+	a.roleRoutes(s)
 	a.auditRoutes(s)
 	a.healthRoutes(s)
 }
@@ -110,6 +111,8 @@ func (a *API) Explain(err error) *apiserver.Problem {
 		return apiserver.NewProblem(http.StatusConflict, conflict.Code, conflict.Detail)
 	case errors.As(err, &refusal):
 		return refusalProblem(refusal)
+	case errors.Is(err, access.ErrInUse):
+		return apiserver.NewProblem(http.StatusConflict, apiserver.CodeConflict, "somebody has this role: revoke it first; GET /v1/principals says who")
 	case errors.Is(err, attest.ErrNotFound):
 		return apiserver.NotFound()
 	case errors.Is(err, attest.ErrExists):

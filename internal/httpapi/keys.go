@@ -92,12 +92,13 @@ func (a *API) auditRoutes(s *apiserver.Server) {
 type whoamiBody struct {
 	Name        string              `json:"name"`
 	Roles       []access.Role       `json:"roles" nullable:"false"`
-	Permissions []access.Permission `json:"permissions" doc:"All that the roles and grants give" nullable:"false"`
+	Permissions []access.Permission `json:"permissions" doc:"All that the roles and grants give everywhere" nullable:"false"`
+	Bindings    []access.Binding    `json:"bindings,omitempty" nullable:"false" doc:"Roles that hold on some instances only"`
 	Expires     *time.Time          `json:"expires,omitempty"`
 }
 
 func whoami(p access.Principal) whoamiBody {
-	body := whoamiBody{Name: p.Name, Roles: apiserver.OrEmpty(p.Roles), Permissions: []access.Permission{}}
+	body := whoamiBody{Name: p.Name, Roles: apiserver.OrEmpty(p.Roles), Permissions: []access.Permission{}, Bindings: p.Bindings}
 	for _, permission := range access.Permissions() {
 		if p.May(permission) {
 			body.Permissions = append(body.Permissions, permission)

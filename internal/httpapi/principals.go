@@ -23,7 +23,7 @@ type principalsBody struct {
 type principalInput struct {
 	Body struct {
 		Name        string              `json:"name" minLength:"1" maxLength:"128"`
-		Roles       []access.Role       `json:"roles,omitempty" maxItems:"16" nullable:"false" doc:"attester, viewer, operator, security-admin, auditor, admin"`
+		Roles       []string            `json:"roles,omitempty" maxItems:"16" nullable:"false" doc:"Predefined or custom ones; GET /v1/roles lists them"`
 		Permissions []access.Permission `json:"permissions,omitempty" maxItems:"64" nullable:"false" doc:"Granted one by one, beside the roles"`
 		Certificate string              `json:"certificate,omitempty" maxLength:"65536" doc:"Client certificate, PEM, in place of an API token"`
 		Expires     *time.Time          `json:"expires,omitempty" doc:"When the credential ends; never when absent, and never after that of who adds the principal"`
@@ -58,7 +58,7 @@ func (a *API) principalRoutes(s *apiserver.Server) {
 
 func (a *API) addPrincipal(ctx context.Context, in *principalInput) (*apiserver.Reply[newPrincipalBody], error) {
 	p := access.Principal{
-		Name: in.Body.Name, Roles: apiserver.OrEmpty(in.Body.Roles), Permissions: in.Body.Permissions,
+		Name: in.Body.Name, Roles: rolesNamed(in.Body.Roles), Permissions: in.Body.Permissions,
 		Added: a.now().UTC(), AddedBy: apiserver.Actor(ctx),
 	}
 	if len(p.Roles) == 0 && len(p.Permissions) == 0 {
@@ -72,6 +72,14 @@ func (a *API) addPrincipal(ctx context.Context, in *principalInput) (*apiserver.
 	// Nobody outlives his own end through somebody that he lets in.
 	if end := apiserver.Caller(ctx).Expires; !end.IsZero() && (p.Expires.IsZero() || p.Expires.After(end)) {
 		p.Expires = end
+	}
+	custom, err := a.principals.CustomRoles(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.Custom = custom
+	if p.CheckRoles(custom) != nil {
+		return nil, apiserver.InvalidField("roles", "name a role that does not exist")
 	}
 	if err := a.mayGrant(ctx, p); err != nil {
 		return nil, err
@@ -92,6 +100,14 @@ func (a *API) addPrincipal(ctx context.Context, in *principalInput) (*apiserver.
 	return apiserver.Answer(newPrincipalBody{p, token}), nil
 }
 
+func rolesNamed(names []string) []access.Role {
+	out := []access.Role{}
+	for _, name := range names {
+		out = append(out, access.RoleNamed(name))
+	}
+	return out
+}
+
 // mayGrant keeps names that mean somebody else in the audit chain free, and keeps
 // who may add principals from giving away more than they have.
 func (a *API) mayGrant(ctx context.Context, p access.Principal) error {
@@ -100,7 +116,7 @@ func (a *API) mayGrant(ctx context.Context, p access.Principal) error {
 	}
 	giver := apiserver.Caller(ctx)
 	for _, permission := range access.Permissions() {
-		if p.May(permission) && !giver.May(permission) {
+		if p.MaySomewhere(permission) && !giver.May(permission) {
 			return &access.DeniedError{Principal: giver.Name, Permission: permission}
 		}
 	}
@@ -152,7 +168,7 @@ func (a *API) mayRemove(ctx context.Context, name string) error {
 	if i < 0 {
 		return access.ErrNotFound
 	}
-	return a.mayGrant(ctx, access.Principal{Name: name, Roles: all[i].Roles, Permissions: all[i].Permissions})
+	return a.mayGrant(ctx, all[i])
 }
 
 // entry begins the audit entry of a change that the API itself makes.

@@ -9,7 +9,7 @@ import (
 )
 
 // CachePrincipals remembers the principals that s finds, until one is added or
-// removed through the result. It is for a store that no other process writes: a
+// removed, or what one may do is changed, through the result. It is for a store that no other process writes: a
 // removal elsewhere would not be seen. Expiry is not its affair; who asks compares
 // times anew.
 func CachePrincipals(s access.Store) access.Store {
@@ -72,6 +72,24 @@ func (c *principalCache) AddPrincipal(ctx context.Context, p access.Principal, e
 func (c *principalCache) RemovePrincipal(ctx context.Context, name string, e audit.Entry) error {
 	defer c.forget()
 	return c.Store.RemovePrincipal(ctx, name, e)
+}
+
+// ChangeGrants changes what a principal may do; when it returns, nobody may do more.
+func (c *principalCache) ChangeGrants(ctx context.Context, name string, change func(*access.Principal) error, e audit.Entry) error {
+	defer c.forget()
+	return c.Store.ChangeGrants(ctx, name, change, e)
+}
+
+// PutRole makes or changes a custom role.
+func (c *principalCache) PutRole(ctx context.Context, r access.CustomRole, e audit.Entry) error {
+	defer c.forget()
+	return c.Store.PutRole(ctx, r, e)
+}
+
+// RemoveRole removes a custom role.
+func (c *principalCache) RemoveRole(ctx context.Context, name access.Role, e audit.Entry) error {
+	defer c.forget()
+	return c.Store.RemoveRole(ctx, name, e)
 }
 
 func (c *principalCache) forget() {

@@ -10,7 +10,7 @@ import (
 	"github.com/assay-project/assay/internal/audit"
 )
 
-const selectPrincipal = `SELECT name, roles, permissions, token_hash, token_tail, certificate, added, added_by, expires
+const selectPrincipal = `SELECT name, roles, permissions, token_hash, token_tail, certificate, added, added_by, expires, bindings
 	FROM principal`
 
 // AddPrincipal answers access.ErrExists when the name or the credential is taken.
@@ -18,11 +18,7 @@ func (s *Store) AddPrincipal(ctx context.Context, p access.Principal, e audit.En
 	if err := errors.Join(p.Check(), texts(p.TokenTail, p.AddedBy)); err != nil {
 		return fmt.Errorf("add principal: %w", err)
 	}
-	roles, err := document(p.Roles)
-	if err != nil {
-		return fmt.Errorf("add principal: %w", err)
-	}
-	permissions, err := document(p.Permissions)
+	g, err := grantsOf(p)
 	if err != nil {
 		return fmt.Errorf("add principal: %w", err)
 	}
@@ -35,9 +31,12 @@ func (s *Store) AddPrincipal(ctx context.Context, p access.Principal, e audit.En
 		if err != nil {
 			return err
 		}
-		const query = `INSERT INTO principal (name, roles, permissions, token_hash, token_tail, certificate, added, added_by, expires)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
-		_, err = t.exec(ctx, query, p.Name, roles, permissions, token, p.TokenTail, certificate, moment(p.Added), p.AddedBy, moment(p.Expires))
+		if err := t.rolesExist(ctx, p); err != nil {
+			return err
+		}
+		const query = `INSERT INTO principal (name, roles, permissions, token_hash, token_tail, certificate, added, added_by, expires, bindings)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+		_, err = t.exec(ctx, query, p.Name, g.roles, g.permissions, token, p.TokenTail, certificate, moment(p.Added), p.AddedBy, moment(p.Expires), g.bindings)
 		return err
 	})
 }
@@ -97,6 +96,9 @@ func (s *Store) principals(ctx context.Context, where string, args ...any) ([]ac
 		out = append(out, p)
 		return err
 	})
+	if err == nil {
+		err = s.resolve(ctx, out)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read principals: %w", err)
 	}
@@ -105,11 +107,14 @@ func (s *Store) principals(ctx context.Context, where string, args ...any) ([]ac
 
 func scanPrincipal(row scanner) (access.Principal, error) {
 	var p access.Principal
-	var roles, permissions, token, certificate []byte
+	var roles, permissions, token, certificate, bindings []byte
 	var added, expires int64
-	err := row.Scan(&p.Name, &roles, &permissions, &token, &p.TokenTail, &certificate, &added, &p.AddedBy, &expires)
+	err := row.Scan(&p.Name, &roles, &permissions, &token, &p.TokenTail, &certificate, &added, &p.AddedBy, &expires, &bindings)
 	if err == nil {
 		err = errors.Join(fromDocument(roles, &p.Roles), fromDocument(permissions, &p.Permissions))
+	}
+	if err == nil && bindings != nil { // NULL in a row of an older program
+		err = fromDocument(bindings, &p.Bindings)
 	}
 	if err != nil {
 		return access.Principal{}, err

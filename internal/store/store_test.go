@@ -416,6 +416,7 @@ func TestReleasedMigrationsNeverChange(t *testing.T) {
 	want := []string{
 		"5ce34f2aad1ad8e2b8f5374c5a93198fc98b00137806535dac2e59bf222d66b5",
 		"db1445e56440f8a0d5c83cab36ab82391cf570d111a1a769a09c0cbc48aa547a",
+		"0043d11cfee372eac0193d618cb34dbd85c336726d8c6e7aa4ab6cf5b0538f25",
 	}
 	steps, err := migrations(migrationFiles)
 	if err != nil || len(steps) != len(want) {

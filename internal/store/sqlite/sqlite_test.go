@@ -139,7 +139,7 @@ func sampled(t *testing.T, s storetest.Store) {
 }
 
 func TestDatabasesOfEverySchemaOpen(t *testing.T) {
-	const newest = 2
+	const newest = 3
 	if *update {
 		dir := t.TempDir()
 		s := opener(dir)(t)

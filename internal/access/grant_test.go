@@ -1,0 +1,128 @@
+package access
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestBindingGivesItsRoleOnItsInstancesOnly(t *testing.T) {
+	p := Principal{Name: "a", Bindings: []Binding{{InstanceAdmin, "web-*"}, {Viewer, "db-1"}, {Admin, "adm-1"}, {"unknown", "x"}}}
+	for what, tc := range map[string]struct {
+		want     Permission
+		instance string
+		may      bool
+	}{
+		"of the prefix":                        {StartInstance, "web-1", true},
+		"the prefix itself":                    {StartInstance, "web-", true},
+		"shorter than the prefix":              {StartInstance, "web", false},
+		"another":                              {StartInstance, "db-1", false},
+		"what the other role gives":            {GetInstance, "db-1", true},
+		"a name is no prefix":                  {GetInstance, "db-12", false},
+		"everywhere":                           {GetInstance, "", false},
+		"findings of it":                       {MuteFinding, "web-2", true},
+		"what is about no instance":            {SetPrincipals, "adm-1", false},
+		"what is about no instance, elsewhere": {SetPrincipals, "", false},
+		"a role that does not exist":           {GetInstance, "x", false},
+		"a star for a name":                    {StartInstance, "*", false},
+	} {
+		if got := p.MayOn(tc.want, tc.instance); got != tc.may {
+			t.Errorf("%s: MayOn(%s, %q) = %v", what, tc.want, tc.instance, got)
+		}
+		err := AuthorizeOn(p, tc.want, tc.instance, noon())
+		var denied *DeniedError
+		if (err == nil) != tc.may || err != nil && !errors.As(err, &denied) {
+			t.Errorf("%s: AuthorizeOn = %v", what, err)
+		}
+	}
+	if !p.MaySomewhere(StartInstance) || p.MaySomewhere(SetPrincipals) || p.May(StartInstance) {
+		t.Errorf("somewhere: start %v, principals %v; everywhere: start %v", p.MaySomewhere(StartInstance), p.MaySomewhere(SetPrincipals), p.May(StartInstance))
+	}
+}
+
+func TestCustomRoleGivesWhatTheStoreHasOfIt(t *testing.T) {
+	p := Principal{Name: "a", Roles: []Role{"night-shift"}, Bindings: []Binding{{"patcher", "web-1"}, {"gone", "web-1"}}}
+	if p.May(StartInstance) || p.MayOn(UpdateInstance, "web-1") {
+		t.Error("roles of which nothing is known give something")
+	}
+	p.Custom = []CustomRole{{Name: "night-shift", Permissions: []Permission{StartInstance}}, {Name: "patcher", Permissions: []Permission{UpdateInstance}}}
+	if !p.May(StartInstance) || !p.MayOn(UpdateInstance, "web-1") || p.MayOn(UpdateInstance, "web-2") || p.May(ReadAudit) {
+		t.Errorf("start %v, update web-1 %v", p.May(StartInstance), p.MayOn(UpdateInstance, "web-1"))
+	}
+	// A custom role that has the name of a predefined one, as a damaged store may say.
+	p = Principal{Name: "a", Roles: []Role{Viewer}, Custom: []CustomRole{{Name: Viewer, Permissions: Permissions()}}}
+	if p.May(SetPrincipals) {
+		t.Error("a custom role replaces a predefined one")
+	}
+}
+
+func TestGrantsSayByWhichWay(t *testing.T) {
+	p := Principal{
+		Name: "a", Roles: []Role{Viewer, "night-shift"}, Permissions: []Permission{GetInstance},
+		Bindings: []Binding{{InstanceAdmin, "web-*"}, {InstanceAdmin, "db-1"}},
+		Custom:   []CustomRole{{Name: "night-shift", Permissions: []Permission{GetInstance}}},
+	}
+	want := []Grant{{}, {Role: Viewer}, {Role: "night-shift", Custom: true}, {Role: InstanceAdmin, Instances: "web-*"}}
+	if diff := cmp.Diff(want, p.Grants(GetInstance, "web-1")); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if got := p.Grants(StartInstance, ""); got != nil {
+		t.Errorf("everywhere: %v", got)
+	}
+	if got := (Principal{Roles: []Role{Admin}}).Grants(StartInstance, "web-1"); got != nil {
+		t.Errorf("of nobody: %v", got)
+	}
+}
+
+func TestDenialNamesPermissionAndRoles(t *testing.T) {
+	err := AuthorizeOn(Principal{Name: "a"}, SetIntegrityPolicy, "web-1", noon())
+	for _, word := range []string{`"a"`, "instances.setShieldedVmIntegrityPolicy", `"web-1"`, "instance-admin, security-admin, admin"} {
+		if err == nil || !strings.Contains(err.Error(), word) {
+			t.Errorf("%v does not say %s", err, word)
+		}
+	}
+	custom := []CustomRole{{Name: "night-shift", Permissions: []Permission{Attest}}, {Name: "other", Permissions: []Permission{ReadAudit}}}
+	if diff := cmp.Diff([]Role{Attester, Operator, Admin, "night-shift"}, RolesWith(Attest, custom)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestCustomRoleCheckRefuses(t *testing.T) {
+	good := CustomRole{Name: "night-shift", Meaning: "on call", Permissions: []Permission{StartInstance}}
+	if err := good.Check(); err != nil {
+		t.Fatal(err)
+	}
+	for what, change := range map[string]func(*CustomRole){
+		"no name":          func(r *CustomRole) { r.Name = "" },
+		"a long name":      func(r *CustomRole) { r.Name = Role(strings.Repeat("a", maxRole+1)) },
+		"capitals":         func(r *CustomRole) { r.Name = "instanceAdmin" },
+		"a hyphen first":   func(r *CustomRole) { r.Name = "-a" },
+		"predefined":       func(r *CustomRole) { r.Name = Admin },
+		"no permission":    func(r *CustomRole) { r.Permissions = nil },
+		"unknown":          func(r *CustomRole) { r.Permissions = []Permission{"root"} },
+		"a long meaning":   func(r *CustomRole) { r.Meaning = strings.Repeat("a", maxMeaning+1) },
+		"a name of a path": func(r *CustomRole) { r.Name = "a/b" },
+	} {
+		r := good
+		change(&r)
+		if err := r.Check(); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: %v, want ErrInvalid", what, err)
+		}
+	}
+	if err := (Principal{Roles: []Role{Viewer, "night-shift"}}).CheckRoles(nil); !errors.Is(err, ErrInvalid) {
+		t.Errorf("a role that nobody made: %v", err)
+	}
+	if err := (Principal{Roles: []Role{Viewer, "night-shift"}}).CheckRoles([]CustomRole{good}); err != nil {
+		t.Errorf("a role that was made: %v", err)
+	}
+}
+
+func TestRolesHaveTheNamesOfComputeEngineToo(t *testing.T) {
+	for name, want := range map[string]Role{"instanceAdmin": InstanceAdmin, "securityAdmin": SecurityAdmin, "viewer": Viewer, "mine": "mine"} {
+		if got := RoleNamed(name); got != want {
+			t.Errorf("RoleNamed(%q) = %q, want %q", name, got, want)
+		}
+	}
+}
