@@ -78,7 +78,7 @@ func (s libtpmsSearch) primeNear(x []uint64, e uint32) ([]byte, error) {
 }
 
 // referencePrimes are the primes of the reference's table.
-var referencePrimes = sync.OnceValue(func() []sieveGroup { return groupPrimes(1 << 16) })
+var referencePrimes = sync.OnceValue(func() []sieveGroup { return groupPrimes(3, 1<<16) })
 
 // sievePrimes is the end of the primes that the reference divides by, for numbers
 // of so many bits.
@@ -136,10 +136,10 @@ func sieveField(x []uint64) (*primeField, []uint64) {
 	for _, g := range referencePrimes() {
 		r := modShort(base, g.product)
 		for _, p := range g.primes {
-			if p > limit {
+			if p.prime > limit {
 				return f, base
 			}
-			for i := firstMultiple(r%p, p); i < fieldBits; i += int(p) {
+			for i := firstMultiple(r%p.prime, p.prime); i < fieldBits; i += int(p.prime) {
 				f.clear(i)
 			}
 		}

@@ -64,13 +64,19 @@ func mulAddDiv(x []uint64, k, d uint64) []uint64 {
 	return product[:len(x)]
 }
 
+// inverse64 returns 1/x modulo 2^64 for an odd x.
+func inverse64(x uint64) uint64 {
+	inverse := x // of three bits; Newton's method doubles them
+	for range 5 {
+		inverse *= 2 - x*inverse
+	}
+	return inverse
+}
+
 // divExact returns n / p for an odd p of half as many limbs as n that divides it;
 // for any other p, a number whose product with p is not n.
 func divExact(n, p []uint64) []uint64 {
-	inverse := p[0] // of p[0] modulo 2^64, by Newton's method; five steps from 3 bits
-	for range 5 {
-		inverse *= 2 - p[0]*inverse
-	}
+	inverse := inverse64(p[0])
 	rest := append([]uint64{}, n[:len(p)]...)
 	q := make([]uint64, len(p))
 	for i := range q {
