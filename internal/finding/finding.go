@@ -196,6 +196,12 @@ func Kinds() []evidence.Code {
 	return out
 }
 
+// SeverityOf is that of all findings of a kind; none for a code that is no kind.
+func SeverityOf(code evidence.Code) Severity {
+	k, _ := lookup(code)
+	return k.severity
+}
+
 // TestFinding is what a test alert shows. It is in no book.
 func TestFinding(at time.Time) Finding {
 	b := Book{records: []record{{

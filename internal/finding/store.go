@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/assay-project/assay/evidence"
@@ -180,25 +179,8 @@ func (s *Store) full(b *Book, at time.Time, limit int) error {
 // ends it.
 func QueueFull() Signal { return Signal{Kind: DeliveryFailed, Component: queueFolder} }
 
-// Stamp tells whether the book was written since: see [StampOf].
-func (s *Store) Stamp() (string, error) { return StampOf(filepath.Join(s.Dir, bookFile)) }
-
-// StampOf names the content that a file has now: files here are never written in
-// place. It is empty while there is no file.
-func StampOf(name string) (string, error) {
-	info, err := os.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	stamp := fmt.Sprintf("%d %d", info.Size(), info.ModTime().UnixNano())
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		stamp += fmt.Sprintf(" %d", stat.Ino)
-	}
-	return stamp, nil
-}
+// Stamp tells whether the book was written since: see [durable.Stamp].
+func (s *Store) Stamp() (string, error) { return durable.Stamp(filepath.Join(s.Dir, bookFile)) }
 
 // queueFile is the name of a change's file; names sort as numbers do.
 func (s *Store) queueFile(n uint64) string {

@@ -87,7 +87,7 @@ func (d *Deliverer) stamp() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	routes, err := finding.StampOf(filepath.Join(d.Store.Dir, routesFile))
+	routes, err := durable.Stamp(filepath.Join(d.Store.Dir, routesFile))
 	return book + " " + routes, err
 }
 
