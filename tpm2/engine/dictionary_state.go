@@ -48,7 +48,6 @@ func (t *TPM) lockedOut(lockoutAuth bool) error {
 	}
 	// Part 1, 19.8.7: a power loss from here on counts as a failure.
 	if !lockoutAuth && t.permanent.orderlyState != shutdownDAUsed {
-		t.vol.daUsed = true
 		t.permanent.orderlyState = shutdownDAUsed
 		t.touch()
 	}

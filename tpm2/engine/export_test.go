@@ -72,7 +72,7 @@ func must(b []byte, err error) []byte {
 func (t *TPM) Settled() []byte {
 	p, v := t.permanent, t.vol
 	p.dictionary.failedTries, p.dictionary.lockoutEnabled, p.orderlyState = 0, true, shutdownNone
-	v.daUsed, v.heal = false, healing{}
+	v.heal = healing{}
 	p.nv.indices = make(map[tpm2.Handle]*nvIndex, len(t.permanent.nv.indices))
 	for h, x := range t.permanent.nv.indices {
 		c := *x

@@ -109,7 +109,6 @@ type volatile struct {
 	objects   []*object // by slot; nil is free
 	sessions  []*session
 	exclusive tpm2.Handle // exclusive audit session, or 0
-	daUsed    bool
 	heal      healing
 	ratePPM   int32 // by which TPM2_ClockRateAdjust changed the rate of time and clock
 	rateRest  int32 // of the last change of time, in parts of a million of a millisecond

@@ -7,7 +7,8 @@ import (
 
 // Wire lays out the volatile state.
 func (v *volatile) Wire(c *wire.Codec) {
-	wireFlags(c, &v.started, &v.failed, &v.platformEnabled, &v.presence, &v.reallocated, &v.established, &v.daUsed)
+	var unused bool // earlier versions kept there what orderlyState says as well
+	wireFlags(c, &v.started, &v.failed, &v.platformEnabled, &v.presence, &v.reallocated, &v.established, &unused)
 	wire.U64(c, &v.time)
 	optional(c, &v.hcrtm)
 	wire.U8(c, &v.startupLocality)
