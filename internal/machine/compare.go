@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -51,4 +52,65 @@ func Why(h *integrity.History, boot uint64, policy string) (*integrity.BootRecor
 	}
 	profile.Shape = r.Shape
 	return r, v.Baseline.Compare(r.Boot, profile), nil
+}
+
+// ErrNotRunning is a machine that would have to run for what was asked.
+var ErrNotRunning = errNotRunning
+
+// A Reasoned says why a boot passed or failed.
+type Reasoned struct {
+	Boot       BootSummary          `json:"boot"`
+	Comparison *baseline.Comparison `json:"comparison,omitempty"`
+	// Note says why there is no comparison.
+	Note string `json:"note,omitempty"`
+}
+
+// Reason compares a boot of a machine, 0 for the last, with the baseline that it was
+// judged by.
+func (r *Root) Reason(ctx context.Context, name string, boot uint64) (*Reasoned, error) {
+	d, err := r.Describe(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if d.Definition == nil {
+		return nil, fmt.Errorf("machine %q: %s: %w", name, d.Problem, ErrDamaged)
+	}
+	history, err := r.History(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	record, c, err := Why(history, boot, d.Definition.Policy)
+	if err != nil && !errors.Is(err, ErrNotJudged) {
+		return nil, err
+	}
+	out := &Reasoned{Boot: BootSummary{
+		Counter: record.Counter, Started: record.Started, Judged: record.Judged, Baseline: record.Baseline, Early: record.Early, Late: record.Late,
+	}, Comparison: c}
+	if err != nil {
+		out.Note = err.Error()
+	}
+	return out, nil
+}
+
+// StateUnknown is that of a machine that does not say how it is.
+const StateUnknown = "unknown"
+
+// Statuses says of each machine how it is. One that is at fault hides no other.
+func (r *Root) Statuses(ctx context.Context) ([]*Status, error) {
+	names, err := r.Names()
+	if err != nil {
+		return nil, err
+	}
+	list := []*Status{}
+	for _, name := range names {
+		s, err := r.Status(ctx, name)
+		if errors.Is(err, ErrUnknown) {
+			continue // a folder without a card: it is being made or deleted, or was when the host went down
+		}
+		if err != nil {
+			s = &Status{Name: name, State: StateUnknown, Problem: err.Error()}
+		}
+		list = append(list, s)
+	}
+	return list, nil
 }

@@ -2,7 +2,6 @@ package vmcli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -127,13 +126,6 @@ func parseRange(text string) (a, b uint64, err error) {
 	return a, b, nil
 }
 
-// A reasoned is what assay vm why prints.
-type reasoned struct {
-	Boot       machine.BootSummary  `json:"boot"`
-	Comparison *baseline.Comparison `json:"comparison,omitempty"`
-	Note       string               `json:"note,omitempty"`
-}
-
 func newWhyCmd(env *program.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "why NAME",
@@ -145,31 +137,14 @@ func newWhyCmd(env *program.Env) *cobra.Command {
 	boot := cmd.Flags().Uint64("boot", 0, "boot `N` (default the last)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return h.with(cmd.Context(), func(r *machine.Root) error {
-			d, err := r.Describe(cmd.Context(), args[0])
+			out, err := r.Reason(cmd.Context(), args[0], *boot)
 			if err != nil {
 				return err
 			}
-			if d.Definition == nil {
-				return fmt.Errorf("%s: %s", args[0], d.Problem)
-			}
-			history, err := r.History(cmd.Context(), args[0])
-			if err != nil {
+			if err := emit(env, *format, out, func(w io.Writer) error { return printWhy(w, out) }); err != nil {
 				return err
 			}
-			record, c, err := machine.Why(history, *boot, d.Definition.Policy)
-			if err != nil && !errors.Is(err, machine.ErrNotJudged) {
-				return err
-			}
-			out := reasoned{Boot: machine.BootSummary{
-				Counter: record.Counter, Started: record.Started, Judged: record.Judged, Baseline: record.Baseline, Early: record.Early, Late: record.Late,
-			}, Comparison: c}
-			if err != nil {
-				out.Note = err.Error()
-			}
-			if err := emit(env, *format, out, func(w io.Writer) error { return printWhy(w, &out) }); err != nil {
-				return err
-			}
-			if c != nil && !c.Passed() {
+			if c := out.Comparison; c != nil && !c.Passed() {
 				return program.Refused()
 			}
 			return nil
@@ -178,7 +153,7 @@ func newWhyCmd(env *program.Env) *cobra.Command {
 	return cmd
 }
 
-func printWhy(w io.Writer, r *reasoned) error {
+func printWhy(w io.Writer, r *machine.Reasoned) error {
 	b := &r.Boot
 	fmt.Fprintf(w, "boot %d of %s: early %s, late %s; baseline %d\n", b.Counter, b.Started.Format(time.RFC3339), outcome(b.Early), outcome(b.Late), b.Baseline)
 	if r.Comparison == nil {

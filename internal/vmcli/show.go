@@ -1,9 +1,6 @@
 package vmcli
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -39,7 +36,7 @@ func newListCmd(env *program.Env) *cobra.Command {
 	format := program.AddOutputFlag(cmd, "table", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return h.with(cmd.Context(), func(r *machine.Root) error {
-			list, err := statuses(cmd.Context(), r)
+			list, err := r.Statuses(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -47,29 +44,6 @@ func newListCmd(env *program.Env) *cobra.Command {
 		})
 	}
 	return cmd
-}
-
-// stateUnknown is that of a machine that does not say how it is.
-const stateUnknown = "unknown"
-
-// statuses are the machines of the host. One that is at fault hides no other.
-func statuses(ctx context.Context, r *machine.Root) ([]*machine.Status, error) {
-	names, err := r.Names()
-	if err != nil {
-		return nil, err
-	}
-	list := []*machine.Status{}
-	for _, name := range names {
-		s, err := r.Status(ctx, name)
-		if errors.Is(err, machine.ErrUnknown) {
-			continue // a folder without a card: it is being made or deleted, or was when the host went down
-		}
-		if err != nil {
-			s = &machine.Status{Name: name, State: stateUnknown, Problem: err.Error()}
-		}
-		list = append(list, s)
-	}
-	return list, nil
 }
 
 func printList(w io.Writer, list []*machine.Status) error {
@@ -182,35 +156,12 @@ Shielded VMs have, in the shape of their log; json gives all, with every field.`
 				}
 			}
 			if *format == "gce" {
-				return program.PrintJSON(env, gce(list))
+				return program.PrintJSON(env, integrity.GCELog(list))
 			}
 			return emit(env, *format, list, func(w io.Writer) error { return printEvents(w, list) })
 		})
 	}
 	return cmd
-}
-
-// gceEntry is one entry of Google's log.
-type gceEntry struct {
-	Timestamp time.Time       `json:"timestamp"`
-	Resource  json.RawMessage `json:"resource"`
-	Payload   map[string]any  `json:"jsonPayload"`
-}
-
-func gce(list []integrity.Notice) []gceEntry {
-	out := []gceEntry{}
-	for i := range list {
-		payload, ok := list[i].GCE()
-		if !ok {
-			continue
-		}
-		resource, err := json.Marshal(map[string]any{"type": "gce_instance", "labels": map[string]string{"instance_id": list[i].Instance}})
-		if err != nil {
-			continue // names marshal
-		}
-		out = append(out, gceEntry{list[i].Time, resource, payload})
-	}
-	return out
 }
 
 func printEvents(w io.Writer, list []integrity.Notice) error {

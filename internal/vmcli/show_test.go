@@ -29,7 +29,7 @@ func TestWhatAGuestNamesMovesNoTerminal(t *testing.T) {
 		"list":        {func(w io.Writer) error { return printList(w, []*machine.Status{&status}) }, 2},
 		"events":      {func(w io.Writer) error { return printEvents(w, []integrity.Notice{{Reasons: reasons, Actor: evil}}) }, 1},
 		"differences": {func(w io.Writer) error { return printDifferences(w, differences) }, 6},
-		"why":         {func(w io.Writer) error { return printWhy(w, &reasoned{Note: evil}) }, 2},
+		"why":         {func(w io.Writer) error { return printWhy(w, &machine.Reasoned{Note: evil}) }, 2},
 		"describe": {func(w io.Writer) error {
 			return printDescription(w, &machine.Description{Status: status, Definition: &fleet.Definition{Disks: []fleet.Disk{{File: evil}}}, Baselines: []machine.VersionSummary{{Reason: evil, Actor: evil}}})
 		}, 13},
