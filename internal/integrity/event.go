@@ -108,6 +108,25 @@ func short(text string) string {
 // Passed reports whether the notice is of a report that passed.
 func (n *Notice) Passed() bool { return n.Report != nil && n.Report.PolicyEvaluationPassed }
 
+// Outcome says what a report came to. One that compared the boot with nothing has not
+// passed, whatever it says, and one of a record that is not whole knows nothing.
+func (n *Notice) Outcome() Outcome {
+	because := func(code evidence.Code) bool {
+		return slices.ContainsFunc(n.Reasons, func(r evidence.Reason) bool { return r.Code == code })
+	}
+	switch {
+	case n.Report == nil:
+		return NotReached
+	case because(codeUnapproved), because(codeIncomplete):
+		return Unknown
+	case because(codeLearned):
+		return Learned
+	case n.Passed():
+		return Passed
+	}
+	return Failed
+}
+
 // GCE is the jsonPayload of Google's log of the same event. ok is false for the
 // types that Google does not have.
 func (n *Notice) GCE() (payload map[string]any, ok bool) {

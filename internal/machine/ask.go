@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/assay-project/assay/internal/durable"
+	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
 )
 
@@ -28,22 +31,23 @@ func (r *Root) Status(ctx context.Context, name string) (*Status, error) {
 	if !errors.Is(err, errNotRunning) {
 		return nil, err
 	}
+	return r.unsupervised(card), nil
+}
+
+// unsupervised is how a machine is that has no supervisor.
+func (r *Root) unsupervised(card *Card) *Status {
+	out := &Status{Name: card.Name, ID: card.ID, State: StateStopped}
 	f, err := r.found(card)
 	switch {
 	case err != nil:
-		return &Status{Name: name, ID: card.ID, State: StateDamaged, Problem: err.Error()}, nil
+		out.State, out.Problem = StateDamaged, err.Error()
 	case f.alive:
-		return &Status{
-			Name: name, ID: card.ID, State: StateUnsupervised, PID: f.PID, Since: f.Started,
-			Problem: fmt.Sprintf("its hypervisor, process %d, runs without a supervisor, and so without its TPM: assay vm stop --force ends it", f.PID),
-		}, nil
+		out.State, out.PID, out.Since = StateUnsupervised, f.PID, f.Started
+		out.Problem = fmt.Sprintf("its hypervisor, process %d, runs without a supervisor, and so without its TPM: assay vm stop --force ends it", f.PID)
 	case f.was:
-		return &Status{
-			Name: name, ID: card.ID, State: StateLost, Since: f.Started,
-			Problem: f.problem(),
-		}, nil
+		out.State, out.Since, out.Problem = StateLost, f.Started, f.problem()
 	}
-	return &Status{Name: name, ID: card.ID, State: StateStopped}, nil
+	return out
 }
 
 // Stop stops a machine that runs: its guest is asked to, and after a while it is ended.
@@ -308,4 +312,158 @@ func (r *Root) logAll(h *Home, notices []integrity.Notice) error {
 		}
 	}
 	return nil
+}
+
+// The states of a machine's TPM, as its supervisor knows them.
+const (
+	TPMServing = "serving"
+	TPMLost    = "lost" // it ended under the machine
+	TPMNone    = "none" // the machine has none
+)
+
+// An Observation is what somebody is told who watches all machines of a host.
+type Observation struct {
+	Status
+	Records
+	// TPM is empty for a machine that nobody supervises.
+	TPM string `json:"tpm,omitempty"`
+	// Unkept is set when something that happened could not be written down.
+	Unkept bool `json:"unkept,omitempty"`
+	// Events are counted from the start of the supervisor.
+	Events []EventCount `json:"events,omitempty"`
+	// Unread is why there are no Records of a machine without a supervisor; nil when they
+	// were read. It wraps [ErrDamaged] where the home is to blame.
+	Unread error  `json:"-"`
+	stamp  string // of the files that Records were read from
+}
+
+// Records are what the home of a machine has of it.
+type Records struct {
+	// Agent is set when the definition has an agent.
+	Agent bool `json:"agent"`
+	// Startups is how many boots the machine has begun in its life.
+	Startups uint64 `json:"startups,string"`
+	// Judged is what is kept of the boot that runs, or ran last; nil for nothing.
+	Judged *BootSummary `json:"judged,omitempty"`
+	// Baseline is the newest; nil without one.
+	Baseline *VersionSummary `json:"baseline,omitempty"`
+}
+
+// An EventCount says how often something happened to a machine.
+type EventCount struct {
+	Type string `json:"type"`
+	// Outcome is that of a report, or of an attestation.
+	Outcome string `json:"outcome,omitempty"`
+	Count   uint64 `json:"count"`
+}
+
+// recordsOf says what a home has of a boot.
+func recordsOf(d *fleet.Definition, h *integrity.History, boot uint64) Records {
+	out := Records{Agent: d.Agent, Startups: h.BootCounter}
+	if b, err := h.Boot(boot); err == nil {
+		out.Judged = &BootSummary{b.Counter, b.Started, b.Judged, b.Baseline, b.Early, b.Late}
+	}
+	if all := versionsOf(h); len(all) > 0 {
+		out.Baseline = &all[len(all)-1]
+	}
+	return out
+}
+
+// observe is the supervisor's answer.
+func (s *supervisor) observe() *Observation {
+	out := &Observation{Status: s.status(), Records: recordsOf(s.definition, s.history, s.boot.Counter), TPM: TPMServing, Unkept: s.unkept != nil}
+	switch {
+	case s.tpm == nil:
+		out.TPM = TPMNone
+	case s.tpmLost:
+		out.TPM = TPMLost
+	}
+	for what, n := range s.counts {
+		what.Count = n
+		out.Events = append(out.Events, what)
+	}
+	return out
+}
+
+// count counts an event. A report that compared with nothing has not passed.
+func (s *supervisor) count(n *integrity.Notice) {
+	if s.counts == nil {
+		s.counts = map[EventCount]uint64{}
+	}
+	what := EventCount{Type: n.Type, Outcome: n.Health}
+	if n.Report != nil {
+		what.Outcome = string(n.Outcome())
+	}
+	s.counts[what]++
+}
+
+// Observe is for who looks at all machines of a host again and again. It takes no lock,
+// and opens the home of a machine that nobody supervises only when its files are others
+// than those of known, which is what Observe returned before; nil for nothing.
+func (r *Root) Observe(ctx context.Context, name string, known *Observation) (*Observation, error) {
+	card, err := r.Card(name)
+	if errors.Is(err, ErrDamaged) {
+		return &Observation{Status: Status{Name: name, State: StateDamaged, Problem: err.Error()}, Unread: err}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := new(Observation)
+	if _, _, err := r.call(ctx, name, request{Verb: verbObserve}, out); err == nil || !errors.Is(err, errNotRunning) {
+		return out, err
+	}
+	out = &Observation{Status: *r.unsupervised(card)}
+	if out.stamp, err = r.stamp(name); err != nil {
+		return nil, err
+	}
+	if known != nil && known.stamp == out.stamp && known.Unread == nil {
+		out.Records, out.Shield = known.Records, known.Shield
+		return out, nil
+	}
+	d, history, err := r.peek(ctx, card)
+	if after, serr := r.stamp(name); err != nil && (serr != nil || after != out.stamp) {
+		return nil, fmt.Errorf("machine %q: it is being changed: %w", name, errors.Join(err, serr))
+	}
+	if err != nil {
+		out.Unread = err
+		if errors.Is(err, ErrDamaged) {
+			out.State, out.Problem = StateDamaged, err.Error()
+		}
+		return out, nil
+	}
+	out.Records, out.Shield = recordsOf(d, history, history.BootCounter), &d.Shielded
+	return out, nil
+}
+
+// stamp names the content of the files that Observe reads.
+func (r *Root) stamp(name string) (string, error) {
+	var all strings.Builder
+	for _, file := range []string{cardFile, definitionFile, integrityFile} {
+		s, err := durable.Stamp(filepath.Join(r.dir(name), file))
+		if err != nil {
+			return "", err
+		}
+		all.WriteString(s + "\n")
+	}
+	return all.String(), nil
+}
+
+// peek reads a home without its lock: each file is replaced whole.
+func (r *Root) peek(ctx context.Context, card *Card) (*fleet.Definition, *integrity.History, error) {
+	p, err := r.cfg.Provider(ctx, card.Provider)
+	if err != nil {
+		return nil, nil, fmt.Errorf("key provider %q: %w", card.Provider, err)
+	}
+	key, err := unwrap(ctx, p, card)
+	if err = errors.Join(err, p.Close()); err != nil {
+		return nil, nil, err
+	}
+	defer key.Secret.Destroy()
+	h := &Home{dir: r.dir(card.Name), card: card, key: key}
+	d, err := h.Definition()
+	if err != nil {
+		return nil, nil, err
+	}
+	history, err := h.History()
+	return d, history, err
 }

@@ -36,6 +36,7 @@ const (
 	verbHistory   = "history"
 	verbDescribe  = "describe"
 	verbConsoleOf = "consoleText"
+	verbObserve   = "observe"
 )
 
 // A request is one line of JSON.
@@ -134,6 +135,8 @@ func (s *supervisor) do(q request) (any, error) {
 	switch q.Verb {
 	case verbStatus:
 		return s.status(), nil
+	case verbObserve:
+		return s.observe(), nil
 	case verbDescribe:
 		return Description{Status: s.status(), Definition: s.definition, Baselines: versionsOf(s.history), LastBoot: last(BootsOf(s.history))}, nil
 	case verbStop:

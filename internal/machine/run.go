@@ -73,7 +73,8 @@ type supervisor struct {
 	deadline   *time.Timer
 	quiet      *time.Timer // runs while words of a refusal wait to be believed
 	unkept     error       // what happened last could not be kept
-	ending     *ending     // who ends the machine, and why; nil for the guest
+	counts     map[EventCount]uint64
+	ending     *ending // who ends the machine, and why; nil for the guest
 	tpmLost    bool
 	boot       BootStatus
 	failed     error // why the machine was stopped by its supervisor

@@ -157,6 +157,7 @@ func (s *supervisor) tell(notices []integrity.Notice) error {
 	for _, n := range notices {
 		s.explain(&n)
 		n.Bound() // it must fit the log
+		s.count(&n)
 		err = errors.Join(err, s.home.Log(n))
 		s.note(&n)
 		if s.root.cfg.Event != nil {

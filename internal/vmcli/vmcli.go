@@ -47,6 +47,7 @@ docs/guide/trusted-vms.md is the guide.`,
 		newCreateCmd(env), newListCmd(env), newDescribeCmd(env), newUpdateCmd(env), newDeleteCmd(env),
 		newStartCmd(env), newRunCmd(env), newStopCmd(env), newResetCmd(env), newConsoleCmd(env), newClearCmd(env),
 		newCheckCmd(env), newEventsCmd(env), newBootsCmd(env), newDiffCmd(env), newWhyCmd(env), newBaselineCmd(env), newProfilesCmd(env),
+		newMetricsCmd(env),
 	)
 	return cmd
 }

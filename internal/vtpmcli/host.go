@@ -52,6 +52,24 @@ func (h *Host) Keyset(ctx context.Context, env *program.Env, name string) (*keys
 	return s.Set, nil
 }
 
+// Keysets reads all key sets. With an error come those that could be read.
+func (h *Host) Keysets(env *program.Env) (sets []*keyset.Set, err error) {
+	root, err := h.flags.keysets(env)
+	if err != nil {
+		return nil, err
+	}
+	names, err := root.List()
+	for _, name := range names {
+		s, lerr := root.Load(name)
+		if lerr != nil {
+			err = errors.Join(err, lerr)
+			continue
+		}
+		sets = append(sets, s.Set)
+	}
+	return sets, err
+}
+
 // MachinesDir is where the homes of machines are.
 func (h *Host) MachinesDir(env *program.Env) (string, error) {
 	dir, err := h.flags.path(env)
