@@ -27,6 +27,24 @@ var machineCodes = []CodeInfo{
 		Action:  "Look at the host's log of that time, and start the machine again.",
 	},
 	{
+		Code:    "machine.snapshot-deleted",
+		Meaning: "A snapshot of the machine was deleted; what it held is gone.",
+		Causes:  []string{"somebody who may change machines did so; the event names who"},
+		Action:  "Nothing, if it was meant.",
+	},
+	{
+		Code:    "machine.snapshot-made",
+		Meaning: "A snapshot of the machine was made: its disks, variables and TPM, and its memory when it ran.",
+		Causes:  []string{"somebody who may change machines did so; the event names who"},
+		Action:  "Nothing, if it was meant. Whoever can restore it can set the machine back to that moment.",
+	},
+	{
+		Code:    "machine.snapshot-restored",
+		Meaning: "The machine was set back to a snapshot: what it did since is undone.",
+		Causes:  []string{"somebody who may change machines did so; the event names who"},
+		Action:  "Nothing, if it was meant. Otherwise treat what the guest believes about time, keys and updates since the snapshot as undone.",
+	},
+	{
 		Code:    "machine.stopped",
 		Meaning: "The machine was ended from outside the guest.",
 		Causes:  []string{"somebody stopped it; the event names who", "its boot failed, and it is to be stopped then", "the host went down"},
@@ -43,6 +61,12 @@ var machineCodes = []CodeInfo{
 		Meaning: "The vTPM of the machine was removed: nobody sees any more what the machine boots, and findings that only a vTPM tells of have ended.",
 		Causes:  []string{"somebody who may change machines turned the vTPM off; the event names who"},
 		Action:  "Turn it on again where the machine's boot matters; it gets a new vTPM, without the secrets of the one before.",
+	},
+	{
+		Code:    "machine.tpm-rolled-back",
+		Meaning: "The machine's TPM was set back to an earlier state together with its disks: its counters and what it stored since are undone.",
+		Causes:  []string{"the machine was set back to a snapshot; the event names who did it"},
+		Action:  "Where something relies on a counter of this TPM never going back, enrol it again.",
 	},
 	{
 		Code:    "machine.tpm-lost",

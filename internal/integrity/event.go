@@ -32,6 +32,9 @@ const (
 	EventRecordFull    = "recordFullEvent"         // after the boot: the record of measurements holds no more
 	EventLost          = "machineLostEvent"        // nobody saw the end of the machine's last run
 	EventAttestation   = "attestationEvent"        // what an agent proves is another thing than before
+	EventSnapshot      = "snapshotEvent"           // a snapshot of the machine was made or deleted
+	EventWentBack      = "snapshotRestoredEvent"   // the machine is what it was in a snapshot
+	EventMigrated      = "migrationEvent"          // the machine went on on another host, or did not
 )
 
 // A Notice is one event of a machine, as it is logged. Exactly one boot has a

@@ -22,7 +22,7 @@ func BenchmarkStart(b *testing.B) {
 			b.Fatal(err)
 		}
 		s := newSupervisor(h.root, home)
-		if err := s.prepare(); err != nil {
+		if err := s.prepare(b.Context()); err != nil {
 			b.Fatal(err)
 		}
 		if err := s.serve(b.Context(), "bench"); err != nil {
@@ -50,7 +50,7 @@ func BenchmarkVerdict(b *testing.B) {
 	}
 	defer home.Close()
 	s := newSupervisor(h.root, home)
-	if err := s.prepare(); err != nil {
+	if err := s.prepare(b.Context()); err != nil {
 		b.Fatal(err)
 	}
 	defer s.close() //nolint:errcheck // a benchmark

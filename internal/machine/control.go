@@ -37,6 +37,10 @@ const (
 	verbDescribe  = "describe"
 	verbConsoleOf = "consoleText"
 	verbObserve   = "observe"
+
+	verbSnapshot     = "snapshot"
+	verbSnapshots    = "snapshots"
+	verbDropSnapshot = "dropSnapshot"
 )
 
 // A request is one line of JSON.
@@ -47,6 +51,8 @@ type request struct {
 	// Boot is the one that was reviewed, Baseline the one to restore.
 	Boot     uint64 `json:"boot,string,omitempty"`
 	Baseline int    `json:"baseline,omitempty"`
+	// Snapshot is the name of one.
+	Snapshot string `json:"snapshot,omitempty"`
 	// Force ends the machine at once.
 	Force bool `json:"force,omitempty"`
 }
@@ -109,15 +115,21 @@ func answer(w io.Writer, r response) bool {
 // handle answers a request, in the machine's loop. What waits for the hypervisor does so
 // elsewhere.
 func (s *supervisor) handle(a asked) {
-	if a.request.Verb != verbReset {
-		a.answer <- respond(s.do(a.request))
-		return
+	q := &a.request
+	switch q.Verb {
+	case verbReset:
+		s.serving.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), cutTime)
+			defer cancel()
+			a.answer <- respond(struct{}{}, s.hypervisor.Reset(ctx))
+		})
+	case verbSnapshot:
+		s.aside(func(ctx context.Context) { a.answer <- respond(s.takeSnapshot(ctx, q.Actor, q.Snapshot)) })
+	case verbDropSnapshot:
+		s.aside(func(ctx context.Context) { a.answer <- respond(struct{}{}, s.dropSnapshot(ctx, q.Actor, q.Snapshot)) })
+	default:
+		a.answer <- respond(s.do(*q))
 	}
-	s.serving.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), cutTime)
-		defer cancel()
-		a.answer <- respond(struct{}{}, s.hypervisor.Reset(ctx))
-	})
 }
 
 func respond(result any, err error) response {
@@ -155,6 +167,8 @@ func (s *supervisor) do(q request) (any, error) {
 		return s.home.Events()
 	case verbHistory:
 		return s.history, nil
+	case verbSnapshots:
+		return s.home.snapshots()
 	case verbReview:
 		return review(s.monitor)
 	case verbApprove:
@@ -288,6 +302,15 @@ func (s *supervisor) status() Status {
 // callTime is how long a supervisor may take for an answer.
 const callTime = 30 * time.Second
 
+// patience is how long the answer to a request may take.
+func (q *request) patience() time.Duration {
+	switch q.Verb {
+	case verbSnapshot, verbDropSnapshot:
+		return callTime + memoryTime
+	}
+	return callTime
+}
+
 // errNotRunning is a machine without a supervisor.
 var errNotRunning = errors.New("the machine does not run")
 
@@ -305,7 +328,7 @@ func (r *Root) call(ctx context.Context, name string, q request, result any) (*n
 	conn := raw.(*net.UnixConn)
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	if err := conn.SetDeadline(r.cfg.Now().Add(callTime)); err != nil {
+	if err := conn.SetDeadline(r.cfg.Now().Add(q.patience())); err != nil {
 		return nil, nil, errors.Join(err, conn.Close())
 	}
 	in, err := exchange(conn, q, result)
@@ -365,6 +388,12 @@ const (
 	codeStopped    = "machine.stopped"
 	codeHypervisor = "machine.hypervisor-failed"
 	codeLost       = "machine.end-not-seen"
+
+	codeSnapshot     = "machine.snapshot-made"
+	codeSnapshotGone = "machine.snapshot-deleted"
+	codeWentBack     = "machine.snapshot-restored"
+	codeTPMBack      = "machine.tpm-rolled-back"
+
 	// codeUnapproved is of package integrity.
 	codeUnapproved = "integrity.baseline-unapproved"
 )

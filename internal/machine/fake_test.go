@@ -9,8 +9,8 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -20,13 +20,13 @@ import (
 )
 
 // bootFile, in the run folder, is what the fake QEMU's guest does in its boots: lines
-// "PCR SHA256", "print TEXT", "variable BYTE", "reset" and "off". It then waits. "hang" is
-// the first line of a firmware that does nothing.
+// "PCR SHA256 [SHA1 SHA384 SHA512]", "print TEXT", "variable BYTE", "reset", "await FILE" and
+// "off". It then waits. "hang" is the first line of a firmware that does nothing.
 const bootFile = "boot"
 
 func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == "fake-qemu" {
-		if err := runFake(os.Args[1:]); err != nil {
+	if fake, err := isFake(); fake {
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -43,10 +43,20 @@ type fakeQEMU struct {
 	script                      []string
 	off                         chan bool // true for the guest's own wish
 	ready                       chan bool // closed when the monitor is
+	wired                       chan bool // closed when a machine that waits has its channels
+	args                        []string
+
+	mu        sync.Mutex // guards what follows
+	runs      string     // RunState
+	migration string     // its status
+	going     chan bool  // closed when the processors are to run; nil when they did
 }
 
 func runFake(args []string) error {
-	f := &fakeQEMU{off: make(chan bool, 4), ready: make(chan bool)}
+	f := &fakeQEMU{off: make(chan bool, 4), ready: make(chan bool), args: args, runs: "running", wired: make(chan bool), going: make(chan bool)}
+	if waits(args) {
+		f.runs = "inmigrate"
+	}
 	l, err := net.Listen("unix", monitorSocket)
 	if err != nil {
 		return err
@@ -84,11 +94,14 @@ func runFake(args []string) error {
 
 func (f *fakeQEMU) commands() {
 	for s := bufio.NewScanner(f.monitor); s.Scan(); {
-		var r struct{ Execute, ID string }
+		var r struct {
+			Execute, ID string
+			Arguments   json.RawMessage
+		}
 		if json.Unmarshal(s.Bytes(), &r) != nil {
 			return
 		}
-		fmt.Fprintf(f.monitor, "{\"return\": {}, \"id\": %q}\n", r.ID)
+		f.answer(r.ID)(f.perform(r.Execute, r.Arguments))
 		switch r.Execute {
 		case "qmp_capabilities":
 			close(f.ready)
@@ -100,13 +113,24 @@ func (f *fakeQEMU) commands() {
 	}
 }
 
+// answer writes the answer to a command.
+func (f *fakeQEMU) answer(id string) func(any, error) {
+	return func(result any, err error) {
+		what := map[string]any{"return": result, "id": id}
+		if err != nil {
+			what = map[string]any{"error": map[string]string{"class": "GenericError", "desc": err.Error()}, "id": id}
+		}
+		json.NewEncoder(f.monitor).Encode(what) //nolint:errcheck // nobody reads it then
+	}
+}
+
 // run is the machine's power, boot after boot.
 func (f *fakeQEMU) run() error {
 	<-f.ready
 	if f.script[0] == "hang" { // a firmware that never gets to its TPM
 		return nil
 	}
-	if err := f.powerOn(true); err != nil {
+	if err := f.begins(); err != nil {
 		return err
 	}
 	for _, line := range f.script {
@@ -121,6 +145,10 @@ func (f *fakeQEMU) run() error {
 		case "reset":
 			fmt.Fprintln(f.monitor, `{"event": "RESET", "data": {"guest": true, "reason": "guest-reset"}, "timestamp": {"seconds": 1, "microseconds": 0}}`)
 			err = f.powerOn(false)
+		case "await": // a file in the run folder
+			for _, err := os.Stat(rest); err != nil; _, err = os.Stat(rest) {
+				syscall.Nanosleep(&syscall.Timespec{Nsec: 2e6}, nil) //nolint:errcheck // sooner, then
+			}
 		case "notpm":
 			f.data.Close()
 			err = f.tpm.Close()
@@ -135,6 +163,24 @@ func (f *fakeQEMU) run() error {
 			return fmt.Errorf("%s: %w", line, err)
 		}
 	}
+	return nil
+}
+
+// begins boots the machine, or waits until it has arrived and is to run.
+func (f *fakeQEMU) begins() error {
+	f.mu.Lock()
+	going := f.going
+	f.mu.Unlock()
+	if !waits(f.args) {
+		return f.powerOn(true)
+	}
+	if f.tpm != nil {
+		if err := f.passData(); err != nil {
+			return err
+		}
+	}
+	close(f.wired)
+	<-going
 	return nil
 }
 
@@ -180,12 +226,8 @@ func (f *fakeQEMU) control(request, rights []byte) error {
 	return nil
 }
 
-// extend is TPM2_PCR_Extend with an empty password.
-func (f *fakeQEMU) extend(pcr, digest string) error {
-	d, err := hex.DecodeString(digest)
-	if err != nil {
-		return err
-	}
+// extend is TPM2_PCR_Extend of all banks with an empty password.
+func (f *fakeQEMU) extend(pcr, digests string) error {
 	var n uint32
 	if _, err := fmt.Sscan(pcr, &n); err != nil {
 		return err
@@ -194,12 +236,28 @@ func (f *fakeQEMU) extend(pcr, digest string) error {
 	b = binary.BigEndian.AppendUint32(b, uint32(tpm2.CCPCRExtend))
 	b = binary.BigEndian.AppendUint32(b, n)
 	b = append(b, 0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0) // TPM_RS_PW
-	b = append(b, 0, 0, 0, 1)
-	b = binary.BigEndian.AppendUint16(b, uint16(tpm2.AlgSHA256))
-	b = append(b, d...)
+	b = append(b, 0, 0, 0, byte(len(fakeBanks)))
+	texts := strings.Fields(digests)
+	for i, bank := range fakeBanks {
+		d, err := hex.DecodeString(texts[min(i, len(texts)-1)])
+		if err != nil {
+			return err
+		}
+		if len(d) != bank.DigestSize() { // of something that has no meaning
+			h, _ := bank.Hash()
+			w := h.New()
+			w.Write(d)
+			d = w.Sum(nil)
+		}
+		b = binary.BigEndian.AppendUint16(b, uint16(bank))
+		b = append(b, d...)
+	}
 	binary.BigEndian.PutUint32(b[2:], uint32(len(b)))
 	return f.command(b)
 }
+
+// fakeBanks are those of the TPMs that machines get, in the order of a script's digests.
+var fakeBanks = [...]tpm2.Alg{tpm2.AlgSHA256, tpm2.AlgSHA1, tpm2.AlgSHA384, tpm2.AlgSHA512}
 
 func (f *fakeQEMU) command(b []byte) error {
 	if _, err := f.data.Write(b); err != nil {

@@ -108,7 +108,7 @@ func (s *supervisor) assessed(a health.Assessment) {
 		return
 	}
 	s.tell([]integrity.Notice{{ //nolint:errcheck // said there
-		Type: integrity.EventAttestation, Instance: s.home.Name(), Time: s.root.cfg.Now(), BootCounter: s.history.BootCounter,
+		Type: integrity.EventAttestation, Instance: s.home.Name(), Time: s.root.cfg.Now(), BootCounter: s.monitor.BootCounter(),
 		Health: string(a.State), Reasons: a.Reasons,
 	}})
 }
@@ -122,7 +122,7 @@ func (s *supervisor) heard(r health.Report) {
 	now.Heard = &r // what was given away stays as it is
 	s.health = &now
 	if s.root.cfg.Heard != nil {
-		s.root.cfg.Heard(s.home.Name(), s.history.BootCounter, r)
+		s.root.cfg.Heard(s.home.Name(), s.monitor.BootCounter(), r)
 	}
 }
 

@@ -227,7 +227,7 @@ func TestASnapshotHasItsOwnVerdict(t *testing.T) {
 	}
 	defer home.Close()
 	s := newSupervisor(h.root, home)
-	if err := s.prepare(); err != nil {
+	if err := s.prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	defer s.close() //nolint:errcheck // a test

@@ -3,7 +3,7 @@ package machine
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
+	"crypto/sha512"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +26,7 @@ import (
 	"github.com/assay-project/assay/internal/qemu"
 	"github.com/assay-project/assay/internal/seal"
 	"github.com/assay-project/assay/internal/vtpm"
+	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/uefi/keyset"
 	"github.com/assay-project/assay/uefi/varstore"
 )
@@ -75,8 +76,8 @@ func newHost(t testing.TB) *host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program := filepath.Join(dir, "fake-qemu")
-	if err := os.Symlink(self, program); err != nil {
+	program, images := filepath.Join(dir, "fake-qemu"), filepath.Join(dir, "fake-qemu-img")
+	if err := errors.Join(os.Symlink(self, program), os.Symlink(self, images)); err != nil {
 		t.Fatal(err)
 	}
 	template, err := varstore.New(varstore.OVMF4M).Bytes()
@@ -99,7 +100,7 @@ func newHost(t testing.TB) *host {
 			}
 			return set, nil
 		},
-		Matrix: matrix, Firmware: Firmware{"/code.fd", "/secure.fd", variables}, Accelerator: qemu.TCG, Program: program,
+		Matrix: matrix, Firmware: Firmware{"/code.fd", "/secure.fd", variables}, Accelerator: qemu.TCG, Program: program, Images: qemu.Images{Program: images},
 		Random: rand.Reader, Now: time.Now, Event: func(n integrity.Notice) {
 			h.mu.Lock()
 			h.events = append(h.events, n)
@@ -147,7 +148,7 @@ func boot(tb testing.TB, scenario string) string {
 	var b strings.Builder
 	for e := range l.All() {
 		if e.Measured() {
-			fmt.Fprintf(&b, "%d %s\n", e.PCR, hex.EncodeToString(e.Digest(integrity.Bank)))
+			fmt.Fprintf(&b, "%d %x %x %x %x\n", e.PCR, e.Digest(tpm2.AlgSHA256), e.Digest(tpm2.AlgSHA1), e.Digest(tpm2.AlgSHA384), sha512.Sum512(e.Data))
 		}
 	}
 	return b.String()

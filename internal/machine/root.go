@@ -59,6 +59,8 @@ type Config struct {
 	Accelerator string
 	// Program is QEMU; "" is that of the path.
 	Program string
+	// Images changes the images of disks; its zero value is qemu-img of the path.
+	Images qemu.Images
 	// Random and Now are this machine's. Required.
 	Random io.Reader
 	Now    func() time.Time

@@ -76,6 +76,8 @@ type supervisor struct {
 	counts     map[EventCount]uint64
 	ending     *ending // who ends the machine, and why; nil for the guest
 	tpmLost    bool
+	moving     bool       // the machine's memory is on its way somewhere
+	going      *goingBack // the machine waits for its memory; nil for one that boots
 	boot       BootStatus
 	failed     error // why the machine was stopped by its supervisor
 	serving    sync.WaitGroup
@@ -100,7 +102,7 @@ func (r *Root) Run(ctx context.Context, actor, name string, o RunOptions) (err e
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer s.serving.Wait()
 	defer stop()
-	if err := s.prepare(); err != nil {
+	if err := s.prepare(ctx); err != nil {
 		return errors.Join(fmt.Errorf("machine %q: %w", name, err), s.close())
 	}
 	if err := s.serve(serving, actor); err != nil {
@@ -109,7 +111,10 @@ func (r *Root) Run(ctx context.Context, actor, name string, o RunOptions) (err e
 	if err := s.start(ctx); err != nil {
 		return errors.Join(fmt.Errorf("machine %q: %w", name, err), s.release())
 	}
-	if o.Ready != nil {
+	switch {
+	case s.going != nil:
+		s.arrive(o.Ready)
+	case o.Ready != nil:
 		if err := o.Ready(); err != nil {
 			s.hypervisor.Kill()
 			s.failed = err
@@ -124,7 +129,7 @@ func newSupervisor(r *Root, h *Home) *supervisor {
 }
 
 // prepare reads the home and refuses what must not run.
-func (s *supervisor) prepare() (err error) {
+func (s *supervisor) prepare(ctx context.Context) (err error) {
 	f, err := s.root.found(s.home.card)
 	if err != nil {
 		return err
@@ -144,6 +149,9 @@ func (s *supervisor) prepare() (err error) {
 	if reasons := s.root.cfg.Matrix.Judge(s.definition, s.root.cfg.Accelerator); len(reasons) > 0 {
 		return &RefusedError{s.home.Name(), reasons}
 	}
+	if err := s.root.settleSnapshots(ctx, s.home, s.definition); err != nil {
+		return err
+	}
 	variables, err := s.home.Variables()
 	if err != nil {
 		return err
@@ -161,6 +169,9 @@ func (s *supervisor) prepare() (err error) {
 	if s.monitor, err = s.root.newMonitor(s.definition, s.history, s.expected.name); err != nil {
 		return err
 	}
+	if err := s.goesBack(); err != nil {
+		return err
+	}
 	s.refer()
 	s.deadline, s.quiet = stoppedTimer(), stoppedTimer()
 	if !f.was {
@@ -171,6 +182,18 @@ func (s *supervisor) prepare() (err error) {
 		Type: integrity.EventLost, Instance: s.home.Name(), Time: s.root.cfg.Now(), BootCounter: s.history.BootCounter,
 		Reasons: []evidence.Reason{reason(codeLost, "nobody saw the end of the machine's last run: the host or its supervisor went down")},
 	}}), s.home.forget())
+}
+
+// goesBack finds out whether the machine's start is the end of its way back.
+func (s *supervisor) goesBack() error {
+	on, err := s.home.shelf()
+	if err != nil || on.Going == nil {
+		return err
+	}
+	s.going = on.Going
+	boot := on.tagged(s.going.Tag).Boot
+	s.boot = BootStatus{Counter: boot, Phase: PhaseFirmware}
+	return s.monitor.GoOn(boot)
 }
 
 // stoppedTimer is a timer that does not run.
@@ -277,12 +300,19 @@ func (s *supervisor) drain() {
 
 // machine is what the hypervisor is told.
 func (s *supervisor) machine() qemu.Machine {
-	d, f := s.definition, s.root.cfg.Firmware
+	m := s.root.hypervised(s.definition, s.home.card.ID)
+	m.Incoming, m.Paused = s.going != nil, s.going != nil
+	return m
+}
+
+// hypervised is a machine as a hypervisor is told of it, to boot.
+func (r *Root) hypervised(d *fleet.Definition, id string) qemu.Machine {
+	f := r.cfg.Firmware
 	m := qemu.Machine{
-		Name: d.Name, UUID: s.home.card.ID, Accelerator: s.root.cfg.Accelerator, CPUs: d.CPUs, MemoryMiB: d.MemoryMiB,
+		Name: d.Name, UUID: id, Accelerator: r.cfg.Accelerator, CPUs: d.CPUs, MemoryMiB: d.MemoryMiB,
 		Firmware: qemu.Firmware{Code: f.Code, Variables: "/dev/fdset/1"},
 		Serial:   consoleSocket, Monitor: monitorSocket,
-		Protection: qemu.Protection{IOMMU: d.Virtualization, Nested: d.Virtualization && s.root.cfg.Accelerator == qemu.KVM},
+		Protection: qemu.Protection{IOMMU: d.Virtualization, Nested: d.Virtualization && r.cfg.Accelerator == qemu.KVM},
 	}
 	if d.Shielded.SecureBoot {
 		m.Firmware.Code, m.Firmware.Secure = f.SecureCode, true

@@ -106,13 +106,17 @@ func (s *supervisor) progressed() {
 // restored goes on with a machine whose memory came from elsewhere: what was said of its
 // boot is not said again.
 func (s *supervisor) restored(m vtpm.Measured) {
+	boot := s.monitor.BootCounter()
 	monitor, err := s.root.newMonitor(s.definition, s.history, s.expected.name)
+	if err == nil {
+		err = monitor.GoOn(boot)
+	}
 	if err != nil { // nothing that was said holds for what runs now
-		s.boot = BootStatus{Counter: s.history.BootCounter, Phase: PhaseUnseen}
+		s.boot = BootStatus{Counter: boot, Phase: PhaseUnseen}
 		s.root.cfg.Log.Error("a restored machine is not watched", slog.String("machine", s.home.Name()), slog.Any("error", err))
 		return
 	}
-	s.monitor, s.boot = monitor, BootStatus{Counter: s.history.BootCounter, Phase: PhaseFirmware}
+	s.monitor, s.boot = monitor, BootStatus{Counter: boot, Phase: PhaseFirmware}
 	s.recall()
 	s.tell(s.monitor.Catch(slices.Values(m.Records))) //nolint:errcheck // said there
 	if m.Lost {
@@ -131,7 +135,7 @@ func (s *supervisor) restored(m vtpm.Measured) {
 
 // recall has the status say of this boot what was kept of it.
 func (s *supervisor) recall() {
-	r, err := s.history.Boot(s.history.BootCounter)
+	r, err := s.history.Boot(s.monitor.BootCounter())
 	if err != nil {
 		return // nothing was
 	}

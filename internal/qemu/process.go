@@ -243,6 +243,9 @@ func (p *Process) Pause(ctx context.Context) error { return p.monitor.Do(ctx, "s
 // Continue lets the processors run.
 func (p *Process) Continue(ctx context.Context) error { return p.monitor.Do(ctx, "cont", nil, nil) }
 
+// Running is the RunState of a machine whose processors run.
+const Running = "running"
+
 // Status returns QEMU's RunState: running, paused, internal-error…
 func (p *Process) Status(ctx context.Context) (string, error) {
 	var s struct {

@@ -42,6 +42,9 @@ func (f *followed) look() {
 	f.tell(m)
 }
 
+// Arrived tells of a boot that goes on, before any command of it.
+func (f *followed) Arrived() { f.look() }
+
 // Execute runs a command.
 func (f *followed) Execute(locality uint8, request []byte) []byte {
 	b := f.TPM.Execute(locality, request)

@@ -180,6 +180,9 @@ func (m *Machine) arrive() error {
 		return m.broken
 	}
 	m.powered, m.orderly = true, false
+	if a, ok := t.(interface{ Arrived() }); ok { // whoever watches the boot does not wait for its next command
+		a.Arrived()
+	}
 	return m.save()
 }
 

@@ -1,0 +1,496 @@
+package machine
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/integrity"
+	"github.com/assay-project/assay/internal/qemu"
+	"github.com/assay-project/assay/internal/strictjson"
+	"github.com/assay-project/assay/internal/vtpm"
+)
+
+// The files of snapshots. snapshotsFile says which there are: one whose folder it does not
+// name was never finished, or is being removed.
+const (
+	snapshotsFile   = "snapshots.sealed"
+	snapshotsFolder = "snapshots"
+	memoryFile      = "memory.sealed"
+	tpmFile         = "tpm.backup"
+)
+
+// maxSnapshots bounds the snapshots of one machine.
+const maxSnapshots = 64
+
+// tagPrefix begins the name that a snapshot has inside the images of disks: those of
+// others are left alone.
+const tagPrefix = "assay-"
+
+// The errors of snapshots that a caller acts on.
+var (
+	ErrSnapshotName  = errors.New("not a name for a snapshot: want 1 to 63 letters, digits, dots, underscores and hyphens")
+	ErrSnapshotThere = errors.New("there is a snapshot of that name")
+	ErrNoSnapshot    = errors.New("there is no snapshot of that name")
+	// ErrHardware is a memory that fits another machine than the definition now says.
+	ErrHardware = errors.New("the machine has been changed since the snapshot, and its memory fits only what it was")
+)
+
+// A Snapshot is a machine at one moment: its disks, its variables and its TPM, and, when
+// it ran, its memory. What belongs to which boot is known, too.
+type Snapshot struct {
+	Name string    `json:"name"`
+	Made time.Time `json:"made"`
+	By   string    `json:"actor"`
+	// Boot is the one that the machine was in, 0 before its first.
+	Boot uint64 `json:"bootCounter,string"`
+	// Memory is set when the machine ran: restored, it goes on where it was.
+	Memory bool     `json:"memory"`
+	Disks  []string `json:"disks"`
+	// TPM is the generation of its state, 0 without one.
+	TPM uint64 `json:"tpmGeneration,omitempty"`
+	// Tag is what the snapshot is called inside the images of the disks.
+	Tag string `json:"tag"`
+	// Hardware is the machine that the memory fits.
+	Hardware string `json:"hardware"`
+}
+
+// A shelf is what a home knows of its snapshots.
+type shelf struct {
+	Snapshots []Snapshot `json:"snapshots"`
+	// Going is a way back that has begun. It is completed before the machine starts.
+	Going *goingBack `json:"goingBack,omitempty"`
+}
+
+// A goingBack is a restore that is under way. Once it is written the old state is given
+// up, and every part of it can be done again.
+type goingBack struct {
+	Tag    string    `json:"tag"`
+	Actor  string    `json:"actor"`
+	Time   time.Time `json:"time"`
+	Memory bool      `json:"memory"`
+	// Before is the generation that the TPM had.
+	Before uint64 `json:"tpmGenerationBefore,omitempty"`
+	// Applied is set when disks, variables and TPM are those of the snapshot; what is left
+	// is the memory.
+	Applied bool `json:"applied"`
+}
+
+var (
+	snapshotRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+	tagRule      = regexp.MustCompile(`^assay-[0-9a-f]{32}$`)
+	shelfRules   = strictjson.Rules{Bytes: 1 << 20, Depth: 5, Members: 16, Values: 1 << 14, FoldNames: true}
+)
+
+// shelf reads what snapshots there are.
+func (h *Home) shelf() (*shelf, error) {
+	text, err := h.open(snapshotsFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return new(shelf), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer text.Destroy()
+	out := new(shelf)
+	if _, err = strictjson.Parse(text.Expose(), shelfRules); err == nil {
+		d := json.NewDecoder(bytes.NewReader(text.Expose()))
+		d.DisallowUnknownFields()
+		err = d.Decode(out)
+	}
+	if err == nil && slices.ContainsFunc(out.Snapshots, func(s Snapshot) bool { return !tagRule.MatchString(s.Tag) }) {
+		err = errors.New("a snapshot has no tag")
+	}
+	if err == nil && out.Going != nil && out.tagged(out.Going.Tag) == nil {
+		err = errors.New("it goes back to a snapshot that there is not")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", snapshotsFile, err, ErrDamaged)
+	}
+	return out, nil
+}
+
+func (h *Home) setShelf(s *shelf) error {
+	text, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return h.write(snapshotsFile, text)
+}
+
+func (s *shelf) find(match func(*Snapshot) bool) *Snapshot {
+	for i := range s.Snapshots {
+		if match(&s.Snapshots[i]) {
+			return &s.Snapshots[i]
+		}
+	}
+	return nil
+}
+
+func (s *shelf) named(name string) (*Snapshot, error) {
+	if found := s.find(func(n *Snapshot) bool { return n.Name == name }); found != nil {
+		return found, nil
+	}
+	return nil, fmt.Errorf("snapshot %.80q: %w", name, ErrNoSnapshot)
+}
+
+func (s *shelf) tagged(tag string) *Snapshot {
+	return s.find(func(n *Snapshot) bool { return n.Tag == tag })
+}
+
+// in is a file of a snapshot, under the home's folder.
+func (s *Snapshot) in(file string) string { return filepath.Join(snapshotsFolder, s.Tag, file) }
+
+// hardware is the machine as its memory depends on it.
+func (r *Root) hardware(d *fleet.Definition, id string) (string, error) {
+	text, err := json.Marshal(r.hypervised(d, id))
+	return string(text), err
+}
+
+// newSnapshot begins one: it has a folder, and is none yet.
+func (r *Root) newSnapshot(h *Home, d *fleet.Definition, actor, name string) (*Snapshot, []int, error) {
+	if !snapshotRule.MatchString(name) {
+		return nil, nil, fmt.Errorf("snapshot %.80q: %w", name, ErrSnapshotName)
+	}
+	on, err := h.shelf()
+	if err != nil {
+		return nil, nil, err
+	}
+	switch {
+	case on.Going != nil:
+		return nil, nil, errors.New("the machine is on its way back to a snapshot: start it first")
+	case len(on.Snapshots) >= maxSnapshots:
+		return nil, nil, fmt.Errorf("the machine has %d snapshots already: delete one", maxSnapshots)
+	}
+	if _, err := on.named(name); err == nil {
+		return nil, nil, fmt.Errorf("snapshot %q: %w", name, ErrSnapshotThere)
+	}
+	disks, err := qemu.Kept(r.hypervised(d, h.card.ID).Disks)
+	if err != nil {
+		return nil, nil, err
+	}
+	tag := make([]byte, 16)
+	if _, err := io.ReadFull(r.cfg.Random, tag); err != nil {
+		return nil, nil, err
+	}
+	s := &Snapshot{Name: name, Made: r.cfg.Now().UTC(), By: actor, Disks: []string{}, Tag: tagPrefix + hex.EncodeToString(tag)}
+	for _, i := range disks {
+		s.Disks = append(s.Disks, d.Disks[i].File)
+	}
+	if s.Hardware, err = r.hardware(d, h.card.ID); err != nil {
+		return nil, nil, err
+	}
+	return s, disks, os.MkdirAll(filepath.Join(h.dir, s.in("")), 0o700)
+}
+
+// holdTPM writes the state of the machine's TPM, sealed by the home's key provider.
+func (r *Root) holdTPM(ctx context.Context, h *Home, d *fleet.Definition, s *Snapshot, actor string) error {
+	if !d.Shielded.VTPM {
+		return nil
+	}
+	report, err := r.cfg.TPMs.Backup(ctx, actor, vtpm.BackupOptions{Name: h.Name(), To: filepath.Join(h.dir, s.in(tpmFile)), Provider: h.card.Provider})
+	if err == nil {
+		s.TPM = report.Generation
+	}
+	return err
+}
+
+// shelve makes a snapshot count, and logs it.
+func (r *Root) shelve(h *Home, s *Snapshot) (integrity.Notice, error) {
+	n := integrity.Notice{
+		Type: integrity.EventSnapshot, Instance: h.Name(), Time: r.cfg.Now(), BootCounter: s.Boot, Actor: s.By,
+		Reasons: []evidence.Reason{reason(codeSnapshot, fmt.Sprintf("snapshot %q was made, %s", s.Name, map[bool]string{true: "with the memory of the machine, which ran", false: "of the machine, which was off"}[s.Memory]))},
+	}
+	on, err := h.shelf()
+	if err != nil {
+		return n, err
+	}
+	on.Snapshots = append(on.Snapshots, *s)
+	return n, h.setShelf(on)
+}
+
+// Snapshot makes a snapshot of a machine, whether it runs or not.
+func (r *Root) Snapshot(ctx context.Context, actor, name, snapshot string) (*Snapshot, error) {
+	return ask(ctx, r, name, request{Verb: verbSnapshot, Actor: actor, Snapshot: snapshot}, func(h *Home) (*Snapshot, error) {
+		if err := r.notAlive(name); err != nil {
+			return nil, err
+		}
+		d, err := h.Definition()
+		if err != nil {
+			return nil, err
+		}
+		if err := r.settleSnapshots(ctx, h, d); err != nil {
+			return nil, err
+		}
+		return r.snapshotOff(ctx, h, d, actor, snapshot)
+	})
+}
+
+// snapshotOff makes a snapshot of a machine that is off.
+func (r *Root) snapshotOff(ctx context.Context, h *Home, d *fleet.Definition, actor, name string) (_ *Snapshot, err error) {
+	s, disks, err := r.newSnapshot(h, d, actor, name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil { // what is there of it is no snapshot
+			err = errors.Join(err, r.settleSnapshots(context.WithoutCancel(ctx), h, d))
+		}
+	}()
+	m := r.hypervised(d, h.card.ID)
+	for _, i := range disks {
+		if err := r.cfg.Images.Snapshot(ctx, &m.Disks[i], s.Tag); err != nil {
+			return nil, err
+		}
+	}
+	variables, err := h.Variables()
+	if err != nil {
+		return nil, err
+	}
+	history, err := h.History()
+	if err != nil {
+		return nil, err
+	}
+	s.Boot = history.BootCounter
+	if err := errors.Join(h.write(s.in(variablesFile), variables), r.holdTPM(ctx, h, d, s, actor)); err != nil {
+		return nil, err
+	}
+	n, err := r.shelve(h, s)
+	if err != nil {
+		return nil, err
+	}
+	return s, r.logAll(h, []integrity.Notice{n})
+}
+
+// Snapshots are those of a machine, the oldest first.
+func (r *Root) Snapshots(ctx context.Context, name string) ([]Snapshot, error) {
+	return ask(ctx, r, name, request{Verb: verbSnapshots}, (*Home).snapshots)
+}
+
+func (h *Home) snapshots() ([]Snapshot, error) {
+	on, err := h.shelf()
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat([]Snapshot{}, on.Snapshots), nil
+}
+
+// DropSnapshot deletes a snapshot of a machine. What it held is gone.
+func (r *Root) DropSnapshot(ctx context.Context, actor, name, snapshot string) error {
+	_, err := ask(ctx, r, name, request{Verb: verbDropSnapshot, Actor: actor, Snapshot: snapshot}, func(h *Home) (struct{}, error) {
+		d, err := h.Definition()
+		if err != nil {
+			return struct{}{}, err
+		}
+		if err := r.notAlive(name); err != nil {
+			return struct{}{}, err
+		}
+		n, _, err := r.unshelve(h, actor, snapshot)
+		if err != nil {
+			return struct{}{}, err
+		}
+		return struct{}{}, errors.Join(r.settleSnapshots(ctx, h, d), r.logAll(h, []integrity.Notice{n}))
+	})
+	return err
+}
+
+// unshelve makes a snapshot count no more; its folder and its tags are left to be swept.
+func (r *Root) unshelve(h *Home, actor, name string) (n integrity.Notice, gone Snapshot, err error) {
+	on, err := h.shelf()
+	if err != nil {
+		return n, gone, err
+	}
+	s, err := on.named(name)
+	if err != nil {
+		return n, gone, err
+	}
+	gone = *s
+	if on.Going != nil && on.Going.Tag == gone.Tag {
+		return n, gone, errors.New("the machine is on its way back to this snapshot: start it first")
+	}
+	on.Snapshots = slices.DeleteFunc(on.Snapshots, func(s Snapshot) bool { return s.Tag == gone.Tag })
+	n = integrity.Notice{
+		Type: integrity.EventSnapshot, Instance: h.Name(), Time: r.cfg.Now(), BootCounter: gone.Boot, Actor: actor,
+		Reasons: []evidence.Reason{reason(codeSnapshotGone, fmt.Sprintf("snapshot %q of %s was deleted", gone.Name, gone.Made.Format(time.RFC3339)))},
+	}
+	return n, gone, h.setShelf(on)
+}
+
+// GoBack sets a machine that is off back to a snapshot. With memory its next start goes
+// on where the machine was; without, it is as after a loss of power in that moment. Once
+// it has begun a crash does not undo it: the next start completes it. Later snapshots
+// stay.
+func (r *Root) GoBack(ctx context.Context, actor, name, snapshot string, memory bool) (err error) {
+	h, err := r.openSoon(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	if err := r.notAlive(name); err != nil {
+		return err
+	}
+	d, err := h.Definition()
+	if err != nil {
+		return err
+	}
+	on, err := h.shelf()
+	if err != nil {
+		return err
+	}
+	s, err := on.named(snapshot)
+	if err != nil {
+		return err
+	}
+	if err := r.canGoBack(ctx, h, d, s, memory); err != nil {
+		return err
+	}
+	on.Going = &goingBack{Tag: s.Tag, Actor: actor, Time: r.cfg.Now().UTC(), Memory: memory}
+	if d.Shielded.VTPM {
+		if about, err := r.cfg.TPMs.Describe(ctx, name); err == nil {
+			on.Going.Before = about.Generation
+		}
+	}
+	if err := h.setShelf(on); err != nil {
+		return err
+	}
+	return r.settleSnapshots(ctx, h, d)
+}
+
+// canGoBack refuses a way back that would not end, before anything changes.
+func (r *Root) canGoBack(ctx context.Context, h *Home, d *fleet.Definition, s *Snapshot, memory bool) error {
+	now, err := r.hardware(d, h.card.ID)
+	switch {
+	case err != nil:
+		return err
+	case memory && !s.Memory:
+		return fmt.Errorf("snapshot %q has no memory: the machine was off", s.Name)
+	case memory && now != s.Hardware:
+		return ErrHardware
+	case d.Shielded.VTPM != (s.TPM > 0):
+		return fmt.Errorf("snapshot %q and the machine do not both have a TPM: assay vm update changes that", s.Name)
+	}
+	m := r.hypervised(d, h.card.ID)
+	disks, err := qemu.Kept(m.Disks)
+	if err != nil {
+		return err
+	}
+	var files []string
+	for _, i := range disks {
+		files = append(files, d.Disks[i].File)
+		tags, err := r.cfg.Images.Tags(ctx, &m.Disks[i])
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(tags, s.Tag) {
+			return fmt.Errorf("disk %q has no snapshot %s: it is another disk, or somebody removed that", d.Disks[i].File, s.Tag)
+		}
+	}
+	if !slices.Equal(files, s.Disks) {
+		return fmt.Errorf("snapshot %q is of the disks %q, and the machine has %q", s.Name, s.Disks, files)
+	}
+	return nil
+}
+
+// settleSnapshots completes what a crash cut short. No hypervisor has the disks, and the
+// caller has the home.
+func (r *Root) settleSnapshots(ctx context.Context, h *Home, d *fleet.Definition) error {
+	on, err := h.shelf()
+	if err != nil {
+		return err
+	}
+	if err := r.sweepSnapshots(ctx, h, d, on); err != nil {
+		return err
+	}
+	if on.Going == nil || on.Going.Applied {
+		return nil
+	}
+	s := on.tagged(on.Going.Tag)
+	if err := r.apply(ctx, h, d, s, on.Going.Actor); err != nil {
+		return fmt.Errorf("go back to snapshot %q: %w", s.Name, err)
+	}
+	on.Going.Applied = true
+	if on.Going.Memory {
+		return h.setShelf(on) // its start is the last part
+	}
+	history, err := h.History()
+	if err != nil {
+		return err
+	}
+	n := r.wentBack(h, s, on.Going)
+	n.BootCounter = history.BootCounter
+	if err := r.logAll(h, []integrity.Notice{n}); err != nil {
+		return err
+	}
+	on.Going = nil
+	return h.setShelf(on)
+}
+
+// sweepSnapshots removes what is left of snapshots that there are not.
+func (r *Root) sweepSnapshots(ctx context.Context, h *Home, d *fleet.Definition, on *shelf) error {
+	dir := filepath.Join(h.dir, snapshotsFolder)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	m := r.hypervised(d, h.card.ID)
+	for _, e := range entries {
+		tag := e.Name()
+		if !tagRule.MatchString(tag) || on.tagged(tag) != nil {
+			continue
+		}
+		for i := range m.Disks {
+			if m.Disks[i].Format != "qcow2" || m.Disks[i].ReadOnly {
+				continue
+			}
+			if err := r.cfg.Images.Drop(ctx, &m.Disks[i], tag); err != nil {
+				return err
+			}
+		}
+		if err := os.RemoveAll(filepath.Join(dir, tag)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// apply makes disks, variables and TPM what they were. It may be done twice.
+func (r *Root) apply(ctx context.Context, h *Home, d *fleet.Definition, s *Snapshot, actor string) error {
+	m := r.hypervised(d, h.card.ID)
+	disks, err := qemu.Kept(m.Disks)
+	if err != nil {
+		return err
+	}
+	for _, i := range disks {
+		if err := r.cfg.Images.Apply(ctx, &m.Disks[i], s.Tag); err != nil {
+			return err
+		}
+	}
+	variables, err := h.read(s.in(variablesFile))
+	if err != nil {
+		return err
+	}
+	defer variables.Destroy()
+	if err := h.SetVariables(variables.Expose()); err != nil || !d.Shielded.VTPM {
+		return err
+	}
+	// What the TPM told since is undone knowingly: the event and its own trail say so.
+	_, err = r.cfg.TPMs.Restore(ctx, actor, vtpm.RestoreOptions{
+		From: filepath.Join(h.dir, s.in(tpmFile)), Name: h.Name(), Provider: h.card.Provider, AllowRollback: true, Cold: true,
+	})
+	return err
+}

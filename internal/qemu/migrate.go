@@ -1,0 +1,89 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ErrMigration is a memory that did not leave or did not arrive; it is wrapped with
+// QEMU's words.
+var ErrMigration = errors.New("the machine's memory did not move")
+
+// The states of a migration (QMP, MigrationStatus) that are its end.
+const (
+	migrationDone      = "completed"
+	migrationFailed    = "failed"
+	migrationCancelled = "cancelled"
+)
+
+// The limits of a migration: no network is spared, for the one that pays for it is who
+// asked, and a guest is held up for half a second at most where it is live.
+const (
+	bandwidth = 64 << 30 // bytes a second
+	downtime  = 500      // milliseconds
+	pollEvery = 20 * time.Millisecond
+)
+
+// Send begins to write the machine's memory and devices to a Unix socket that listens.
+// With asking the other end says that it has all of it before this one counts it as
+// gone: without that, QEMU takes what it has sent as arrived.
+func (p *Process) Send(ctx context.Context, socket string, asking bool) error {
+	if err := p.prepareMove(ctx, asking); err != nil {
+		return err
+	}
+	limits := map[string]any{"max-bandwidth": bandwidth, "downtime-limit": downtime}
+	if err := p.monitor.Do(ctx, "migrate-set-parameters", limits, nil); err != nil {
+		return err
+	}
+	return p.monitor.Do(ctx, "migrate", map[string]any{"uri": "unix:" + socket}, nil)
+}
+
+// Receive has a machine that was started as Incoming listen on a Unix socket that it
+// makes.
+func (p *Process) Receive(ctx context.Context, socket string, asking bool) error {
+	if err := p.prepareMove(ctx, asking); err != nil {
+		return err
+	}
+	return p.monitor.Do(ctx, "migrate-incoming", map[string]any{"uri": "unix:" + socket}, nil)
+}
+
+// prepareMove says of one end how the two speak.
+func (p *Process) prepareMove(ctx context.Context, asking bool) error {
+	capability := map[string]any{"capability": "return-path", "state": asking}
+	return p.monitor.Do(ctx, "migrate-set-capabilities", map[string]any{"capabilities": []any{capability}}, nil)
+}
+
+// Moved waits until the memory has left or arrived, whichever end this is.
+func (p *Process) Moved(ctx context.Context) error {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		var s struct {
+			Status string `json:"status"`
+			Error  string `json:"error-desc"`
+		}
+		if err := p.monitor.Do(ctx, "query-migrate", nil, &s); err != nil {
+			return fmt.Errorf("%w: %w", ErrMigration, err)
+		}
+		switch s.Status {
+		case migrationDone:
+			return nil
+		case migrationFailed, migrationCancelled:
+			return fmt.Errorf("%w: QEMU says %s: %.300q", ErrMigration, s.Status, s.Error)
+		}
+		select {
+		case <-tick.C:
+		case <-p.exited:
+			return fmt.Errorf("%w: QEMU ended", ErrMigration)
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ErrMigration, ctx.Err())
+		}
+	}
+}
+
+// CancelMove ends a migration that has not ended; the machine goes on here.
+func (p *Process) CancelMove(ctx context.Context) error {
+	return p.monitor.Do(ctx, "migrate_cancel", nil, nil)
+}
