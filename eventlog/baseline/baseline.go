@@ -25,8 +25,9 @@ import (
 	"github.com/assay-project/assay/tpm2"
 )
 
-// Version is the format that this package writes, and the newest that it reads.
-const Version = 1
+// Version is the newest format that this package reads. It writes it for baselines that
+// name the banks of their boot, and 1 for others.
+const Version = 2
 
 // Boot is one boot, as eventlog.Confirmed (proven by a quote) and
 // eventlog.Inspected (for reading only) give it.
@@ -39,6 +40,16 @@ type Boot interface {
 	Early() map[int][]byte
 	Late() map[int][]byte
 	Components() []eventlog.Component
+}
+
+// Banked is a boot of which the TPM recorded all its banks, as its owner's own record
+// does and no log: a quote proves the log of one bank.
+type Banked interface {
+	Boot
+	// Others are the same boot in the other banks that were active. One of which not every
+	// register is what was measured in the bank of the boot confirms nothing. known is
+	// false when it is not known which banks there were.
+	Others() (others []Boot, known bool)
 }
 
 // Shape is what PCR 0 of a virtual machine depends on besides its firmware. All
@@ -67,6 +78,9 @@ type Baseline struct {
 	shape   Shape
 	pcrs    map[int]register
 	windows bool
+	// others are of the other banks, when banks says that all of the boot are known.
+	others []*Baseline
+	banks  bool
 }
 
 // A register is what a baseline accepts in one PCR.
@@ -91,8 +105,26 @@ type module struct{ name, digest, signer string }
 // to 22 for a dynamic launch.
 func compared(pcr int) bool { return pcr >= 0 && pcr <= 14 && pcr != 10 }
 
-// From makes a baseline of a boot that the caller found good.
+// From makes a baseline of a boot that the caller found good, in every bank that confirms
+// it.
 func From(b Boot, shape Shape) *Baseline {
+	out := from(b, shape)
+	banked, ok := b.(Banked)
+	if !ok {
+		return out
+	}
+	var others []Boot
+	if others, out.banks = banked.Others(); out.banks {
+		for _, o := range others {
+			if even(o) {
+				out.others = append(out.others, from(o, shape))
+			}
+		}
+	}
+	return out
+}
+
+func from(b Boot, shape Shape) *Baseline {
 	out := &Baseline{bank: b.Bank(), shape: shape, pcrs: map[int]register{}}
 	all, early, late := sequences(b), b.Early(), b.Late()
 	for pcr := range 24 {

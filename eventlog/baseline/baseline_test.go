@@ -457,7 +457,12 @@ func TestParseRefuses(t *testing.T) {
 	for name, tc := range map[string]struct{ text, want string }{
 		"one byte more":        {good + "x", "invalid character"},
 		"two values":           {good + good, "file continues"},
-		"another version":      {strings.Replace(good, `:1,`, `:2,`, 1), "version 2: version is not known"},
+		"another version":      {strings.Replace(good, `:1,`, `:3,`, 1), "version 3: version is not known"},
+		"banks not named":      {strings.Replace(good, `:1,`, `:2,`, 1), "version 2 and otherBanks"},
+		"banks too early":      {strings.Replace(good, `:1,`, `:1,"otherBanks":[],`, 1), "version 1 and otherBanks"},
+		"its own bank again":   {strings.Replace(good, `:1,`, `:2,"otherBanks":[{"bank":"sha256","pcrs":{"1":{"late":["`+d+`"],"events":[]}}}],`, 1), "member is there twice"},
+		"an empty bank":        {strings.Replace(good, `:1,`, `:2,"otherBanks":[{"bank":"sha384","pcrs":{}}],`, 1), "covers no register"},
+		"too many banks":       {strings.Replace(good, `:1,`, `:2,"otherBanks":[{},{},{},{},{},{},{},{}],`, 1), "number of banks"},
 		"no version":           {strings.Replace(good, `"version":1,`, ``, 1), "version 0: version is not known"},
 		"unknown member":       {strings.Replace(good, `"shape"`, `"shapes"`, 1), "unknown field"},
 		"unknown inner":        {one(`"late":["` + d + `"],"events":[],"strict":true`), "unknown field"},

@@ -18,6 +18,9 @@ const (
 	ChangeNotQuoted   = "not-quoted"      // the register is not proven
 	ChangeNotCovered  = "not-in-baseline" // the baseline has no value of the register
 	ChangeBank        = "bank"            // baseline and boot are of different banks
+	ChangeBankAdded   = "bank-added"      // the TPM has a bank that the baseline does not have
+	ChangeBankRemoved = "bank-removed"    // the TPM no longer has a bank of the baseline
+	ChangeBankUneven  = "bank-uneven"     // a bank does not have what the others have
 	ChangeNoJudgement = "no-judgement"    // the profile judges nothing
 	phaseEarly        = "early"
 	phaseLate         = "late"
@@ -69,7 +72,8 @@ func (c *Comparison) Judged() []Difference {
 }
 
 // Compare says what boot measured otherwise than b, and which of it decides
-// under p. A boot of another bank differs in everything.
+// under p. A boot of another bank differs in everything. Of a [Banked] boot all banks
+// are judged that the baseline has, and none may be new, gone, or hold something else.
 func (b *Baseline) Compare(boot Boot, p Profile) *Comparison {
 	c := comparer{
 		base: b, boot: boot, profile: p, judgement: p.judgement(b.Windows()),
@@ -82,6 +86,7 @@ func (b *Baseline) Compare(boot Boot, p Profile) *Comparison {
 		c.fail(ChangeNoJudgement)
 	default:
 		c.run()
+		c.banks()
 	}
 	return c.out
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,6 +19,7 @@ const (
 	maxFile     = 8 << 20
 	maxEvents   = 16384 // of all registers, as of a log
 	maxAccepted = 64    // digests of one event, values of one register
+	maxBanks    = 8
 )
 
 // fileV1 is the JSON of docs/formats/baseline.md.
@@ -26,6 +28,13 @@ type fileV1 struct {
 	Bank    string           `json:"bank"`
 	Shape   Shape            `json:"shape"`
 	PCRs    map[string]pcrV1 `json:"pcrs"`
+	// OtherBanks is there from version 2 on, and empty when there was no other.
+	OtherBanks *[]bankV2 `json:"otherBanks,omitempty"`
+}
+
+type bankV2 struct {
+	Bank string           `json:"bank"`
+	PCRs map[string]pcrV1 `json:"pcrs"`
 }
 
 type pcrV1 struct {
@@ -53,7 +62,19 @@ type moduleV1 struct {
 
 // MarshalJSON writes the format of docs/formats/baseline.md.
 func (b *Baseline) MarshalJSON() ([]byte, error) {
-	f := fileV1{Version: Version, Bank: b.bank.BankName(), Shape: b.shape, PCRs: map[string]pcrV1{}}
+	f := fileV1{Version: 1, Bank: b.bank.BankName(), Shape: b.shape, PCRs: b.registers()}
+	if b.banks {
+		others := []bankV2{}
+		for _, o := range b.others {
+			others = append(others, bankV2{o.bank.BankName(), o.registers()})
+		}
+		f.Version, f.OtherBanks = Version, &others
+	}
+	return json.Marshal(f)
+}
+
+func (b *Baseline) registers() map[string]pcrV1 {
+	out := map[string]pcrV1{}
 	for pcr, r := range b.pcrs {
 		p := pcrV1{Early: hexes(r.early), Late: hexes(r.late), Events: []eventV1{}}
 		for _, e := range r.events {
@@ -66,9 +87,9 @@ func (b *Baseline) MarshalJSON() ([]byte, error) {
 			}
 			p.Events = append(p.Events, v)
 		}
-		f.PCRs[strconv.Itoa(pcr)] = p
+		out[strconv.Itoa(pcr)] = p
 	}
-	return json.Marshal(f)
+	return out
 }
 
 func hexes(in [][]byte) []string {
@@ -115,22 +136,58 @@ func parse(data []byte) (*Baseline, error) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return nil, errTrailing
 	}
-	if f.Version != Version {
+	if f.Version < 1 || f.Version > Version {
 		return nil, fmt.Errorf("version %d: %w", f.Version, errVersion)
 	}
+	if f.OtherBanks == nil == (f.Version > 1) {
+		return nil, fmt.Errorf("version %d and otherBanks: %w", f.Version, errVersion)
+	}
+	all := []bankV2{{f.Bank, f.PCRs}}
+	if f.OtherBanks != nil {
+		all = append(all, *f.OtherBanks...)
+	}
+	return banksOf(all, f.Shape, f.OtherBanks != nil)
+}
+
+// banksOf makes the baseline of the first bank, with the others in it.
+func banksOf(all []bankV2, shape Shape, known bool) (*Baseline, error) {
+	if len(all) > maxBanks {
+		return nil, fmt.Errorf("number of banks (%d) %w", len(all), errSize)
+	}
+	events := 0
+	for _, f := range all {
+		for _, p := range f.PCRs {
+			if events += len(p.Events); events > maxEvents {
+				return nil, fmt.Errorf("number of events %w", errSize)
+			}
+		}
+	}
+	var out *Baseline
+	for _, f := range all {
+		b, err := f.baseline(shape)
+		if err != nil {
+			return nil, err
+		}
+		if out == nil {
+			b.banks, out = known, b
+			continue
+		}
+		if have, _ := out.Banks(); slices.Contains(have, b.bank) {
+			return nil, fmt.Errorf("bank %q: %w", f.Bank, errDuplicate)
+		}
+		out.others = append(out.others, b)
+	}
+	return out, nil
+}
+
+func (f *bankV2) baseline(shape Shape) (*Baseline, error) {
 	bank, ok := tpm2.AlgOfBank(f.Bank)
 	if _, usable := bank.Hash(); !ok || !usable {
 		return nil, fmt.Errorf("bank %q is not known", f.Bank)
 	}
-	out := &Baseline{bank: bank, shape: f.Shape, pcrs: map[int]register{}}
+	out := &Baseline{bank: bank, shape: shape, pcrs: map[int]register{}}
 	if len(f.PCRs) == 0 {
 		return nil, errEmpty
-	}
-	events := 0
-	for _, p := range f.PCRs {
-		if events += len(p.Events); events > maxEvents {
-			return nil, fmt.Errorf("number of events %w", errSize)
-		}
 	}
 	for name, p := range f.PCRs {
 		pcr, err := strconv.Atoi(name)

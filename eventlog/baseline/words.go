@@ -19,6 +19,8 @@ func (d *Difference) describe() {
 	case ChangeBank:
 		d.Words = fmt.Sprintf("baseline is of bank %s, boot of bank %s", d.Old.Detail, d.New.Detail)
 		d.Cause, d.Action = "the quote or the log is of another bank", "Quote the bank that the baseline was made of, or make a new baseline."
+	case ChangeBankAdded, ChangeBankRemoved, ChangeBankUneven:
+		d.describeBank()
 	case ChangeNoJudgement:
 		d.Words = "profile judges no register"
 		d.Cause, d.Action = "no profile was chosen", "Name a profile."
@@ -38,6 +40,21 @@ func (d *Difference) describe() {
 		d.Words = d.subject() + " was added: " + content(d.New)
 	case ChangeRemoved:
 		d.Words = d.subject() + " is missing: it was " + content(d.Old)
+	}
+}
+
+func (d *Difference) describeBank() {
+	d.Cause = "somebody changed which banks the TPM has (TPM2_PCR_Allocate), in the firmware's set-up or from the operating system"
+	d.Action = "Unless it was ordered, investigate: a quote of this bank does not prove what this boot was judged by."
+	switch d.Change {
+	case ChangeBankAdded:
+		d.Words = d.Component + " is active, and the baseline does not have it"
+	case ChangeBankRemoved:
+		d.Words = d.Component + " of the baseline is no longer active"
+	case ChangeBankUneven:
+		d.Words = d.Component + " is active and does not have what the others have: nobody extended it, or somebody did so alone"
+		d.Cause = "firmware or a boot loader that does not extend this bank, or a program that writes what it likes into it"
+		d.Action = "Switch the bank off where the firmware does not extend it; else investigate: whoever asks for a quote of it is told what was never booted."
 	}
 }
 

@@ -2,6 +2,7 @@ package integrity
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 
 	"github.com/assay-project/assay/eventlog"
@@ -30,6 +31,8 @@ type Boot struct {
 	early  int // how many of events came before control passed to the boot loader; 0 is not yet
 	late   int // the same of the operating system
 	broken bool
+	active []tpm2.Alg // the banks of the TPM; empty when they are not known
+	uneven []tpm2.Alg // banks that somebody extended otherwise than bank
 	names  Namer
 	named  []Name // of each event, as it was called when the boot was kept; nil until then
 }
@@ -37,8 +40,19 @@ type Boot struct {
 // An Event is one measurement.
 type Event struct {
 	PCR    int
-	Digest []byte // in the bank of the boot
-	Time   uint64 // milliseconds since power on
+	Digest []byte    // in the bank of the boot
+	Time   uint64    // milliseconds since power on
+	Others []tpm2.HA // by the same command in the other banks, by number of the algorithm
+}
+
+// in is the digest in another bank, nil when the bank was not extended.
+func (e *Event) in(bank tpm2.Alg) []byte {
+	for _, d := range e.Others {
+		if d.HashAlg == bank {
+			return d.Digest
+		}
+	}
+	return nil
 }
 
 // A Namer says what a digest is, when it knows: from the machine's own disk and
@@ -216,18 +230,67 @@ func (b *Boot) settled() *Boot {
 // partOf reports whether other begins with all measurements of b, and is as whole.
 func (b *Boot) partOf(other *Boot) bool {
 	return b.broken == other.broken && b.start == other.start && len(b.events) <= len(other.events) &&
-		slices.EqualFunc(b.events, other.events[:len(b.events)], func(x, y Event) bool { return x.PCR == y.PCR && bytes.Equal(x.Digest, y.Digest) })
+		slices.Equal(b.active, other.active) && slices.EqualFunc(b.events, other.events[:len(b.events)], Event.same)
 }
 
-var _ baseline.Boot = (*Boot)(nil)
+func (e Event) same(other Event) bool {
+	return e.PCR == other.PCR && bytes.Equal(e.Digest, other.Digest) && slices.EqualFunc(e.Others, other.Others, sameDigest)
+}
 
-// digestsIn returns the digests of a record in a bank, in order: a command may name a
-// bank twice, and extends it twice then.
-func digestsIn(bank tpm2.Alg, r *engine.JournalRecord) (out [][]byte) {
+func sameDigest(a, b tpm2.HA) bool { return a.HashAlg == b.HashAlg && bytes.Equal(a.Digest, b.Digest) }
+
+// Others are the boot in the other banks of the TPM. One that was not extended by every
+// command that extended the bank of b, and by no other, or that has something else where
+// b has a text that every boot has, is broken.
+func (b *Boot) Others() (others []baseline.Boot, known bool) {
+	if len(b.active) == 0 {
+		return nil, false
+	}
+	var names []Name
+	for _, c := range b.Components() {
+		names = append(names, Name{c.Kind, c.Name, c.Detail, c.Signer, c.Proven})
+	}
+	own := marksOf(b.bank)
+	for _, bank := range b.active {
+		if bank == b.bank {
+			continue
+		}
+		marks := marksOf(bank)
+		o := &Boot{bank: bank, start: b.start, early: b.early, late: b.late, named: names}
+		_, usable := bank.Hash()
+		o.broken = b.broken || !usable || slices.Contains(b.uneven, bank)
+		for _, e := range b.kept() {
+			d := e.in(bank)
+			if o.broken = o.broken || judgedPCR(e.PCR) && (d == nil || !own.agree(e.Digest, marks, d)); o.broken {
+				break
+			}
+			if d == nil {
+				d = make([]byte, bank.DigestSize()) // of a register that nobody compares
+			}
+			o.events = append(o.events, Event{PCR: e.PCR, Digest: d, Time: e.Time})
+		}
+		o.broken = o.broken || len(o.events) == 0
+		others = append(others, o)
+	}
+	return others, true
+}
+
+// judgedPCR reports whether a register can belong to a baseline: what the operating
+// system writes cannot, and some of it into one bank alone.
+func judgedPCR(pcr int) bool { return pcr < 15 && pcr != 10 }
+
+var _ baseline.Banked = (*Boot)(nil)
+
+// split sorts the digests of a record: those in a bank, in order, for a command may name
+// a bank twice, and extends it twice then; and those in others.
+func split(bank tpm2.Alg, r *engine.JournalRecord) (in [][]byte, others []tpm2.HA) {
 	for _, d := range r.Digests {
 		if d.HashAlg == bank {
-			out = append(out, d.Digest)
+			in = append(in, d.Digest)
+		} else {
+			others = append(others, tpm2.HA{HashAlg: d.HashAlg, Digest: bytes.Clone(d.Digest)})
 		}
 	}
-	return out
+	slices.SortFunc(others, func(a, b tpm2.HA) int { return cmp.Compare(a.HashAlg, b.HashAlg) })
+	return in, others
 }

@@ -154,6 +154,8 @@ type bootV1 struct {
 	EarlyEnd int            `json:"earlyEvents"`
 	LateEnd  int            `json:"lateEvents"`
 	Broken   bool           `json:"broken"`
+	Banks    []string       `json:"banks,omitempty"`       // all of the TPM, from version 2 on
+	Uneven   []string       `json:"unevenBanks,omitempty"` // from version 2 on
 	Events   []measuredV1   `json:"events"`
 }
 
@@ -166,10 +168,13 @@ type measuredV1 struct {
 	Detail string `json:"detail,omitempty"`
 	Signer string `json:"signer,omitempty"`
 	Proven bool   `json:"proven,omitempty"`
+	// Others are the digests in other banks, from version 2 on.
+	Others map[string]string `json:"others,omitempty"`
 }
 
-// historyVersion is the format of docs/formats/integrity.md.
-const historyVersion = 1
+// historyVersion is the format of docs/formats/integrity.md. Version 1, which is read too,
+// has one bank.
+const historyVersion = 2
 
 // MarshalJSON writes the format of docs/formats/integrity.md.
 func (h *History) MarshalJSON() ([]byte, error) {
@@ -192,10 +197,25 @@ func (r *BootRecord) v1() bootV1 {
 	out := bootV1{
 		Counter: r.Counter, Started: r.Started, Judged: r.Judged, Baseline: r.Baseline, Early: r.Early, Late: r.Late, Shape: r.Shape,
 		Bank: b.bank.BankName(), Start: b.start, EarlyEnd: b.early, LateEnd: b.late, Broken: b.broken, Events: []measuredV1{},
+		Banks: bankNames(b.active), Uneven: bankNames(b.uneven),
 	}
 	for i, e := range b.events {
 		n := b.named[i]
-		out.Events = append(out.Events, measuredV1{e.PCR, hex.EncodeToString(e.Digest), e.Time, n.Kind, n.Name, n.Detail, n.Signer, n.Proven})
+		m := measuredV1{e.PCR, hex.EncodeToString(e.Digest), e.Time, n.Kind, n.Name, n.Detail, n.Signer, n.Proven, nil}
+		for _, d := range e.Others {
+			if m.Others == nil {
+				m.Others = map[string]string{}
+			}
+			m.Others[d.HashAlg.BankName()] = hex.EncodeToString(d.Digest)
+		}
+		out.Events = append(out.Events, m)
+	}
+	return out
+}
+
+func bankNames(banks []tpm2.Alg) (out []string) {
+	for _, b := range banks {
+		out = append(out, b.BankName())
 	}
 	return out
 }
@@ -231,7 +251,7 @@ func parseHistory(data []byte) (*History, error) {
 	if err := d.Decode(&f); err != nil {
 		return nil, err
 	}
-	if f.Version != historyVersion {
+	if f.Version < 1 || f.Version > historyVersion {
 		return nil, fmt.Errorf("version %d: %w", f.Version, errVersion)
 	}
 	if len(f.Boots) > maxBoots || len(f.Baselines) > maxBaselines {
@@ -261,7 +281,7 @@ func parseHistory(data []byte) (*History, error) {
 	return h, nil
 }
 
-func (v *bootV1) record() (BootRecord, error) {
+func (v *bootV1) record() (_ BootRecord, err error) {
 	bank, ok := tpm2.AlgOfBank(v.Bank)
 	if _, usable := bank.Hash(); !ok || !usable {
 		return BootRecord{}, fmt.Errorf("bank %q: %w", v.Bank, errWord)
@@ -278,6 +298,12 @@ func (v *bootV1) record() (BootRecord, error) {
 		}
 	}
 	b := &Boot{bank: bank, start: v.Start, early: v.EarlyEnd, late: v.LateEnd, broken: v.Broken}
+	if b.active, err = banksNamed(v.Banks); err == nil {
+		b.uneven, err = banksNamed(v.Uneven)
+	}
+	if err != nil {
+		return BootRecord{}, err
+	}
 	for i, e := range v.Events {
 		d, err := hex.DecodeString(e.Digest)
 		if err != nil || len(d) != bank.DigestSize() || hex.EncodeToString(d) != e.Digest {
@@ -286,8 +312,36 @@ func (v *bootV1) record() (BootRecord, error) {
 		if e.PCR < 0 || e.PCR >= registers {
 			return BootRecord{}, fmt.Errorf("event %d: PCR %d: %w", i, e.PCR, errLimit)
 		}
-		b.events = append(b.events, Event{e.PCR, d, e.Time})
+		others, err := e.others()
+		if err != nil {
+			return BootRecord{}, fmt.Errorf("event %d: %w", i, err)
+		}
+		b.events = append(b.events, Event{e.PCR, d, e.Time, others})
 		b.named = append(b.named, Name{e.Kind, e.Name, e.Detail, e.Signer, e.Proven})
 	}
 	return BootRecord{v.Counter, v.Started, v.Judged, v.Baseline, v.Early, v.Late, b, v.Shape}, nil
+}
+
+func banksNamed(names []string) (out []tpm2.Alg, err error) {
+	for _, name := range names {
+		bank, ok := tpm2.AlgOfBank(name)
+		if !ok || slices.Contains(out, bank) {
+			return nil, fmt.Errorf("bank %q: %w", name, errWord)
+		}
+		out = append(out, bank)
+	}
+	return out, nil
+}
+
+func (m *measuredV1) others() (out []tpm2.HA, err error) {
+	for name, text := range m.Others {
+		bank, ok := tpm2.AlgOfBank(name)
+		d, err := hex.DecodeString(text)
+		if !ok || err != nil || len(d) != bank.DigestSize() || hex.EncodeToString(d) != text {
+			return nil, fmt.Errorf("bank %q: %w", name, errDigest)
+		}
+		out = append(out, tpm2.HA{HashAlg: bank, Digest: d})
+	}
+	slices.SortFunc(out, func(a, b tpm2.HA) int { return cmp.Compare(a.HashAlg, b.HashAlg) })
+	return out, nil
 }

@@ -698,8 +698,8 @@ func TestBadHistoriesAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct{ old, new, want string }{
-		"version":  {`"version":1,"bootCounter"`, `"version":2,"bootCounter"`, "version"},
-		"counter":  {`"version":1,"bootCounter":"1"`, `"version":1,"bootCounter":"0"`, "order"},
+		"version":  {`"version":2,"bootCounter"`, `"version":3,"bootCounter"`, "version"},
+		"counter":  {`"version":2,"bootCounter":"1"`, `"version":2,"bootCounter":"0"`, "order"},
 		"outcome":  {`"late":"learned"`, `"late":"trusted"`, "outcome"},
 		"bank":     {`"bank":"sha256","startLocality"`, `"bank":"md5","startLocality"`, "bank"},
 		"end":      {`"lateEvents":`, `"lateEvents":1`, "end of the boot"},

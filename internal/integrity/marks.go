@@ -58,6 +58,21 @@ func (m *marks) separator(digest []byte) bool {
 	return digest != nil && (bytes.Equal(digest, m.separators[0]) || bytes.Equal(digest, m.separators[1]) || bytes.Equal(digest, m.separators[2]))
 }
 
+// agree reports whether two banks have the same text, or none, in one measurement.
+func (m *marks) agree(digest []byte, other *marks, there []byte) bool {
+	return m.text(digest) == other.text(there) && m.separated(digest) == other.separated(there)
+}
+
+// separated is which separator a digest is of, -1 for none.
+func (m *marks) separated(digest []byte) int {
+	for i, d := range m.separators {
+		if d != nil && bytes.Equal(d, digest) {
+			return i
+		}
+	}
+	return -1
+}
+
 // action reports whether a digest is that of a text, and no image.
 func (m *marks) action(digest []byte) bool { return m.text(digest) != "" }
 

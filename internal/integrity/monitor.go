@@ -191,16 +191,22 @@ func (m *Monitor) report(at Moment, late bool) []Notice {
 	case learned && m.cfg.ApproveFirst:
 		return m.unapproved(at, late)
 	case learned:
-		version = m.learn(at.Boot, late)
+		version = m.learn(at.Boot)
 	}
 	n, c := m.judge(at, version, late)
-	if learned && !at.Boot.Broken() {
+	// A boot that is not as it should be even beside itself, as with a bank that nobody
+	// extends, becomes no baseline.
+	learned = learned && !at.Boot.Broken() && c.EarlyPassed && (c.LatePassed || !late)
+	if learned {
+		if late {
+			n.Baseline = m.history.add(*version).Number
+		}
 		n.Reasons = append(n.Reasons, evidence.Reason{
 			Code: codeLearned, Message: "there was no baseline for this shape of machine: this boot becomes it, and was compared with nothing",
 		})
 	}
 	early, whole := m.outcomes(at.Boot, c, late)
-	if learned && !at.Boot.Broken() {
+	if learned {
 		if early = Learned; late {
 			whole = Learned
 		}
@@ -223,17 +229,13 @@ func (m *Monitor) unapproved(at Moment, late bool) []Notice {
 	return []Notice{n}
 }
 
-// learn makes the first baseline. After the early part it is a passing one, which
-// is thrown away: the boot may never end.
-func (m *Monitor) learn(b *Boot, late bool) *Version {
-	v := Version{
+// learn makes the first baseline. It is kept once the boot has ended well: after the early
+// part it is a passing one, for the boot may never end.
+func (m *Monitor) learn(b *Boot) *Version {
+	return &Version{
 		Made: m.cfg.Now(), Actor: "system", Reason: "first boot", Boot: m.boot,
 		Baseline: baseline.From(b, m.cfg.Shape),
 	}
-	if late && !b.Broken() {
-		return m.history.add(v)
-	}
-	return &v
 }
 
 // judge compares a boot, which is at its early or at its late end, with a version.

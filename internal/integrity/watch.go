@@ -2,6 +2,7 @@ package integrity
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/engine"
@@ -68,6 +69,7 @@ func NewWatch(bank tpm2.Alg, names Namer) *Watch {
 func (w *Watch) Boot() *Boot {
 	b := *w.boot
 	b.events = b.events[:len(b.events):len(b.events)]
+	b.uneven = slices.Clone(b.uneven)
 	return &b
 }
 
@@ -112,6 +114,10 @@ func (w *Watch) startup(r *engine.JournalRecord) []Moment {
 		if w.boot.start == 0 {
 			w.boot.start = r.Locality
 		}
+		for _, d := range r.Digests {
+			w.boot.active = append(w.boot.active, d.HashAlg)
+		}
+		slices.Sort(w.boot.active)
 		return []Moment{w.moment(Started, r.Time)}
 	}
 	if w.before == nil {
@@ -131,34 +137,64 @@ func (w *Watch) measure(r *engine.JournalRecord) (out []Moment) {
 	if int(r.PCR) >= registers {
 		return nil
 	}
-	digests := digestsIn(w.boot.bank, r)
+	if w.boot.late > 0 {
+		if len(r.Digests) == 0 {
+			return nil
+		}
+		return w.append(int(r.PCR), r.Time)
+	}
+	digests, others := split(w.boot.bank, r)
 	if len(digests) == 0 && len(r.Digests) > 0 && len(w.boot.events) == 0 {
 		w.Lose() // firmware extends every bank there is: this one was switched off
 	}
+	if len(digests) != 1 || twice(others) {
+		w.uneven(int(r.PCR), others)
+		others = nil
+	}
 	for _, digest := range digests {
-		out = append(out, w.extend(int(r.PCR), digest, r)...)
+		out = append(out, w.extend(int(r.PCR), digest, others, r.Time)...)
 	}
 	return out
 }
 
-func (w *Watch) extend(pcr int, digest []byte, r *engine.JournalRecord) []Moment {
-	if w.boot.late > 0 {
-		return w.append(pcr, r.Time)
+func twice(others []tpm2.HA) bool {
+	for i := 1; i < len(others); i++ {
+		if others[i].HashAlg == others[i-1].HashAlg {
+			return true
+		}
 	}
+	return false
+}
+
+// uneven notes the banks of a command that does not extend all banks once, while the boot
+// lasts: they no longer tell what the bank of the boot does. A bank that such a command
+// leaves out lacks its digest, and is found by that.
+func (w *Watch) uneven(pcr int, others []tpm2.HA) {
+	if !judgedPCR(pcr) {
+		return
+	}
+	for _, d := range others {
+		if !slices.Contains(w.boot.uneven, d.HashAlg) {
+			w.boot.uneven = append(w.boot.uneven, d.HashAlg)
+		}
+	}
+}
+
+func (w *Watch) extend(pcr int, digest []byte, others []tpm2.HA, time uint64) []Moment {
 	if len(w.boot.events) >= MaxEvents || w.attempt > maxAttempts {
 		w.Lose()
 	}
 	if w.over {
 		return nil
 	}
-	w.boot.events = append(w.boot.events, Event{PCR: pcr, Digest: bytes.Clone(digest), Time: r.Time})
+	w.boot.events = append(w.boot.events, Event{PCR: pcr, Digest: bytes.Clone(digest), Time: time, Others: others})
 	switch {
 	case pcr == 4:
-		return w.program(digest, r.Time)
+		return w.program(digest, time)
 	case pcr == 5 && bytes.Equal(digest, w.marks.success):
-		return w.handOver(r.Time)
+		return w.handOver(time)
 	case w.boot.early == 0 && w.direct && w.closed && (pcr >= 8 || pcr == 5 && bytes.Equal(digest, w.marks.exit)):
-		return w.early(w.separator+1, r.Time)
+		return w.early(w.separator+1, time)
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ type JournalRecord struct {
 	PCR      uint8
 	Detail   uint8
 	Time     uint64    // milliseconds since power on
-	Digests  []tpm2.HA // by bank, those that changed the PCR, in order
+	Digests  []tpm2.HA // by bank, those that changed the PCR, in order; of JournalStartup the value of PCR 0 in every bank
 }
 
 // Wire lays out a record as it is kept and snapshotted; [journal.begin] and
@@ -147,6 +147,19 @@ func (j *journal) digest(a tpm2.Alg, digest []byte) {
 // record notes what happened now.
 func (t *TPM) record(r JournalRecord) {
 	t.journal.begin(r.Kind, r.Locality, r.PCR, r.Detail, t.vol.time)
+}
+
+// recordBanks adds to the record of TPM2_Startup what PCR 0 holds in each bank: that names
+// the banks that there are, those among them that nobody extends.
+func (t *TPM) recordBanks() {
+	for i := range t.vol.pcrs {
+		b := &t.vol.pcrs[i]
+		value := b.value(0)
+		if value == nil { // it has other registers
+			value = make([]byte, b.alg.DigestSize())
+		}
+		t.journal.digest(b.alg, value)
+	}
 }
 
 // noteLocality records that commands come from another locality than before.

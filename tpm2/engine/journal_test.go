@@ -36,7 +36,7 @@ func TestTheJournalTellsABoot(t *testing.T) {
 	}
 	want := []string{
 		fmt.Sprintf("%d locality 0 PCR 0 detail 0 at 0: 0", engine.JournalInit),
-		fmt.Sprintf("%d locality 0 PCR 0 detail 2 at 0: 0", engine.JournalStartup),
+		fmt.Sprintf("%d locality 0 PCR 0 detail 2 at 0: 4", engine.JournalStartup),
 		fmt.Sprintf("%d locality 4 PCR 0 detail 0 at 0: 0", engine.JournalHashStart),
 		fmt.Sprintf("%d locality 4 PCR 17 detail 0 at 0: 4", engine.JournalHashEnd),
 		fmt.Sprintf("%d locality 3 PCR 0 detail 0 at 5: 0", engine.JournalLocality),

@@ -146,6 +146,7 @@ func (t *TPM) start(kind resumption, locality uint8) {
 	t.vol.started = true
 	t.touch()
 	t.record(JournalRecord{Kind: JournalStartup, Locality: locality, Detail: uint8(kind)})
+	t.recordBanks()
 }
 
 // startReset makes what a TPM Reset makes anew (Part 1, 12.2.3.1).
