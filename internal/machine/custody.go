@@ -59,6 +59,11 @@ func (r *Root) setCustody(name string, c custody) error {
 // hardwareVersion is what a machine of this program counts as (SPEC V8: 14 or later).
 const hardwareVersion = 14
 
+// vmOf is what a TPM is told of its machine.
+func vmOf(d *fleet.Definition, id string) *vtpm.VM {
+	return &vtpm.VM{Name: d.Name, UUID: id, Firmware: "efi", HardwareVersion: hardwareVersion, GuestOS: d.GuestOS, EncryptedHome: "yes"}
+}
+
 // makeTPM makes the TPM of a machine, or takes over the one that a crash left: it is this
 // machine's by its sealed record.
 func (r *Root) makeTPM(ctx context.Context, h *Home, d *fleet.Definition, actor string) error {
@@ -67,7 +72,7 @@ func (r *Root) makeTPM(ctx context.Context, h *Home, d *fleet.Definition, actor 
 	}
 	_, err := r.cfg.TPMs.Create(ctx, actor, vtpm.CreateOptions{
 		Name: d.Name, Provider: h.card.Provider,
-		VM: &vtpm.VM{Name: d.Name, UUID: h.card.ID, Firmware: "efi", HardwareVersion: hardwareVersion, GuestOS: d.GuestOS, EncryptedHome: "yes"},
+		VM: vmOf(d, h.card.ID),
 	})
 	if !errors.Is(err, vtpm.ErrExists) {
 		return err
@@ -101,9 +106,7 @@ func (r *Root) dropTPM(ctx context.Context, name, machine, actor string) error {
 		if err := r.setCustody(name, custody{Machine: machine, Dropping: rec.ID.String()}); err != nil {
 			return err
 		}
-		if err := r.cfg.TPMs.Detach(ctx, actor, name); err != nil {
-			return err
-		}
+		return r.cfg.TPMs.DeleteWith(ctx, actor, name, machine)
 	case rec.VM != nil || rec.ID.String() != c.Dropping:
 		r.leave(name, "it belongs to another machine, or was detached")
 		return nil

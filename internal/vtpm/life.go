@@ -190,6 +190,17 @@ func (r *Root) clone(ctx context.Context, actor string, o CloneOptions, s *opene
 // Delete removes a TPM and all that it protects. One that belongs to a machine is
 // refused. A state whose key is gone can be deleted; one that is in use cannot.
 func (r *Root) Delete(ctx context.Context, actor, name string) error {
+	return r.delete(ctx, actor, name, "")
+}
+
+// DeleteWith removes the TPM of a machine that is being deleted, by the machine's UUID,
+// which the sealed record must have. The ledger then knows no newer state of the TPM than
+// the machine had: a backup of that state is the newest one.
+func (r *Root) DeleteWith(ctx context.Context, actor, name, machine string) error {
+	return r.delete(ctx, actor, name, machine)
+}
+
+func (r *Root) delete(ctx context.Context, actor, name, machine string) error {
 	if err := r.mustHave(name); err != nil {
 		return err
 	}
@@ -202,8 +213,9 @@ func (r *Root) Delete(ctx context.Context, actor, name string) error {
 	if err != nil {
 		return err
 	}
-	if card.VM != "" {
-		return fmt.Errorf("TPM %q: %q: %w: detach it first", name, card.VM, ErrAttached)
+	attached := fmt.Errorf("TPM %q: %q: %w: detach it first", name, card.VM, ErrAttached)
+	if card.VM != "" && machine == "" {
+		return attached
 	}
 	about := map[string]string{"secrets": card.Secrets.String()}
 	s, err := r.openState(ctx, name)
@@ -211,7 +223,10 @@ func (r *Root) Delete(ctx context.Context, actor, name string) error {
 	case err == nil:
 		s.content.Destroy()
 		defer s.file.Close() //nolint:errcheck // the file is gone
-	case errors.Is(err, state.Locked):
+		if vm := s.record.VM; machine != "" && (vm == nil || vm.UUID != machine) {
+			return attached
+		}
+	case errors.Is(err, state.Locked), card.VM != "":
 		return err
 	default:
 		about["unopened"] = err.Error()
