@@ -46,6 +46,7 @@ var allCodes = sync.OnceValue(func() []CodeInfo {
 		launchCodes,
 		tokenCodes,
 		uefiCodes,
+		vmbackupCodes,
 		vtpmCodes,
 	)), func(a, b CodeInfo) int { return strings.Compare(string(a.Code), string(b.Code)) })
 })

@@ -50,7 +50,7 @@ type Definition struct {
 	BootDeadline int `json:"bootDeadlineSeconds,omitempty"`
 	// StopOnFailure stops the machine when a boot fails its judgement.
 	StopOnFailure bool `json:"stopOnFailure,omitempty"`
-	// Site and Host say where the machine may run; empty is anywhere.
+	// Site and Host say where the machine may run ([Place.Check]); empty is anywhere.
 	Site string `json:"site,omitempty"`
 	Host string `json:"host,omitempty"`
 	// Virtualization asks for what a Windows guest's virtualization-based security

@@ -35,6 +35,9 @@ const (
 	EventSnapshot      = "snapshotEvent"           // a snapshot of the machine was made or deleted
 	EventWentBack      = "snapshotRestoredEvent"   // the machine is what it was in a snapshot
 	EventMigrated      = "migrationEvent"          // the machine went on on another host, or did not
+	EventBackup        = "machineBackupEvent"      // a backup of the machine was written
+	EventRestore       = "machineRestoredEvent"    // the machine was made of a backup
+	EventImport        = "machineImportedEvent"    // the machine was made of one of another platform, or of an image
 )
 
 // A Notice is one event of a machine, as it is logged. Exactly one boot has a

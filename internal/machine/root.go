@@ -2,7 +2,6 @@ package machine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -53,7 +52,9 @@ type Config struct {
 	// Keyset returns a key set by its name. Required.
 	Keyset func(name string) (*keyset.Set, error)
 	// Matrix says which machines are supported. Required.
-	Matrix   *fleet.Matrix
+	Matrix *fleet.Matrix
+	// Place is this host and its site, for machines that are bound to one.
+	Place    fleet.Place
 	Firmware Firmware
 	// Accelerator is qemu.KVM or qemu.TCG. Required.
 	Accelerator string
@@ -264,7 +265,7 @@ func (r *Root) Create(ctx context.Context, actor string, o CreateOptions) (card 
 	if err != nil {
 		return nil, err
 	}
-	h, err := r.makeHome(ctx, actor, d.Name, o.Provider)
+	h, err := r.makeHome(ctx, actor, d.Name, o.Provider, "")
 	if err != nil {
 		return nil, err
 	}
@@ -275,8 +276,9 @@ func (r *Root) Create(ctx context.Context, actor string, o CreateOptions) (card 
 	return h.card, nil
 }
 
-// makeHome makes the folder and its key; the card, which makes it a machine, is last.
-func (r *Root) makeHome(ctx context.Context, actor, name, provider string) (_ *Home, err error) {
+// makeHome makes the folder and its key, for a machine with an identity or a new one; the
+// card, which makes it a machine, is last.
+func (r *Root) makeHome(ctx context.Context, actor, name, provider, id string) (_ *Home, err error) {
 	dir := r.dir(name)
 	if err := os.MkdirAll(filepath.Join(dir, runFolder), 0o700); err != nil {
 		return nil, err
@@ -298,9 +300,11 @@ func (r *Root) makeHome(ctx context.Context, actor, name, provider string) (_ *H
 		return nil, fmt.Errorf("key provider %q: %w", provider, err)
 	}
 	defer p.Close() //nolint:errcheck // nothing depends on it any more
-	h := &Home{dir: dir, lock: lock, random: r.cfg.Random, card: &Card{Version: homecard.Version, Name: name, Provider: provider, Created: r.cfg.Now().UTC()}}
-	if h.card.ID, err = newUUID(r.cfg.Random); err != nil {
-		return nil, err
+	h := &Home{dir: dir, lock: lock, random: r.cfg.Random, card: &Card{Version: homecard.Version, Name: name, ID: id, Provider: provider, Created: r.cfg.Now().UTC()}}
+	if id == "" {
+		if h.card.ID, err = newUUID(r.cfg.Random); err != nil {
+			return nil, err
+		}
 	}
 	secret, err := seal.Random(r.cfg.Random, seal.KeySize)
 	if err != nil {
@@ -367,10 +371,7 @@ func (r *Root) fill(ctx context.Context, h *Home, d *fleet.Definition, variables
 		}
 		made = true
 	}
-	text, err := json.MarshalIndent(h.card, "", "  ")
-	if err == nil {
-		err = durable.CreateFile(filepath.Join(h.dir, cardFile), append(text, '\n'), 0o600)
-	}
+	err := h.settleCard()
 	if err != nil && made {
 		err = errors.Join(err, r.dropTPM(ctx, d.Name, h.card.ID, actor))
 	}

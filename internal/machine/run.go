@@ -146,6 +146,9 @@ func (s *supervisor) prepare(ctx context.Context) (err error) {
 	if s.definition, err = s.home.Definition(); err != nil {
 		return err
 	}
+	if err := s.root.cfg.Place.Check(s.definition); err != nil {
+		return err
+	}
 	if reasons := s.root.cfg.Matrix.Judge(s.definition, s.root.cfg.Accelerator); len(reasons) > 0 {
 		return &RefusedError{s.home.Name(), reasons}
 	}

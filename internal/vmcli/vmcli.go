@@ -48,6 +48,7 @@ docs/guide/trusted-vms.md is the guide.`,
 		newStartCmd(env), newRunCmd(env), newStopCmd(env), newResetCmd(env), newConsoleCmd(env), newClearCmd(env), newSnapshotCmd(env),
 		newCheckCmd(env), newEventsCmd(env), newBootsCmd(env), newDiffCmd(env), newWhyCmd(env), newBaselineCmd(env), newProfilesCmd(env),
 		newMetricsCmd(env),
+		newVMBackupCmd(env), newVMRestoreCmd(env), newPlaceCmd(env),
 	)
 	return cmd
 }
@@ -58,10 +59,12 @@ type hostFlags struct {
 	env         *program.Env
 	accelerator string // as the flag has it
 	runsBy      string // the accelerator of this host, once open
-	recorder    *finding.Recorder
-	firmware    machine.Firmware
-	quiet       bool                               // print no events
-	issuer      func(machine string) health.Issuer // of tokens; nil for none
+	// provider opens a key provider, once open.
+	provider func(ctx context.Context, spec string) (vtpm.Provider, error)
+	recorder *finding.Recorder
+	firmware machine.Firmware
+	quiet    bool                               // print no events
+	issuer   func(machine string) health.Issuer // of tokens; nil for none
 }
 
 func addHostFlags(env *program.Env, cmd *cobra.Command) *hostFlags {
@@ -89,6 +92,10 @@ func (h *hostFlags) open(ctx context.Context) (_ *machine.Root, closing func() e
 	if err != nil {
 		return nil, nil, err
 	}
+	place, err := h.place()
+	if err != nil {
+		return nil, nil, err
+	}
 	tpms.Event = nil // they are in the trail of the TPMs; this command prints its own
 	root, err := vtpm.OpenRoot(ctx, tpms)
 	if err != nil {
@@ -98,11 +105,11 @@ func (h *hostFlags) open(ctx context.Context) (_ *machine.Root, closing func() e
 	if err != nil {
 		return nil, nil, errors.Join(err, root.Close())
 	}
-	h.runsBy = accelerator
+	h.runsBy, h.provider = accelerator, tpms.Provider
 	r, err := machine.OpenRoot(machine.Config{
 		Dir: dir, TPMs: root, Provider: tpms.Provider, DefaultProvider: tpms.DefaultProvider,
 		Keyset: func(name string) (*keyset.Set, error) { return h.Keyset(ctx, h.env, name) },
-		Matrix: matrix, Firmware: h.firmware, Accelerator: accelerator,
+		Matrix: matrix, Place: place, Firmware: h.firmware, Accelerator: accelerator,
 		Random: h.env.Rand, Now: h.env.Now, Log: slog.New(slog.NewTextHandler(h.env.Stderr, nil)),
 		Event: h.told, Heard: h.heard, Booted: h.booted, Issuer: h.issuer,
 	})
@@ -203,7 +210,7 @@ func (h *hostFlags) with(ctx context.Context, do func(*machine.Root) error) erro
 	}
 	err = do(r)
 	var refused *machine.RefusedError
-	if errors.As(err, &refused) || errors.Is(err, machine.ErrExists) {
+	if errors.As(err, &refused) || errors.Is(err, machine.ErrExists) || errors.Is(err, fleet.ErrElsewhere) {
 		err = program.RefusedBy(err)
 	}
 	return errors.Join(err, closing())
