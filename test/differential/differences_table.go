@@ -234,6 +234,15 @@ var differences = []Difference{
 		},
 	},
 	{
+		Name: "allocation of PCRs before TPM2_Clear", Right: "ours", Clause: "Part 3, 22.5 and 24.6",
+		Why: "What TPM2_PCR_Allocate ordered holds from the next reset on, and TPM2_Clear does not touch it; the reference code then writes all its persistent data down anew, with the allocation that still holds, and forgets the new one.",
+		Match: func(o *Observation) bool {
+			pcrs := o.Code == tpm2.CCGetCapability && bytes.HasPrefix(o.Plain, []byte{0, 0, 0, byte(tpm2.CapPCRs)})
+			return o.Past.cleared && o.RC == [2]tpm2.RC{} && (pcrs || o.Code == tpm2.CCPCRRead || o.Code == tpm2.CCPCREvent)
+		},
+		Parts: true,
+	},
+	{
 		Name: "clock after a power loss", Right: "ours", Clause: "Part 3, 29.2; Part 1, 36.3",
 		Why: "The clock does not step back behind a value that TPM2_ClockSet made; libtpms does not write that value down, and forgets it when the power goes.",
 		Match: func(o *Observation) bool {

@@ -14,6 +14,7 @@ type past struct {
 	voided  bool   // after the last TPM2_Shutdown a command changed what it had saved and libtpms does not watch
 	refused bool   // a TPM2_Startup was refused since the power came
 	clock   uint64 // the last value that TPM2_ClockSet took before the power went
+	cleared bool   // TPM2_Clear came after the last TPM2_PCR_Allocate
 	same    bool   // after the last TPM2_Shutdown a command set a value of the platform to what it was, or what begins anew
 }
 
@@ -22,8 +23,10 @@ type memory struct {
 	past
 	orderly bool // TPM2_Shutdown was the last that changed what is saved
 	set     uint64
-	audited []tpm2.CC     // commands that were ever put under audit
-	parts   []tpm2.Handle // PIN indices of which the first write was of a part
+	// allocated says that a TPM2_PCR_Allocate waits for the next TPM2_Startup(CLEAR).
+	allocated bool
+	audited   []tpm2.CC     // commands that were ever put under audit
+	parts     []tpm2.Handle // PIN indices of which the first write was of a part
 	// platformAuth and platformPolicy are the platform's, the latter as parameters of
 	// TPM2_SetPrimaryPolicy; nil is as they are after TPM2_Startup(CLEAR).
 	platformAuth, platformPolicy []byte
@@ -38,9 +41,13 @@ func (m *memory) remember(o *Observation) {
 	case o.Code == tpm2.CCStartup:
 		m.orderly = false
 		if len(o.Plain) == 2 && tpm2.StartupType(binary.BigEndian.Uint16(o.Plain)) == tpm2.StartupClear {
-			m.platformAuth, m.platformPolicy = nil, nil
+			m.platformAuth, m.platformPolicy, m.allocated = nil, nil, false
 		}
 	case !ran:
+	case o.Code == tpm2.CCPCRAllocate:
+		m.allocated, m.cleared = true, false
+	case o.Code == tpm2.CCClear:
+		m.cleared = m.allocated
 	case o.Code == tpm2.CCShutdown:
 		m.voided, m.same, m.orderly = false, false, true
 	case o.Code == tpm2.CCClockSet && len(o.Plain) == 8:

@@ -42,3 +42,32 @@ func TestWhatDoesNotChangeAfterAShutdown(t *testing.T) {
 		})
 	}
 }
+
+// The order of an allocation is lost by a TPM2_Clear after it, and before it holds.
+func TestWhichAllocationsAreCleared(t *testing.T) {
+	allocate, clearAll := &Observation{Code: tpm2.CCPCRAllocate}, &Observation{Code: tpm2.CCClear}
+	start := &Observation{Code: tpm2.CCStartup, Plain: []byte{0, 0}}
+	refused := &Observation{Code: tpm2.CCClear, RC: [2]tpm2.RC{tpm2.RCDisabled, tpm2.RCDisabled}}
+	for name, tc := range map[string]struct {
+		did  []*Observation
+		want bool
+	}{
+		"cleared":                   {[]*Observation{allocate, clearAll, start}, true},
+		"refused":                   {[]*Observation{allocate, refused, start}, false},
+		"cleared before":            {[]*Observation{clearAll, allocate, start}, false},
+		"cleared when it held":      {[]*Observation{allocate, start, clearAll}, false},
+		"ordered once more":         {[]*Observation{allocate, clearAll, allocate, start}, false},
+		"nothing but TPM2_Clear":    {[]*Observation{clearAll, start}, false},
+		"cleared, and started once": {[]*Observation{allocate, clearAll, start, start}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var m memory
+			for _, o := range tc.did {
+				m.remember(o)
+			}
+			if m.cleared != tc.want {
+				t.Errorf("cleared is %v, want %v", m.cleared, tc.want)
+			}
+		})
+	}
+}

@@ -59,6 +59,8 @@ func TestWhichSessionsMayBeExclusive(t *testing.T) {
 	m.random(old, exclusive, tpm2.SessionAuditReset)
 	m.random(old, exclusive)
 	m.fails(tpm2.RCExclusive, tpm2.CCGetRandom, nil, next.with("", exclusive), in)
+	m.random(next, tpm2.SessionAudit) // what another session audits ends it, too
+	m.fails(tpm2.RCExclusive, tpm2.CCGetRandom, nil, old.with("", exclusive), in)
 }
 
 // A response says whether the session is exclusive now; it has no auditReset (Part 2,

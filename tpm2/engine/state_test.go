@@ -177,6 +177,15 @@ func TestChangedSaysWhenToWrite(t *testing.T) {
 			m.now += 5000 * time.Second
 			m.do(tpm2.CCReadClock, nil, nil, nil, nil)
 		}},
+		{"putting a command under audit", true, func() {
+			m.do(tpm2.CCSetCommandCodeAuditStatus, handles(tpm2.HandleOwner), password(""), &command.SetCommandCodeAuditStatusIn{AuditAlg: tpm2.AlgNull, SetList: []tpm2.CC{tpm2.CCReadClock}}, nil)
+		}},
+		{"a TPM Reset, which clears the digest of audit", true, func() {
+			m.tpm.PowerOn()
+			m.startup(tpm2.StartupClear)
+		}},
+		{"the first command under audit from there on, which counts", true, func() { m.do(tpm2.CCReadClock, nil, nil, nil, nil) }},
+		{"the second", false, func() { m.do(tpm2.CCReadClock, nil, nil, nil, nil) }},
 		{"a shutdown", true, func() {
 			m.do(tpm2.CCShutdown, nil, nil, &command.ShutdownIn{ShutdownType: tpm2.StartupClear}, nil)
 		}},
