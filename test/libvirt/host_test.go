@@ -234,7 +234,7 @@ func newImage(t *testing.T, dir string) *qemu.Image {
 	return image
 }
 
-// dropIns builds assay and gives it the names of swtpm's programs.
+// dropIns builds assay-vtpm and gives it the names of swtpm's programs.
 func dropIns(t *testing.T, dir string) {
 	t.Helper()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -244,17 +244,17 @@ func dropIns(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if program != filepath.Join(dir, "assay") {
+	if program != filepath.Join(dir, "assay-vtpm") {
 		text, err := os.ReadFile(program)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, "assay"), text, 0o755); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "assay-vtpm"), text, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, name := range []string{"swtpm", "swtpm_setup", "swtpm_ioctl"} {
-		if err := os.Symlink("assay", filepath.Join(dir, name)); err != nil {
+		if err := os.Symlink("assay-vtpm", filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
 	}

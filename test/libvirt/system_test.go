@@ -187,7 +187,7 @@ func TestASystemDomainMigratesBetweenDaemons(t *testing.T) {
 	var tpm struct {
 		ID string `json:"id"`
 	}
-	if err := json.Unmarshal([]byte(p.a.run("assay", "vtpm", "describe", "d2", "--root", "/var/lib/assay", "-o", "json")), &tpm); err != nil {
+	if err := json.Unmarshal([]byte(p.a.run("assay-vtpm", "describe", "d2", "--root", "/var/lib/assay", "-o", "json")), &tpm); err != nil {
 		t.Fatal(err)
 	}
 	p.b.run("sh", "-c", "assay key-provider add main local:/etc/assay/daemon.keys --root /var/lib/assay && assay vtpm create d2 --root /var/lib/assay --id "+tpm.ID)
@@ -207,7 +207,7 @@ func TestASystemDomainMigratesBetweenDaemons(t *testing.T) {
 // serveTPMs runs the daemon of a host until the test ends.
 func (h *host) serveTPMs() {
 	h.t.Helper()
-	d := h.in("assay", "vtpm", "daemon", "--root", "/var/lib/assay", "--socket-dir", "/run/assay-vtpm", "--socket-mode", "0660", "--socket-group", "libvirt-qemu")
+	d := h.in("assay-vtpm", "daemon", "--root", "/var/lib/assay", "--socket-dir", "/run/assay-vtpm", "--socket-mode", "0660", "--socket-group", "libvirt-qemu")
 	log, err := os.Create(filepath.Join(h.dir, "daemon.log"))
 	if err != nil {
 		h.t.Fatal(err)

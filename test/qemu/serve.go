@@ -25,8 +25,8 @@ func Program(dir string) (string, error) {
 	if p := os.Getenv("ASSAY_PROGRAM"); p != "" {
 		return p, nil
 	}
-	program := filepath.Join(dir, "assay")
-	build := exec.Command("go", "build", "-trimpath", "-o", program, "github.com/assay-project/assay/cmd/assay")
+	program := filepath.Join(dir, "assay-vtpm")
+	build := exec.Command("go", "build", "-trimpath", "-o", program, "github.com/assay-project/assay/cmd/assay-vtpm")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the program: %w: %s", err, out)
@@ -34,14 +34,14 @@ func Program(dir string) (string, error) {
 	return program, nil
 }
 
-// Serve starts assay vtpm serve for QEMU, with more arguments, and waits until it
+// Serve starts assay-vtpm serve for QEMU, with more arguments, and waits until it
 // answers.
 func Serve(program, dir string, arguments ...string) (*Server, error) {
 	s, err := newServer(dir)
 	if err != nil {
 		return nil, err
 	}
-	s.process = exec.Command(program, append([]string{"vtpm", "serve", "--qemu-socket", s.Socket}, arguments...)...)
+	s.process = exec.Command(program, append([]string{"serve", "--qemu-socket", s.Socket}, arguments...)...)
 	s.process.Stderr = s.said
 	out, err := s.process.StdoutPipe()
 	if err != nil {
