@@ -42,6 +42,7 @@ The platform key is always the set's own. docs/keysets.md is the guide.`,
 	cmd.AddCommand(
 		newKeysetCreateCmd(env), newKeysetListCmd(env), newKeysetShowCmd(env), newKeysetStatusCmd(env),
 		newKeysetEnrolCmd(env), newKeysetUpdateCmd(env), newKeysetRollCmd(env), newKeysetSignCmd(env),
+		newKeysetExportCmd(env), newKeysetImportCmd(env),
 	)
 	return cmd
 }
