@@ -58,6 +58,9 @@ func (d *Difference) describeBank() {
 	}
 }
 
+// HintMark ends a component's name that says by itself who gave it, and that it is a hint.
+const HintMark = "; a hint)"
+
 // subject names the component, and says when the name is only the log's word.
 func (d *Difference) subject() string {
 	name := d.Component
@@ -65,7 +68,7 @@ func (d *Difference) subject() string {
 		name = d.Kind
 	}
 	name = fmt.Sprintf("%s in PCR %d", name, d.PCR)
-	if d.Hint && d.Component != "" {
+	if d.Hint && d.Component != "" && !strings.Contains(d.Component, HintMark) {
 		name += " (name as the log gives it)"
 	}
 	return name

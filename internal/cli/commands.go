@@ -16,6 +16,7 @@ func commands(env *program.Env) []*cobra.Command {
 		newAppraiseCmd(env),
 		newAttesterCmd(env),
 		newAuditCmd(env),
+		vmcli.NewComponentCmd(env),
 		newDemoCmd(env),
 		newDoctorCmd(env),
 		newEventlogCmd(env),

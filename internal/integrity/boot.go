@@ -210,10 +210,14 @@ func (b *Boot) name(p *placer, i int, e Event) Name {
 	if b.names == nil {
 		return n
 	}
-	if known, ok := b.names(e.PCR, e.Digest); ok {
-		return known
+	known, ok := b.names(e.PCR, e.Digest)
+	switch {
+	case !ok || n.Proven && !known.Proven:
+		return n
+	case !known.Proven && n.Kind != eventlog.KindOther:
+		known.Kind = n.Kind // a hint decides nothing, and package baseline looks at kinds
 	}
-	return n
+	return known
 }
 
 // settled returns the boot as it is kept: without what came after it, and with the

@@ -358,6 +358,31 @@ func TestARefusedImageIsSaidWithTheFirmwaresWords(t *testing.T) {
 	}
 }
 
+// The shell is on no disk of the machine; every refused boot starts it.
+func TestWhatIsOnNoDiskHasTheNameOfTheIndex(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.create()
+	h.run(boot(t, "good-uki"))
+	h.run(boot(t, "bad-uki-unsigned"))
+	events, err := h.root.Events(t.Context(), "web-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var words []string
+	for _, n := range events {
+		for _, d := range n.Differences {
+			words = append(words, d.Words)
+			if strings.Contains(d.Component, "shell inside OVMF") && (!d.Hint || d.Kind != eventlog.KindBootLoader || !d.Judged) {
+				t.Errorf("difference %+v", d)
+			}
+		}
+	}
+	if all := strings.Join(words, "\n"); !strings.Contains(all, "shell inside OVMF, which it starts when nothing else boots (known by Debian 12, ovmf 2022.11-6+deb12u2; a hint) in PCR 4 ") {
+		t.Errorf("what differs is\n%s", all)
+	}
+}
+
 func TestAFirmwareThatHasNothingLeftIsAnEvent(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/assay-project/assay/eventlog/baseline"
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/disk"
 	"github.com/assay-project/assay/internal/fleet"
@@ -100,6 +101,7 @@ const namesWait = 2 * time.Second
 // An expectation is what the machine's disk and variables said, at its start, of the boot
 // to come. It is read beside the start of the firmware.
 type expectation struct {
+	stop  func()
 	done  chan *launch.Prediction
 	known *launch.Prediction // nil when it could not be read
 	asked bool
@@ -150,6 +152,16 @@ func (e *expectation) name(pcr int, digest []byte) (integrity.Name, bool) {
 }
 
 // refusal is why the machine's own disk is not expected to boot: read by the host, where
+// name names what is measured: by the machine's own disk and variables, or by the index of
+// known components, which is a hint that says who gave it.
+func (s *supervisor) name(pcr int, digest []byte) (integrity.Name, bool) {
+	if n, ok := s.expected.name(pcr, digest); ok {
+		return n, true
+	}
+	c, ok := s.root.cfg.Components.Find(digest)
+	return integrity.Name{Kind: c.Kind, Name: c.Name + " (known by " + c.Source + baseline.HintMark}, ok
+}
+
 // the console's lines are the guest's.
 func (e *expectation) refusal() []evidence.Reason {
 	p := e.prediction()

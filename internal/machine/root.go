@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/component"
 	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/health"
@@ -69,6 +70,8 @@ type Config struct {
 	Log *slog.Logger
 	// Event is told of every event of a machine, after its log; nil for none.
 	Event func(integrity.Notice)
+	// Components names what no disk of a machine has; nil is component.Builtin.
+	Components *component.Index
 	// Booted is told of a machine that has started its operating system and is not judged,
 	// so that there is no event of it; nil for none.
 	Booted func(machine string)
@@ -97,6 +100,9 @@ func OpenRoot(cfg Config) (*Root, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	r := &Root{cfg}
+	if r.cfg.Components == nil {
+		r.cfg.Components = component.Builtin()
+	}
 	if err := r.reachable("a"); err != nil { // no machine could run
 		return nil, err
 	}

@@ -169,7 +169,7 @@ func (s *supervisor) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	s.expected = s.expect(variables)
-	if s.monitor, err = s.root.newMonitor(s.definition, s.history, s.expected.name); err != nil {
+	if s.monitor, err = s.root.newMonitor(s.definition, s.history, s.name); err != nil {
 		return err
 	}
 	if err := s.goesBack(); err != nil {

@@ -107,7 +107,7 @@ func (s *supervisor) progressed() {
 // boot is not said again.
 func (s *supervisor) restored(m vtpm.Measured) {
 	boot := s.monitor.BootCounter()
-	monitor, err := s.root.newMonitor(s.definition, s.history, s.expected.name)
+	monitor, err := s.root.newMonitor(s.definition, s.history, s.name)
 	if err == nil {
 		err = monitor.GoOn(boot)
 	}

@@ -1,4 +1,5 @@
-// Package vmcli has the commands of virtual machines: assay vm and assay support-matrix.
+// Package vmcli has the commands of virtual machines: assay vm, assay support-matrix and
+// assay component.
 // They read command lines and print; what a machine is and does is of packages fleet and
 // machine. Start with [NewVMCmd].
 package vmcli
@@ -111,7 +112,7 @@ func (h *hostFlags) open(ctx context.Context) (_ *machine.Root, closing func() e
 		Keyset: func(name string) (*keyset.Set, error) { return h.Keyset(ctx, h.env, name) },
 		Matrix: matrix, Place: place, Firmware: h.firmware, Accelerator: accelerator,
 		Random: h.env.Rand, Now: h.env.Now, Log: slog.New(slog.NewTextHandler(h.env.Stderr, nil)),
-		Event: h.told, Heard: h.heard, Booted: h.booted, Issuer: h.issuer,
+		Event: h.told, Heard: h.heard, Booted: h.booted, Issuer: h.issuer, Components: h.components(),
 	})
 	if err != nil {
 		return nil, nil, errors.Join(err, root.Close())
