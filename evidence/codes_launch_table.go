@@ -88,6 +88,12 @@ var launchCodes = []CodeInfo{
 		Action:  "Install a newer version of the program; do not lower the level.",
 	},
 	{
+		Code:    "launch.too-much-to-read",
+		Meaning: "The files that the boot chain names are larger together than is read to answer, so that what it boots and measures is not known.",
+		Causes:  []string{"a disk that was made to keep the host busy", "an initrd of gigabytes"},
+		Action:  "Look at the boot loader's configuration; learn the registers from a boot when the files are meant.",
+	},
+	{
 		Code:    "launch.version-unknown",
 		Meaning: "What this version of a program measures was never compared with a TPM's record, so it is not predicted.",
 		Causes:  []string{"the stub, GRUB or the kernel is of another version than those that were compared", "the image was signed twice"},

@@ -29,7 +29,7 @@ type Forecast struct {
 }
 
 // forecast says what a boot of a machine will measure, by its disk and its variables.
-func forecast(d *fleet.Definition, variables []byte) (_ *Forecast, err error) {
+func forecast(ctx context.Context, d *fleet.Definition, variables []byte) (_ *Forecast, err error) {
 	store, err := varstore.Parse(variables)
 	if err != nil {
 		return nil, fmt.Errorf("variables: %w", err)
@@ -60,7 +60,7 @@ func forecast(d *fleet.Definition, variables []byte) (_ *Forecast, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("disk %q: %w", boot.File, err)
 	}
-	p, err := launch.Predict(m, read)
+	p, err := launch.Predict(ctx, m, read)
 	if err != nil {
 		return nil, fmt.Errorf("disk %q: %w", boot.File, err)
 	}
@@ -92,7 +92,7 @@ func (r *Root) Check(ctx context.Context, name string) (_ *Forecast, err error) 
 	if err != nil {
 		return nil, err
 	}
-	return forecast(d, variables)
+	return forecast(ctx, d, variables)
 }
 
 // namesWait is how long a report waits for the names of what was measured.
@@ -107,12 +107,13 @@ type expectation struct {
 	asked bool
 }
 
-// expect begins to read.
-func (s *supervisor) expect(variables []byte) *expectation {
-	e := &expectation{done: make(chan *launch.Prediction, 1)}
+// expect begins to read, until stop is called; a guest's disk may take long.
+func (s *supervisor) expect(ctx context.Context, variables []byte) *expectation {
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	e := &expectation{done: make(chan *launch.Prediction, 1), stop: stop}
 	d := s.definition
 	s.serving.Go(func() {
-		f, err := forecast(d, variables)
+		f, err := forecast(ctx, d, variables)
 		if err != nil {
 			s.root.cfg.Log.Info("what the machine boots from is not read", slog.String("machine", d.Name), slog.Any("reason", err))
 			e.done <- nil
@@ -151,7 +152,6 @@ func (e *expectation) name(pcr int, digest []byte) (integrity.Name, bool) {
 	return integrity.Name{Kind: n.Kind, Name: n.Name, Detail: n.Detail, Signer: n.Signer, Proven: true}, ok
 }
 
-// refusal is why the machine's own disk is not expected to boot: read by the host, where
 // name names what is measured: by the machine's own disk and variables, or by the index of
 // known components, which is a hint that says who gave it.
 func (s *supervisor) name(pcr int, digest []byte) (integrity.Name, bool) {
@@ -162,6 +162,7 @@ func (s *supervisor) name(pcr int, digest []byte) (integrity.Name, bool) {
 	return integrity.Name{Kind: c.Kind, Name: c.Name + " (known by " + c.Source + baseline.HintMark}, ok
 }
 
+// refusal is why the machine's own disk is not expected to boot: read by the host, where
 // the console's lines are the guest's.
 func (e *expectation) refusal() []evidence.Reason {
 	p := e.prediction()

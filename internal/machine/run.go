@@ -168,7 +168,7 @@ func (s *supervisor) prepare(ctx context.Context) (err error) {
 	if s.variables, err = newMemory(variables); err != nil {
 		return err
 	}
-	s.expected = s.expect(variables)
+	s.expected = s.expect(ctx, variables)
 	if s.monitor, err = s.root.newMonitor(s.definition, s.history, s.name); err != nil {
 		return err
 	}
@@ -443,6 +443,7 @@ func (s *supervisor) close() error {
 	if s.variables == nil {
 		return nil
 	}
+	s.expected.stop()
 	return s.variables.file.Close()
 }
 

@@ -1,6 +1,7 @@
 package vtpmcli
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -73,7 +74,7 @@ boots cannot be known from it.`,
 	cmd.Flags().StringVar(&f.vars, "vars", "", "variable store `FILE` of the machine")
 	cmd.Flags().BoolVar(&f.secureBoot, "secure-boot", true, "the firmware enforces Secure Boot (default with --vars: as the store says)")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
-		r, p, err := f.check(env, args[0], cmd.Flags().Changed("secure-boot"))
+		r, p, err := f.check(cmd.Context(), env, args[0], cmd.Flags().Changed("secure-boot"))
 		if err != nil {
 			return UnusableImage(err)
 		}
@@ -124,7 +125,7 @@ func newImageReport() *imageReport {
 	}
 }
 
-func (f *imageFlags) check(env *program.Env, name string, forced bool) (*imageReport, *launch.Prediction, error) {
+func (f *imageFlags) check(ctx context.Context, env *program.Env, name string, forced bool) (*imageReport, *launch.Prediction, error) {
 	m, err := f.machine(env)
 	if err != nil {
 		return nil, nil, err
@@ -152,7 +153,7 @@ func (f *imageFlags) check(env *program.Env, name string, forced bool) (*imageRe
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", name, err)
 	}
-	p, err := launch.Predict(m, volumes)
+	p, err := launch.Predict(ctx, m, volumes)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", name, err)
 	}

@@ -2,6 +2,7 @@ package launch_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -585,7 +586,7 @@ func TestDiskThatCannotBeReadIsNoAnswer(t *testing.T) {
 			t.Errorf("%v: %v %v", kind, p.Verdict, p.Reasons)
 		}
 	}
-	if p, err := launch.Predict(&launch.Machine{}, &launch.Disk{Volumes: []launch.Volume{{Files: broken{io.ErrUnexpectedEOF}}}}); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if p, err := launch.Predict(t.Context(), &launch.Machine{}, &launch.Disk{Volumes: []launch.Volume{{Files: broken{io.ErrUnexpectedEOF}}}}); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("Predict() = %v, %v", p, err)
 	}
 	if p := predict(t, &launch.Machine{}, &launch.Disk{}); p.Verdict != launch.Refused {
@@ -603,6 +604,76 @@ func TestTableThatIsNotKnownLeavesItsRegister(t *testing.T) {
 	if got := codes(p.Unknown(5)); !slices.Equal(got, []evidence.Code{"launch.disk-unreadable"}) {
 		t.Errorf("PCR 5 is unknown for %v", got)
 	}
+}
+
+// A line of a script that doubles a variable, thirty times, must not become gigabytes.
+func TestVariablesOfAScriptAreBounded(t *testing.T) {
+	c := newChain(t)
+	c.menu("set a=x\n" + strings.Repeat("set a=$a$a\n", 30) + script)
+	p := c.predict()
+	if got := codes(p.Reasons); p.Verdict != launch.Undecided || !slices.Equal(got, []evidence.Code{"launch.grub-script"}) {
+		t.Errorf("%v %v", p.Verdict, p.Reasons)
+	}
+	total := 0
+	for _, e := range p.Events {
+		total += len(e.Detail)
+	}
+	if total > 1<<20 {
+		t.Errorf("%d bytes of details", total)
+	}
+}
+
+// large is a file system on which a name is a file of a gigabyte, which costs no memory.
+type large struct {
+	folder
+	reads *int64
+}
+
+func (l large) Open(path string) (*io.SectionReader, error) {
+	if !strings.HasPrefix(path, "/big") {
+		return l.folder.Open(path)
+	}
+	return io.NewSectionReader(zeros{l.reads}, 0, 1<<30), nil
+}
+
+type zeros struct{ reads *int64 }
+
+func (z zeros) ReadAt(b []byte, _ int64) (int, error) {
+	*z.reads += int64(len(b))
+	clear(b)
+	return len(b), nil
+}
+
+func TestWhatIsReadOfADiskIsBounded(t *testing.T) {
+	c := newChain(t)
+	reads := new(int64)
+	disk := &launch.Disk{Volumes: []launch.Volume{{Files: large{c.files, reads}, ID: partition, Number: 1}}, Table: []byte("table")}
+	c.files["small"] = []byte("small")
+	t.Run("words of a command", func(t *testing.T) {
+		c.menu("linux /" + kernel + "\ninitrd" + strings.Repeat(" /small", 5000) + "\nboot\n")
+		if p := predict(t, c.m, disk); p.Verdict != launch.Undecided || !slices.Equal(codes(p.Reasons), []evidence.Code{"launch.grub-script"}) {
+			t.Errorf("%v %v", p.Verdict, p.Reasons)
+		}
+	})
+	t.Run("files together", func(t *testing.T) {
+		c.menu("linux /" + kernel + "\ninitrd /big1 /big2\nboot\n")
+		p, err := launch.PredictWithin(t.Context(), 8<<20, c.m, disk)
+		if err != nil || p.Verdict != launch.Undecided || !slices.Equal(codes(p.Reasons), []evidence.Code{"launch.too-much-to-read"}) {
+			t.Errorf("%v, %v", p, err)
+		}
+		if _, ok := p.PCR(tpm2.AlgSHA256, 9); ok || *reads == 0 || *reads > 8<<20 {
+			t.Errorf("PCR 9 is known: %v; %d bytes were read", ok, *reads)
+		}
+		*reads = 0
+	})
+	t.Run("ended", func(t *testing.T) {
+		c.menu("linux /" + kernel + "\ninitrd /big1\nboot\n")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(io.ErrClosedPipe)
+		if p, err := launch.Predict(ctx, c.m, disk); !errors.Is(err, context.Canceled) || *reads != 0 {
+			t.Errorf("%v, %v, having read %d bytes", p, err, *reads)
+		}
+	})
 }
 
 // Whatever the files are, there is an answer, and no register of a boot that is not

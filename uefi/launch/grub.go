@@ -42,6 +42,7 @@ type grub struct {
 	device string // as GRUB names the partition: hd0,gpt1
 	env    map[string]string
 	steps  int
+	words  int // bytes of all commands with their variables replaced
 	depth  int
 
 	kernel *image
@@ -168,7 +169,7 @@ func (g *grub) run(all []statement) (ok bool, err error) {
 	ok = true
 	for _, s := range all {
 		if g.steps++; g.steps > maxCommands {
-			return false, unknown(codeScript, "more than %d commands", maxCommands)
+			return false, unknown(codeScript, "more than %d commands and files", maxCommands)
 		}
 		if s.arms != nil {
 			ok, err = g.choose(s.arms)
@@ -211,6 +212,9 @@ func (g *grub) expand(s *statement) ([]string, error) {
 					return nil, unknown(codeScript, "line %d: the variable %s", s.line, p.text)
 				}
 				value = v
+			}
+			if g.words += len(value); g.words > maxWords {
+				return nil, unknown(codeScript, "line %d: more than %d KiB of words with all variables in their places", s.line, maxWords>>10)
 			}
 			text.WriteString(value)
 		}
@@ -357,6 +361,9 @@ func (g *grub) path(s *statement, name string) (string, error) {
 
 // file opens a file and measures its content.
 func (g *grub) file(s *statement, name string, kind Kind) (*io.SectionReader, error) {
+	if g.steps++; g.steps > maxCommands {
+		return nil, unknown(codeScript, "more than %d commands and files", maxCommands)
+	}
 	path, err := g.path(s, name)
 	if err != nil {
 		return nil, err
@@ -365,9 +372,12 @@ func (g *grub) file(s *statement, name string, kind Kind) (*io.SectionReader, er
 	if err != nil {
 		return nil, err
 	}
-	d, err := digest(io.NewSectionReader(r, 0, r.Size()))
-	if err != nil {
-		return nil, err
+	d := g.b.digests[path] // of this volume: GRUB reads no other
+	if d == nil {
+		if d, err = digest(io.NewSectionReader(r, 0, r.Size())); err != nil {
+			return nil, err
+		}
+		g.b.digests[path] = d
 	}
 	n := Name{Kind: eventlog.KindKernel, Name: path}
 	if kind != Linux {

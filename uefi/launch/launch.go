@@ -15,6 +15,8 @@
 package launch
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -44,6 +46,7 @@ const (
 	codeDisk     evidence.Code = "launch.disk-unreadable"
 	codeState    evidence.Code = "launch.firmware-state"
 	codeScript   evidence.Code = "launch.grub-script"
+	codeSize     evidence.Code = "launch.too-much-to-read"
 	codeLoader   evidence.Code = "launch.loader-unknown"
 	codeVersion  evidence.Code = "launch.version-unknown"
 	codeExtras   evidence.Code = "launch.extra-files"
@@ -142,16 +145,30 @@ type boot struct {
 	secure bool
 	p      *Prediction
 	table  bool // the partition table was measured
+	// digests are those of whole files, by path: GRUB may be told to read one often.
+	digests map[string]Digests
 }
 
 // Predict follows the boot chain of a disk under a machine's variables. An error is
-// of reading the disk; what is wrong with what is read is in the prediction.
-func Predict(m *Machine, d *Disk) (*Prediction, error) {
+// of reading the disk, or of ctx; what is wrong with what is read is in the prediction.
+// Disks that would have more than 4 GiB read are undecided.
+func Predict(ctx context.Context, m *Machine, d *Disk) (*Prediction, error) {
+	return predict(&meter{ctx, maxRead}, m, d)
+}
+
+func predict(read *meter, m *Machine, d *Disk) (*Prediction, error) {
 	b := &boot{
-		m: m, disk: d, secure: m.SecureBoot && !m.Variables.SetupMode(),
-		p: newPrediction(),
+		m: m, disk: &Disk{Table: d.Table}, secure: m.SecureBoot && !m.Variables.SetupMode(),
+		p: newPrediction(), digests: map[string]Digests{},
+	}
+	for _, v := range d.Volumes {
+		b.disk.Volumes = append(b.disk.Volumes, Volume{metered{v.Files, read}, v.ID, v.Number})
 	}
 	err := b.firmware()
+	// A reading that was cut short may have been taken for a file that is not whole.
+	if stop := cmp.Or(read.ctx.Err(), read.over()); stop != nil {
+		err = stop
+	}
 	var open *undecided
 	switch {
 	case err == nil:

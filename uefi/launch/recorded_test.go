@@ -132,7 +132,7 @@ func on(f folder, table []byte) *launch.Disk {
 
 func predict(t testing.TB, m *launch.Machine, d *launch.Disk) *launch.Prediction {
 	t.Helper()
-	p, err := launch.Predict(m, d)
+	p, err := launch.Predict(t.Context(), m, d)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,8 @@ import "strings"
 const (
 	maxScript   = 256 << 10
 	maxNesting  = 16
-	maxCommands = 4096
+	maxCommands = 4096 // and files
+	maxWords    = 512 << 10
 )
 
 // A part of a word is text, or the name of a variable.
