@@ -68,7 +68,7 @@ pkcs11: ## build bin/assay-pkcs11, which speaks to PKCS #11 tokens (cgo: needs a
 test-libvirt: ## real domains of libvirt; needs the packages libvirt-daemon-system, libvirt-clients; as root also two hosts that migrate
 	ASSAY_REQUIRE_LIBVIRT=1 $(GO) test -count=1 -timeout 30m -v ./test/libvirt
 
-test-systemd: ## the daemon as a service, in a container; needs root and the package systemd-container
+test-systemd: ## the services of TPMs and of machines, in containers; needs root and the package systemd-container
 	ASSAY_REQUIRE_SYSTEMD=1 ASSAY_REQUIRE_NSPAWN=1 $(GO) test -count=1 -timeout 20m -v ./test/systemd
 
 install-dropins: build ## put assay, and assay-vtpm with its names swtpm, swtpm_ioctl, swtpm_setup, swtpm_cert, swtpm_localca into DIR, which libvirt finds first
@@ -76,9 +76,11 @@ install-dropins: build ## put assay, and assay-vtpm with its names swtpm, swtpm_
 	install -D -m 0755 -t $(DIR) $(BIN)/assay $(BIN)/assay-vtpm
 	for name in swtpm swtpm_ioctl swtpm_setup swtpm_cert swtpm_localca; do ln -sf assay-vtpm $(DIR)/$$name; done
 
-install-service: build ## install assay, assay-vtpm and the unit of its daemon (DESTDIR for a package)
-	install -D -m 0755 -t $(DESTDIR)/usr/bin $(BIN)/assay $(BIN)/assay-vtpm
-	install -D -m 0644 packaging/systemd/assay-vtpm.service $(DESTDIR)/usr/lib/systemd/system/assay-vtpm.service
+UNITS := assay-vtpm.service assay-vm@.service assay-findings.service assay-agent.service assay-agent-serial.service
+
+install-service: build ## install the programs, and the units of TPMs, machines, findings and agents (DESTDIR for a package)
+	install -D -m 0755 -t $(DESTDIR)/usr/bin $(BIN)/assay $(BIN)/assay-vtpm $(BIN)/assay-agent
+	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system $(UNITS:%=packaging/systemd/%)
 	install -D -m 0644 packaging/sysusers.d/assay.conf $(DESTDIR)/usr/lib/sysusers.d/assay.conf
 
 reproducible: ## build twice in different folders and compare

@@ -27,9 +27,10 @@ func newRunCmd(env *program.Env) *cobra.Command {
 		Use:   "run NAME",
 		Short: "Run a machine in the foreground, until it ends",
 		Long: `Run a machine and supervise it in this process, until the guest, assay vm stop or a
-signal ends it. It prints "ready" on standard output once the machine runs, and each
-event as a line of JSON on standard error: what a service manager needs. --no-events
-leaves these out, where standard error is kept by somebody who may not read them.`,
+signal ends it. Once the machine runs it prints "ready" on standard output and tells
+systemd READY=1; each event is a line of JSON on standard error. --no-events leaves these
+out, where standard error is kept by somebody who may not read them. The unit
+assay-vm@NAME.service runs it.`,
 		Args: cobra.ExactArgs(1),
 	}
 	h, service := addHostFlags(env, cmd), addServiceFlags(cmd)
@@ -56,8 +57,10 @@ leaves these out, where standard error is kept by somebody who may not read them
 		defer func() { err = errors.Join(err, forget()) }()
 		return h.with(ctx, func(r *machine.Root) error {
 			return r.Run(ctx, actor(), args[0], machine.RunOptions{Ready: func() error {
-				_, err := fmt.Fprintln(env.Stdout, readyLine)
-				return err
+				if _, err := fmt.Fprintln(env.Stdout, readyLine); err != nil || *background {
+					return err
+				}
+				return program.NotifySystemd(env, "READY=1\nSTATUS=runs")
 			}})
 		})
 	}

@@ -81,7 +81,7 @@ func runVTPMDaemon(ctx context.Context, env *program.Env, f *rootFlags, cfg vtpm
 		if _, err := io.WriteString(env.Stdout, readyLine); err != nil {
 			return err
 		}
-		return notifySystemd(env, "READY=1")
+		return program.NotifySystemd(env, "READY=1")
 	})
 	return errors.Join(err, root.Close(), stopTokens())
 }

@@ -1,4 +1,4 @@
-# What TestTheServiceRunsUnderSystemd does inside the container. It ends with "done".
+# What TestServicesRunUnderSystemd does with the daemon of TPMs inside its container. It ends with "done".
 set -eu
 fail() { echo "not as it should be: $*"; systemctl status --no-pager assay-vtpm || true; exit 1; }
 as_assay() { setpriv --reuid assay --regid assay --clear-groups env ASSAY_VTPM_ROOT=/var/lib/assay/vtpm "$@"; }
