@@ -15,6 +15,12 @@ var vmbackupCodes = []CodeInfo{
 		Action:  "Enrol its attestation key, and seal disk keys and secrets anew: its TPM is empty.",
 	},
 	{
+		Code:    "machine.from-image",
+		Meaning: "The machine was made from an image of the gallery; its disk had the image's digest then.",
+		Causes:  []string{"somebody made a machine with --image; the event names who, and the image"},
+		Action:  "Nothing.",
+	},
+	{
 		Code:    "machine.restored",
 		Meaning: "The machine was made of a backup: what happened after the backup is not in it.",
 		Causes:  []string{"somebody restored the machine; the event names who, and the backup"},

@@ -22,7 +22,7 @@ func commands(env *program.Env) []*cobra.Command {
 		newEventlogCmd(env),
 		vtpmcli.NewFindingCmd(env),
 		newIAMCmd(env),
-		vtpmcli.NewImageCmd(env),
+		vtpmcli.NewImageCmd(env, vmcli.NewImageCmds(env)...),
 		newKeyCmd(env),
 		vtpmcli.NewKeyProviderCmd(env),
 		vtpmcli.NewKeysetCmd(env),

@@ -55,8 +55,10 @@ type Definition struct {
 	Host string `json:"host,omitempty"`
 	// Virtualization asks for what a Windows guest's virtualization-based security
 	// needs besides secure boot: an IOMMU, and nested virtualization.
-	Virtualization bool              `json:"virtualizationBasedSecurity,omitempty"`
-	Labels         map[string]string `json:"labels,omitempty"`
+	Virtualization bool `json:"virtualizationBasedSecurity,omitempty"`
+	// Image is the one of the gallery that the machine was made from, NAME@VERSION.
+	Image  string            `json:"image,omitempty"`
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // A Disk is one block device of a machine.
@@ -147,8 +149,9 @@ type DefinitionError struct{ Member, Problem string }
 func (e *DefinitionError) Error() string { return fmt.Sprintf("machine: %s: %s", e.Member, e.Problem) }
 
 var (
-	nameRule = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`) // RFC 1035, 2.3.1, and digits first
-	wordRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,62}$`)
+	nameRule  = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`) // RFC 1035, 2.3.1, and digits first
+	imageRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}(@[A-Za-z0-9][A-Za-z0-9._-]{0,62})?$`)
+	wordRule  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,62}$`)
 )
 
 // Check returns the first fault of a definition that says all, as ParseDefinition
@@ -168,6 +171,7 @@ func (d *Definition) Check() error {
 		{d.MemoryMiB >= minMemory && d.MemoryMiB <= maxMemory, "memoryMiB", fmt.Sprintf("%d is not %d to %d", d.MemoryMiB, minMemory, maxMemory)},
 		{d.TPM == "crb" || d.TPM == "tis", "tpmInterface", fmt.Sprintf("%q is neither crb nor tis", d.TPM)},
 		{d.Site == "" || wordRule.MatchString(d.Site), "site", fmt.Sprintf("%q is no name", d.Site)},
+		{d.Image == "" || imageRule.MatchString(d.Image), "image", fmt.Sprintf("%.130q is not NAME or NAME@VERSION", d.Image)},
 		{d.Host == "" || wordRule.MatchString(d.Host), "host", fmt.Sprintf("%q is no name", d.Host)},
 		{!d.Shielded.IntegrityMonitoring || d.Shielded.VTPM, "enableIntegrityMonitoring", "needs enableVtpm: the TPM's record of the boot is what is monitored"},
 		{!d.Agent || d.Shielded.VTPM, "agent", "needs enableVtpm: it attests by the TPM"},

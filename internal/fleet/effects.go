@@ -58,10 +58,18 @@ func Effects(before, after *Definition) []Effect {
 	add("networks", fmt.Sprint(before.Networks), fmt.Sprint(after.Networks), []int{1}, false, "other boot entries may be measured")
 	add("site", anywhere(before.Site), anywhere(after.Site), nil, false, "where the machine may run; one that runs elsewhere does not move by this")
 	add("host", anywhere(before.Host), anywhere(after.Host), nil, false, "where the machine may run; one that runs elsewhere does not move by this")
+	add("image", orNone(before.Image), orNone(after.Image), nil, false, "what is said of the image that the machine was made from; its disk is as before")
 	if was, is := labels(before.Labels), labels(after.Labels); was != is {
 		out = append(out, Effect{Member: "labels", Old: was, New: is, Words: "the groups that the machine is in; its boots are as before"})
 	}
 	return out
+}
+
+func orNone(image string) string {
+	if image == "" {
+		return "none"
+	}
+	return image
 }
 
 func anywhere(place string) string {

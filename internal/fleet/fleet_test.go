@@ -223,6 +223,7 @@ func TestAChangeSaysWhatItBrings(t *testing.T) {
 		"networks":                    {func(d *Definition) { d.Networks = nil }, 1, false},
 		"site":                        {func(d *Definition) { d.Site = "north" }, -1, false},
 		"host":                        {func(d *Definition) { d.Host = "h7" }, -1, false},
+		"image":                       {func(d *Definition) { d.Image = "debian@1" }, -1, false},
 		"labels":                      {func(d *Definition) { d.Labels = map[string]string{"team": "db"} }, -1, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -249,7 +250,7 @@ func TestEveryMemberHasItsEffect(t *testing.T) {
 	after := &Definition{
 		Shielded: Shielded{true, true, true}, Keyset: "a", Policy: "a", GuestOS: "a", MachineType: "a", CPUs: 1, MemoryMiB: 1, TPM: "a",
 		Disks: []Disk{{}}, Networks: []Network{{}}, Agent: true, ApproveFirst: true, BootDeadline: 1, StopOnFailure: true, Site: "a", Host: "a",
-		Virtualization: true, Labels: map[string]string{"a": "b"},
+		Virtualization: true, Image: "a@1", Labels: map[string]string{"a": "b"},
 	}
 	for _, e := range Effects(before, after) {
 		known[e.Member] = true

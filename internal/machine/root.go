@@ -252,6 +252,9 @@ func (r *Root) Create(ctx context.Context, actor string, o CreateOptions) (card 
 	if err := d.Check(); err != nil {
 		return nil, err
 	}
+	if d.Image != "" { // a machine that says so has the image's disk
+		return nil, &fleet.DefinitionError{Member: "image", Problem: "a machine of an image is made with a copy of its disk; assay vm create --image does that"}
+	}
 	if reasons := r.cfg.Matrix.Judge(d, r.cfg.Accelerator); len(reasons) > 0 {
 		return nil, &RefusedError{d.Name, reasons}
 	}

@@ -79,6 +79,9 @@ func addDefinitionFlags(cmd *cobra.Command) *definitionFlags {
 	f.IntVar(&d.d.MemoryMiB, "memory", 0, "memory in `MIB` (default 1024)")
 	f.IntVar(&d.d.BootDeadline, "boot-deadline", 0, "`SECONDS` that a boot may take before it is an event; 0 is for ever")
 	f.StringArrayVar(&d.disks, "disk", nil, "`FILE[,format=raw|qcow2][,bus=virtio|nvme|sata][,boot][,readonly][,shared][,ephemeral]` (repeatable; the first boots unless another says so)")
+	if cmd.Name() == "create" {
+		f.StringVar(&d.d.Image, "image", "", "boot from a copy of the image `NAME[@VERSION]` of the gallery (assay image)")
+	}
 	f.StringArrayVar(&d.networks, "network", nil, "`user[,mac=MAC]` or tap,device=NAME[,mac=MAC] (repeatable)")
 	f.StringVar(&d.d.Site, "site", "", "`NAME` of the site where it may run")
 	f.StringVar(&d.d.Host, "host", "", "`NAME` of the host where it may run")
@@ -127,6 +130,7 @@ func (f *definitionFlags) apply(d *fleet.Definition) error {
 		"boot-deadline":    func() { d.BootDeadline = f.d.BootDeadline },
 		"site":             func() { d.Site = f.d.Site },
 		"host":             func() { d.Host = f.d.Host },
+		"image":            func() { d.Image = f.d.Image },
 	} {
 		if f.cmd.Flags().Changed(name) {
 			set()
@@ -278,7 +282,7 @@ func (h *hostFlags) createAll(ctx context.Context, r *machine.Root, provider str
 	var cards []*machine.Card
 	var made []string
 	for _, one := range definitions {
-		card, err := r.Create(ctx, actor(), machine.CreateOptions{Definition: one, Provider: provider})
+		card, err := h.create(ctx, r, provider, one)
 		if err != nil && len(made) > 0 {
 			err = fmt.Errorf("%w; %d of %d were made before it, and stay: %s", err, len(made), len(definitions), strings.Join(made, ", "))
 		}

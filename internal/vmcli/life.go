@@ -178,9 +178,10 @@ func newResetCmd(env *program.Env) *cobra.Command {
 func newDeleteCmd(env *program.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete NAME",
-		Short: "Remove a machine that is off, with its TPM; its disks stay",
+		Short: "Remove a machine that is off, with its TPM; disks that it was given stay",
 		Long: `Remove a machine that is off, with its TPM, baselines and events, and end its findings.
-Its disks stay.
+Its disks stay, but for those that were made with it, of an image or a backup, and lie
+in its home.
 
 A folder of that name without a card is no machine: it is what is left where the making
 of one was cut short, or its card was taken away. Nobody can open what is in it without

@@ -21,11 +21,33 @@ import (
 	"github.com/assay-project/assay/uefi/launch"
 )
 
-// NewImageCmd is "image".
-func NewImageCmd(env *program.Env) *cobra.Command {
+// NewImageCmd is "image", with the subcommands of others.
+func NewImageCmd(env *program.Env, others ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{Use: "image", Short: "Disk images of virtual machines"}
-	cmd.AddCommand(newImageCheckCmd(env))
+	cmd.AddCommand(append(others, newImageCheckCmd(env))...)
 	return cmd
+}
+
+// ImageVerdict says of a disk whether it boots under a key set: yes, no or unknown, and
+// why not.
+func (h *Host) ImageVerdict(env *program.Env, file, format, keyset string) (boots, why string, err error) {
+	f := &imageFlags{root: h.flags, format: format, keyset: keyset, secureBoot: true}
+	_, p, err := f.check(env, file, true)
+	if err != nil {
+		return "", "", err
+	}
+	var words []string
+	for _, r := range p.Reasons {
+		words = append(words, r.Message)
+	}
+	boots = "unknown"
+	switch p.Verdict {
+	case launch.Starts:
+		boots = "yes"
+	case launch.Refused:
+		boots = "no"
+	}
+	return boots, strings.Join(words, "; "), nil
 }
 
 // imageReport is the JSON of assay image check.
