@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,6 +51,49 @@ func TestIdleMachines(t *testing.T) {
 	t.Logf("%d idle machines, %.0f s: processor %v, %.3f %% of a core; %.2f wake-ups a second each; %.1f MB private memory each; load %s",
 		len(supervisors), took.Seconds(), cost, 100*cost.Seconds()/took.Seconds(),
 		float64(after.switches-before.switches)/took.Seconds()/float64(len(supervisors)), float64(after.memory)/1e6/float64(len(supervisors)), loadAverage(t))
+	r.scrape(supervisors)
+}
+
+// scrape measures what looking at all machines costs, by assay vm metrics.
+func (r *rack) scrape(supervisors []int) {
+	r.Helper()
+	cmd := exec.Command(r.program, "vm", "metrics", "--accelerator", "tcg", "--listen", "127.0.0.1:0")
+	cmd.Env = append(os.Environ(), "ASSAY_VTPM_ROOT="+filepath.Join(r.dir, "root"))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		r.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		r.Fatal(err)
+	}
+	defer func() {
+		cmd.Process.Kill() //nolint:errcheck // a measurement
+		cmd.Wait()         //nolint:errcheck // killed
+	}()
+	var url string
+	if _, err := fmt.Fscanf(out, "metrics are at %s", &url); err != nil {
+		r.Fatal(err)
+	}
+	get := func() (size int64) {
+		answer, err := http.Get(url)
+		if err != nil {
+			r.Fatal(err)
+		}
+		defer answer.Body.Close()
+		if size, err = io.Copy(io.Discard, answer.Body); err != nil || answer.StatusCode != http.StatusOK {
+			r.Fatalf("%s: %v, %v", url, answer.Status, err)
+		}
+		return size
+	}
+	get() // the first makes what the others use
+	const times = 10
+	asked, began, from := r.used(supervisors), r.used([]int{cmd.Process.Pid}), time.Now()
+	var size int64
+	for range times {
+		size = get()
+	}
+	took, told, server := time.Since(from)/times, r.used(supervisors), r.used([]int{cmd.Process.Pid})
+	r.Logf("a scrape of them: %v, %d bytes; processor %v of the exporter, %v of the supervisors", took, size, (server.processor-began.processor)/times, (told.processor-asked.processor)/times)
 }
 
 func wait(d time.Duration) { <-time.After(d) }

@@ -5,53 +5,50 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/finding"
 )
 
-// findings tells how many there are of each kind, and of each machine that is told of.
+// A heap is findings that are counted together.
+type heap struct {
+	machine  string // empty where those of all are
+	kind     evidence.Code
+	severity finding.Severity
+	state    finding.State
+}
+
+// findings tells how many there are of each kind, and of each machine that is told of
+// those that it has.
 func (c *Collector) findings(w *writer, names []string) {
 	book, err := c.cfg.Findings.Load()
 	w.put(findingsReadable, number(err == nil))
 	if err != nil {
 		return
 	}
-	type host struct {
-		kind     string
-		severity finding.Severity
-		state    finding.State
+	told := map[string]bool{}
+	for _, name := range names {
+		told[name] = true
 	}
-	type own struct {
-		machine  string
-		severity finding.Severity
-		state    finding.State
-	}
-	all, each := map[host]int{}, map[own]int{}
+	all, each := map[heap]int{}, map[heap]int{}
 	for _, k := range finding.Kinds() {
 		for _, s := range lastingLabels {
-			all[host{string(k), finding.SeverityOf(k), s}] = 0
-		}
-	}
-	for _, name := range names {
-		for _, severity := range severityLabels {
-			for _, s := range lastingLabels {
-				each[own{name, severity, s}] = 0
-			}
+			all[heap{"", k, finding.SeverityOf(k), s}] = 0
 		}
 	}
 	for _, f := range book.Findings(w.now) {
 		if !slices.Contains(lastingLabels, f.State) {
 			continue
 		}
-		all[host{string(f.Kind), f.Severity, f.State}]++
-		if _, told := each[own{f.Machine, f.Severity, f.State}]; told {
-			each[own{f.Machine, f.Severity, f.State}]++
+		all[heap{"", f.Kind, f.Severity, f.State}]++
+		if told[f.Machine] {
+			each[heap{f.Machine, f.Kind, f.Severity, f.State}]++
 		}
 	}
-	for k, n := range all {
-		w.put(findings, float64(n), k.kind, k.severity.String(), string(k.state))
+	for h, n := range all {
+		w.put(findings, float64(n), string(h.kind), h.severity.String(), string(h.state))
 	}
-	for k, n := range each {
-		w.put(machineAlerts, float64(n), k.machine, k.severity.String(), string(k.state))
+	for h, n := range each {
+		w.put(machineFindings, float64(n), h.machine, string(h.kind), h.severity.String(), string(h.state))
 	}
 }
 

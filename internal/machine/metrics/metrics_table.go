@@ -29,20 +29,20 @@ func counter(name, help string, labels ...string) metric {
 
 // The metrics of one machine.
 var (
-	machineState  = gauge("machine_state", "1 for the state that the machine is in, 0 for the others.", labelMachine, "state")
-	earlyStatus   = gauge("machine_early_boot_validation_status", "1 for what the early part of the machine's latest boot came to, 0 for the rest.", labelMachine, "status")
-	lateStatus    = gauge("machine_late_boot_validation_status", "1 for what the late part of the machine's latest boot came to, 0 for the rest.", labelMachine, "status")
-	bootPhase     = gauge("machine_boot_phase", "1 for how far the boot of a running machine has got, 0 for the other phases.", labelMachine, "phase")
-	startups      = counter("machine_startups_total", "Boots that the machine has begun in its life.", labelMachine)
-	events        = counter("machine_events_total", "Events of the machine since its supervisor began, by type and outcome.", labelMachine, "type", "outcome")
-	option        = gauge("machine_option_enabled", "1 while an option of the machine is on.", labelMachine, "option")
-	tpmState      = gauge("machine_tpm_state", "1 for how the machine's vTPM is, 0 for the other states.", labelMachine, "state")
-	attestation   = gauge("machine_attestation_status", "1 for what the latest attestation by the machine's agent came to, 0 for the rest.", labelMachine, "status")
-	attested      = gauge("machine_attestation_timestamp_seconds", "When an attestation was last asked for and judged.", labelMachine)
-	baselineAge   = gauge("machine_baseline_age_seconds", "Age of the machine's newest baseline; absent without one.", labelMachine)
-	homeReadable  = gauge("machine_home_readable", "1 while what the home of the machine says of it could be read.", labelMachine)
-	eventsKept    = gauge("machine_events_kept", "1 while all that happened to the running machine could be written down.", labelMachine)
-	machineAlerts = gauge("machine_findings", "Findings of the machine that have not ended.", labelMachine, "severity", "state")
+	machineState    = gauge("machine_state", "1 for the state that the machine is in, 0 for the others.", labelMachine, "state")
+	earlyStatus     = gauge("machine_early_boot_validation_status", "1 for what the early part of the machine's latest boot came to, 0 for the rest.", labelMachine, "status")
+	lateStatus      = gauge("machine_late_boot_validation_status", "1 for what the late part of the machine's latest boot came to, 0 for the rest.", labelMachine, "status")
+	bootPhase       = gauge("machine_boot_phase", "1 for how far the boot of a running machine has got, 0 for the other phases.", labelMachine, "phase")
+	startups        = counter("machine_startups_total", "Boots that the machine has begun in its life.", labelMachine)
+	events          = counter("machine_events_total", "Events of the machine since its supervisor began, by type and outcome.", labelMachine, "type", "outcome")
+	option          = gauge("machine_option_enabled", "1 while an option of the machine is on.", labelMachine, "option")
+	tpmState        = gauge("machine_tpm_state", "1 for how the machine's vTPM is, 0 for the other states.", labelMachine, "state")
+	attestation     = gauge("machine_attestation_status", "1 for what the latest attestation by the machine's agent came to, 0 for the rest.", labelMachine, "status")
+	attested        = gauge("machine_attestation_timestamp_seconds", "When an attestation was last asked for and judged.", labelMachine)
+	baselineAge     = gauge("machine_baseline_age_seconds", "Age of the machine's newest baseline; absent without one.", labelMachine)
+	homeReadable    = gauge("machine_home_readable", "1 while what the home of the machine says of it could be read.", labelMachine)
+	eventsKept      = gauge("machine_events_kept", "1 while all that happened to the running machine could be written down.", labelMachine)
+	machineFindings = gauge("machine_findings", "Findings of the machine that have not ended, of the kinds that it has.", labelMachine, "kind", "severity", "state")
 )
 
 // The metrics of the host.
@@ -59,7 +59,7 @@ var (
 )
 
 var descs = []metric{
-	machineState, earlyStatus, lateStatus, bootPhase, startups, events, option, tpmState, attestation, attested, baselineAge, homeReadable, eventsKept, machineAlerts,
+	machineState, earlyStatus, lateStatus, bootPhase, startups, events, option, tpmState, attestation, attested, baselineAge, homeReadable, eventsKept, machineFindings,
 	machines, machinesListed, machinesOmitted, findingsReadable, findings, keysetsReadable, certNotAfter, collectedTime, collectionSeconds,
 }
 
@@ -82,7 +82,6 @@ var (
 	phaseLabels       = []string{machine.PhaseFirmware, machine.PhaseLoader, machine.PhaseSystem, machine.PhaseRefused, machine.PhaseStuck, machine.PhaseUnseen}
 	tpmLabels         = []string{machine.TPMServing, machine.TPMLost, machine.TPMNone, statusOff, statusUnknown}
 	attestationLabels = []string{string(health.Healthy), string(health.Departed), string(health.Unverified), string(health.Silent), statusUnknown, statusOff}
-	severityLabels    = []finding.Severity{finding.Low, finding.Medium, finding.High}
 	lastingLabels     = []finding.State{finding.Open, finding.Acknowledged, finding.Suppressed}
 
 	// eventLabels are the types that are told apart, each with its outcomes.

@@ -423,19 +423,20 @@ func TestFindingsAreCounted(t *testing.T) {
 	}
 	all := collect(t, metrics.Config{Machines: fleetOf{"web": says(good())}, Findings: book(func() (*finding.Book, error) { return b, nil })})
 	for series, want := range map[string]float64{
-		`assay_findings{kind="finding.attestation-silent",severity="medium",state="open"}`:  1,
-		`assay_findings{kind="finding.attestation-departs",severity="medium",state="open"}`: 0,
-		`assay_findings{kind="finding.tpm-lost",severity="high",state="open"}`:              1,
-		`assay_machine_findings{machine="web",severity="medium",state="open"}`:              2,
-		`assay_machine_findings{machine="web",severity="high",state="open"}`:                0,
+		`assay_findings{kind="finding.attestation-silent",severity="medium",state="open"}`:                       1,
+		`assay_findings{kind="finding.attestation-departs",severity="medium",state="open"}`:                      0,
+		`assay_findings{kind="finding.tpm-lost",severity="high",state="open"}`:                                   1,
+		`assay_machine_findings{kind="finding.attestation-silent",machine="web",severity="medium",state="open"}`: 1,
 		`assay_findings_readable{}`: 1,
 	} {
 		if got, there := all[series]; !there || got != want {
 			t.Errorf("%s is %v (%v), want %v", series, got, there, want)
 		}
 	}
-	if _, told := all[`assay_machine_findings{machine="elsewhere",severity="high",state="open"}`]; told {
-		t.Error("a machine that is not there is told of")
+	for series := range all {
+		if strings.Contains(series, "elsewhere") {
+			t.Errorf("%s is told of a machine that is not there", series)
+		}
 	}
 }
 
