@@ -64,7 +64,7 @@ Exit status: 0 added, 1 refused, 2 the disk cannot be used.`,
 			return err
 		}
 		if i.Keyset != "" {
-			if i.Boots, i.Why, err = h.ImageVerdict(env, d.File, d.Format, i.Keyset); err != nil {
+			if i.Boots, i.Why, err = h.ImageVerdict(cmd.Context(), env, d.File, d.Format, i.Keyset); err != nil {
 				return err
 			}
 			if i.Boots == "no" && !force {

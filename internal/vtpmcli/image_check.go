@@ -30,9 +30,9 @@ func NewImageCmd(env *program.Env, others ...*cobra.Command) *cobra.Command {
 
 // ImageVerdict says of a disk whether it boots under a key set: yes, no or unknown, and
 // why not.
-func (h *Host) ImageVerdict(env *program.Env, file, format, keyset string) (boots, why string, err error) {
+func (h *Host) ImageVerdict(ctx context.Context, env *program.Env, file, format, keyset string) (boots, why string, err error) {
 	f := &imageFlags{root: h.flags, format: format, keyset: keyset, secureBoot: true}
-	_, p, err := f.check(env, file, true)
+	_, p, err := f.check(ctx, env, file, true)
 	if err != nil {
 		return "", "", err
 	}
