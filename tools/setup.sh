@@ -16,6 +16,7 @@ command -v qemu-img >/dev/null || need="$need qemu-utils"
 [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || need="$need ovmf"
 command -v sbverify >/dev/null || need="$need sbsigntool"
 command -v prometheus-alertmanager >/dev/null || need="$need prometheus-alertmanager"
+command -v promtool >/dev/null || need="$need prometheus"
 command -v osslsigncode >/dev/null || need="$need osslsigncode"
 [ -e /usr/sbin/fsck.vfat ] || need="$need dosfstools"
 [ -e /usr/sbin/sfdisk ] || need="$need fdisk"
@@ -56,11 +57,14 @@ unpacked || {
 }
 [ -z "$need" ] && exit 0
 echo "installing$need"
-# Tests start an Alertmanager of their own: the package's service stays off.
-case $need in *alertmanager*)
-	off=/etc/systemd/system/prometheus-alertmanager.service
-	[ -e $off ] || [ -L $off ] || { $as mkdir -p ${off%/*} && $as ln -s /dev/null $off; }
-	;;
-esac
+# Tests start an Alertmanager of their own, and of Prometheus only promtool is used: the
+# services of the packages stay off.
+for service in prometheus-alertmanager prometheus; do
+	case " $need " in *" $service "*)
+		off=/etc/systemd/system/$service.service
+		[ -e $off ] || [ -L $off ] || { $as mkdir -p ${off%/*} && $as ln -s /dev/null $off; }
+		;;
+	esac
+done
 # shellcheck disable=SC2086 # a list of words
 DEBIAN_FRONTEND=noninteractive $as apt-get install -qq --no-install-recommends $need >/dev/null
