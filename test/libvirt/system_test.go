@@ -160,7 +160,7 @@ func (p *pair) key(h *host) {
 	p.t.Helper()
 	h.run("sh", "-c", `set -e
 rm -f /etc/assay/vtpm.keys; rm -rf /etc/assay/root
-ASSAY_VTPM_ROOT=/etc/assay/root assay key-provider add vms local:/etc/assay/vtpm.keys --create
+ASSAY_VTPM_ROOT=/etc/assay/root assay-vtpm key-provider add vms local:/etc/assay/vtpm.keys --create
 chown tss: /etc/assay/vtpm.keys
 install -d -o tss -m 0700 /var/lib/assay-dropin
 echo '{"keyProvider": "local:/etc/assay/vtpm.keys", "root": "/var/lib/assay-dropin"}' > /etc/assay/dropin.json`)
@@ -182,7 +182,7 @@ func (p *pair) copy(name string, from, to *host) {
 // Each host has a daemon and a place for the TPM.
 func TestASystemDomainMigratesBetweenDaemons(t *testing.T) {
 	p := newPair(t)
-	p.a.run("sh", "-c", "assay key-provider add main local:/etc/assay/daemon.keys --create --root /var/lib/assay && assay vtpm create d2 --root /var/lib/assay")
+	p.a.run("sh", "-c", "assay-vtpm key-provider add main local:/etc/assay/daemon.keys --create --root /var/lib/assay && assay-vtpm create d2 --root /var/lib/assay")
 	p.copy("/etc/assay/daemon.keys", p.a, p.b)
 	var tpm struct {
 		ID string `json:"id"`
@@ -190,7 +190,7 @@ func TestASystemDomainMigratesBetweenDaemons(t *testing.T) {
 	if err := json.Unmarshal([]byte(p.a.run("assay-vtpm", "describe", "d2", "--root", "/var/lib/assay", "-o", "json")), &tpm); err != nil {
 		t.Fatal(err)
 	}
-	p.b.run("sh", "-c", "assay key-provider add main local:/etc/assay/daemon.keys --root /var/lib/assay && assay vtpm create d2 --root /var/lib/assay --id "+tpm.ID)
+	p.b.run("sh", "-c", "assay-vtpm key-provider add main local:/etc/assay/daemon.keys --root /var/lib/assay && assay-vtpm create d2 --root /var/lib/assay --id "+tpm.ID)
 	p.a.serveTPMs()
 	p.b.serveTPMs()
 	ports := p.ports("d2")
