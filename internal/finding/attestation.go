@@ -61,7 +61,7 @@ func FromModules(machine string, boot uint64, modules []evidence.Reason) []Signa
 		out = append(out, Signal{Kind: code, Machine: machine, Component: name, Boot: boot, Reasons: []evidence.Reason{m}})
 	}
 	for _, code := range []evidence.Code{ModuleRefused, ModuleUntrusted} {
-		out = append(out, Signal{Kind: code, Machine: machine, Ends: true, Keep: names[code]})
+		out = append(out, Signal{Kind: code, Machine: machine, Boot: boot, Ends: true, Keep: names[code]})
 	}
 	return out
 }

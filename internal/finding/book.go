@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -18,7 +19,7 @@ import (
 // Limits of a book. A guest chooses the names of modules, and how often it boots.
 const (
 	maxFindings     = 20000
-	maxResolved     = 1000 // kept; the longest ended go
+	maxResolved     = 1000 // kept; the longest ended go, of the machine that has the most
 	maxComponents   = 32   // of one kind and machine
 	maxReasons      = 8    // shown; all count for an acknowledgement
 	maxHistory      = 32
@@ -124,6 +125,9 @@ func (b *Book) end(s *Signal, at time.Time) {
 		if len(keep) > 0 && r.Component == Others {
 			continue // one of those that go on may be among them
 		}
+		if s.Boot != 0 && r.Boot == s.Boot {
+			continue
+		}
 		b.close(r, at, s.why())
 	}
 }
@@ -208,22 +212,29 @@ func (b *Book) find(s *Signal, at time.Time) (*record, error) {
 	return &b.records[len(b.records)-1], nil
 }
 
-// dropResolved forgets the findings that ended longest ago, beyond those that are kept.
+// dropResolved forgets findings that ended, beyond those that are kept: each time the one
+// that ended longest ago of the machine that has the most, so that no guest pushes
+// another's out.
 func (b *Book) dropResolved() {
-	var ended []*record
+	ended, total := map[string][]*record{}, 0
 	for i := range b.records {
-		if b.records[i].Ended != nil {
-			ended = append(ended, &b.records[i])
+		if r := &b.records[i]; r.Ended != nil {
+			ended[r.Machine] = append(ended[r.Machine], r)
+			total++
 		}
 	}
-	extra := len(ended) - maxResolved
-	if extra <= 0 {
+	if total <= maxResolved {
 		return
 	}
-	slices.SortFunc(ended, func(x, y *record) int { return x.Ended.Compare(*y.Ended) })
+	for _, of := range ended {
+		slices.SortFunc(of, func(x, y *record) int { return cmp.Or(x.Ended.Compare(*y.Ended), cmp.Compare(x.ID, y.ID)) })
+	}
+	machines := slices.Sorted(maps.Keys(ended))
 	drop := map[int]bool{}
-	for _, r := range ended[:extra] {
-		drop[r.ID] = true
+	for ; total > maxResolved; total-- {
+		most := slices.MaxFunc(machines, func(x, y string) int { return cmp.Compare(len(ended[x]), len(ended[y])) })
+		drop[ended[most][0].ID] = true
+		ended[most] = ended[most][1:]
 	}
 	b.records = slices.DeleteFunc(b.records, func(r record) bool { return drop[r.ID] })
 }

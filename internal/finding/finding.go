@@ -141,8 +141,10 @@ type Signal struct {
 	// Ends is set when the condition is over: that of Component, or with an empty
 	// Component all of the kind but those in Keep. Reasons say why, where it is not that
 	// the condition was looked at and is over.
-	Ends    bool
-	Keep    []string
+	Ends bool
+	Keep []string
+	// Boot is the one in which the condition was seen. An end that names a boot leaves
+	// what was seen in it.
 	Boot    uint64
 	Reasons []evidence.Reason
 	// Mark is what the reasons rest on, where their words do not say it all: digests.

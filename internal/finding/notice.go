@@ -19,7 +19,11 @@ func FromNotice(n *integrity.Notice) []Signal {
 	case integrity.EventEarlyReport:
 		return fromReport(n, begin, EarlyBootFailed)
 	case integrity.EventLateReport:
-		return append(BootCompleted(n.Instance), fromReport(n, begin, LateBootFailed)...)
+		late := fromReport(n, begin, LateBootFailed)
+		if hasAny(n.Reasons, []evidence.Code{incomplete}) {
+			return late // a record may be full before anything is started
+		}
+		return append(BootCompleted(n.Instance), late...)
 	case integrity.EventAttemptFailed:
 		// Firmware goes on to the next option, as it does each time when there is no disc in
 		// the first drive. It is an alert at once when there are words about signatures.
@@ -124,7 +128,7 @@ func mark(n *integrity.Notice) string {
 	if err != nil {
 		return err.Error() // unreachable: texts and numbers
 	}
-	return string(text)
+	return string(text) + n.Digest
 }
 
 func hasAny(reasons []evidence.Reason, codes []evidence.Code) bool {

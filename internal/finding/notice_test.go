@@ -1,6 +1,8 @@
 package finding_test
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -51,7 +53,7 @@ func TestEachNoticeHasItsFindings(t *testing.T) {
 		"late passes":                     {late, pass, nil, []string{"-boot-refused", "-boot-deadline", "-late-boot-failed", "-boot-not-judged", "-baseline-unapproved"}},
 		"late fails":                      {late, fail, because("integrity.late-boot-mismatch"), []string{"-boot-refused", "-boot-deadline", "+late-boot-failed", "-boot-not-judged"}},
 		"learned ends no failure":         {late, pass, because("integrity.baseline-learned"), []string{"-boot-refused", "-boot-deadline"}},
-		"record is not whole":             {late, fail, because("integrity.record-incomplete"), []string{"-boot-refused", "-boot-deadline", "+boot-not-judged"}},
+		"record is not whole":             {late, fail, because("integrity.record-incomplete"), []string{"+boot-not-judged"}},
 		"early record is not whole":       {early, fail, because("integrity.record-incomplete"), []string{"+boot-not-judged"}},
 		"waits for a person":              {late, fail, because("integrity.baseline-unapproved"), []string{"-boot-refused", "-boot-deadline", "+baseline-unapproved"}},
 		"baseline is set":                 {integrity.EventSetPolicy, nil, nil, []string{"-baseline-unapproved"}},
@@ -128,13 +130,13 @@ func TestCausesOfAFailedAttestationAreKeptApart(t *testing.T) {
 }
 
 func TestModulesAreRefusedOrRunning(t *testing.T) {
-	b := newBook(t)
+	b, boot := newBook(t), uint64(7)
 	module := func(code evidence.Code, name, words string) evidence.Reason {
 		return evidence.Reason{Code: code, Component: name, Message: words}
 	}
 	stand := func(minute int, modules ...evidence.Reason) (out []string) {
 		t.Helper()
-		if err := b.Apply(later(minute), finding.FromModules("web-1", 7, modules)...); err != nil {
+		if err := b.Apply(later(minute), finding.FromModules("web-1", boot, modules)...); err != nil {
 			t.Fatal(err)
 		}
 		for _, f := range b.Findings(later(minute)) {
@@ -156,9 +158,75 @@ func TestModulesAreRefusedOrRunning(t *testing.T) {
 	if diff := cmp.Diff(want, stand(2, refused, loaded)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	want = []string{"finding.module-untrusted nvidia open", "finding.module-refused evil resolved"}
+	// What a boot refused it has refused: a guest does not begin and end findings at will.
 	if diff := cmp.Diff(want, stand(3, loaded)); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+		t.Errorf("in the same boot (-want +got):\n%s", diff)
+	}
+	boot++
+	want = []string{"finding.module-untrusted nvidia open", "finding.module-refused evil resolved"}
+	if diff := cmp.Diff(want, stand(4, loaded)); diff != "" {
+		t.Errorf("in the next boot (-want +got):\n%s", diff)
+	}
+}
+
+func TestMachinePushesNoFindingOfAnotherOut(t *testing.T) {
+	b := newBook(t)
+	victim := finding.Signal{Kind: finding.EarlyBootFailed, Machine: "victim", Reasons: because("integrity.early-boot-mismatch")}
+	if err := b.Apply(t0, victim, finding.Signal{Kind: victim.Kind, Machine: "victim", Ends: true}); err != nil {
+		t.Fatal(err)
+	}
+	for boot := range 40 {
+		var modules []evidence.Reason
+		for n := range 32 {
+			modules = append(modules, evidence.Reason{Code: "agent.module-rejected", Component: fmt.Sprintf("m%d-%d", boot, n)})
+		}
+		if err := b.Apply(later(boot+1), finding.FromModules("evil", uint64(boot), modules)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := b.Findings(later(100))
+	if !slices.ContainsFunc(all, func(f finding.Finding) bool { return f.Machine == "victim" }) {
+		t.Error("the failed boot of the other machine is forgotten")
+	}
+	if len(all) > 1100 {
+		t.Errorf("%d findings are kept", len(all))
+	}
+}
+
+// A failure has more differences than an event shows: what is behind them is another
+// failure all the same.
+func TestAcknowledgementIsOfAllDifferences(t *testing.T) {
+	failure := func(last string) *integrity.Notice {
+		n := &integrity.Notice{Type: integrity.EventLateReport, Instance: "m", Report: &baseline.Report{}}
+		for i := range 60 {
+			d := baseline.Difference{PCR: 8, Phase: "late", Change: "changed", Judged: true, Component: fmt.Sprint("command ", i), New: &baseline.Side{Digest: "aa"}}
+			if i == 59 {
+				d.New = &baseline.Side{Digest: last}
+			}
+			n.Differences = append(n.Differences, d)
+			n.Reasons = append(n.Reasons, evidence.Reason{Code: "integrity.late-boot-mismatch", Component: d.Component})
+		}
+		n.Bound()
+		n.Bound() // once where it is made, once where reasons are added
+		return n
+	}
+	b := newBook(t)
+	for i, tc := range []struct {
+		last string
+		want finding.State
+	}{{"01", finding.Open}, {"01", finding.Acknowledged}, {"02", finding.Open}} {
+		if err := b.Apply(later(2*i), finding.FromNotice(failure(tc.last))...); err != nil {
+			t.Fatal(err)
+		}
+		f := b.Findings(later(2 * i))[0]
+		if f.State != tc.want {
+			t.Errorf("failure %d is %s, want %s", i+1, f.State, tc.want)
+		}
+		if i == 0 {
+			if err := b.Acknowledge(f.ID, finding.Note{Author: "alice", Time: later(1)}); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 

@@ -1,8 +1,10 @@
 package integrity
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -60,6 +62,8 @@ type Notice struct {
 	Differences []baseline.Difference `json:"differences,omitempty"`
 	// More is how many differences there are that the notice does not have.
 	More int `json:"moreDifferences,omitempty"`
+	// Digest is the SHA-256 of all that decide, in hexadecimal digits, when More is not 0.
+	Digest string `json:"differencesDigest,omitempty"`
 }
 
 // maxShown is how many differences and reasons a notice has: a guest can make thousands,
@@ -70,6 +74,7 @@ const maxShown = 48
 // are; it is for whoever adds reasons to a notice.
 func (n *Notice) Bound() {
 	if extra := len(n.Differences) - maxShown; extra > 0 {
+		n.Digest = digestOfJudged(n.Differences)
 		slices.SortStableFunc(n.Differences, func(a, b baseline.Difference) int {
 			switch {
 			case a.Judged == b.Judged:
@@ -99,6 +104,20 @@ func (n *Notice) Bound() {
 	if extra := len(n.Reasons) - maxShown; extra > 0 {
 		n.Reasons = append(n.Reasons[:maxShown:maxShown], evidence.Reason{Code: codeMore, Message: fmt.Sprintf("and %d more: assay vm why has all", extra)})
 	}
+}
+
+func digestOfJudged(all []baseline.Difference) string {
+	h := sha256.New()
+	for _, d := range all {
+		if d.Judged {
+			text, err := json.Marshal(d)
+			if err != nil {
+				text = []byte(err.Error()) // unreachable: texts and numbers
+			}
+			h.Write(append(text, 0))
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // maxDetail is how much of a text a notice has, in bytes.
