@@ -86,8 +86,8 @@ type Config struct {
 	// EK is an endorsement key of the machine's own TPM, as the host has it from the
 	// TPM's state: never from the guest.
 	EK *tpm2.Public
-	// Reference gives what the boot must match at that moment; nil, or a nil baseline,
-	// compares with nothing.
+	// Reference gives what the boot must match at that moment. While it gives no baseline,
+	// no machine is healthy; nil compares with nothing, as for one that nobody judges.
 	Reference func() (*baseline.Baseline, baseline.Profile)
 	// Policy decides about claims; nil asks for secure boot to be proven on.
 	Policy *policy.Policy

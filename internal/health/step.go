@@ -173,6 +173,10 @@ func (r *run) appraise(m *channel.Evidence) {
 		a.NotChecked = append(a.NotChecked, "the IMA list: it is too long for the channel")
 	}
 	out := Assessment{State: stateOf(a), Reasons: a.Reasons, Result: &a.Result, Comparison: a.Comparison, Bundle: bytes.Clone(m.Bundle), TokenProblem: r.step.problem}
+	if out.State == Healthy && r.cfg.Reference != nil && o.Baseline == nil {
+		out.State = Unknown
+		out.Reasons = append(out.Reasons, evidence.Refuse(codeNoBaseline, "this machine has no baseline yet: what its TPM proves was compared with nothing").Reason)
+	}
 	if out.State == Healthy && r.step.issued {
 		ctx, cancel := context.WithTimeout(r.ctx, r.cfg.Deadline/2)
 		defer cancel()
@@ -297,4 +301,7 @@ const (
 	codeHost            evidence.Code = "agent.host"
 	codeModuleRejected  evidence.Code = "agent.module-rejected"
 	codeModuleUntrusted evidence.Code = "agent.module-untrusted"
+
+	// codeNoBaseline is of package integrity.
+	codeNoBaseline evidence.Code = "integrity.baseline-unapproved"
 )

@@ -75,6 +75,15 @@ func (h *History) Current(shape baseline.Shape) *Version {
 	return nil
 }
 
+// Judging returns the version that a boot of a shape is judged by: that in force for it, else
+// the newest; nil when there is none.
+func (h *History) Judging(shape baseline.Shape) *Version {
+	if v := h.Current(shape); v != nil || len(h.Versions) == 0 {
+		return v
+	}
+	return &h.Versions[len(h.Versions)-1]
+}
+
 // Version returns the version with a number.
 func (h *History) Version(number int) (*Version, error) {
 	for i := range h.Versions {

@@ -182,10 +182,7 @@ func (m *Monitor) report(at Moment, late bool) []Notice {
 		m.keep(NotReached, NotReached, 0)
 		return nil
 	}
-	version := m.history.Current(m.cfg.Shape)
-	if n := len(m.history.Versions); version == nil && n > 0 {
-		version = &m.history.Versions[n-1]
-	}
+	version := m.history.Judging(m.cfg.Shape)
 	learned := version == nil
 	switch {
 	case learned && m.cfg.ApproveFirst:
@@ -314,10 +311,7 @@ func (m *Monitor) Review() (boot uint64, changes []baseline.Difference, err erro
 	if err := m.learnable(); err != nil {
 		return 0, nil, err
 	}
-	v := m.history.Current(m.cfg.Shape)
-	if n := len(m.history.Versions); v == nil && n > 0 {
-		v = &m.history.Versions[n-1]
-	}
+	v := m.history.Judging(m.cfg.Shape)
 	if v != nil {
 		changes = v.Baseline.Compare(m.latest, m.cfg.Profile).Differences
 	}

@@ -62,16 +62,25 @@ func (s *supervisor) newHealth(ctx context.Context) (*health.Monitor, error) {
 	return health.New(health.Config{
 		Issuer: issuer,
 		EK:     ek, Now: s.root.cfg.Now, Random: s.root.cfg.Random,
-		Reference: func() (*baseline.Baseline, baseline.Profile) {
-			p, err := baseline.ProfileNamed(s.definition.Policy)
-			if err != nil {
-				return nil, baseline.Profile{}
-			}
-			return s.reference.Load(), p
-		},
-		Assessed: func(a health.Assessment) { s.inLoop(ctx, func() { s.assessed(a) }) },
-		Heard:    func(r health.Report) { s.inLoop(ctx, func() { s.heard(r) }) },
+		Reference: s.references(),
+		Assessed:  func(a health.Assessment) { s.inLoop(ctx, func() { s.assessed(a) }) },
+		Heard:     func(r health.Report) { s.inLoop(ctx, func() { s.heard(r) }) },
 	})
+}
+
+// references gives the agent's monitor what a quote must match; nil for a machine that
+// nobody judges.
+func (s *supervisor) references() func() (*baseline.Baseline, baseline.Profile) {
+	if !s.definition.Shielded.IntegrityMonitoring && s.reference.Load() == nil {
+		return nil
+	}
+	return func() (*baseline.Baseline, baseline.Profile) {
+		p, err := baseline.ProfileNamed(s.definition.Policy)
+		if err != nil {
+			return nil, baseline.Profile{}
+		}
+		return s.reference.Load(), p
+	}
 }
 
 // endorsementKey is the machine's own, from the state of its TPM: never from the guest.
@@ -151,7 +160,11 @@ func (a *attestation) get() *health.Monitor {
 
 // refer lets the agent's monitor know what a boot is to match.
 func (s *supervisor) refer() {
-	if v := s.history.Current(s.monitor.Shape()); v != nil {
-		s.reference.Store(v.Baseline)
+	v := s.history.Judging(s.monitor.Shape())
+	if v == nil || s.reference.Swap(v.Baseline) == v.Baseline {
+		return
+	}
+	if m := s.agent.get(); m != nil {
+		m.Ask() // what was proved was compared with another
 	}
 }
