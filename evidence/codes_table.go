@@ -34,6 +34,7 @@ var allCodes = sync.OnceValue(func() []CodeInfo {
 		agentCodes,
 		eventlogCodes,
 		httpapiCodes,
+		instancesCodes,
 		serviceCodes,
 		tpmCodes,
 		integrityCodes,

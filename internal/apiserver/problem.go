@@ -109,6 +109,9 @@ func (s *Server) Fail(ctx context.Context, w http.ResponseWriter, err error) {
 	s.problem(ctx, err).Write(w)
 }
 
+// Problem is what a client may know of an error.
+func (s *Server) Problem(ctx context.Context, err error) *Problem { return s.problem(ctx, err) }
+
 // problem is the one place that turns an error into what a client may know. It
 // logs what is our fault.
 func (s *Server) problem(ctx context.Context, err error) *Problem {

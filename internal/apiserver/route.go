@@ -46,8 +46,27 @@ func newHuma(s *Server, description string) huma.API {
 		"token":       {Type: "http", Scheme: "bearer", Description: "API token of a principal"},
 		"certificate": {Type: "mutualTLS", Description: "Client certificate of a principal"},
 	}
+	cfg.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaNames())
 	aliases(cfg.Components.Schemas)
 	return huma.NewAPI(cfg, &adapter{s})
+}
+
+// schemaNames names schemas by their types; of two types of one name the second has its
+// package before it.
+func schemaNames() func(reflect.Type, string) string {
+	taken := map[string]reflect.Type{}
+	return func(t reflect.Type, hint string) string {
+		for t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		name := huma.DefaultSchemaNamer(t, hint)
+		if have, ok := taken[name]; ok && have != t && t.PkgPath() != "" {
+			pkg := path.Base(t.PkgPath())
+			name = strings.ToUpper(pkg[:1]) + pkg[1:] + name
+		}
+		taken[name] = t
+		return name
+	}
 }
 
 // aliases describes the types that write themselves.
@@ -196,7 +215,7 @@ func (s *Server) loosenAnswers() {
 	delete(schemas, "ErrorDetail")
 	requests := map[string]bool{}
 	for _, item := range api.Paths {
-		for _, op := range []*huma.Operation{item.Post, item.Put} {
+		for _, op := range []*huma.Operation{item.Post, item.Put, item.Patch} {
 			if op != nil && op.RequestBody != nil {
 				requests[path.Base(op.RequestBody.Content["application/json"].Schema.Ref)] = true
 			}

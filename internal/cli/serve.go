@@ -90,6 +90,7 @@ func addServeFlags(cmd *cobra.Command) *serveOptions {
 	f.StringVar(&o.metricsListen, "metrics-listen", "", "loopback `ADDR` where metrics need no credential")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	o.Machines.addFlags(f)
 	cmd.MarkFlagsRequiredTogether("tls-cert", "tls-key")
 	cmd.MarkFlagsMutuallyExclusive("key-file", "key-credential")
 	return o

@@ -39,6 +39,7 @@ type wiring struct {
 	Limits          apiserver.Limits
 	CommitTimeout   time.Duration // of one group of decisions; 0 means the store's own
 	Log             *slog.Logger
+	Machines        machineOptions
 }
 
 // A wired service runs; Close stops it.
@@ -48,10 +49,14 @@ type wired struct {
 	API     http.Handler
 	Metrics *httpapi.Metrics
 	Keys    *keyprovider.Local
+
+	machines *servedMachines
 }
 
-// Close waits for what the store was told, and forgets the keys.
-func (w *wired) Close() error { return errors.Join(w.Store.Close(), w.Keys.Close()) }
+// Close ends operations, waits for what the store was told, and forgets the keys.
+func (w *wired) Close() error {
+	return errors.Join(w.machines.Close(), w.Store.Close(), w.Keys.Close())
+}
 
 // wire puts the service together. It is the one place that knows all parts.
 func wire(ctx context.Context, env *program.Env, c wiring) (_ *wired, err error) {
@@ -89,10 +94,13 @@ func (w *wired) serve(ctx context.Context, env *program.Env, c wiring) error {
 	if c.Database == "" { // SQLite in a locked folder: nobody else writes
 		principals = httpapi.CachePrincipals(w.Store)
 	}
+	if w.machines, err = c.Machines.open(ctx, env, w.Store, c.Log); err != nil {
+		return err
+	}
 	w.API, err = httpapi.New(ctx, httpapi.Config{
 		Service: w.Service, Principals: principals, Audit: w.Store, Now: env.Now, Rand: env.Rand, Log: c.Log,
 		OpenAttestation: c.OpenAttestation, Limits: c.Limits, Metrics: w.Metrics,
-	})
+	}, w.machines.routes()...)
 	return err
 }
 

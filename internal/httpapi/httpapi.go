@@ -71,7 +71,7 @@ func newAPI(c Config) *API {
 	return a
 }
 
-const description = "Attestation service: challenges, appraisal of evidence, and what appraisals rest on. Errors are RFC 9457 problems whose code is explained in docs/reasons.md."
+const description = "Attestation service: challenges, appraisal of evidence, and what appraisals rest on; with --machines, the machines of its host. Errors are RFC 9457 problems whose code is explained in docs/reasons.md."
 
 // OpenAPI returns the description of the API, indented: docs/openapi.json.
 func OpenAPI(beside ...apiserver.Routes) ([]byte, error) {

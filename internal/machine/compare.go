@@ -6,7 +6,9 @@ import (
 	"fmt"
 
 	"github.com/assay-project/assay/eventlog/baseline"
+	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
+	"github.com/assay-project/assay/internal/vtpm"
 )
 
 // Compare says what boot b of a history measured otherwise than boot a, under a policy.
@@ -113,4 +115,20 @@ func (r *Root) Statuses(ctx context.Context) ([]*Status, error) {
 		list = append(list, s)
 	}
 	return list, nil
+}
+
+// Identity reads the keys and certificates of a machine's TPM, which may run.
+func (r *Root) Identity(ctx context.Context, name string) (*vtpm.Identity, error) {
+	if _, err := r.Card(name); err != nil {
+		return nil, err
+	}
+	return r.cfg.TPMs.Identity(ctx, name)
+}
+
+// Supports says why a machine could not be made or run here; nil when it could.
+func (r *Root) Supports(d *fleet.Definition) error {
+	if reasons := r.cfg.Matrix.Judge(d, r.cfg.Accelerator); len(reasons) > 0 {
+		return &RefusedError{d.Name, reasons}
+	}
+	return nil
 }

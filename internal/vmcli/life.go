@@ -2,6 +2,7 @@ package vmcli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,10 @@ assay-vm@NAME.service runs it.`,
 	f := cmd.Flags()
 	f.BoolVar(&h.quiet, "no-events", false, "print no events")
 	background := f.Bool("background", false, "")
-	f.Lookup("background").Hidden = true
+	asked := f.String("actor", "", "")
+	for _, name := range []string{"background", "actor"} { // for who starts this in the background
+		f.Lookup(name).Hidden = true
+	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		if *background { // what spawn starts
 			h.quiet = true
@@ -56,7 +60,7 @@ assay-vm@NAME.service runs it.`,
 		}
 		defer func() { err = errors.Join(err, forget()) }()
 		return h.with(ctx, func(r *machine.Root) error {
-			return r.Run(ctx, actor(), args[0], machine.RunOptions{Ready: func() error {
+			return r.Run(ctx, cmp.Or(*asked, actor()), args[0], machine.RunOptions{Ready: func() error {
 				if _, err := fmt.Fprintln(env.Stdout, readyLine); err != nil || *background {
 					return err
 				}

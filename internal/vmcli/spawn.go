@@ -18,48 +18,59 @@ import (
 )
 
 // spawn starts the supervisor: this program with "run" in the place of "start". It
-// returns when the machine runs, or has failed to. The log may be that of a supervisor
-// which runs: what is there is left alone.
+// returns when the machine runs, or has failed to.
 func spawn(start *cobra.Command, logName string) error {
-	self, err := os.Executable()
+	var flags []string
+	for _, name := range append([]string{"root", "accelerator", "firmware", "firmware-secure", "firmware-variables"}, serviceFlagNames[:]...) {
+		if f := start.Flags().Lookup(name); f != nil && f.Changed {
+			flags = append(flags, "--"+name, f.Value.String())
+		}
+	}
+	child, err := supervise(start.Flags().Arg(0), logName, flags)
 	if err != nil {
 		return err
 	}
+	return child.Process.Release()
+}
+
+// supervise starts the supervisor of a machine, and returns when the machine runs; the
+// caller releases the process or waits for it. The log may be that of a supervisor which
+// runs: what is there is left alone.
+func supervise(machine, logName string, flags []string) (*exec.Cmd, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(filepath.Dir(logName), 0o700); err != nil {
-		return err
+		return nil, err
 	}
 	log, err := os.OpenFile(logName, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer log.Close()
 	before, err := log.Stat()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	child := exec.Command(self, "vm", "run", start.Flags().Arg(0), "--background")
+	child := exec.Command(self, append([]string{"vm", "run", machine, "--background"}, flags...)...)
 	child.Args[0] = os.Args[0]
-	for _, name := range append([]string{"root", "accelerator", "firmware", "firmware-secure", "firmware-variables"}, serviceFlagNames[:]...) {
-		if f := start.Flags().Lookup(name); f != nil && f.Changed {
-			child.Args = append(child.Args, "--"+name, f.Value.String())
-		}
-	}
 	child.Stderr, child.SysProcAttr = log, &syscall.SysProcAttr{Setsid: true}
 	out, err := child.StdoutPipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := child.Start(); err != nil {
-		return err
+		return nil, err
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if strings.TrimSpace(line) == readyLine {
-		return child.Process.Release()
+		return child, nil
 	}
 	if werr := child.Wait(); werr == nil {
-		return errors.Join(errors.New("it ended at once"), err)
+		return nil, errors.Join(errors.New("it ended at once"), err)
 	}
-	return lastWords(log, before.Size())
+	return nil, lastWords(log, before.Size())
 }
 
 // lastWords is what a supervisor said before it failed, in a log that had size bytes

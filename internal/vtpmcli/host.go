@@ -20,6 +20,9 @@ type Host struct{ flags *rootFlags }
 // AddHostFlag declares --root.
 func AddHostFlag(cmd *cobra.Command) *Host { return &Host{addRootFlag(cmd)} }
 
+// HostAt is the host whose root is a folder.
+func HostAt(dir string) *Host { return &Host{&rootFlags{dir: dir}} }
+
 // Dir is the root's folder.
 func (h *Host) Dir(env *program.Env) (string, error) { return h.flags.path(env) }
 

@@ -1,0 +1,47 @@
+package evidence
+
+// instancesCodes are those of the HTTP interface of machines.
+var instancesCodes = []CodeInfo{
+	{
+		Code:    "instance.busy",
+		Meaning: "The machine is in use: it runs, or something else is changing it.",
+		Causes:  []string{"a change needs the machine to be off", "another operation is under way"},
+		Action:  "Stop the machine, or wait for the operation that the answer names, and ask again.",
+	},
+	{
+		Code:    "instance.confirm",
+		Meaning: "The change destroys secrets for good, and nobody confirmed it.",
+		Causes:  []string{"the vTPM would be removed with all that the guest keeps in it"},
+		Action:  "Take a backup, look at the effects with validateOnly=true, and send confirm=true.",
+	},
+	{
+		Code:    "instance.damaged",
+		Meaning: "What is stored of the machine is damaged.",
+		Causes:  []string{"its home was altered, exchanged or not written whole"},
+		Action:  "See on the host what assay vm describe says; restore the machine from a backup.",
+	},
+	{
+		Code:    "instance.disk-not-allowed",
+		Meaning: "The definition names something of the host that this caller may not give a machine.",
+		Causes:  []string{"the file lies in none of the folders that the service was given for disks of machines", "a caller with a role on some machines only names another's folder, or a device of the host's network"},
+		Action:  "Put the disk into the machine's folder below one of --machine-disks, or ask an administrator who has the role everywhere.",
+	},
+	{
+		Code:    "instance.not-running",
+		Meaning: "The machine does not run.",
+		Causes:  []string{"it was stopped, or it ended by itself"},
+		Action:  "Start it; its events say how it ended.",
+	},
+	{
+		Code:    "instance.start-failed",
+		Meaning: "The machine did not start.",
+		Causes:  []string{"its supervisor or its hypervisor ended at once; the answer has its words"},
+		Action:  "Mend what the words name; supervisor.log in the machine's run folder has more.",
+	},
+	{
+		Code:    "instance.unsupported",
+		Meaning: "The machine is not one that this host supports.",
+		Causes:  []string{"the support matrix has no such combination, or a disk, a variable store or a key does not fit"},
+		Action:  "Change what the errors of the answer name; assay support-matrix lists what is supported.",
+	},
+}

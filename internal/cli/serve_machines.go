@@ -1,0 +1,82 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/pflag"
+
+	"github.com/assay-project/assay/internal/apiserver"
+	"github.com/assay-project/assay/internal/instances"
+	vm "github.com/assay-project/assay/internal/machine"
+	"github.com/assay-project/assay/internal/program"
+	"github.com/assay-project/assay/internal/vmcli"
+)
+
+// machineOptions say which machines a service has, if any.
+type machineOptions struct {
+	root        string
+	disks       []string
+	accelerator string
+	firmware    vm.Firmware
+}
+
+func (o *machineOptions) addFlags(f *pflag.FlagSet) {
+	def := vm.DefaultFirmware()
+	f.StringVar(&o.root, "machines", "", "`DIR` of assay vm (--root there) whose machines the API has, too (default none)")
+	f.StringSliceVar(&o.disks, "machine-disks", nil, "`DIR` with disks that callers of the API may give to machines (repeatable; default none)")
+	f.StringVar(&o.accelerator, "machine-accelerator", "auto", "auto, kvm or tcg, as --accelerator of assay vm")
+	f.StringVar(&o.firmware.Code, "machine-firmware", def.Code, "`FILE`, as --firmware of assay vm")
+	f.StringVar(&o.firmware.SecureCode, "machine-firmware-secure", def.SecureCode, "`FILE`, as --firmware-secure of assay vm")
+	f.StringVar(&o.firmware.Variables, "machine-firmware-variables", def.Variables, "`FILE`, as --firmware-variables of assay vm")
+}
+
+// servedMachines are the machines of a service; the zero one has none.
+type servedMachines struct {
+	host *vmcli.Host
+	api  *instances.API
+}
+
+// open opens the machines, when the command line names any.
+func (o *machineOptions) open(ctx context.Context, env *program.Env, audit apiserver.AuditLog, log *slog.Logger) (_ *servedMachines, err error) {
+	m := &servedMachines{}
+	if o.root == "" {
+		if len(o.disks) > 0 {
+			return nil, errors.New("--machine-disks is for --machines")
+		}
+		return m, nil
+	}
+	if _, err := os.Stat(o.root); err != nil {
+		return nil, fmt.Errorf("--machines: %w", err)
+	}
+	if m.host, err = vmcli.OpenHost(ctx, env, vmcli.HostOptions{Root: o.root, Accelerator: o.accelerator, Firmware: o.firmware}); err != nil {
+		return nil, fmt.Errorf("--machines: %w", err)
+	}
+	m.api, err = instances.New(instances.Config{
+		Machines: m.host.Machines, Findings: m.host.Findings, Host: m.host, Audit: audit,
+		Disks: o.disks, Now: env.Now, Rand: env.Rand, Log: log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, m.host.Close())
+	}
+	return m, nil
+}
+
+// routes are what the API has of the machines.
+func (m *servedMachines) routes() []apiserver.Routes {
+	if m.api == nil {
+		return nil
+	}
+	return []apiserver.Routes{m.api}
+}
+
+// Close ends operations under way. Machines that run go on.
+func (m *servedMachines) Close() error {
+	if m == nil || m.api == nil {
+		return nil
+	}
+	return errors.Join(m.api.Close(), m.host.Close())
+}

@@ -1,0 +1,148 @@
+package instances
+
+import (
+	"context"
+	"reflect"
+	"slices"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/assay-project/assay/eventlog/baseline"
+	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/access"
+	"github.com/assay-project/assay/internal/apiserver"
+	"github.com/assay-project/assay/internal/integrity"
+	"github.com/assay-project/assay/internal/machine"
+	"github.com/assay-project/assay/uefi/launch"
+)
+
+// EventsQuery says which events of a machine are wanted, and in which shape.
+type EventsQuery struct {
+	Format string `query:"format" enum:"json,gce" default:"json" doc:"gce gives the events that Google's Shielded VMs have, in the shape of their log"`
+	Boot   uint64 `query:"boot" doc:"Only those of this boot"`
+}
+
+type eventsInput struct {
+	ByInstance
+	EventsQuery
+}
+
+// An eventsBody has one of two kinds of entries.
+type eventsBody struct {
+	Items any `json:"items"`
+}
+
+// Schema describes an eventsBody.
+func (eventsBody) Schema(r huma.Registry) *huma.Schema {
+	entry := func(t reflect.Type) *huma.Schema {
+		return &huma.Schema{Type: huma.TypeArray, Items: r.Schema(t, true, "")}
+	}
+	return &huma.Schema{
+		Type: huma.TypeObject, Required: []string{"items"}, Properties: map[string]*huma.Schema{"items": {
+			Description: "The oldest first, by format",
+			OneOf:       []*huma.Schema{entry(reflect.TypeFor[integrity.Notice]()), entry(reflect.TypeFor[integrity.GCEEntry]())},
+		}},
+	}
+}
+
+type bootsBody struct {
+	Items []machine.BootSummary `json:"items" nullable:"false" doc:"Those that are kept, the oldest first"`
+}
+
+type diffInput struct {
+	ByInstance
+	From   uint64 `query:"from" doc:"Boot to compare with; the last but one when absent"`
+	To     uint64 `query:"to" doc:"Boot that is compared; the last when absent"`
+	Policy string `query:"integrityPolicy" enum:"default,gce" default:"default" doc:"What decides"`
+}
+
+type diffBody struct {
+	From       uint64               `json:"from,string"`
+	To         uint64               `json:"to,string"`
+	Passed     bool                 `json:"passed"`
+	Comparison *baseline.Comparison `json:"comparison"`
+}
+
+type whyInput struct {
+	ByInstance
+	Boot uint64 `query:"boot" doc:"The last when absent"`
+}
+
+// A checkBody says whether a machine that is off will boot.
+type checkBody struct {
+	Disk    string              `json:"disk"`
+	Verdict string              `json:"verdict" doc:"boots, refused, or that it cannot be known"`
+	Reasons []evidence.Reason   `json:"reasons" nullable:"false"`
+	Chain   []*launch.Component `json:"chain" nullable:"false"`
+}
+
+func (a *API) judgeRoutes(s *apiserver.Server) {
+	read := func(id, summary, path string) apiserver.Operation {
+		return apiserver.Operation{ID: id, Summary: summary, Tag: "integrity", Route: apiserver.Route{
+			Pattern: "GET /v1/instances/{instance}/" + path, Needs: access.GetInstance, On: "instance",
+		}}
+	}
+	apiserver.Serve(s, read("list-instance-events", "Read what happened to a machine: starts, reports, changes", "events"), func(ctx context.Context, in *eventsInput) (*apiserver.Reply[eventsBody], error) {
+		return a.events(ctx, in, func(*integrity.Notice) bool { return true })
+	})
+	apiserver.Serve(s, read("list-instance-reports", "Read the early and late reports of a machine's boots", "reports"), func(ctx context.Context, in *eventsInput) (*apiserver.Reply[eventsBody], error) {
+		return a.events(ctx, in, func(n *integrity.Notice) bool {
+			return n.Type == integrity.EventEarlyReport || n.Type == integrity.EventLateReport
+		})
+	})
+	apiserver.Serve(s, read("list-instance-boots", "List the boots of a machine that are kept", "boots"), func(ctx context.Context, in *ByInstance) (*apiserver.Reply[bootsBody], error) {
+		h, err := a.cfg.Machines.History(ctx, in.Instance)
+		if err != nil {
+			return nil, err
+		}
+		return apiserver.Answer(bootsBody{apiserver.OrEmpty(machine.BootsOf(h))}), nil
+	})
+	apiserver.Serve(s, read("diff-instance-boots", "Say what a boot measured otherwise than another, by component", "diff"), a.diff)
+	apiserver.Serve(s, read("why-instance", "Say why a boot passed or failed: each component that changed, and what to do", "why"), func(ctx context.Context, in *whyInput) (*apiserver.Reply[machine.Reasoned], error) {
+		r, err := a.cfg.Machines.Reason(ctx, in.Instance, in.Boot)
+		if err != nil {
+			return nil, err
+		}
+		return apiserver.Answer(*r), nil
+	})
+	apiserver.Serve(s, read("check-instance", "Say without booting whether a machine that is off will boot", "check"), a.check)
+}
+
+func (a *API) events(ctx context.Context, in *eventsInput, wanted func(*integrity.Notice) bool) (*apiserver.Reply[eventsBody], error) {
+	all, err := a.cfg.Machines.Events(ctx, in.Instance)
+	if err != nil {
+		return nil, err
+	}
+	all = slices.DeleteFunc(all, func(n integrity.Notice) bool { return in.Boot != 0 && n.BootCounter != in.Boot || !wanted(&n) })
+	if in.Format == "gce" {
+		return apiserver.Answer(eventsBody{integrity.GCELog(all)}), nil
+	}
+	return apiserver.Answer(eventsBody{apiserver.OrEmpty(all)}), nil
+}
+
+func (a *API) diff(ctx context.Context, in *diffInput) (*apiserver.Reply[diffBody], error) {
+	h, err := a.cfg.Machines.History(ctx, in.Instance)
+	if err != nil {
+		return nil, err
+	}
+	if in.To == 0 {
+		in.To = h.BootCounter
+	}
+	if in.From == 0 && in.To > 0 {
+		in.From = in.To - 1
+	}
+	c, err := machine.Compare(h, in.From, in.To, in.Policy)
+	if err != nil {
+		return nil, err
+	}
+	return apiserver.Answer(diffBody{in.From, in.To, c.Passed(), c}), nil
+}
+
+func (a *API) check(ctx context.Context, in *ByInstance) (*apiserver.Reply[checkBody], error) {
+	f, err := a.cfg.Machines.Check(ctx, in.Instance)
+	if err != nil {
+		return nil, err
+	}
+	p := f.Prediction
+	return apiserver.Answer(checkBody{f.File, p.Verdict.String(), apiserver.OrEmpty(p.Reasons), apiserver.OrEmpty(p.Chain)}), nil
+}

@@ -1,0 +1,285 @@
+package instances
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/access"
+	"github.com/assay-project/assay/internal/apiserver"
+	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/machine"
+)
+
+// The states of an operation, as Compute Engine has them.
+const (
+	statusRunning = "RUNNING"
+	statusDone    = "DONE"
+)
+
+// Limits of operations.
+const (
+	maxOperations  = 1000             // kept, those that have ended among them
+	mostRunning    = 64               // at once
+	operationTime  = 15 * time.Minute // of one
+	answerPatience = 5 * time.Second  // how long the request of a change waits for its end
+	waitPatience   = 15 * time.Second // how long "wait" does; a request has 20
+)
+
+// An Operation is one change of one machine. One that ends soon has ended in the answer to
+// its request; its failure then is the answer. Else it is RUNNING, and is asked for by
+// its name.
+type Operation struct {
+	Kind          string     `json:"kind" enum:"operation"`
+	Name          string     `json:"name"`
+	OperationType string     `json:"operationType" doc:"create, update, start, stop and so on"`
+	Instance      string     `json:"instance"`
+	User          string     `json:"user"`
+	Status        string     `json:"status" enum:"RUNNING,DONE"`
+	InsertTime    time.Time  `json:"insertTime"`
+	EndTime       *time.Time `json:"endTime,omitempty"`
+	Error         *Fault     `json:"error,omitempty" doc:"Why it failed; absent while it runs and when it has succeeded"`
+	// ValidateOnly is set when nothing was changed.
+	ValidateOnly bool            `json:"validateOnly,omitempty"`
+	Effects      []fleet.Effect  `json:"effects,omitempty" nullable:"false" doc:"What a change of the definition brings about"`
+	Review       *machine.Review `json:"review,omitempty" doc:"What is, or would become, the baseline"`
+}
+
+// A Fault is why an operation failed.
+type Fault struct {
+	Code    evidence.Code          `json:"code" doc:"Reason code of docs/reasons.md"`
+	Message string                 `json:"message"`
+	Errors  []apiserver.FieldError `json:"errors,omitempty" nullable:"false"`
+}
+
+// An ongoing operation; the mutex of operations guards it.
+type ongoing struct {
+	Operation
+	err  error
+	done chan struct{} // closed at its end
+}
+
+// operations are those of one service, by name. They are in memory: a service that was
+// started anew knows none.
+type operations struct {
+	mu      sync.Mutex // guards all below
+	byName  map[string]*ongoing
+	order   []string            // by begin
+	current map[string]*ongoing // by instance
+}
+
+func newOperations() *operations {
+	return &operations{byName: map[string]*ongoing{}, current: map[string]*ongoing{}}
+}
+
+// begin adds an operation. A machine has one at a time.
+func (o *operations) begin(op Operation) (*ongoing, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if c, busy := o.current[op.Instance]; busy {
+		return nil, apiserver.NewProblem(http.StatusConflict, codeBusy, fmt.Sprintf("operation %s (%s) of this machine is under way", c.Name, c.OperationType))
+	}
+	if len(o.current) >= mostRunning {
+		return nil, apiserver.NewProblem(http.StatusTooManyRequests, apiserver.CodeOverloaded, "too many operations are under way")
+	}
+	out := &ongoing{Operation: op, done: make(chan struct{})}
+	o.byName[op.Name], o.current[op.Instance] = out, out
+	o.order = append(o.order, op.Name)
+	o.forget()
+	return out, nil
+}
+
+// forget drops the oldest that have ended.
+func (o *operations) forget() {
+	o.order = slices.DeleteFunc(o.order, func(name string) bool {
+		drop := len(o.byName) > maxOperations && o.byName[name].Status == statusDone
+		if drop {
+			delete(o.byName, name)
+		}
+		return drop
+	})
+}
+
+// finish ends an operation.
+func (o *operations) finish(op *ongoing, at time.Time, err error, f *Fault) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	op.Status, op.EndTime, op.err, op.Error = statusDone, &at, err, f
+	delete(o.current, op.Instance)
+	close(op.done)
+}
+
+// view is an operation as it stands.
+func (o *operations) view(op *ongoing) (Operation, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return op.Operation, op.err
+}
+
+// find returns the operation of a name that a caller may see.
+func (o *operations) find(name string) *ongoing {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.byName[name]
+}
+
+// list returns all, the newest first.
+func (o *operations) list() []Operation {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	out := make([]Operation, 0, len(o.order))
+	for _, name := range slices.Backward(o.order) {
+		out = append(out, o.byName[name].Operation)
+	}
+	return out
+}
+
+// A work is a change to carry out.
+type work struct {
+	kind, instance string
+	detail         any // for the audit chain
+	// do carries it out, and may add to what the operation shows.
+	do func(ctx context.Context, actor string, show *Operation) error
+}
+
+// run carries a change out, whether or not its caller waits for it. The audit chain has
+// its begin before anything is done, and its end.
+func (a *API) run(ctx context.Context, w work) (*apiserver.Reply[Operation], error) {
+	name, err := a.newName()
+	if err != nil {
+		return nil, err
+	}
+	op, err := a.operations.begin(Operation{
+		Kind: "operation", Name: name, OperationType: w.kind, Instance: w.instance, User: apiserver.Actor(ctx),
+		Status: statusRunning, InsertTime: a.cfg.Now().UTC(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := a.record(ctx, w.kind, w.instance, op.User, "begun", map[string]any{"operation": name, "change": w.detail}); err != nil {
+		a.operations.finish(op, a.cfg.Now().UTC(), err, &Fault{Code: apiserver.CodeUnavailable})
+		return nil, err
+	}
+	actor := actorOf(ctx)
+	a.running.Go(func() { a.carryOut(op, w, actor) })
+	if err := wait(ctx, op, answerPatience); err != nil {
+		return nil, err
+	}
+	out, err := a.operations.view(op)
+	if err != nil {
+		return nil, err
+	}
+	return apiserver.Answer(out), nil
+}
+
+func (a *API) newName() (string, error) {
+	var b [8]byte
+	if _, err := io.ReadFull(a.cfg.Rand, b[:]); err != nil {
+		return "", fmt.Errorf("name operation: %w", err)
+	}
+	return "operation-" + hex.EncodeToString(b[:]), nil
+}
+
+// carryOut does the work and keeps how it ended.
+func (a *API) carryOut(op *ongoing, w work, actor string) {
+	ctx, cancel := context.WithTimeout(a.life, operationTime)
+	defer cancel()
+	var shown Operation
+	err := a.guarded(func() error { return w.do(ctx, actor, &shown) })
+	outcome, fault := "done", (*Fault)(nil)
+	if err != nil {
+		p := a.server.Problem(ctx, err)
+		outcome, fault = "failed", &Fault{p.Code, p.Detail, p.Errors}
+	}
+	detail := map[string]any{"operation": op.Name}
+	if fault != nil {
+		detail["code"] = fault.Code
+	}
+	if rerr := a.record(context.WithoutCancel(ctx), w.kind, w.instance, op.User, outcome, detail); rerr != nil {
+		a.cfg.Log.ErrorContext(ctx, "the end of an operation is not in the audit chain", slog.String("operation", op.Name), slog.Any("error", rerr))
+	}
+	a.operations.mu.Lock()
+	op.Effects, op.Review = shown.Effects, shown.Review
+	a.operations.mu.Unlock()
+	a.operations.finish(op, a.cfg.Now().UTC(), err, fault)
+}
+
+// guarded makes a bug of ours an error of the operation: the service goes on.
+func (a *API) guarded(do func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			a.cfg.Log.Error("panic in operation", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+			err = fmt.Errorf("panic: %v", v)
+		}
+	}()
+	return do()
+}
+
+// wait waits for the end of an operation, a while.
+func wait(ctx context.Context, op *ongoing, patience time.Duration) error {
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case <-op.done:
+	case <-late.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// ByOperation is the part of a path that names an operation.
+type ByOperation struct {
+	Name string `path:"operation" maxLength:"64"`
+}
+
+type operationsBody struct {
+	Items []Operation `json:"items" nullable:"false" doc:"Newest first; of machines that the caller may see"`
+}
+
+func (a *API) operationRoutes(s *apiserver.Server) {
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "list-operations", Summary: "List the changes of machines that this service carried out since its start", Tag: "operations",
+		Route: apiserver.Route{Pattern: "GET /v1/operations", Needs: access.GetInstance, Somewhere: true},
+	}, func(ctx context.Context, _ *struct{}) (*apiserver.Reply[operationsBody], error) {
+		who := apiserver.Caller(ctx)
+		all := slices.DeleteFunc(a.operations.list(), func(o Operation) bool { return !who.MayOn(access.GetInstance, o.Instance) })
+		return apiserver.Answer(operationsBody{all}), nil
+	})
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "get-operation", Summary: "Read how far a change has got", Tag: "operations",
+		Route: apiserver.Route{Pattern: "GET /v1/operations/{operation}"},
+	}, func(ctx context.Context, in *ByOperation) (*apiserver.Reply[Operation], error) {
+		return a.operationOf(ctx, in.Name, 0)
+	})
+	apiserver.Serve(s, apiserver.Operation{
+		ID: "wait-for-operation", Summary: "Wait for the end of a change, for 15 seconds at most", Tag: "operations",
+		Route: apiserver.Route{Pattern: "POST /v1/operations/{operation}/wait"},
+	}, func(ctx context.Context, in *ByOperation) (*apiserver.Reply[Operation], error) {
+		return a.operationOf(ctx, in.Name, waitPatience)
+	})
+}
+
+// operationOf returns an operation to who began it, and to who may see its machine. To
+// others there is none.
+func (a *API) operationOf(ctx context.Context, name string, patience time.Duration) (*apiserver.Reply[Operation], error) {
+	op := a.operations.find(name)
+	if op == nil || op.User != apiserver.Actor(ctx) && !apiserver.Caller(ctx).MayOn(access.GetInstance, op.Instance) {
+		return nil, apiserver.NotFound()
+	}
+	if patience > 0 {
+		if err := wait(ctx, op, patience); err != nil {
+			return nil, err
+		}
+	}
+	out, _ := a.operations.view(op)
+	return apiserver.Answer(out), nil
+}

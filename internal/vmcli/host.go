@@ -1,0 +1,91 @@
+package vmcli
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+
+	"github.com/assay-project/assay/internal/finding"
+	"github.com/assay-project/assay/internal/instances"
+	"github.com/assay-project/assay/internal/machine"
+	"github.com/assay-project/assay/internal/program"
+	"github.com/assay-project/assay/internal/vtpmcli"
+)
+
+// HostOptions say which host's machines a service has.
+type HostOptions struct {
+	Root        string // as --root of assay vm
+	Accelerator string
+	Firmware    machine.Firmware
+}
+
+// A Host is the machines of this host for a service that lives long.
+type Host struct {
+	Machines *machine.Root
+	Findings *finding.Store
+
+	flags *hostFlags
+	close []func() error
+}
+
+// OpenHost opens the machines of this host; close what it returns.
+func OpenHost(ctx context.Context, env *program.Env, o HostOptions) (_ *Host, err error) {
+	f := &hostFlags{Host: vtpmcli.HostAt(o.Root), env: env, accelerator: o.Accelerator, firmware: o.Firmware, quiet: true}
+	h := &Host{flags: f}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, h.Close())
+		}
+	}()
+	forget, err := f.KeepTokens(ctx, env)
+	if err != nil {
+		return nil, err
+	}
+	h.close = append(h.close, forget)
+	root, closing, err := f.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	h.close = append(h.close, closing)
+	h.Machines = root
+	h.Findings, err = f.Findings(env)
+	return h, err
+}
+
+// Close gives back what the machines' folder needed. Machines that run go on.
+func (h *Host) Close() error {
+	var errs []error
+	for i := len(h.close) - 1; i >= 0; i-- {
+		errs = append(errs, h.close[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// Start starts a machine as assay vm start does: its supervisor is a process of its own,
+// which goes on when this one ends.
+func (h *Host) Start(_ context.Context, actor, name string) error {
+	dir, err := h.flags.MachinesDir(h.flags.env)
+	if err != nil {
+		return err
+	}
+	root, err := h.flags.Dir(h.flags.env)
+	if err != nil {
+		return err
+	}
+	fw := h.flags.firmware
+	child, err := supervise(name, filepath.Join(dir, name, "run", "supervisor.log"), []string{
+		"--root", root, "--accelerator", h.flags.runsBy, "--actor", actor,
+		"--firmware", fw.Code, "--firmware-secure", fw.SecureCode, "--firmware-variables", fw.Variables,
+	})
+	if err != nil {
+		return &instances.StartError{Words: err.Error()}
+	}
+	go child.Wait() //nolint:errcheck // a process that ended and that nobody waited for stays; how the machine ended is in its events
+	return nil
+}
+
+// Changed looks at the recommendations for a machine anew.
+func (h *Host) Changed(ctx context.Context, name string) { h.flags.recommend(ctx, h.Machines, name) }
+
+// Deleted ends the findings of a machine.
+func (h *Host) Deleted(ctx context.Context, name string) { h.flags.forget(ctx, name) }
