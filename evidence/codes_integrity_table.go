@@ -4,6 +4,12 @@ package evidence
 // (internal/integrity).
 var integrityCodes = []CodeInfo{
 	{
+		Code:    "integrity.as-planned",
+		Meaning: "The boot differs from its baseline and shows, so far, exactly what somebody approved before it took place; a whole boot that does becomes the baseline.",
+		Causes:  []string{"a planned update: assay vm baseline approve-next"},
+		Action:  "Nothing, if the update was meant; the event says who approved it.",
+	},
+	{
 		Code:    "integrity.attempt-failed",
 		Meaning: "A program that the firmware had started returned to it, and the firmware went on to the next boot option.",
 		Causes:  []string{"the boot loader found nothing to start", "somebody left the boot menu", "the boot option is an old one"},

@@ -157,6 +157,16 @@ func (b *Baseline) PCRs() []int {
 	return out
 }
 
+// Late returns the values of the whole boot that the baseline accepts in a register, at
+// least one; nil when it has none of the register.
+func (b *Baseline) Late(pcr int) [][]byte {
+	var out [][]byte
+	for _, v := range b.pcrs[pcr].late {
+		out = append(out, bytes.Clone(v))
+	}
+	return out
+}
+
 // Windows reports whether the baseline is of a Windows boot: one whose PCRs 12 to
 // 14 end with the separator that Windows puts there. What decides is the
 // baseline, which is trusted, and not the boot that is judged by it.

@@ -63,6 +63,7 @@ type History struct {
 	BootCounter uint64
 	Versions    []Version    // in order; the newest of a shape is in force
 	Boots       []BootRecord // in order
+	Plan        *Plan        // for one coming boot; nil for none
 }
 
 // Current returns the version in force for a shape, nil when there is none.
@@ -113,7 +114,7 @@ func (h *History) add(v Version) *Version {
 	if n := len(h.Versions); n > 0 {
 		v.Number = h.Versions[n-1].Number + 1
 	}
-	h.Versions = append(h.Versions, v)
+	h.Versions, h.Plan = append(h.Versions, v), nil // what was planned went on from another
 	if extra := len(h.Versions) - maxBaselines; extra > 0 {
 		h.Versions = slices.Delete(h.Versions, 0, extra)
 	}
@@ -139,6 +140,7 @@ type historyV1 struct {
 	BootCounter uint64      `json:"bootCounter,string"`
 	Baselines   []versionV1 `json:"baselines"`
 	Boots       []bootV1    `json:"boots"`
+	Plan        *planV2     `json:"plan,omitempty"` // from version 2 on
 }
 
 type versionV1 struct {
@@ -187,7 +189,7 @@ const historyVersion = 2
 
 // MarshalJSON writes the format of docs/formats/integrity.md.
 func (h *History) MarshalJSON() ([]byte, error) {
-	out := historyV1{Version: historyVersion, BootCounter: h.BootCounter, Baselines: []versionV1{}, Boots: []bootV1{}}
+	out := historyV1{Version: historyVersion, BootCounter: h.BootCounter, Baselines: []versionV1{}, Boots: []bootV1{}, Plan: h.Plan.v2()}
 	for _, v := range h.Versions {
 		b, err := json.Marshal(v.Baseline)
 		if err != nil {
@@ -287,7 +289,7 @@ func parseHistory(data []byte) (*History, error) {
 		}
 		h.Boots = append(h.Boots, r)
 	}
-	return h, nil
+	return h, f.Plan.read(h)
 }
 
 func (v *bootV1) record() (_ BootRecord, err error) {

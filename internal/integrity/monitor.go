@@ -191,6 +191,13 @@ func (m *Monitor) report(at Moment, late bool) []Notice {
 		version = m.learn(at.Boot)
 	}
 	n, c := m.judge(at, version, late)
+	if !learned && m.planned(at, version, c, late) {
+		if late {
+			return m.consume(at)
+		}
+		// Its end decides whether it is the planned one.
+		c.EarlyPassed, n.Report.PolicyEvaluationPassed, n.Reasons = true, true, []evidence.Reason{asPlanned(m.history.Plan)}
+	}
 	// A boot that is not as it should be even beside itself, as with a bank that nobody
 	// extends, becomes no baseline.
 	learned = learned && !at.Boot.Broken() && c.EarlyPassed && (c.LatePassed || !late)
@@ -414,4 +421,5 @@ const (
 	codeUnapproved     = "integrity.baseline-unapproved"
 	codeRecordFull     = "integrity.record-full"
 	codeMore           = "integrity.more-differences"
+	codePlanned        = "integrity.as-planned"
 )

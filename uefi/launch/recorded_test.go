@@ -158,6 +158,9 @@ func shimFiles(t *testing.T, menu string) folder {
 func same(t *testing.T, p *launch.Prediction, l *eventlog.Log, pcrs ...int) {
 	t.Helper()
 	for _, bank := range launch.Banks() {
+		if !slices.Contains(l.Banks(), bank) {
+			continue
+		}
 		for _, pcr := range pcrs {
 			var got, want []string
 			for _, e := range p.Events {
