@@ -189,10 +189,13 @@ func (b *Boot) Components() []eventlog.Component {
 	for pcr := range ends {
 		ends[pcr] = b.earlyEnd(pcr)
 	}
-	p := placer{marks: marksOf(b.bank), loader: b.early}
+	p, left := placer{marks: marksOf(b.bank), loader: b.early}, maxTexts
 	var out []eventlog.Component
 	for i, e := range b.kept() {
 		n := b.name(&p, i, e)
+		if i >= len(b.named) {
+			n = n.bound(&left)
+		}
 		late := e.PCR >= 8 || ends[e.PCR] > 0 && i >= ends[e.PCR]
 		out = append(out, eventlog.Component{
 			PCR: e.PCR, Event: i, Kind: n.Kind, Name: n.Name, Digest: e.Digest,

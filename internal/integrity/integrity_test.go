@@ -3,6 +3,7 @@ package integrity
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -802,4 +803,56 @@ func FuzzWatch(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A guest's grub.cfg may have a line of 256 KiB, or of characters that JSON writes in six
+// bytes each, and have it measured as often as the TPM's journal holds.
+func TestRecordOfLongNamesIsReadAgain(t *testing.T) {
+	for what, long := range map[string]string{"long": strings.Repeat("x", 200<<10), "escaped": strings.Repeat("<", 4096), "of two bytes": strings.Repeat("é", 4096)} {
+		t.Run(what, func(t *testing.T) {
+			b := newBench(t, func(c *Config) {
+				c.Names = func(pcr int, _ []byte) (Name, bool) {
+					return Name{Kind: "config", Name: long, Detail: long, Signer: long}, pcr == 8
+				}
+			})
+			boot := journalOf(t, "good-uki")
+			for range 350 {
+				boot = slices.Insert(boot, len(boot)-1, extend(8, sum("the line")))
+			}
+			b.take(boot)
+			text, err := b.h.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, err := ParseHistory(text)
+			if err != nil {
+				t.Fatalf("%d bytes: %v", len(text), err)
+			}
+			if len(again.Versions) != 1 || len(text) > 2<<20 {
+				t.Errorf("%d baselines in %d bytes", len(again.Versions), len(text))
+			}
+		})
+	}
+}
+
+func TestRecordThatIsTooLargeLosesItsOldestBootsFirst(t *testing.T) {
+	b := newBench(t, nil)
+	for range 5 {
+		b.boot("good-uki")
+	}
+	whole, err := b.h.Encode()
+	if err != nil || len(b.h.Boots) != 5 {
+		t.Fatalf("%d boots, %v", len(b.h.Boots), err)
+	}
+	text, err := b.h.encode(len(whole) - 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := ParseHistory(text)
+	if err != nil || len(again.Versions) != 1 || len(again.Boots) == 0 || again.Boots[len(again.Boots)-1].Counter != 5 || again.BootCounter != 5 {
+		t.Errorf("%+v, %v", again, err)
+	}
+	if _, err := b.h.encode(100); !errors.Is(err, errLimit) {
+		t.Errorf("a record that cannot be kept: %v", err)
+	}
 }

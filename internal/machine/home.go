@@ -193,7 +193,7 @@ func (h *Home) History() (*integrity.History, error) {
 
 // SetHistory keeps the baselines and boots.
 func (h *Home) SetHistory(history *integrity.History) error {
-	text, err := json.Marshal(history)
+	text, err := history.Encode()
 	if err != nil {
 		return err
 	}
