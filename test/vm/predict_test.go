@@ -35,7 +35,7 @@ func (b *bench) predict() *launch.Prediction {
 	b.must(err)
 	boot, err := launch.ReadDisk(d)
 	b.must(err)
-	p, err := launch.Predict(t.Context(), m, boot)
+	p, err := launch.Predict(b.Context(), m, boot)
 	b.must(err)
 	return p
 }
