@@ -234,6 +234,13 @@ func (b *Boot) settled() *Boot {
 	return &out
 }
 
+// all lists what the boot measured as what a boot that measured nothing does not have.
+func (b *Boot) all(p baseline.Profile) []baseline.Difference {
+	one := *b
+	one.active = nil // the banks say the same of every component
+	return baseline.From(&Boot{bank: b.bank, start: b.start}, p.Shape).Compare(&one, p).Differences
+}
+
 // partOf reports whether other begins with all measurements of b, and is as whole.
 func (b *Boot) partOf(other *Boot) bool {
 	return b.broken == other.broken && b.start == other.start && len(b.events) <= len(other.events) &&

@@ -313,16 +313,16 @@ func (m *Monitor) keep(early, late Outcome, version int) {
 var ErrNoBoot = errors.New("no whole boot to learn from")
 
 // Review returns what would change if the latest boot became the baseline, and which
-// boot that is.
+// boot that is. Without a baseline all that it measured is new.
 func (m *Monitor) Review() (boot uint64, changes []baseline.Difference, err error) {
 	if err := m.learnable(); err != nil {
 		return 0, nil, err
 	}
 	v := m.history.Judging(m.cfg.Shape)
-	if v != nil {
-		changes = v.Baseline.Compare(m.latest, m.cfg.Profile).Differences
+	if v == nil {
+		return m.boot, m.latest.all(m.cfg.Profile), nil
 	}
-	return m.boot, changes, nil
+	return m.boot, v.Baseline.Compare(m.latest, m.cfg.Profile).Differences, nil
 }
 
 func (m *Monitor) learnable() error {

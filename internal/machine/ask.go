@@ -248,11 +248,11 @@ func last(boots []BootSummary) *BootSummary {
 // Review says what would change if the latest boot of a machine became its baseline.
 func (r *Root) Review(ctx context.Context, name string) (*Review, error) {
 	return ask(ctx, r, name, request{Verb: verbReview}, func(h *Home) (*Review, error) {
-		m, _, err := r.offline(h)
+		m, history, err := r.offline(h)
 		if err != nil {
 			return nil, err
 		}
-		return review(m)
+		return review(m, history)
 	})
 }
 

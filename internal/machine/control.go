@@ -170,7 +170,7 @@ func (s *supervisor) do(q request) (any, error) {
 	case verbSnapshots:
 		return s.home.snapshots()
 	case verbReview:
-		return review(s.monitor)
+		return review(s.monitor, s.history)
 	case verbApprove:
 		return s.changed(func() ([]integrity.Notice, error) { return s.monitor.Approve(q.Boot, q.Actor, q.Reason) })
 	case verbRestore:
@@ -198,14 +198,16 @@ func (s *supervisor) changed(change func() ([]integrity.Notice, error)) (any, er
 type Review struct {
 	Boot    uint64                `json:"bootCounter,string"`
 	Changes []baseline.Difference `json:"changes"`
+	// First is set when there is no baseline yet: the changes are all that was measured.
+	First bool `json:"first,omitempty"`
 }
 
-func review(m *integrity.Monitor) (*Review, error) {
+func review(m *integrity.Monitor, h *integrity.History) (*Review, error) {
 	boot, changes, err := m.Review()
 	if err != nil {
 		return nil, err
 	}
-	return &Review{boot, changes}, nil
+	return &Review{boot, changes, h.Judging(m.Shape()) == nil}, nil
 }
 
 // The states of a machine.

@@ -1,8 +1,10 @@
 package machine
 
 import (
+	"strings"
 	"testing"
 
+	"github.com/assay-project/assay/eventlog/baseline"
 	"github.com/assay-project/assay/internal/fleet"
 )
 
@@ -64,5 +66,36 @@ func TestAMachineThatNobodyJudgesIsComparedWithNothing(t *testing.T) {
 	h.create(func(d *fleet.Definition) { d.Shielded.IntegrityMonitoring = false })
 	if s := h.supervisor(); s.references() != nil {
 		t.Error("monitoring is off, and quotes wait for a baseline")
+	}
+}
+
+// The first baseline of a machine is approved by a person who sees what is in it.
+func TestWhatIsToBeApprovedFirstIsShown(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.create(func(d *fleet.Definition) { d.ApproveFirst = true })
+	h.run(boot(t, "good-uki"))
+	r, err := h.root.Review(t.Context(), "web-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	decide := 0
+	for _, d := range r.Changes {
+		if d.Change != baseline.ChangeAdded || d.Old != nil || d.New == nil {
+			t.Errorf("%+v is not shown as new", d)
+		}
+		if d.Judged {
+			decide++
+		}
+	}
+	measured := strings.Count(boot(t, "good-uki"), "\n")
+	if !r.First || decide == 0 || len(r.Changes) < measured-2 {
+		t.Errorf("first %t, %d components and %d of them decide; %d were measured", r.First, len(r.Changes), decide, measured)
+	}
+	if _, err := h.root.Approve(t.Context(), "bob", "web-1", r.Boot, "seen"); err != nil {
+		t.Fatal(err)
+	}
+	if r, err = h.root.Review(t.Context(), "web-1"); err != nil || r.First || len(r.Changes) != 0 {
+		t.Errorf("after the approval: %+v, %v", r, err)
 	}
 }

@@ -192,6 +192,9 @@ func (l *learning) run(ctx context.Context) error {
 	}
 	if err := emit(l.env, l.format, review, func(w io.Writer) error {
 		fmt.Fprintf(w, "boot %d of %s would become the baseline:\n", review.Boot, l.name)
+		if review.First {
+			fmt.Fprintln(w, "there is no baseline yet; this is all that it measured, to be known or refused:")
+		}
 		return printDifferences(w, review.Changes)
 	}); err != nil || l.dry {
 		return err
