@@ -149,3 +149,33 @@ func TestAStartThatWasCutShortIsNotRepeatedBlindly(t *testing.T) {
 	}
 	h.run(boot(t, "good-uki"))
 }
+
+// A hypervisor that may run keeps its machine, with its TPM, from being deleted: until an
+// operator says that there is none, or the host went down since.
+func TestAMachineThatMayRunIsNotDeleted(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.create()
+	host, err := hostBoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.left(running{Host: host})
+	if err := h.root.Delete(t.Context(), "alice", "web-1"); !errors.Is(err, ErrBusy) {
+		t.Errorf("Delete = %v, want %v", err, ErrBusy)
+	}
+	if _, err := h.root.cfg.TPMs.Owned(t.Context(), "web-1"); err != nil {
+		t.Errorf("its TPM: %v", err)
+	}
+	if err := h.root.Stop(t.Context(), "alice", "web-1", true); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.root.Delete(t.Context(), "alice", "web-1"); err != nil {
+		t.Errorf("Delete = %v after the operator's word", err)
+	}
+	h.create()
+	h.left(running{Host: "another boot"})
+	if err := h.root.Delete(t.Context(), "alice", "web-1"); err != nil {
+		t.Errorf("Delete = %v after a restart of the host", err)
+	}
+}

@@ -351,11 +351,15 @@ func (r *Root) clearAway(ctx context.Context, actor, name string) error {
 	return nil
 }
 
-// notAlive refuses what must not be done under a hypervisor that runs.
+// notAlive refuses what must not be done under a hypervisor that runs, or may.
 func (r *Root) notAlive(name string) error {
 	f, err := r.foundBy(name)
-	if err == nil && f.alive {
-		err = errors.New("its hypervisor runs: stop it first")
+	switch {
+	case err != nil:
+	case f.alive:
+		err = fmt.Errorf("its hypervisor runs: stop it first: %w", ErrBusy)
+	case f.unknown:
+		err = fmt.Errorf("%s; assay vm stop --force says that none runs, and a restart of the host proves it: %w", f.problem(), ErrBusy)
 	}
 	if err != nil {
 		return fmt.Errorf("machine %q: %w", name, err)
