@@ -200,3 +200,48 @@ func TestBanksAreKept(t *testing.T) {
 		}
 	}
 }
+
+// A register that TPM2_PCR_Allocate took away is not one that nobody extended: what the
+// boot loader measures into it has no digest any more.
+func TestRegisterInNoBankIsNotZero(t *testing.T) {
+	for name, tc := range map[string]struct {
+		banks   []tpm2.Alg // that the record of the start names
+		digests []tpm2.HA
+		passes  bool
+	}{
+		"of one bank":                   {[]tpm2.Alg{tpm2.AlgSHA256}, nil, false},
+		"of two banks":                  {[]tpm2.Alg{tpm2.AlgSHA256, tpm2.AlgSHA384}, nil, false},
+		"of banks that are not known":   {nil, nil, false},
+		"in another that is not known":  {nil, []tpm2.HA{{HashAlg: tpm2.AlgSHA384, Digest: make([]byte, 48)}}, false},
+		"in the other bank of two":      {[]tpm2.Alg{tpm2.AlgSHA256, tpm2.AlgSHA384}, []tpm2.HA{{HashAlg: tpm2.AlgSHA384, Digest: make([]byte, 48)}}, false},
+		"extended in the boot's bank":   {[]tpm2.Alg{tpm2.AlgSHA256}, []tpm2.HA{{HashAlg: tpm2.AlgSHA256, Digest: make([]byte, 32)}}, false},
+		"nothing, and that is as it is": {[]tpm2.Alg{tpm2.AlgSHA256}, []tpm2.HA{}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, nil)
+			journal := func() []engine.JournalRecord {
+				if tc.banks == nil {
+					return journalOf(t, "good-uki")
+				}
+				return journalIn(t, "good-uki", tc.banks...)
+			}
+			b.take(journal())
+			boot := journal()
+			if !tc.passes {
+				boot = slices.Insert(boot, len(boot)-1, engine.JournalRecord{Kind: engine.JournalExtend, PCR: 12, Time: 2, Digests: tc.digests})
+			}
+			reported := false
+			for _, n := range b.take(boot) {
+				if n.Type == EventLateReport {
+					reported = true
+					if n.Passed() != tc.passes || (n.Outcome() == Passed) != tc.passes {
+						t.Errorf("passed: %v, %s", n.Passed(), n.Outcome())
+					}
+				}
+			}
+			if !reported {
+				t.Error("there is no report")
+			}
+		})
+	}
+}

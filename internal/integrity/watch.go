@@ -144,8 +144,8 @@ func (w *Watch) measure(r *engine.JournalRecord) (out []Moment) {
 		return w.append(int(r.PCR), r.Time)
 	}
 	digests, others := split(w.boot.bank, r)
-	if len(digests) == 0 && len(r.Digests) > 0 && len(w.boot.events) == 0 {
-		w.Lose() // firmware extends every bank there is: this one was switched off
+	if len(digests) == 0 && w.without(r) {
+		w.Lose()
 	}
 	if len(digests) != 1 || twice(others) {
 		w.uneven(int(r.PCR), others)
@@ -155,6 +155,17 @@ func (w *Watch) measure(r *engine.JournalRecord) (out []Moment) {
 		out = append(out, w.extend(int(r.PCR), digest, others, r.Time)...)
 	}
 	return out
+}
+
+// without reports whether a command that extends nothing in the boot's bank takes away
+// what the boot is known by: firmware extends every bank there is, so this one was
+// switched off; or the register is in no bank any more (TPM2_PCR_Allocate), and would be
+// taken for one that nobody extended.
+func (w *Watch) without(r *engine.JournalRecord) bool {
+	if len(w.boot.events) == 0 && len(r.Digests) > 0 {
+		return true
+	}
+	return judgedPCR(int(r.PCR)) && (len(r.Digests) == 0 || len(w.boot.active) == 0)
 }
 
 func twice(others []tpm2.HA) bool {
