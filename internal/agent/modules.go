@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -135,14 +136,17 @@ const (
 	lockdownPath   = "sys/kernel/security/lockdown"
 	sigEnforcePath = "sys/module/module/parameters/sig_enforce"
 	auditLogPath   = "var/log/audit/audit.log"
+	imaTextPath    = "sys/kernel/security/ima/ascii_runtime_measurements"
 	maxProc        = 256 << 10
 )
 
-// Look reads what the kernel of root says now: the flags of loaded modules, and the
-// end of audit's log where there is one. What cannot be read is left out.
+// Look reads what the kernel of root says now: the flags of loaded modules, what IMA
+// measured of them, and the end of audit's log where there is one. What cannot be read is
+// left out.
 func (m *Modules) Look(root fs.FS) *channel.Kernel {
 	if list, err := readAtMost(root, modulesPath, maxProc); err == nil {
 		m.loaded(string(list))
+		m.name(root, string(list))
 	}
 	if log, err := tail(root, auditLogPath, maxProc); err == nil {
 		m.Take(strings.Split(string(log), "\n"))
@@ -174,6 +178,56 @@ func (m *Modules) loaded(list string) {
 			m.add(channel.Module{Name: words[0], Loaded: true, Reason: "loaded with taint " + flags, Source: "modules"})
 		}
 	}
+}
+
+// name finds names for a refusal that has none. IMA measures a module before its
+// signature is looked at, under the rules that it has with secure boot: a module that was
+// measured and is not loaded may be the one that was refused.
+func (m *Modules) name(root fs.FS, loaded string) {
+	i := slices.IndexFunc(m.found, func(f channel.Module) bool { return f.Name == "" && slices.Contains(rejectedWords, f.Reason) })
+	if i < 0 {
+		return
+	}
+	measured, err := readAtMost(root, imaTextPath, maxIMA)
+	if err != nil {
+		return
+	}
+	reason := m.found[i].Reason
+	running := map[string]bool{}
+	for line := range strings.Lines(loaded) {
+		name, _, _ := strings.Cut(line, " ")
+		running[name] = true
+	}
+	var names []string
+	for line := range strings.Lines(string(measured)) {
+		// "10 HASH ima-ng sha256:HASH /path/of/a-module.ko", and a signature in some templates.
+		if words := strings.Fields(line); len(words) >= 5 {
+			if name := moduleName(words[4]); name != "" && !running[name] && !slices.Contains(names, name) && len(names) < channel.MaxModules {
+				names = append(names, name)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return
+	}
+	m.found = slices.Delete(m.found, i, i+1)
+	for _, name := range names {
+		m.add(channel.Module{Name: name, Reason: reason, Source: "kernel log; IMA measured this module, and it is not loaded"})
+	}
+}
+
+// moduleName is the name of the module in a file, "" for other files: a module has
+// underscores where its file may have hyphens.
+func moduleName(file string) string {
+	base := path.Base(file)
+	for _, packed := range []string{".xz", ".zst", ".gz"} {
+		base = strings.TrimSuffix(base, packed)
+	}
+	name, ok := strings.CutSuffix(base, ".ko")
+	if !ok {
+		return ""
+	}
+	return strings.ReplaceAll(name, "-", "_")
 }
 
 // tail reads the end of a file that may be long.

@@ -109,6 +109,63 @@ func TestTheKernelsStateIsRead(t *testing.T) {
 	}
 }
 
+// The refusal is in the words of Debian's Linux 6.1 under secure boot, as test/vm has it:
+// its log does not name the module. The list has the form of the kernel's own.
+func TestARefusedModuleIsNamedByWhatIMAMeasured(t *testing.T) {
+	const measured = "10 6022ee0a2b1ba2b2a8e9d1b2c1d6b4bd4c9d1f7e ima-ng sha256:09fe boot_aggregate\n" +
+		"10 00 ima-ng sha256:01 /init\n" +
+		"10 00 ima-ng sha256:02 /lib/modules/6.1/virtio-net.ko.xz\n" +
+		"10 00 ima-sig sha256:03 /modules/test-unsigned.ko 0302\n" +
+		"10 00 ima-ng sha256:04 /modules/test-unsigned.ko\n" +
+		"10 00 ima-ng sha256:05 /root/not.kernel\nshort.ko\n"
+	const source = "kernel log; IMA measured this module, and it is not loaded"
+	refused := []string{"[    6.643101] Loading of unsigned module is rejected"}
+	nameless := []channel.Module{{Reason: "unsigned module", Source: "kernel log"}}
+	for name, tc := range map[string]struct {
+		log                []string
+		measured, loaded   string
+		want               []channel.Module
+		unreadableMeasured bool
+	}{
+		"one that is not loaded": {
+			log: refused, measured: measured, loaded: "virtio_net 16384 0 - Live 0x0\n",
+			want: []channel.Module{{Name: "test_unsigned", Reason: "unsigned module", Source: source}},
+		},
+		"two that are not": {
+			log: refused, measured: measured,
+			want: []channel.Module{{Name: "virtio_net", Reason: "unsigned module", Source: source}, {Name: "test_unsigned", Reason: "unsigned module", Source: source}},
+		},
+		"none":            {log: refused, measured: measured, loaded: "virtio_net 1\ntest_unsigned 1\n", want: nameless},
+		"no list":         {log: refused, unreadableMeasured: true, want: nameless},
+		"nothing refused": {measured: measured},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := fstest.MapFS{modulesPath: {Data: []byte(tc.loaded)}}
+			if !tc.unreadableMeasured {
+				root[imaTextPath] = &fstest.MapFile{Data: []byte(tc.measured)}
+			}
+			var m Modules
+			for range 2 { // the kernel says it again
+				m.Take(tc.log)
+				m.Look(root)
+			}
+			if diff := cmp.Diff(tc.want, m.Found()); diff != "" {
+				t.Errorf("modules (-want +got)\n%s", diff)
+			}
+		})
+	}
+	var many strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&many, "10 00 ima-ng sha256:04 /modules/evil%d.ko\n", i)
+	}
+	m := Modules{}
+	m.Take(refused)
+	m.Look(fstest.MapFS{modulesPath: {}, imaTextPath: {Data: []byte(many.String())}})
+	if n := len(m.Found()); n != channel.MaxModules {
+		t.Errorf("%d modules are kept", n)
+	}
+}
+
 func FuzzModules(f *testing.F) {
 	f.Add("audit: type=1300 audit(1.2:3): success=no exit=-129\naudit: type=1330 audit(1.2:3): name=\"evil\"")
 	f.Add("Lockdown: x: unsigned module loading is restricted")

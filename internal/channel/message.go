@@ -118,7 +118,7 @@ type Module struct {
 	Loaded bool   `json:"loaded"`
 	Reason string `json:"reason"` // in words
 	By     string `json:"by,omitempty"`
-	Source string `json:"source"` // "kernel log", "audit" or "modules"
+	Source string `json:"source"` // "kernel log", "audit" or "modules", and what names it
 }
 
 // Kernel is what the running kernel says of itself.

@@ -24,6 +24,7 @@ import (
 
 	"github.com/assay-project/assay/internal/demovm"
 	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/health"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/machine"
@@ -69,14 +70,29 @@ func Parts(init []byte) (*demovm.Parts, error) {
 
 // BuildAgent builds the program that is the whole of a guest above its kernel, the
 // product's own agent, in a folder, and returns it.
-func BuildAgent(dir string) ([]byte, error) {
-	program := filepath.Join(dir, "assay-agent")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "github.com/assay-project/assay/cmd/assay-agent")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOFLAGS=")
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build the agent: %w: %s", err, out)
+func BuildAgent(dir string) ([]byte, error) { return BuildGuest(dir, "cmd/assay-agent") }
+
+// BuildGuest builds a program of this project for a guest, in a folder, and returns it.
+func BuildGuest(dir, source string) ([]byte, error) {
+	program, err := build(dir, source)
+	if err != nil {
+		return nil, err
 	}
 	return os.ReadFile(program)
+}
+
+// BuildProgram builds the product's program in a folder, and returns its file.
+func BuildProgram(dir string) (string, error) { return build(dir, "cmd/assay") }
+
+// build builds a program of this project, a static one as guests need it.
+func build(dir, source string) (string, error) {
+	program := filepath.Join(dir, filepath.Base(source))
+	c := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "github.com/assay-project/assay/"+source)
+	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOFLAGS=")
+	if out, err := c.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build %s: %w: %s", source, err, out)
+	}
+	return program, nil
 }
 
 // A Host runs machines, one at a time.
@@ -87,7 +103,8 @@ type Host struct {
 	mu      sync.Mutex // guards what follows
 	sets    map[string]*keyset.Set
 	notices []integrity.Notice // of the boot that runs
-	more    chan struct{}      // closed when there is another notice
+	reports []health.Report    // of its agent
+	more    chan struct{}      // closed when there is another notice or report
 }
 
 // local is a key provider in memory.
@@ -119,7 +136,7 @@ func NewHost(ctx context.Context, dir string) (*Host, error) {
 	}
 	h.Root, err = machine.OpenRoot(machine.Config{
 		Dir: filepath.Join(dir, "m"), TPMs: tpms, Provider: provider, DefaultProvider: func() string { return "memory" },
-		Keyset: h.keyset, Matrix: matrix, Accelerator: qemu.TCG, Random: rand.Reader, Now: time.Now, Event: h.event,
+		Keyset: h.keyset, Matrix: matrix, Accelerator: qemu.TCG, Random: rand.Reader, Now: time.Now, Event: h.event, Heard: h.heard,
 	})
 	return h, err
 }
@@ -147,6 +164,21 @@ func (h *Host) event(n integrity.Notice) {
 	h.notices = append(h.notices, n)
 	close(h.more)
 	h.more = make(chan struct{})
+}
+
+func (h *Host) heard(_ string, _ uint64, r health.Report) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.reports = append(h.reports, r)
+	close(h.more)
+	h.more = make(chan struct{})
+}
+
+// Reports are what the agent of the boot that runs said that it saw, the oldest first.
+func (h *Host) Reports() []health.Report {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return append([]health.Report(nil), h.reports...)
 }
 
 // Disk is the file of a machine's disk.
@@ -181,7 +213,7 @@ type Boot struct {
 // Boot starts a machine.
 func (h *Host) Boot(ctx context.Context, name string) (*Boot, error) {
 	h.mu.Lock()
-	h.notices = nil
+	h.notices, h.reports = nil, nil
 	h.mu.Unlock()
 	b := &Boot{host: h, name: name, ended: make(chan struct{})}
 	ready := make(chan struct{})
