@@ -11,7 +11,7 @@ ifdef FIPS
 export GOFIPS140 := certified
 endif
 
-.PHONY: test-race test-others install-dropins install-service test-libvirt test-systemd pkcs11 differential help demo test build lint bench fuzz setup reproducible openapi clean test-interop test-qemu test-vm bench-qemu test-tpm-suites test-vtpm-load
+.PHONY: bench-vm test-race test-others install-dropins install-service test-libvirt test-systemd pkcs11 differential help demo test build lint bench fuzz setup reproducible openapi clean test-interop test-qemu test-vm bench-qemu test-tpm-suites test-vtpm-load
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,11 @@ test-vm: setup ## the negative matrix as real boots of whole machines: what is r
 
 bench-qemu: setup ## our TPM beside swtpm under QEMU: start, boot, snapshot, migration
 	ASSAY_REQUIRE_QEMU=1 $(GO) test -count=1 -timeout 60m -run Bench ./test/qemu -bench-swtpm -v
+
+bench-vm: setup ## machines: boots beside swtpm in pairs, what a start and a verdict cost, 200 idle ones and a look at them (on a quiet machine)
+	ASSAY_REQUIRE_QEMU=1 $(GO) test -count=1 -timeout 60m -run BenchBoots ./test/vm -bench-vm $(or $(PAIRS),9) -v
+	$(GO) test -count=1 -run '^$$' -bench 'Start|Verdict' -benchtime 200x ./internal/machine
+	$(GO) test -count=1 -timeout 30m -run IdleMachines ./internal/machine -idle 200 -idle-for 2m -v
 
 test-tpm-suites: ## all TPM suites: SUITES_DIR has their checkouts, see docs/tpm-conformance.md
 	tools/tpm-suites.sh $(or $(SUITES_DIR),$(error SUITES_DIR is not set: see docs/tpm-conformance.md)) $(SUITES)
