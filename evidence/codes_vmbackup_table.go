@@ -21,6 +21,12 @@ var vmbackupCodes = []CodeInfo{
 		Action:  "Nothing.",
 	},
 	{
+		Code:    "machine.imported",
+		Meaning: "The machine was made of copies of one of another platform.",
+		Causes:  []string{"somebody imported it; the event names who, and what from"},
+		Action:  "See that the original does not run at the same time, and that its TPM, which is another, is not missed.",
+	},
+	{
 		Code:    "machine.restored",
 		Meaning: "The machine was made of a backup: what happened after the backup is not in it.",
 		Causes:  []string{"somebody restored the machine; the event names who, and the backup"},

@@ -22,6 +22,7 @@ func commands(env *program.Env) []*cobra.Command {
 		newEventlogCmd(env),
 		vtpmcli.NewFindingCmd(env),
 		newIAMCmd(env),
+		vmcli.NewImportCmd(env),
 		vtpmcli.NewImageCmd(env, vmcli.NewImageCmds(env)...),
 		newKeyCmd(env),
 		vtpmcli.NewKeyProviderCmd(env),

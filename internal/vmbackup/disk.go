@@ -207,3 +207,25 @@ func (f *folder) close() error {
 	}
 	return errors.Join(dir.Sync(), dir.Close())
 }
+
+// CopyDisk makes a file of a disk that nobody writes to; its holes stay. The file is
+// durable when it returns nil, and gone after an error.
+func CopyDisk(ctx context.Context, d *fleet.Disk, to string, p Progress) (err error) {
+	s, err := openSource(d)
+	if err != nil {
+		return err
+	}
+	defer s.file.Close()
+	out := &folder{dir: filepath.Dir(to), names: map[int]string{0: filepath.Base(to)}}
+	if err := out.begin(diskPart{Size: s.size}); err != nil {
+		return err
+	}
+	err = s.read(ctx, out.extent, p.counter("copy", s.allocated))
+	if err = errors.Join(err, s.unchanged()); err == nil {
+		err = out.end()
+	}
+	if err = errors.Join(err, out.close()); err != nil {
+		return errors.Join(fmt.Errorf("disk %q: %w", d.File, err), os.Remove(to))
+	}
+	return nil
+}

@@ -49,7 +49,7 @@ docs/guide/trusted-vms.md is the guide.`,
 		newStartCmd(env), newRunCmd(env), newStopCmd(env), newResetCmd(env), newConsoleCmd(env), newClearCmd(env), newSnapshotCmd(env),
 		newCheckCmd(env), newEventsCmd(env), newBootsCmd(env), newDiffCmd(env), newWhyCmd(env), newBaselineCmd(env), newProfilesCmd(env),
 		newMetricsCmd(env),
-		newVMBackupCmd(env), newVMRestoreCmd(env), newPlaceCmd(env),
+		newVMBackupCmd(env), newVMRestoreCmd(env), newPlaceCmd(env), NewImportCmd(env),
 	)
 	return cmd
 }
@@ -211,7 +211,7 @@ func (h *hostFlags) with(ctx context.Context, do func(*machine.Root) error) erro
 	}
 	err = do(r)
 	var refused *machine.RefusedError
-	if errors.As(err, &refused) || errors.Is(err, machine.ErrExists) || errors.Is(err, fleet.ErrElsewhere) {
+	if errors.As(err, &refused) || errors.Is(err, machine.ErrExists) || errors.Is(err, fleet.ErrElsewhere) || errors.Is(err, machine.ErrOriginal) {
 		err = program.RefusedBy(err)
 	}
 	return errors.Join(err, closing())
