@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/assay-project/assay/eventlog/baseline"
@@ -57,31 +56,8 @@ func (r *Root) Foresee(ctx context.Context, name string) (_ *Forecast, _ *Forese
 		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
-	d, err := h.Definition()
-	if err != nil {
-		return nil, nil, err
-	}
-	m, history, err := r.offline(h)
-	if err != nil {
-		return nil, nil, err
-	}
-	v := history.Judging(m.Shape())
-	if v == nil {
-		return nil, nil, fmt.Errorf("machine %q: %w", name, ErrNoBaseline)
-	}
-	profile, err := baseline.ProfileNamed(d.Policy)
-	if err != nil {
-		return nil, nil, err
-	}
-	variables, err := h.Variables()
-	if err != nil {
-		return nil, nil, err
-	}
-	f, err := forecast(ctx, d, variables)
-	if err != nil {
-		return nil, nil, err
-	}
-	return f, foresee(f.Prediction, v, profile), nil
+	f, seen, _, err := r.foreseeIn(ctx, h)
+	return f, seen, err
 }
 
 // predicted is what is known of a boot before it takes place: a launch.Prediction.

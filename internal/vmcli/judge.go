@@ -262,7 +262,7 @@ func newBaselineCmd(env *program.Env) *cobra.Command {
 			})
 		})
 	}
-	cmd.AddCommand(list, newRestoreCmd(env))
+	cmd.AddCommand(list, newRestoreCmd(env), newApproveNextCmd(env))
 	return cmd
 }
 
