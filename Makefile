@@ -52,8 +52,7 @@ test-vm: setup ## the negative matrix as real boots of whole machines: what is r
 bench-qemu: setup ## our TPM beside swtpm under QEMU: start, boot, snapshot, migration
 	ASSAY_REQUIRE_QEMU=1 $(GO) test -count=1 -timeout 60m -run Bench ./test/qemu -bench-swtpm -v
 
-bench-vm: setup ## machines: boots beside swtpm in pairs, what a start and a verdict cost, 200 idle ones and a look at them (on a quiet machine)
-	ASSAY_REQUIRE_QEMU=1 $(GO) test -count=1 -timeout 60m -run BenchBoots ./test/vm -bench-vm $(or $(PAIRS),9) -v
+bench-vm: ## machines: what a start and a verdict cost, 200 idle ones and a look at them (on a quiet machine)
 	$(GO) test -count=1 -run '^$$' -bench 'Start|Verdict' -benchtime 200x ./internal/machine
 	$(GO) test -count=1 -timeout 30m -run IdleMachines ./internal/machine -idle 200 -idle-for 2m -v
 
