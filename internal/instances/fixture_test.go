@@ -54,6 +54,9 @@ type fixture struct {
 	auditFault error
 }
 
+// patience is that of a request, however busy the machine is that tests.
+const patience = 10 * time.Minute
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -97,9 +100,10 @@ func newFixture(t testing.TB) *fixture {
 	f.find = &finding.Store{Dir: filepath.Join(dir, finding.Folder), Random: rand.Reader}
 	f.api, err = New(Config{
 		Machines: f.root, Findings: f.find, Host: f, Audit: f, Disks: []string{f.disks}, Now: time.Now, Rand: rand.Reader,
+		Patience: patience,
 	})
 	must(t, err)
-	f.handler, err = apiserver.New(t.Context(), apiserver.Config{Principals: f, Audit: f, Now: time.Now, Rand: rand.Reader}, f.api)
+	f.handler, err = apiserver.New(t.Context(), apiserver.Config{Principals: f, Audit: f, Now: time.Now, Rand: rand.Reader, Limits: apiserver.Limits{Answer: patience}}, f.api)
 	must(t, err)
 	t.Cleanup(func() {
 		must(t, f.api.Close())

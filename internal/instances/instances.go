@@ -56,8 +56,10 @@ type Config struct {
 	// Disks are the folders whose files callers may give to machines; none is none.
 	Disks []string
 	Now   func() time.Time
-	Rand  io.Reader    // of the names of operations
-	Log   *slog.Logger // nil means none
+	Rand  io.Reader // of the names of operations
+	// Patience is how long the request of a change waits for its end; 0 means 5 seconds.
+	Patience time.Duration
+	Log      *slog.Logger // nil means none
 }
 
 // An API is the routes of the machines of one host. It is safe for concurrent use.
@@ -84,6 +86,9 @@ func New(c Config) (*API, error) {
 			return nil, fmt.Errorf("folder of disks: %w", err)
 		}
 		c.Disks[i] = real
+	}
+	if c.Patience <= 0 {
+		c.Patience = answerPatience
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

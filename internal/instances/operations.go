@@ -30,7 +30,7 @@ const (
 	maxOperations  = 1000             // kept, those that have ended among them
 	mostRunning    = 64               // at once
 	operationTime  = 15 * time.Minute // of one
-	answerPatience = 5 * time.Second  // how long the request of a change waits for its end
+	answerPatience = 5 * time.Second  // how long the request of a change waits for its end, unless the configuration says otherwise
 	waitPatience   = 15 * time.Second // how long "wait" does; a request has 20
 )
 
@@ -170,7 +170,7 @@ func (a *API) run(ctx context.Context, w work) (*apiserver.Reply[Operation], err
 	}
 	actor := actorOf(ctx)
 	a.running.Go(func() { a.carryOut(op, w, actor) })
-	if err := wait(ctx, op, answerPatience); err != nil {
+	if err := wait(ctx, op, a.cfg.Patience); err != nil {
 		return nil, err
 	}
 	out, err := a.operations.view(op)
