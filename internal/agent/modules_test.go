@@ -168,11 +168,13 @@ func TestARefusedModuleIsNamedByWhatIMAMeasured(t *testing.T) {
 
 func FuzzModules(f *testing.F) {
 	f.Add("audit: type=1300 audit(1.2:3): success=no exit=-129\naudit: type=1330 audit(1.2:3): name=\"evil\"")
+	f.Add("Loading of unsigned module is rejected\n10 00 ima-ng sha256:04 /a-b.ko.xz\n")
 	f.Add("Lockdown: x: unsigned module loading is restricted")
 	f.Fuzz(func(t *testing.T, text string) {
 		var m Modules
 		m.Take(strings.Split(text, "\n"))
 		m.loaded(text)
+		m.name(fstest.MapFS{imaTextPath: {Data: []byte(text)}}, text)
 		beat := &channel.Heartbeat{Boot: "01234567-89ab-cdef-0123-456789abcdef", Modules: m.Found()}
 		if _, err := channel.Encode(beat); err != nil {
 			t.Errorf("%q: %v", text, err)
