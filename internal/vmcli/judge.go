@@ -170,6 +170,7 @@ type learning struct {
 	cmd    *cobra.Command
 	name   string
 	boot   uint64 // whose list was seen; 0 is none
+	seen   string // the list's own digest; empty where only the boot was named
 	yes    bool
 	dry    bool
 	reason string
@@ -179,7 +180,7 @@ type learning struct {
 // A reviewed has boots to learn from: a [machine.Root].
 type reviewed interface {
 	Review(ctx context.Context, name string) (*machine.Review, error)
-	Approve(ctx context.Context, actor, name string, boot uint64, why string) ([]integrity.Notice, error)
+	Approve(ctx context.Context, actor, name string, seen integrity.Seen, why string) ([]integrity.Notice, error)
 }
 
 func (l *learning) run(ctx context.Context) error {
@@ -187,8 +188,9 @@ func (l *learning) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if l.yes && l.boot == review.Boot && !l.dry {
-		return l.approve(ctx)
+	other := l.seen != "" && l.seen != review.Digest
+	if l.yes && l.boot == review.Boot && !other && !l.dry {
+		return l.approve(ctx, review.Seen)
 	}
 	if err := emit(l.env, l.format, review, func(w io.Writer) error {
 		fmt.Fprintf(w, "boot %d of %s would become the baseline:\n", review.Boot, l.name)
@@ -200,16 +202,19 @@ func (l *learning) run(ctx context.Context) error {
 		return err
 	}
 	why := "nothing was learned"
-	if l.boot != 0 && l.boot != review.Boot {
+	switch {
+	case l.boot == review.Boot && other:
+		why = fmt.Sprintf("nothing was learned: boot %d has measured something else since the list was seen, as after a snapshot was restored, or the baseline is another", l.boot)
+	case l.boot != 0 && l.boot != review.Boot:
 		why = fmt.Sprintf("nothing was learned: the list that was seen is of boot %d, and the latest boot is %d", l.boot, review.Boot)
 	}
-	return program.RefusedBy(fmt.Errorf("update %s: %s; this accepts the list above: %s", l.name, why, l.command(review.Boot)))
+	return program.RefusedBy(fmt.Errorf("update %s: %s; this accepts the list above: %s", l.name, why, l.command(review.Seen)))
 }
 
-// approve accepts the list of the boot that was named. A guest that has restarted since is
-// refused by the machine.
-func (l *learning) approve(ctx context.Context) error {
-	notices, err := l.root.Approve(ctx, actor(), l.name, l.boot, l.reason)
+// approve accepts the list of the boot that was named. A guest that has restarted since, or
+// went on in a snapshot, is refused by the machine.
+func (l *learning) approve(ctx context.Context, seen integrity.Seen) error {
+	notices, err := l.root.Approve(ctx, actor(), l.name, seen, l.reason)
 	if err != nil {
 		return err
 	}
@@ -220,8 +225,8 @@ func (l *learning) approve(ctx context.Context) error {
 }
 
 // command accepts the list of a boot, on the host that this command line is about.
-func (l *learning) command(boot uint64) string {
-	line := []string{"assay vm update", l.name, "--learn-integrity-policy --boot", strconv.FormatUint(boot, 10), "--yes"}
+func (l *learning) command(seen integrity.Seen) string {
+	line := []string{"assay vm update", l.name, "--learn-integrity-policy --boot", strconv.FormatUint(seen.Boot, 10), "--seen", seen.Digest, "--yes"}
 	for _, name := range []string{"root", "reason"} {
 		if f := l.cmd.Flags().Lookup(name); f != nil && f.Changed {
 			line = append(line, "--"+name, shellWord(f.Value.String()))
@@ -288,4 +293,66 @@ func newRestoreCmd(env *program.Env) *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+func newApproveNextCmd(env *program.Env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "approve-next NAME",
+		Short: "Say what the next boot of a machine that is off will show otherwise, and approve that once",
+		Long: `Compare what a machine's disk and variables will give with its baseline, before it boots:
+after an update of its image, its kernel or its keys. --yes approves it: the boot that
+measures exactly this, and otherwise what the baseline has, passes and becomes the
+baseline. Any other boot is judged as before. The approval is for one boot, and ends.
+
+Registers that the disk does not determine are shown as unknown and must be as in the
+baseline: an approval never covers them.
+
+Exit status: 0 approved, or nothing changes; 1 something changes and --yes was not given.`,
+		Args: cobra.ExactArgs(1),
+	}
+	h := addHostFlags(env, cmd)
+	format := program.AddOutputFlag(cmd, "table", "json")
+	var yes, drop bool
+	var life time.Duration
+	var why string
+	f := cmd.Flags()
+	f.BoolVar(&yes, "yes", false, "approve what is shown")
+	f.BoolVar(&drop, "drop", false, "take an approval back")
+	f.DurationVar(&life, "for", 24*time.Hour, "how long the approval waits for its boot, at most 720h")
+	f.StringVar(&why, "reason", "", "`TEXT` that is kept with it")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return h.with(cmd.Context(), func(r *machine.Root) error {
+			if drop {
+				return r.DropPlan(cmd.Context(), actor(), args[0])
+			}
+			_, seen, err := r.Foresee(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if err := emit(env, *format, seen, func(w io.Writer) error { return printForeseen(w, seen) }); err != nil {
+				return err
+			}
+			switch {
+			case !seen.Changes():
+				return nil
+			case !yes:
+				return program.RefusedBy(fmt.Errorf("approve-next %s: --yes approves this for one boot", args[0]))
+			}
+			return r.PlanNext(cmd.Context(), actor(), args[0], machine.PlanOptions{Reason: why, For: life, Seen: seen})
+		})
+	}
+	return cmd
+}
+
+func printForeseen(w io.Writer, f *machine.Foreseen) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "PCR\tNEXT BOOT\tDECIDES\tBASELINE %d\tWILL BE\n", f.Baseline)
+	for _, r := range f.Registers {
+		decides := "no"
+		if r.Judged {
+			decides = "yes"
+		}
+		fmt.Fprintf(t, "%d\t%s\t%s\t%.16s\t%.16s\n", r.PCR, r.State, decides, r.Old, r.New)
+	}
+	return t.Flush()
 }
