@@ -22,6 +22,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/assay-project/assay/eventlog/baseline"
@@ -67,6 +68,8 @@ type Assessment struct {
 	AgentSeen bool `json:"agentSeen"`
 	// Boot is what the agent calls the boot: the guest's word.
 	Boot string `json:"boot,omitempty"`
+	// Of is the start of the machine that it is of; see [Monitor.Current].
+	Of uint64 `json:"-"`
 }
 
 // An Issuer makes tokens of evidence: an attestation service.
@@ -104,7 +107,8 @@ type Config struct {
 	Issuer Issuer
 	// Assessed takes each assessment, and Heard (nil for nobody) what the agent saw when
 	// that has changed. Both run in the goroutine of [Monitor.Run]; at most one of each
-	// comes in ten seconds, whatever the guest does, but for [Monitor.Ask].
+	// comes in ten seconds, whatever the guest does, but for [Monitor.Ask]. Who hands them to
+	// another goroutine asks [Monitor.Current] there.
 	Assessed func(Assessment)
 	Heard    func(Report)
 }
@@ -116,6 +120,8 @@ type Report struct {
 	Modules []channel.Module  `json:"modules"`
 	Kernel  *channel.Kernel   `json:"kernel,omitempty"`
 	Reasons []evidence.Reason `json:"reasons"` // one for each module
+	// Of is the start of the machine that it is of; see [Monitor.Current].
+	Of uint64 `json:"-"`
 }
 
 // gap is the least time between two attestations, or two reports, that the guest causes.
@@ -130,6 +136,7 @@ type Monitor struct {
 	cfg      Config
 	template string // of the endorsement key
 	orders   chan order
+	starts   atomic.Uint64 // of the machine, as its host saw them
 }
 
 // An order is what the host's side knows of the machine, or wants of it.
@@ -141,6 +148,7 @@ const (
 	orderPause
 	orderResume
 	orderPowerOff
+	orderRestored
 )
 
 // New makes a monitor. The endorsement key must follow a standard template, by which the agent
@@ -170,8 +178,22 @@ func orDefault(d, otherwise time.Duration) time.Duration {
 }
 
 // Booted says that the machine began a new boot, as its TPM saw it: all that the agent
-// said before is of another one.
-func (m *Monitor) Booted() { m.order(orderBooted) }
+// said before is of another one. What is being judged at that moment is said no more.
+func (m *Monitor) Booted() {
+	m.starts.Add(1) // before the order, which may find no room
+	m.order(orderBooted)
+}
+
+// Restored says that the machine has another memory than before, and an agent in it that
+// need not know: what was proven before is of another machine state.
+func (m *Monitor) Restored() {
+	m.starts.Add(1)
+	m.order(orderRestored)
+}
+
+// Current reports whether an [Assessment] or a [Report] is of what runs now. It must be asked
+// where [Monitor.Booted] and [Monitor.Restored] are called, or after.
+func (m *Monitor) Current(of uint64) bool { return m.starts.Load() == of }
 
 // Ask has the machine attest now.
 func (m *Monitor) Ask() { m.order(orderAsk) }

@@ -44,6 +44,7 @@ type run struct {
 	report Report    // the last one that was passed on
 	step   step
 	id     uint64
+	start  uint64 // of the machine: what everything above is of
 }
 
 // Run drives the agent at the other end of rw until the stream or ctx ends; it closes
@@ -84,10 +85,13 @@ func (r *run) loop(lines <-chan channel.Read, lost <-chan error) (ended int, err
 			}
 			return 1, err
 		case o := <-r.orders:
+			r.catchUp()
 			r.obey(o)
 		case line := <-lines:
+			r.catchUp()
 			r.take(line)
 		case <-timer.C:
+			r.catchUp()
 			r.tick()
 		}
 	}
@@ -125,11 +129,24 @@ func (r *run) boots() {
 	r.bootDue = r.due
 }
 
+// catchUp forgets what is of a start of the machine before the last, and reports whether
+// there was another. An order may come later than what was said after it, or not at all.
+func (r *run) catchUp() bool {
+	now := r.starts.Load()
+	if r.start == now {
+		return false
+	}
+	r.start = now
+	r.seen, r.heard, r.boot, r.step, r.report = false, false, "", step{}, Report{}
+	r.boots()
+	return true
+}
+
 func (r *run) obey(o order) {
 	switch o {
-	case orderBooted:
-		r.seen, r.heard, r.boot, r.step = false, false, "", step{}
-		r.boots()
+	case orderBooted: // see catchUp
+	case orderRestored:
+		r.request(&channel.Greet{})
 	case orderAsk:
 		if r.phase == idle {
 			r.ask()

@@ -239,10 +239,14 @@ func (r *run) silent() {
 	r.conclude(Assessment{State: Silent, Reasons: []evidence.Reason{evidence.Refuse(codeSilent, "%s", words).Reason}})
 }
 
-// conclude passes an assessment on, and waits for the next.
+// conclude passes an assessment on, and waits for the next. What a boot proved is not said
+// of the next one, which may have begun while an issuer was asked.
 func (r *run) conclude(a Assessment) {
+	if r.catchUp() {
+		return
+	}
 	now := r.cfg.Now()
-	a.Time, a.AgentSeen, a.Boot = now.UTC(), r.seen, r.boot
+	a.Time, a.AgentSeen, a.Boot, a.Of = now.UTC(), r.seen, r.boot, r.start
 	kind := r.step.kind
 	r.step = step{}
 	if a.State == Silent && !r.heard {
@@ -269,7 +273,7 @@ func (r *run) heartbeat(m *channel.Heartbeat) {
 	if old.Boot == m.Boot && slices.Equal(old.Modules, m.Modules) && kernel(old.Kernel) == kernel(m.Kernel) && !old.Time.IsZero() {
 		return
 	}
-	r.report = Report{Time: now.UTC(), Boot: m.Boot, Modules: m.Modules, Kernel: m.Kernel, Reasons: moduleReasons(m.Modules)}
+	r.report = Report{Time: now.UTC(), Boot: m.Boot, Modules: m.Modules, Kernel: m.Kernel, Reasons: moduleReasons(m.Modules), Of: r.start}
 	r.cfg.Heard(r.report)
 }
 

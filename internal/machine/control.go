@@ -118,6 +118,7 @@ func (s *supervisor) handle(a asked) {
 	q := &a.request
 	switch q.Verb {
 	case verbReset:
+		s.timed = false // what an operator starts has its whole time
 		s.serving.Go(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), cutTime)
 			defer cancel()

@@ -59,13 +59,24 @@ func (s *supervisor) newHealth(ctx context.Context) (*health.Monitor, error) {
 	if s.root.cfg.Issuer != nil {
 		issuer = s.root.cfg.Issuer(s.home.Name())
 	}
-	return health.New(health.Config{
+	var m *health.Monitor
+	m, err = health.New(health.Config{
 		Issuer: issuer,
 		EK:     ek, Now: s.root.cfg.Now, Random: s.root.cfg.Random,
 		Reference: s.references(),
-		Assessed:  func(a health.Assessment) { s.inLoop(ctx, func() { s.assessed(a) }) },
-		Heard:     func(r health.Report) { s.inLoop(ctx, func() { s.heard(r) }) },
+		Assessed:  func(a health.Assessment) { s.inLoop(ctx, func() { s.current(m, a.Of, func() { s.assessed(a) }) }) },
+		Heard:     func(r health.Report) { s.inLoop(ctx, func() { s.current(m, r.Of, func() { s.heard(r) }) }) },
 	})
+	return m, err
+}
+
+// current does what is of the machine as it runs now; what the TPM took since is looked at
+// first.
+func (s *supervisor) current(m *health.Monitor, of uint64, do func()) {
+	s.measured()
+	if m.Current(of) {
+		do()
+	}
 }
 
 // references gives the agent's monitor what a quote must match; nil for a machine that
@@ -136,13 +147,16 @@ func (s *supervisor) heard(r health.Report) {
 }
 
 // booted tells the agent's monitor of a new boot.
-func (s *supervisor) booted() {
+func (s *supervisor) booted() { s.unproven((*health.Monitor).Booted) }
+
+// unproven forgets what was proved of what ran until now, and tells the agent's monitor why.
+func (s *supervisor) unproven(why func(*health.Monitor)) {
 	if s.agent == nil {
 		return
 	}
 	s.health = new(HealthStatus)
 	if m := s.agent.get(); m != nil {
-		m.Booted()
+		why(m)
 	}
 }
 

@@ -3,9 +3,13 @@ package machine
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/assay-project/assay/eventlog/baseline"
 	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/health"
+	"github.com/assay-project/assay/internal/vtpm"
+	"github.com/assay-project/assay/tpm2/engine"
 )
 
 // supervisor is that of web-1 as it is before its hypervisor starts: what happens to the
@@ -97,5 +101,63 @@ func TestWhatIsToBeApprovedFirstIsShown(t *testing.T) {
 	}
 	if r, err = h.root.Review(t.Context(), "web-1"); err != nil || r.First || len(r.Changes) != 0 {
 		t.Errorf("after the approval: %+v, %v", r, err)
+	}
+}
+
+// A guest that restarts again and again does not get round its deadline; one that started
+// its operating system in between has its time anew.
+func TestABootLoopIsTold(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.create(func(d *fleet.Definition) { d.BootDeadline = 3600 })
+	s := h.supervisor()
+	whole := records(t, boot(t, "good-uki"))
+	takes := func(r []engine.JournalRecord) {
+		s.journal.put(vtpm.Measured{Records: r})
+		s.measured()
+	}
+	takes(whole)
+	if s.deadline.Stop() || s.boot.Phase != PhaseSystem {
+		t.Errorf("in phase %q the deadline runs", s.boot.Phase)
+	}
+	firmware := whole[:len(whole)-2]
+	for range 2 { // a loop is told again and again
+		takes(firmware)
+		if !s.deadline.Reset(time.Nanosecond) { // which another arming would make an hour
+			t.Fatal("the first start after the operating system has no deadline")
+		}
+		takes(firmware)
+		takes(firmware)
+		<-s.deadline.C
+		if s.stuck(); s.boot.Phase != PhaseStuck {
+			t.Errorf("phase %q", s.boot.Phase)
+		}
+	}
+}
+
+// What was proved before a snapshot was loaded is not said of what runs now, and firmware
+// that came out of one has its time.
+func TestNothingIsSaidOfAnotherMemory(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.create(func(d *fleet.Definition) { d.BootDeadline = 3600 })
+	s := h.supervisor()
+	s.agent = &attestation{monitor: make(chan *health.Monitor, 1)}
+	whole := records(t, boot(t, "good-uki"))
+	s.journal.put(vtpm.Measured{Records: whole})
+	s.measured()
+	s.assessed(health.Assessment{Time: time.Now(), State: health.Healthy})
+	s.journal.put(vtpm.Measured{Records: whole[:4], Restored: true})
+	s.measured()
+	if s.health.State != health.Unknown || s.boot.Phase == PhaseSystem {
+		t.Errorf("phase %q, health %q", s.boot.Phase, s.health.State)
+	}
+	if !s.deadline.Stop() {
+		t.Error("the firmware has all the time")
+	}
+	s.journal.put(vtpm.Measured{Records: whole, Restored: true})
+	s.measured()
+	if s.deadline.Stop() || s.boot.Phase != PhaseSystem {
+		t.Errorf("in phase %q the deadline runs", s.boot.Phase)
 	}
 }

@@ -71,6 +71,7 @@ type supervisor struct {
 	reference  atomic.Pointer[baseline.Baseline]
 	health     *HealthStatus // nil before the first assessment of the boot
 	deadline   *time.Timer
+	timed      bool        // the deadline runs: for all starts until the operating system's
 	quiet      *time.Timer // runs while words of a refusal wait to be believed
 	unkept     error       // what happened last could not be kept
 	counts     map[EventCount]uint64
@@ -342,7 +343,9 @@ func (s *supervisor) follow(ctx context.Context) {
 	defer keep.Stop()
 	defer s.deadline.Stop()
 	defer s.quiet.Stop()
-	s.armDeadline()
+	if s.going == nil { // one that waits for its memory is timed from when it has it
+		s.armDeadline()
+	}
 	stopping := ctx.Done()
 	for {
 		select {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/health"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/qemu/qmp"
 	"github.com/assay-project/assay/internal/serial"
@@ -93,7 +94,7 @@ func (s *supervisor) progressed() {
 	early, late := s.monitor.Progress()
 	switch {
 	case late && s.boot.Phase != PhaseSystem:
-		s.boot.Phase = PhaseSystem
+		s.boot.Phase, s.timed = PhaseSystem, false
 		s.deadline.Stop()
 		if !s.definition.Shielded.IntegrityMonitoring && s.root.cfg.Booted != nil {
 			s.root.cfg.Booted(s.home.Name())
@@ -106,6 +107,7 @@ func (s *supervisor) progressed() {
 // restored goes on with a machine whose memory came from elsewhere: what was said of its
 // boot is not said again.
 func (s *supervisor) restored(m vtpm.Measured) {
+	s.unproven((*health.Monitor).Restored)
 	boot := s.monitor.BootCounter()
 	monitor, err := s.root.newMonitor(s.definition, s.history, s.name)
 	if err == nil {
@@ -130,6 +132,8 @@ func (s *supervisor) restored(m vtpm.Measured) {
 	if !late {
 		s.boot.Late = nil
 	}
+	s.timed = false // it has been elsewhere
+	s.armDeadline()
 	s.progressed()
 }
 
@@ -226,16 +230,22 @@ func (s *supervisor) judged(n *integrity.Notice) {
 	s.cut()
 }
 
-// armDeadline gives the boot its time.
+// armDeadline gives the boot its time. A machine that starts again before it has started its
+// operating system gets no more: who restarts without end does not get round it.
 func (s *supervisor) armDeadline() {
+	if s.timed {
+		return
+	}
 	s.deadline.Stop()
 	if d := s.definition.BootDeadline; d > 0 && s.definition.Shielded.VTPM {
 		s.deadline.Reset(time.Duration(d) * time.Second)
+		s.timed = true
 	}
 }
 
 // stuck is a boot that did not get on in time.
 func (s *supervisor) stuck() {
+	s.timed = false // the next start has a deadline again
 	if s.boot.Phase == PhaseSystem {
 		return
 	}
