@@ -3,6 +3,12 @@ package evidence
 // machineCodes are those of virtual machines of this host (package internal/machine).
 var machineCodes = []CodeInfo{
 	{
+		Code:    "machine.arrived",
+		Meaning: "The machine came from another host while it ran, and goes on here in the same boot.",
+		Causes:  []string{"somebody who may change machines there gave it to this host, which awaited it"},
+		Action:  "Nothing, if it was meant.",
+	},
+	{
 		Code:    "machine.monitoring-off",
 		Meaning: "Integrity monitoring of the machine was turned off: its boots are no longer judged, and findings about them have ended without anybody looking.",
 		Causes:  []string{"somebody who may change machines turned it off; the event names who"},
@@ -25,6 +31,18 @@ var machineCodes = []CodeInfo{
 		Meaning: "The hypervisor of the machine ended by itself, with an error.",
 		Causes:  []string{"a fault of QEMU", "the host ran out of memory", "somebody killed it"},
 		Action:  "Look at the host's log of that time, and start the machine again.",
+	},
+	{
+		Code:    "machine.left",
+		Meaning: "The machine was given to another host and runs there; nothing of it is left here.",
+		Causes:  []string{"somebody who may change machines did so; the event names who"},
+		Action:  "Nothing, if it was meant.",
+	},
+	{
+		Code:    "machine.migration-failed",
+		Meaning: "The machine was to go to another host, and is still here.",
+		Causes:  []string{"the other host refused it: the words say why", "the connection was lost", "an operator took it back"},
+		Action:  "Mend what the words name, and try again with a new ticket.",
 	},
 	{
 		Code:    "machine.snapshot-deleted",

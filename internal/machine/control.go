@@ -41,6 +41,7 @@ const (
 	verbSnapshot     = "snapshot"
 	verbSnapshots    = "snapshots"
 	verbDropSnapshot = "dropSnapshot"
+	verbMigrate      = "migrate"
 )
 
 // A request is one line of JSON.
@@ -53,6 +54,8 @@ type request struct {
 	Baseline int    `json:"baseline,omitempty"`
 	// Snapshot is the name of one.
 	Snapshot string `json:"snapshot,omitempty"`
+	// Ticket is that of another host.
+	Ticket string `json:"ticket,omitempty"`
 	// Force ends the machine at once.
 	Force bool `json:"force,omitempty"`
 }
@@ -128,6 +131,14 @@ func (s *supervisor) handle(a asked) {
 		s.aside(func(ctx context.Context) { a.answer <- respond(s.takeSnapshot(ctx, q.Actor, q.Snapshot)) })
 	case verbDropSnapshot:
 		s.aside(func(ctx context.Context) { a.answer <- respond(struct{}{}, s.dropSnapshot(ctx, q.Actor, q.Snapshot)) })
+	case verbMigrate:
+		s.aside(func(ctx context.Context) {
+			err := s.depart(ctx, q.Actor, q.Ticket)
+			a.answer <- respond(struct{}{}, err)
+			if err == nil {
+				s.cut()
+			}
+		})
 	default:
 		a.answer <- respond(s.do(*q))
 	}
@@ -293,6 +304,8 @@ func (s *supervisor) status() Status {
 	switch {
 	case s.unkept != nil:
 		problem = "what happened is not kept: " + s.unkept.Error()
+	case s.doubt != "":
+		problem = s.doubt
 	case s.tpmLost:
 		problem = "its TPM has ended"
 	}
@@ -308,7 +321,7 @@ const callTime = 30 * time.Second
 // patience is how long the answer to a request may take.
 func (q *request) patience() time.Duration {
 	switch q.Verb {
-	case verbSnapshot, verbDropSnapshot:
+	case verbSnapshot, verbDropSnapshot, verbMigrate:
 		return callTime + memoryTime
 	}
 	return callTime
@@ -396,6 +409,10 @@ const (
 	codeSnapshotGone = "machine.snapshot-deleted"
 	codeWentBack     = "machine.snapshot-restored"
 	codeTPMBack      = "machine.tpm-rolled-back"
+
+	codeArrived = "machine.arrived"
+	codeLeft    = "machine.left"
+	codeStayed  = "machine.migration-failed"
 
 	// codeUnapproved is of package integrity.
 	codeUnapproved = "integrity.baseline-unapproved"

@@ -132,6 +132,12 @@ func (s *supervisor) hold(ctx context.Context, c *capture) (err error) {
 
 // holdMemory seals the memory into the home, as it comes out of the hypervisor.
 func (s *supervisor) holdMemory(ctx context.Context, c *capture) error {
+	return s.sendMemory(ctx, false, func(conn *net.UnixConn) error { return s.home.keepMemory(c.Snapshot, conn) })
+}
+
+// sendMemory has the hypervisor write its memory to a socket. asking is whether the other
+// end says that it has all of it.
+func (s *supervisor) sendMemory(ctx context.Context, asking bool, take func(*net.UnixConn) error) error {
 	path := filepath.Join(s.home.RunDir(), moveSocket)
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -142,7 +148,7 @@ func (s *supervisor) holdMemory(ctx context.Context, c *capture) error {
 	}
 	defer l.Close()
 	defer context.AfterFunc(ctx, func() { l.Close() })()
-	if err := s.hypervisor.Send(ctx, moveSocket, false); err != nil {
+	if err := s.hypervisor.Send(ctx, moveSocket, asking); err != nil {
 		return err
 	}
 	conn, err := l.AcceptUnix()
@@ -151,7 +157,7 @@ func (s *supervisor) holdMemory(ctx context.Context, c *capture) error {
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	if err := s.home.keepMemory(c.Snapshot, conn); err != nil {
+	if err := take(conn); err != nil {
 		return errors.Join(err, s.hypervisor.CancelMove(ctx))
 	}
 	return s.hypervisor.Moved(ctx)
@@ -190,73 +196,6 @@ func (s *supervisor) dropSnapshot(ctx context.Context, actor, name string) error
 		return err
 	}
 	return s.discard(ctx, &capture{Snapshot: &gone, disks: disks, held: true})
-}
-
-// resume is the last part of a way back: the machine that waits gets its memory, and goes
-// on. From when that is kept, a crash leaves it as after a loss of power there.
-func (s *supervisor) resume(ctx context.Context) error {
-	on, err := s.home.shelf()
-	if err != nil {
-		return err
-	}
-	saved := on.tagged(s.going.Tag)
-	memory, file, err := s.home.memoryOf(saved)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	if err := s.feed(ctx, memory); err != nil {
-		return fmt.Errorf("the memory of snapshot %q does not come back (assay vm snapshot restore --without-memory leaves it): %w", saved.Name, err)
-	}
-	err = s.within(ctx, func() error {
-		s.measured()
-		on.Going = nil
-		return errors.Join(s.tell([]integrity.Notice{s.root.wentBack(s.home, saved, s.going)}), s.home.setShelf(on))
-	})
-	if err != nil {
-		return err
-	}
-	return s.hypervisor.Continue(ctx)
-}
-
-// feed gives a hypervisor that waits the memory of its machine.
-func (s *supervisor) feed(ctx context.Context, memory io.Reader) error {
-	path := filepath.Join(s.home.RunDir(), moveSocket)
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	if err := s.hypervisor.Receive(ctx, moveSocket, false); err != nil {
-		return err
-	}
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	if _, err := io.Copy(conn, memory); err != nil {
-		return err
-	}
-	if err := conn.(*net.UnixConn).CloseWrite(); err != nil {
-		return err
-	}
-	return s.hypervisor.Moved(ctx)
-}
-
-// arrive has a machine that waits go on, and says when it is ready.
-func (s *supervisor) arrive(ready func() error) {
-	s.aside(func(ctx context.Context) {
-		err := s.resume(ctx)
-		s.inLoop(ctx, func() {
-			if err == nil && ready != nil {
-				err = ready()
-			}
-			if err != nil {
-				s.failed = err
-				s.hypervisor.Kill()
-			}
-		})
-	})
 }
 
 // wentBack is the event of a machine that is what it was.

@@ -1,3 +1,13 @@
+// Package machine keeps the virtual machines of one host: the home of each, which is
+// encrypted, and its life, from the start of its firmware to its end.
+//
+// One process supervises one machine ([Run]): it holds the machine's home, runs its
+// TPM, starts the hypervisor, watches the boot by the TPM's own journal (package
+// integrity), and keeps what happened. It believes nothing that the guest says; what
+// the guest prints is shown as words. What lies in a home in the clear, a [Card], is a
+// claim, and the sealed [Home] decides. Whoever is root on the host is not kept out.
+//
+// Read [Root] first, then [Home], then [Run].
 package machine
 
 import (
@@ -79,6 +89,9 @@ type supervisor struct {
 	tpmLost    bool
 	moving     bool       // the machine's memory is on its way somewhere
 	going      *goingBack // the machine waits for its memory; nil for one that boots
+	waiting    bool       // for all of a machine that comes from another host: nothing is judged
+	doubt      string     // whether the machine is another host's
+	leftFor    string     // who gave it to another host, which runs it; empty for nobody
 	boot       BootStatus
 	failed     error // why the machine was stopped by its supervisor
 	serving    sync.WaitGroup
@@ -97,8 +110,8 @@ func (r *Root) Run(ctx context.Context, actor, name string, o RunOptions) (err e
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, h.Close()) }()
 	s := newSupervisor(r, h)
+	defer func() { err = errors.Join(err, h.Close(), s.vacate(ctx)) }()
 	// What the machine is served by ends after it, and before the home is given back.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer s.serving.Wait()
@@ -125,6 +138,14 @@ func (r *Root) Run(ctx context.Context, actor, name string, o RunOptions) (err e
 	return s.finish()
 }
 
+// vacate deletes what is left of a machine that another host has; its home was given back.
+func (s *supervisor) vacate(ctx context.Context) error {
+	if s.leftFor == "" {
+		return nil
+	}
+	return s.root.Delete(context.WithoutCancel(ctx), s.leftFor, s.home.Name())
+}
+
 func newSupervisor(r *Root, h *Home) *supervisor {
 	return &supervisor{root: r, home: h, journal: newQueue(), qmp: make(chan qmp.Event, 64), asked: make(chan asked), todo: make(chan func()), console: newConsole()}
 }
@@ -143,6 +164,9 @@ func (s *supervisor) prepare(ctx context.Context) (err error) {
 	}
 	if err := s.root.reachable(s.home.Name()); err != nil {
 		return err // the root was moved
+	}
+	if err := s.home.notGiven(); err != nil {
+		return err
 	}
 	if s.definition, err = s.home.Definition(); err != nil {
 		return err
@@ -305,7 +329,8 @@ func (s *supervisor) drain() {
 // machine is what the hypervisor is told.
 func (s *supervisor) machine() qemu.Machine {
 	m := s.root.hypervised(s.definition, s.home.card.ID)
-	m.Incoming, m.Paused = s.going != nil, s.going != nil
+	m.Incoming = s.going != nil || s.waiting
+	m.Paused = m.Incoming
 	return m
 }
 

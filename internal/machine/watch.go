@@ -73,6 +73,9 @@ func (q *queue) take() []vtpm.Measured {
 
 // measured judges what the TPM took since the last time.
 func (s *supervisor) measured() {
+	if s.waiting {
+		return // until it is known which boot it is of
+	}
 	for _, m := range s.journal.take() {
 		s.quiet.Stop() // words of a refusal that something was measured after
 		if m.Restored {
@@ -237,7 +240,7 @@ func (s *supervisor) armDeadline() {
 		return
 	}
 	s.deadline.Stop()
-	if d := s.definition.BootDeadline; d > 0 && s.definition.Shielded.VTPM {
+	if d := s.definition.BootDeadline; d > 0 && !s.waiting && s.definition.Shielded.VTPM {
 		s.deadline.Reset(time.Duration(d) * time.Second)
 		s.timed = true
 	}

@@ -30,7 +30,7 @@ const (
 // With asking the other end says that it has all of it before this one counts it as
 // gone: without that, QEMU takes what it has sent as arrived.
 func (p *Process) Send(ctx context.Context, socket string, asking bool) error {
-	if err := p.prepareMove(ctx, asking); err != nil {
+	if err := p.prepareMove(ctx, map[string]bool{"return-path": asking}); err != nil {
 		return err
 	}
 	limits := map[string]any{"max-bandwidth": bandwidth, "downtime-limit": downtime}
@@ -40,19 +40,22 @@ func (p *Process) Send(ctx context.Context, socket string, asking bool) error {
 	return p.monitor.Do(ctx, "migrate", map[string]any{"uri": "unix:" + socket}, nil)
 }
 
-// Receive has a machine that was started as Incoming listen on a Unix socket that it
-// makes.
+// Receive has a machine that was started as Incoming and Paused listen on a Unix socket
+// that it makes. It touches its disks when it continues, and not before.
 func (p *Process) Receive(ctx context.Context, socket string, asking bool) error {
-	if err := p.prepareMove(ctx, asking); err != nil {
+	if err := p.prepareMove(ctx, map[string]bool{"return-path": asking, "late-block-activate": true}); err != nil {
 		return err
 	}
 	return p.monitor.Do(ctx, "migrate-incoming", map[string]any{"uri": "unix:" + socket}, nil)
 }
 
 // prepareMove says of one end how the two speak.
-func (p *Process) prepareMove(ctx context.Context, asking bool) error {
-	capability := map[string]any{"capability": "return-path", "state": asking}
-	return p.monitor.Do(ctx, "migrate-set-capabilities", map[string]any{"capabilities": []any{capability}}, nil)
+func (p *Process) prepareMove(ctx context.Context, set map[string]bool) error {
+	var list []any
+	for name, state := range set {
+		list = append(list, map[string]any{"capability": name, "state": state})
+	}
+	return p.monitor.Do(ctx, "migrate-set-capabilities", map[string]any{"capabilities": list}, nil)
 }
 
 // Moved waits until the memory has left or arrived, whichever end this is.

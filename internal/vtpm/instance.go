@@ -12,6 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/assay-project/assay/internal/keyprovider"
+	"github.com/assay-project/assay/internal/seal"
 	"github.com/assay-project/assay/internal/vtpm/frontend"
 	"github.com/assay-project/assay/internal/vtpm/state"
 	"github.com/assay-project/assay/tpm2/engine"
@@ -46,6 +47,7 @@ type Instance struct {
 	card    *Card      // is not changed in place
 	record  *Record    // nil until the state is open
 	arrived *arrival
+	journey *seal.Key // of state in transit; nil for the key provider
 	closed  bool
 }
 

@@ -85,6 +85,12 @@ func (i *Instance) exportBlob(kind frontend.BlobKind, blob []byte) ([]byte, erro
 	defer clear(text)
 	p := &parcel{version: transitVersion, oldest: transitOldest, id: i.id, kind: uint32(kind)}
 	copy(p.magic[:], transitMagic)
+	if key, ok := i.transitKey(); ok {
+		if p.sealed, err = seal.Seal(i.root.cfg.Random, key, i.transitContext(kind), text); err != nil {
+			return nil, err
+		}
+		return wire.Encode(p)
+	}
 	err = i.root.withProvider(i.ctx, i.provider(), func(kp keyprovider.Provider) (err error) {
 		p.sealed, err = keyprovider.Seal(i.ctx, kp, i.root.cfg.Random, i.transitContext(kind), text)
 		return err
@@ -93,6 +99,47 @@ func (i *Instance) exportBlob(kind frontend.BlobKind, blob []byte) ([]byte, erro
 		return nil, err
 	}
 	return wire.Encode(p)
+}
+
+// TravelUnder has the state in transit sealed under a key of this one journey, in place of
+// the key provider: two hosts that agree on it need no provider that both have.
+func (i *Instance) TravelUnder(key seal.Key) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.journey = &key
+}
+
+// TravelAsEver takes that back.
+func (i *Instance) TravelAsEver() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.journey = nil
+}
+
+func (i *Instance) transitKey() (seal.Key, bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.journey == nil {
+		return seal.Key{}, false
+	}
+	return *i.journey, true
+}
+
+// openTransit opens what was sealed for this TPM, under the key of the journey where there
+// is one, and else the key provider.
+func (i *Instance) openTransit(kind frontend.BlobKind, sealed []byte) (text seal.Secret, err error) {
+	if key, ok := i.transitKey(); ok {
+		e, err := seal.Parse(sealed)
+		if err != nil {
+			return text, err
+		}
+		return e.Open(key, i.transitContext(kind))
+	}
+	err = i.root.withProvider(i.ctx, i.provider(), func(kp keyprovider.Provider) (err error) {
+		text, err = keyprovider.Open(i.ctx, kp, i.transitContext(kind), sealed)
+		return err
+	})
+	return text, err
 }
 
 // importBlob opens a blob that comes. The machine calls it with its lock.
@@ -107,11 +154,7 @@ func (i *Instance) importBlob(kind frontend.BlobKind, blob []byte) ([]byte, erro
 	case p.kind != uint32(kind):
 		return nil, fmt.Errorf("%w: it is %s state, want %s", ErrTransit, frontend.BlobKind(p.kind), kind)
 	}
-	var text seal.Secret
-	err := i.root.withProvider(i.ctx, i.provider(), func(kp keyprovider.Provider) (err error) {
-		text, err = keyprovider.Open(i.ctx, kp, i.transitContext(kind), p.sealed)
-		return err
-	})
+	text, err := i.openTransit(kind, p.sealed)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTransit, err)
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/assay-project/assay/internal/demovm"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/machine"
-	"github.com/assay-project/assay/test/qemu"
 	"github.com/assay-project/assay/test/vm"
 )
 
@@ -57,7 +56,7 @@ func newUser(t *testing.T) *user {
 	b.must(err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	u := &user{T: t, dir: dir}
-	u.program, err = qemu.Program(dir)
+	u.program, err = vm.BuildProgram(dir)
 	b.must(err)
 	u.must("key-provider", "add", "main", "local:"+filepath.Join(dir, "keys"), "--create")
 	u.must("keyset", "create", "own", "--kind", "own")

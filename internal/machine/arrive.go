@@ -1,0 +1,482 @@
+package machine
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/durable"
+	"github.com/assay-project/assay/internal/homecard"
+	"github.com/assay-project/assay/internal/integrity"
+	"github.com/assay-project/assay/internal/move"
+	"github.com/assay-project/assay/internal/seal"
+	"github.com/assay-project/assay/internal/vtpm"
+)
+
+// resume is the last part of a way back: the machine that waits gets its memory, and goes
+// on. From when that is kept, a crash leaves it as after a loss of power there.
+func (s *supervisor) resume(ctx context.Context) error {
+	on, err := s.home.shelf()
+	if err != nil {
+		return err
+	}
+	saved := on.tagged(s.going.Tag)
+	memory, file, err := s.home.memoryOf(saved)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	take := func(conn *net.UnixConn) error {
+		_, err := io.Copy(conn, memory)
+		return errors.Join(err, conn.CloseWrite())
+	}
+	if err := s.feed(ctx, false, take); err != nil {
+		return fmt.Errorf("the memory of snapshot %q does not come back (assay vm snapshot restore --without-memory leaves it): %w", saved.Name, err)
+	}
+	err = s.within(ctx, func() error {
+		s.measured()
+		on.Going = nil
+		return errors.Join(s.tell([]integrity.Notice{s.root.wentBack(s.home, saved, s.going)}), s.home.setShelf(on))
+	})
+	if err != nil {
+		return err
+	}
+	return s.hypervisor.Continue(ctx)
+}
+
+// feed has a hypervisor that waits take the memory of its machine over a socket. asking is
+// whether it says to the other end that it has all.
+func (s *supervisor) feed(ctx context.Context, asking bool, take func(*net.UnixConn) error) error {
+	path := filepath.Join(s.home.RunDir(), moveSocket)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := s.hypervisor.Receive(ctx, moveSocket, asking); err != nil {
+		return err
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	if err := take(conn.(*net.UnixConn)); err != nil {
+		return err
+	}
+	return s.hypervisor.Moved(ctx)
+}
+
+// arrive has a machine that waits go on, and says when it is ready.
+func (s *supervisor) arrive(ready func() error) {
+	s.aside(func(ctx context.Context) {
+		err := s.resume(ctx)
+		s.inLoop(ctx, func() {
+			if err == nil && ready != nil {
+				err = ready()
+			}
+			if err != nil {
+				s.failed = err
+				s.hypervisor.Kill()
+			}
+		})
+	})
+}
+
+// ReceiveOptions say which machine is awaited, and how.
+type ReceiveOptions struct {
+	Name string
+	// Provider is the key provider of the machine's new home; empty is the default.
+	Provider string
+	// Listener and TLS are those of the machine's ticket.
+	Listener net.Listener
+	TLS      *tls.Config
+	// Expires is when nobody is awaited any more.
+	Expires time.Time
+	// Ready is called once the machine is awaited. May be nil.
+	Ready func() error
+}
+
+// Receive waits for a machine that another host gives away, and supervises it here until
+// it ends, as [Root.Run] does. Until the other host has said that it is this one's,
+// nothing that failed is left here, and another try is awaited.
+func (r *Root) Receive(ctx context.Context, actor string, o ReceiveOptions) error {
+	defer o.Listener.Close()
+	if _, err := r.Card(o.Name); !errors.Is(err, ErrUnknown) {
+		return errors.Join(fmt.Errorf("machine %q: %w", o.Name, ErrExists), err)
+	}
+	if o.Provider == "" && r.cfg.DefaultProvider != nil {
+		o.Provider = r.cfg.DefaultProvider()
+	}
+	if o.Provider == "" {
+		return ErrProvider
+	}
+	if o.Ready != nil {
+		if err := o.Ready(); err != nil {
+			return err
+		}
+	}
+	awaited, cancel := context.WithTimeoutCause(ctx, o.Expires.Sub(r.cfg.Now()), move.ErrExpired)
+	defer cancel()
+	for {
+		link, err := move.Accept(awaited, o.Listener, o.TLS, r.cfg.Now)
+		if err != nil {
+			return fmt.Errorf("machine %q did not come: %w", o.Name, err)
+		}
+		a := &arrival{root: r, actor: actor, o: &o, link: link}
+		err = a.take(ctx)
+		if a.mine {
+			return err
+		}
+		r.cfg.Log.Warn("a machine did not arrive", slog.String("machine", o.Name), slog.Any("error", err))
+		if ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// An arrival is one try of another host to give its machine.
+type arrival struct {
+	root  *Root
+	actor string
+	o     *ReceiveOptions
+	link  *move.Link
+	offer offer
+	bags  luggage
+	*supervisor
+	// mine is set, by the machine's loop, once the machine is this host's: its card is
+	// written after the other host has given it up.
+	mine bool
+}
+
+// take answers one try. What it says to the other host in the end is true: nothing is left
+// here then.
+func (a *arrival) take(ctx context.Context) (err error) {
+	defer func() {
+		if !a.mine && err != nil {
+			a.link.Refuse(err) //nolint:errcheck // it has gone then
+		}
+		a.link.Close()
+	}()
+	stop := context.AfterFunc(ctx, a.link.Interrupt)
+	defer stop()
+	keys, err := a.greet()
+	if err != nil {
+		return err
+	}
+	h, err := a.stage(ctx, keys)
+	if err != nil {
+		return errors.Join(err, a.clear())
+	}
+	err = a.run(ctx, h)
+	err = errors.Join(err, h.Close())
+	if !a.mine {
+		return errors.Join(err, a.clear())
+	}
+	return errors.Join(err, a.vacate(ctx))
+}
+
+// greet hears which machine it is, and says where its secrets are to be sealed for.
+func (a *arrival) greet() (*age.X25519Identity, error) {
+	if err := a.link.Receive(&a.offer); err != nil {
+		return nil, err
+	}
+	if err := a.check(); err != nil {
+		return nil, err
+	}
+	keys, err := age.GenerateX25519Identity()
+	if err != nil {
+		return nil, err
+	}
+	if err := a.link.Send(accepted{keys.Recipient().String()}); err != nil {
+		return nil, err
+	}
+	return keys, a.link.Receive(&a.bags)
+}
+
+// check refuses a machine that was not awaited, or that cannot run here.
+func (a *arrival) check() error {
+	f, d := &a.offer, a.offer.Definition
+	switch {
+	case f.Format != moveFormat:
+		return fmt.Errorf("the other host speaks format %d of moves, this one %d", f.Format, moveFormat)
+	case f.Go != "":
+		return fmt.Errorf("machine %q is not here", a.o.Name)
+	case d == nil || d.Name != a.o.Name:
+		return fmt.Errorf("the machine %q is awaited, and no other", a.o.Name)
+	case f.Accelerator != a.root.cfg.Accelerator:
+		return fmt.Errorf("the machine runs under %s, and machines here run under %s", f.Accelerator, a.root.cfg.Accelerator)
+	case !homecard.ValidID(f.ID):
+		return fmt.Errorf("the machine has the id %.40q", f.ID)
+	}
+	d.Complete()
+	if err := d.Check(); err != nil {
+		return err
+	}
+	if reasons := a.root.cfg.Matrix.Judge(d, a.root.cfg.Accelerator); len(reasons) > 0 {
+		return &RefusedError{d.Name, reasons}
+	}
+	if _, err := a.root.cfg.Keyset(d.Keyset); err != nil {
+		return fmt.Errorf("key set %q: %w", d.Keyset, err)
+	}
+	for i := range d.Disks {
+		if info, err := os.Stat(d.Disks[i].File); err != nil || info.IsDir() {
+			return errors.Join(fmt.Errorf("disk %q is not here: both hosts must have it under this path", d.Disks[i].File), err)
+		}
+	}
+	return nil
+}
+
+// stage makes the home of the machine, without the card that would make it one of this
+// host's, and its TPM.
+func (a *arrival) stage(ctx context.Context, keys *age.X25519Identity) (_ *Home, err error) {
+	if f, err := a.root.foundBy(a.o.Name); err == nil && f.alive { // left by a try whose supervisor was killed
+		if err := f.end(); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.Remove(filepath.Join(a.root.dir(a.o.Name), runningFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	h, err := a.root.makeHome(ctx, a.actor, a.o.Name, a.o.Provider, a.offer.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, h.Close())
+		}
+	}()
+	if err := a.root.setCustody(h.Name(), custody{Machine: h.card.ID}); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(h.setDefinition(a.offer.Definition), h.SetVariables(a.bags.Variables), h.SetHistory(new(integrity.History)), h.setLog(nil)); err != nil {
+		return nil, err
+	}
+	return h, a.stageTPM(ctx, h, keys)
+}
+
+// stageTPM makes the machine's TPM, under this host's key provider.
+func (a *arrival) stageTPM(ctx context.Context, h *Home, keys *age.X25519Identity) error {
+	if !a.offer.Definition.Shielded.VTPM {
+		return nil
+	}
+	path := filepath.Join(h.dir, tpmFile)
+	if err := durable.WriteFile(path, a.bags.TPM, 0o600); err != nil {
+		return err
+	}
+	report, err := a.root.cfg.TPMs.Restore(ctx, a.actor, vtpm.RestoreOptions{
+		From: path, Name: h.Name(), Provider: h.card.Provider, Import: true, Cold: true,
+		Keys: vtpm.KeysFor{Identities: [][]byte{[]byte(keys.String())}}, VM: vmOf(a.offer.Definition, h.card.ID),
+	})
+	if err == nil && len(report.Warnings) > 0 {
+		err = fmt.Errorf("the machine's TPM: %s", report.Warnings[0])
+	}
+	return errors.Join(err, os.Remove(path))
+}
+
+// clear removes what there is of a machine that did not arrive.
+func (a *arrival) clear() error {
+	dir := a.root.dir(a.o.Name)
+	lock, err := durable.LockDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	return errors.Join(a.root.clearAway(ctx, a.actor, a.o.Name), lock.Close(), os.RemoveAll(dir))
+}
+
+// run supervises the machine, from when it waits for its memory.
+func (a *arrival) run(ctx context.Context, h *Home) (err error) {
+	s := newSupervisor(a.root, h)
+	a.supervisor, s.waiting = s, true
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer s.serving.Wait()
+	defer stop()
+	if err := s.prepare(ctx); err != nil {
+		return errors.Join(err, s.close())
+	}
+	if err := s.serve(serving, a.actor); err != nil {
+		return errors.Join(err, s.release())
+	}
+	if s.tpm != nil {
+		s.tpm.TravelUnder(seal.Key{ID: "journey", Secret: seal.NewSecret(a.bags.Journey)})
+	}
+	if err := s.start(ctx); err != nil {
+		return errors.Join(err, s.release())
+	}
+	s.aside(func(ctx context.Context) {
+		defer context.AfterFunc(ctx, a.link.Interrupt)()
+		if err := a.complete(ctx); err != nil {
+			s.inLoop(ctx, func() {
+				s.failed = err
+				s.hypervisor.Kill()
+			})
+			return
+		}
+		a.confirm(ctx)
+	})
+	s.follow(ctx)
+	if !a.mine {
+		end := s.hypervisor.End()
+		return errors.Join(s.failed, end.Err, s.release(), h.forget())
+	}
+	return s.finish()
+}
+
+// complete takes the memory, then all that was last said of the machine, and then the
+// machine itself.
+func (a *arrival) complete(ctx context.Context) error {
+	if err := a.link.Send(step{At: stepWaits}); err != nil {
+		return err
+	}
+	if err := a.feed(ctx, true, func(conn *net.UnixConn) error { return a.link.Carry(ctx, conn) }); err != nil {
+		return err
+	}
+	if err := a.link.Send(step{At: stepLoaded}); err != nil {
+		return err
+	}
+	var last lastWords
+	if err := a.link.Receive(&last); err != nil {
+		return err
+	}
+	if err := a.within(ctx, func() error { return a.adopt(&last) }); err != nil {
+		return err
+	}
+	if err := a.link.Send(step{At: stepPrepared}); err != nil {
+		return err
+	}
+	if err := a.awaitGo(ctx); err != nil {
+		return err
+	}
+	if err := a.within(ctx, func() error { return a.own(&last) }); err != nil {
+		return err
+	}
+	a.tpmAsEver()
+	err := a.hypervisor.Continue(ctx)
+	a.link.Send(step{At: stepRuns}) //nolint:errcheck // it is asked again; and the machine is here, if it runs or not
+	return err
+}
+
+func (a *arrival) tpmAsEver() {
+	if a.tpm != nil {
+		a.tpm.TravelAsEver()
+	}
+}
+
+// adopt takes what was said of the machine until now.
+func (a *arrival) adopt(last *lastWords) (err error) {
+	if a.history, err = integrity.ParseHistory(last.History); err != nil {
+		return err
+	}
+	if a.monitor, err = a.root.newMonitor(a.definition, a.history, a.name); err != nil {
+		return err
+	}
+	if err := a.monitor.GoOn(last.Boot); err != nil {
+		return err
+	}
+	a.supervisor.boot = BootStatus{Counter: last.Boot, Phase: PhaseFirmware}
+	return errors.Join(a.home.SetHistory(a.history), a.home.SetVariables(last.Variables), a.home.setLog(last.Events))
+}
+
+// awaitGo waits until the other host has given the machine up. When the connection is lost
+// meanwhile, it is for that host to come again: until it does, the machine runs nowhere.
+func (a *arrival) awaitGo(ctx context.Context) error {
+	for {
+		var q offer
+		err := a.link.Receive(&q)
+		if err == nil && q.Go != a.home.card.ID {
+			err = errors.New("the other host goes on with something else")
+		}
+		if err == nil || !errors.Is(err, move.ErrLink) || ctx.Err() != nil {
+			return err
+		}
+		a.link.Close()
+		if a.link, err = move.Accept(ctx, a.o.Listener, a.o.TLS, a.root.cfg.Now); err != nil {
+			return err
+		}
+		defer context.AfterFunc(ctx, a.link.Interrupt)()
+	}
+}
+
+// own makes the machine this host's.
+func (a *arrival) own(last *lastWords) error {
+	text, err := a.home.card.Text()
+	if err != nil {
+		return err
+	}
+	if err := durable.CreateFile(filepath.Join(a.home.dir, cardFile), text, 0o600); err != nil {
+		return err
+	}
+	a.mine, a.waiting = true, false
+	a.recall()
+	a.measured()
+	if a.supervisor.boot.Phase == PhaseFirmware || a.supervisor.boot.Phase == PhaseLoader {
+		a.armDeadline()
+	}
+	return a.tell([]integrity.Notice{{
+		Type: integrity.EventMigrated, Instance: a.home.Name(), Time: a.root.cfg.Now(), BootCounter: last.Boot, Actor: last.Actor,
+		Reasons: []evidence.Reason{reason(codeArrived, fmt.Sprintf("the machine came from another host, and goes on here; %s awaited it", a.actor))},
+	}})
+}
+
+// confirm says for a while that the machine is here, to a host that did not hear it.
+func (a *arrival) confirm(ctx context.Context) {
+	for {
+		link, err := move.Accept(ctx, a.o.Listener, a.o.TLS, a.root.cfg.Now)
+		if err != nil {
+			return
+		}
+		stop := context.AfterFunc(ctx, link.Interrupt)
+		var q offer
+		if err := link.Receive(&q); err == nil && q.Go == a.home.card.ID {
+			link.Send(step{At: stepRuns}) //nolint:errcheck // it asks again
+		}
+		stop()
+		link.Close()
+	}
+}
+
+// setLog makes the log of a home hold these events, the newest that fit.
+func (h *Home) setLog(events []integrity.Notice) error {
+	var lines [][]byte
+	size := 0
+	for n := range events {
+		text, err := json.Marshal(events[n])
+		if err != nil {
+			return err
+		}
+		sealed, err := seal.Seal(h.random, h.key, h.eventContext(n), text)
+		if err != nil {
+			return err
+		}
+		line := append(base64.StdEncoding.AppendEncode(nil, sealed), '\n')
+		lines, size = append(lines, line), size+len(line)
+	}
+	first := 0
+	for ; size > maxEventFile; first++ {
+		size -= len(lines[first])
+	}
+	text := slices.Concat(logHead(first), bytes.Join(lines[first:], nil))
+	if err := errors.Join(durable.WriteFile(filepath.Join(h.dir, eventsFile), text, 0o600), h.log.close()); err != nil {
+		return err
+	}
+	h.log = nil
+	return h.openLog()
+}

@@ -1,0 +1,263 @@
+package machine
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/assay-project/assay/internal/integrity"
+	"github.com/assay-project/assay/internal/move"
+)
+
+// An awaiting host waits for web-1.
+type awaiting struct {
+	*host
+	ticket []byte
+	end    chan error
+	stop   context.CancelFunc
+}
+
+// awaits has a host wait for web-1.
+func (h *host) awaits() *awaiting {
+	h.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		h.Fatal(err)
+	}
+	now := time.Now()
+	ticket, cfg, err := move.NewTicket(move.Terms{Machine: "web-1", Address: l.Addr().String(), Now: now, Expires: now.Add(time.Hour), Random: rand.Reader})
+	if err != nil {
+		h.Fatal(err)
+	}
+	text, err := ticket.Text()
+	if err != nil {
+		h.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(h.Context())
+	a := &awaiting{host: h, ticket: text, end: make(chan error, 1), stop: stop}
+	go func() {
+		a.end <- h.root.Receive(ctx, "dora", ReceiveOptions{Name: "web-1", Listener: l, TLS: cfg, Expires: now.Add(time.Hour)})
+	}()
+	return a
+}
+
+// over waits until nobody is awaited any more, or the machine that came has ended.
+func (a *awaiting) over() error {
+	a.Helper()
+	a.stop()
+	select {
+	case err := <-a.end:
+		return err
+	case <-time.After(time.Minute):
+		a.Fatal("the awaiting host does not end")
+		return nil
+	}
+}
+
+// hasNothing looks for anything of web-1 on a host that does not have it.
+func (h *host) hasNothing() {
+	h.Helper()
+	if _, err := h.root.Card("web-1"); !errors.Is(err, ErrUnknown) {
+		h.Errorf("there is a card: %v", err)
+	}
+	entries, err := os.ReadDir(filepath.Join(h.dir, "vms", "web-1")) // the test's own run folder may be there
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		h.Error(err)
+	}
+	for _, e := range entries {
+		if e.Name() != runFolder {
+			h.Errorf("there is %s", e.Name())
+		}
+	}
+	if list, err := h.root.cfg.TPMs.List(h.Context()); err != nil || len(list) != 0 {
+		h.Errorf("there are %d TPMs: %v", len(list), err)
+	}
+}
+
+// script is what the guest of the destination does when the machine runs there.
+func (h *host) script(text string) {
+	h.Helper()
+	if err := os.MkdirAll(filepath.Dir(h.inRun(bootFile)), 0o700); err != nil {
+		h.Fatal(err)
+	}
+	h.put(h.inRun(bootFile), text)
+}
+
+func TestAMachineGoesToAnotherHostAndBack(t *testing.T) {
+	t.Parallel()
+	a, b := newHost(t), newHost(t)
+	a.createWithDisks()
+	a.put(a.inRun(ramFile), "memory")
+	s := a.start(boot(t, "good-uki") + "variable 7\n")
+	a.awaitEvent(integrity.EventLateReport, 1)
+	card, err := a.root.Card("web-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	there := b.awaits()
+	b.script("await reset\nreset\n" + boot(t, "good-uki") + "await more\n")
+	if err := a.root.Migrate(t.Context(), "carol", "web-1", there.ticket); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.wait(); err != nil {
+		t.Errorf("the source: %v", err)
+	}
+	a.hasNothing()
+	now, err := b.root.Card("web-1")
+	if err != nil || now.ID != card.ID {
+		t.Fatalf("the card there is %+v, %v", now, err)
+	}
+	status := b.status()
+	if status.State != StateRunning || status.Problem != "" || status.Boot.Counter != 1 || status.Boot.Late == nil || !*status.Boot.Late || status.Boot.Phase != PhaseSystem {
+		t.Errorf("the status there is %+v of boot %+v", status, status.Boot)
+	}
+	if got := b.get(b.inRun(ramFile)); got != "memory" {
+		t.Errorf("the memory there holds %q", got)
+	}
+	n := b.awaitEvent(integrity.EventMigrated, 1)
+	if n.BootCounter != 1 || n.Actor != "carol" || n.Reasons[0].Code != codeArrived || !strings.Contains(n.Reasons[0].Message, "dora") {
+		t.Errorf("the event there is %+v", n)
+	}
+	if n := a.awaitEvent(integrity.EventMigrated, 1); n.BootCounter != 1 || n.Actor != "carol" || n.Reasons[0].Code != codeLeft {
+		t.Errorf("the event here is %+v", n)
+	}
+	b.put(b.inRun("reset"), "")
+	b.awaitEvent(integrity.EventLateReport, 1) // of boot 2; that of boot 1 was told by the other
+
+	back := a.awaits()
+	a.script("await off\noff\n")
+	if err := b.root.Migrate(t.Context(), "erik", "web-1", back.ticket); err != nil {
+		t.Fatal(err)
+	}
+	if err := there.over(); err != nil {
+		t.Errorf("there: %v", err)
+	}
+	b.hasNothing()
+	a.put(a.inRun("off"), "")
+	select {
+	case err := <-back.end:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("the machine does not end")
+	}
+	back.stop()
+	a.want(
+		"1 startupEvent", "1 earlyBootReportEvent pass", "1 lateBootReportEvent pass", "1 migrationEvent",
+		"2 startupEvent", "2 earlyBootReportEvent pass", "2 lateBootReportEvent pass", "2 migrationEvent",
+		"2 shutdownEvent",
+	)
+	if got := a.variable(); got != '7' {
+		t.Errorf("variable %q", got)
+	}
+}
+
+// Whatever fails before the point of no return, on either side, the machine goes on where
+// it was, and nothing is left on the other host.
+func TestAMoveThatFailsLeavesTheMachineWhereItWas(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name, source, destination string
+	}{
+		{"the source does not set its capabilities", "migrate-set-capabilities: fail\n", ""},
+		{"the source does not send", "migrate: fail\n", ""},
+		{"the source's memory breaks off", "send: fail\n", ""},
+		{"the source does not say how it went", "query-migrate: fail\n", ""},
+		{"the destination does not wait", "", "migrate-incoming: fail\n"},
+		{"the destination does not load", "", "load: fail\n"},
+		{"the destination does not say how it went", "", "query-migrate: fail\n"},
+		{"the destination dies when it is to wait", "", "migrate-incoming: die\n"},
+		{"the destination dies when it loads", "", "load: die\n"},
+		{"the destination dies when it has loaded", "", "query-migrate: die\n"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			a, b := newHost(t), newHost(t)
+			a.createWithDisks()
+			s := a.start(boot(t, "good-uki") + "await go\noff\n")
+			a.awaitEvent(integrity.EventLateReport, 1)
+			there := b.awaits()
+			b.script("await never\n")
+			a.put(a.inRun(faultFile), tc.source)
+			b.put(b.inRun(faultFile), tc.destination)
+			err := a.root.Migrate(t.Context(), "carol", "web-1", there.ticket)
+			if err == nil || !strings.Contains(err.Error(), "runs on here") {
+				t.Fatalf("Migrate = %v", err)
+			}
+			a.put(a.inRun(faultFile), "")
+			if n := a.awaitEvent(integrity.EventMigrated, 1); n.BootCounter != 1 || n.Reasons[0].Code != codeStayed {
+				t.Errorf("the event is %+v", n)
+			}
+			if status := a.status(); status.State != StateRunning || status.Problem != "" {
+				t.Errorf("the status is %+v", status)
+			}
+			if err := there.over(); err == nil {
+				t.Error("the other host has a machine")
+			}
+			b.hasNothing()
+			a.put(a.inRun("go"), "")
+			if err := s.wait(); err != nil {
+				t.Errorf("the machine's end: %v", err)
+			}
+			if types := a.types(); types[len(types)-1] != "1 shutdownEvent" {
+				t.Errorf("events %q", types)
+			}
+		})
+	}
+}
+
+// A machine is not given to a host that does not await it, and awaits no other.
+func TestAMachineThatIsNotAwaitedIsRefused(t *testing.T) {
+	t.Parallel()
+	a, b := newHost(t), newHost(t)
+	a.createWithDisks()
+	s := a.start(boot(t, "good-uki") + "await go\noff\n")
+	there := b.awaits()
+	ticket, err := move.ParseTicket(there.ticket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := func(change func(*move.Ticket)) []byte {
+		c := *ticket
+		c.Seed, c.Server = slices.Clone(c.Seed), slices.Clone(c.Server)
+		change(&c)
+		b, err := c.Text()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	for name, ticket := range map[string][]byte{
+		"another machine's": text(func(t *move.Ticket) { t.Machine = "db-1" }),
+		"another key":       text(func(t *move.Ticket) { t.Seed[0] ^= 1 }),
+		"another host":      text(func(t *move.Ticket) { t.Server[0] ^= 1 }),
+		"none":              []byte("{}"),
+	} {
+		if err := a.root.Migrate(t.Context(), "carol", "web-1", ticket); err == nil {
+			t.Errorf("%s: the machine goes", name)
+		}
+	}
+	if err := os.Rename(a.disks()[1], a.disks()[1]+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.root.Migrate(t.Context(), "carol", "web-1", there.ticket); err == nil || !strings.Contains(err.Error(), "is not here") {
+		t.Errorf("without its disk: %v", err)
+	}
+	if err := there.over(); err == nil {
+		t.Error("the other host has a machine")
+	}
+	b.hasNothing()
+	a.put(a.inRun("go"), "")
+	if err := s.wait(); err != nil {
+		t.Error(err)
+	}
+}
