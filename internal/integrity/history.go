@@ -135,6 +135,13 @@ func (h *History) keep(r BootRecord) {
 	}
 }
 
+// begin keeps that a boot has begun, until more is known of it. Of those that came to nothing
+// only the last is kept: a machine that restarts without end pushes no boot out.
+func (h *History) begin(r BootRecord) {
+	h.Boots = slices.DeleteFunc(h.Boots, func(b BootRecord) bool { return b.Judged.IsZero() })
+	h.keep(r)
+}
+
 type historyV1 struct {
 	Version     int         `json:"version"`
 	BootCounter uint64      `json:"bootCounter,string"`

@@ -145,6 +145,7 @@ func (m *Monitor) moment(at Moment) []Notice {
 		m.history.BootCounter++
 		m.boot = m.history.BootCounter
 		m.started, m.latest, m.lost = m.cfg.Now(), nil, false
+		m.history.begin(BootRecord{Counter: m.boot, Started: m.started, Boot: &Boot{bank: Bank}, Shape: m.cfg.Shape})
 		return []Notice{m.notice(EventStartup, at.Attempt)}
 	case Resumed:
 		return []Notice{m.notice(EventResumed, at.Attempt)}

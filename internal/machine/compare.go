@@ -33,9 +33,17 @@ func Compare(h *integrity.History, a, b uint64, policy string) (*baseline.Compar
 	if err != nil {
 		return nil, err
 	}
+	for _, r := range []*integrity.BootRecord{before, after} {
+		if early, _ := r.Boot.Ended(); !early {
+			return nil, fmt.Errorf("boot %d: %w", r.Counter, ErrNotReached)
+		}
+	}
 	profile.Shape = after.Shape
 	return baseline.From(before.Boot, before.Shape).Compare(after.Boot, profile), nil
 }
+
+// ErrNotReached is a boot that did not get to its boot loader: there is nothing to compare.
+var ErrNotReached = errors.New("did not reach its boot loader")
 
 // ErrNotJudged is a boot that was compared with no baseline.
 var ErrNotJudged = errors.New("was compared with no baseline")

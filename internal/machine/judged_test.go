@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/assay-project/assay/eventlog/baseline"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/health"
+	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/vtpm"
 	"github.com/assay-project/assay/tpm2/engine"
 )
@@ -159,5 +161,38 @@ func TestNothingIsSaidOfAnotherMemory(t *testing.T) {
 	s.measured()
 	if s.deadline.Stop() || s.boot.Phase != PhaseSystem {
 		t.Errorf("in phase %q the deadline runs", s.boot.Phase)
+	}
+}
+
+// A boot that came to nothing is the last all the same, and there is one such at most.
+func TestTheLastBootIsTheLast(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.create()
+	h.run(boot(t, "good-uki"))
+	firmware := strings.Join(strings.SplitAfter(boot(t, "good-uki"), "\n")[:4], "")
+	h.run(firmware + "reset\n" + firmware)
+	d, err := h.root.Describe(t.Context(), "web-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b := d.LastBoot; b.Counter != 3 || b.Started.IsZero() || b.Early != integrity.NotReached || b.Late != integrity.NotReached {
+		t.Errorf("of three boots the last is %+v", *b)
+	}
+	history, err := h.root.History(t.Context(), "web-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if boots := BootsOf(history); len(boots) != 2 || boots[0].Late != integrity.Learned {
+		t.Errorf("boots %+v", boots)
+	}
+	if r, _, err := Why(history, 0, ""); !errors.Is(err, ErrNotJudged) || r.Counter != 3 {
+		t.Errorf("why: boot %+v, %v", r, err)
+	}
+	if _, err := Compare(history, 1, 3, ""); !errors.Is(err, ErrNotReached) {
+		t.Errorf("compared with a boot that measured nothing: %v", err)
+	}
+	if _, err := h.root.Review(t.Context(), "web-1"); !errors.Is(err, integrity.ErrNoBoot) {
+		t.Errorf("a boot that came to nothing is up for approval: %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package vmcli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strconv"
@@ -109,8 +110,8 @@ func printDescription(w io.Writer, d *machine.Description) error {
 			row("because", words(append(b.Reasons, b.Refused...)))
 		}
 	}
-	if a := d.Health; a != nil && a.State != health.Unknown {
-		text := string(a.State)
+	if a := d.Health; a != nil && (a.State != health.Unknown || len(a.Reasons) > 0) {
+		text := cmp.Or(string(a.State), "unknown")
 		if len(a.Reasons) > 0 {
 			text += ": " + words(a.Reasons)
 		}
