@@ -191,6 +191,7 @@ var known = [...]knownError{
 	{machine.ErrNoDisk, http.StatusConflict, apiserver.CodeConflict, ""},
 	{machine.ErrNotJudged, http.StatusConflict, apiserver.CodeConflict, "the boot was compared with no baseline"},
 	{integrity.ErrNoBoot, http.StatusConflict, apiserver.CodeConflict, ""},
+	{integrity.ErrNotSeen, http.StatusConflict, apiserver.CodeConflict, ""},
 	{integrity.ErrNotKept, http.StatusNotFound, apiserver.CodeNotFound, "there is no such boot or baseline, or it is no longer kept"},
 	{finding.ErrNone, http.StatusNotFound, apiserver.CodeNotFound, ""},
 	{finding.ErrOver, http.StatusConflict, apiserver.CodeConflict, ""},

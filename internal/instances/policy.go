@@ -15,6 +15,7 @@ type integrityInput struct {
 	Body struct {
 		UpdateAutoLearnPolicy bool   `json:"updateAutoLearnPolicy" doc:"true makes the latest boot the baseline; false changes nothing"`
 		BootCounter           uint64 `json:"bootCounter,omitempty,string" doc:"The boot whose changes were reviewed: when the machine has booted again since, nothing is learned"`
+		Digest                string `json:"digest,omitempty" maxLength:"64" doc:"The digest of the review: when the boot has measured something else since, as after a snapshot was restored, nothing is learned"`
 		Reason                string `json:"reason,omitempty" maxLength:"255" doc:"Kept with the baseline"`
 	}
 }
@@ -79,8 +80,8 @@ func (a *API) setIntegrityPolicy(ctx context.Context, in *integrityInput) (*apis
 			return err
 		}
 		show.Review = review
-		// Of a machine that restarts meanwhile Approve learns nothing: the boot is named.
-		_, err = a.cfg.Machines.Approve(ctx, actor, in.Instance, review.Boot, in.Body.Reason)
+		// Of a machine that restarts or goes back meanwhile Approve learns nothing.
+		_, err = a.cfg.Machines.Approve(ctx, actor, in.Instance, review.Seen, in.Body.Reason)
 		return err
 	}})
 }
@@ -93,6 +94,9 @@ func (a *API) reviewed(ctx context.Context, in *integrityInput) (*machine.Review
 	}
 	if b := in.Body.BootCounter; b != 0 && b != review.Boot {
 		return nil, apiserver.NewProblem(http.StatusConflict, apiserver.CodeConflict, "the machine has booted again since the boot that was reviewed: nothing was learned")
+	}
+	if d := in.Body.Digest; d != "" && d != review.Digest {
+		return nil, apiserver.NewProblem(http.StatusConflict, apiserver.CodeConflict, "what the boot measured, or its baseline, is another than what was reviewed: nothing was learned")
 	}
 	review.Changes = apiserver.OrEmpty(review.Changes)
 	return review, nil

@@ -114,11 +114,7 @@ func TestTheEventsOfAnUpdateHaveGooglesFields(t *testing.T) {
 			b.take(tc.first.records)
 			b.m.Shutdown()
 			got := b.take(tc.next.records)
-			boot, _, err := b.m.Review()
-			if err != nil {
-				t.Fatal(err)
-			}
-			approved, err := b.m.Approve(boot, "alice", "an update")
+			approved, err := b.approve("alice", "an update")
 			if err != nil {
 				t.Fatal(err)
 			}

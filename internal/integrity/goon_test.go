@@ -2,6 +2,7 @@ package integrity
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 	"testing"
 )
@@ -22,10 +23,10 @@ func TestAnEarlierBootGoesOn(t *testing.T) {
 	if got := b.m.Catch(slices.Values(journalOf(t, "good-uki"))); len(got) != 0 {
 		t.Errorf("what was said of boot 1 is said again: %s", said(got))
 	}
-	if boot, _, err := b.m.Review(); err != nil || boot != 1 {
-		t.Errorf("Review = %d, %v", boot, err)
+	if seen, _, err := b.m.Review(); err != nil || seen.Boot != 1 {
+		t.Errorf("Review = %v, %v", seen, err)
 	}
-	got, err := b.m.Approve(1, "alice", "as it is")
+	got, err := b.approve("alice", "as it is")
 	if err != nil || got[0].BootCounter != 1 {
 		t.Fatalf("Approve = %s, %v", said(got), err)
 	}
@@ -40,5 +41,48 @@ func TestAnEarlierBootGoesOn(t *testing.T) {
 	}
 	if _, err := ParseHistory(text); err != nil || len(b.h.Boots) != 3 {
 		t.Errorf("%d boots, %v", len(b.h.Boots), err)
+	}
+}
+
+// A machine that goes on in an earlier moment of the reviewed boot is another thing to
+// approve, and the counter does not tell.
+func TestAnApprovalIsOfWhatWasReviewed(t *testing.T) {
+	b := newBench(t, nil)
+	b.boot("good-uki")
+	good := journalOf(t, "good-uki")
+	b.take(good)
+	seen, changes, err := b.m.Review()
+	if err != nil || seen.Boot != 2 || len(changes) != 0 {
+		t.Fatal(seen, changes, err)
+	}
+	b.restart()
+	if err := b.m.GoOn(2); err != nil {
+		t.Fatal(err)
+	}
+	b.m.Catch(slices.Values(journalOf(t, "bad-uki-cmdline")))
+	if _, err := b.m.Approve(seen, "alice", "seen"); !errors.Is(err, ErrNotSeen) || len(b.h.Versions) != 1 {
+		t.Errorf("Approve of a boot that nobody reviewed = %v, %d baselines", err, len(b.h.Versions))
+	}
+	b.restart()
+	b.m.Catch(slices.Values(good))
+	for name, other := range map[string]Seen{"nothing": {}, "a counter alone": {Boot: 2}, "a digest alone": {Digest: seen.Digest}} {
+		if _, err := b.m.Approve(other, "alice", ""); !errors.Is(err, ErrNotSeen) {
+			t.Errorf("%s: Approve = %v", name, err)
+		}
+	}
+	// The same boot is the same, whoever looks: the supervisor, or later a command without one.
+	text, err := json.Marshal(b.h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.h, err = ParseHistory(text); err != nil {
+		t.Fatal(err)
+	}
+	b.restart()
+	if _, err := b.m.Approve(seen, "alice", "seen"); err != nil || len(b.h.Versions) != 2 {
+		t.Errorf("Approve of what was reviewed = %v", err)
+	}
+	if _, err := b.m.Approve(seen, "alice", "again"); !errors.Is(err, ErrNotSeen) {
+		t.Errorf("Approve of what was compared with another baseline = %v", err)
 	}
 }

@@ -238,6 +238,17 @@ func (b *bench) restart() {
 	b.m = m
 }
 
+// approve makes a baseline of what is reviewed at once.
+func (b *bench) approve(actor, reason string) ([]Notice, error) {
+	b.t.Helper()
+	seen, _, none := b.m.Review()
+	out, err := b.m.Approve(seen, actor, reason)
+	if none != nil && !errors.Is(err, ErrNoBoot) {
+		b.t.Errorf("Review = %v, and Approve = %v", none, err)
+	}
+	return out, err
+}
+
 func (b *bench) take(records []engine.JournalRecord) (out []Notice) {
 	for _, r := range records {
 		out = append(out, b.m.Take(r)...)
@@ -284,11 +295,11 @@ func TestTheSequenceOfAnUpdateIsGooglesOwn(t *testing.T) {
 			t.Errorf("%s: boot %d of %q, want 2 of web-1", n.Type, n.BootCounter, n.Instance)
 		}
 	}
-	boot, changes, err := b.m.Review()
-	if err != nil || len(changes) == 0 || boot != 2 {
-		t.Fatalf("Review() = %d, %v, %v", boot, changes, err)
+	seen, changes, err := b.m.Review()
+	if err != nil || len(changes) == 0 || seen.Boot != 2 {
+		t.Fatalf("Review() = %v, %v, %v", seen, changes, err)
 	}
-	approved, err := b.m.Approve(boot, "alice", "kernel update")
+	approved, err := b.m.Approve(seen, "alice", "kernel update")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -389,7 +400,7 @@ func TestABrokenRecordNeverPassesAndIsNeverLearned(t *testing.T) {
 	if len(b.h.Versions) != 0 || b.h.Boots[0].Late != Unknown {
 		t.Errorf("%d baselines, outcome %q; want none, and unknown", len(b.h.Versions), b.h.Boots[0].Late)
 	}
-	if _, err := b.m.Approve(b.h.BootCounter, "alice", ""); err == nil {
+	if _, err := b.approve("alice", ""); err == nil {
 		t.Error("a broken record became the baseline")
 	}
 }
@@ -475,13 +486,13 @@ func TestANoticeIsBounded(t *testing.T) {
 
 func TestOnlyAWholeBootCanBeApproved(t *testing.T) {
 	b := newBench(t, nil)
-	if _, err := b.m.Approve(b.h.BootCounter, "alice", ""); err == nil {
+	if _, err := b.approve("alice", ""); err == nil {
 		t.Error("approved before any boot")
 	}
 	for _, r := range journalOf(t, "good-uki")[:20] {
 		b.m.Take(r)
 	}
-	if _, err := b.m.Approve(b.h.BootCounter, "alice", ""); err == nil {
+	if _, err := b.approve("alice", ""); err == nil {
 		t.Error("approved within a boot")
 	}
 	if _, err := b.m.Restore(7, "alice", ""); err == nil {
@@ -502,7 +513,7 @@ func TestAnotherShapeIsNoWayRoundTheBaseline(t *testing.T) {
 	if got := said(b.boot("good-uki")); got != "startup early+ late+" || len(b.h.Versions) != 1 {
 		t.Errorf("the same boot in another shape: %s, %d baselines", got, len(b.h.Versions))
 	}
-	if _, err := b.m.Approve(b.h.BootCounter, "alice", "resized"); err != nil {
+	if _, err := b.approve("alice", "resized"); err != nil {
 		t.Fatal(err)
 	}
 	b.c.Shape.VCPUs = 1
@@ -555,12 +566,12 @@ func TestOnlyTheBootThatWasReviewedIsApproved(t *testing.T) {
 	b := newBench(t, nil)
 	b.boot("good-uki")
 	b.boot("good-uki-update")
-	boot, _, err := b.m.Review()
+	seen, _, err := b.m.Review()
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.boot("bad-uki-cmdline") // while a person reads
-	if _, err := b.m.Approve(boot, "alice", "update"); err == nil {
+	if _, err := b.m.Approve(seen, "alice", "update"); err == nil {
 		t.Error("a boot that nobody reviewed became the baseline")
 	}
 }
@@ -571,7 +582,7 @@ func TestTheFirstBaselineMayBeLeftToAPerson(t *testing.T) {
 	if said(got) != "startup early- late-" || got[2].Reasons[0].Code != codeUnapproved || len(b.h.Versions) != 0 {
 		t.Fatalf("events %s, reasons %v, %d baselines", said(got), got[2].Reasons, len(b.h.Versions))
 	}
-	if _, err := b.m.Approve(1, "alice", "looked at"); err != nil {
+	if _, err := b.approve("alice", "looked at"); err != nil {
 		t.Fatal(err)
 	}
 	if got := said(b.boot("good-uki")); got != "startup early+ late+" {
@@ -648,7 +659,7 @@ func TestAHistoryIsReadAsItWasWritten(t *testing.T) {
 	b := newBench(t, nil)
 	b.boot("good-uki")
 	b.boot("good-uki-update")
-	if _, err := b.m.Approve(b.h.BootCounter, "alice", "update"); err != nil {
+	if _, err := b.approve("alice", "update"); err != nil {
 		t.Fatal(err)
 	}
 	first, err := json.Marshal(b.h)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/assay-project/assay/eventlog/baseline"
@@ -308,77 +307,6 @@ func (m *Monitor) keep(early, late Outcome, version int) {
 		Counter: m.boot, Started: m.started, Judged: m.cfg.Now(),
 		Baseline: version, Early: early, Late: late, Boot: m.latest.settled(), Shape: m.cfg.Shape,
 	})
-}
-
-// ErrNoBoot is a boot that a baseline cannot be learned from.
-var ErrNoBoot = errors.New("no whole boot to learn from")
-
-// Review returns what would change if the latest boot became the baseline, and which
-// boot that is. Without a baseline all that it measured is new.
-func (m *Monitor) Review() (boot uint64, changes []baseline.Difference, err error) {
-	if err := m.learnable(); err != nil {
-		return 0, nil, err
-	}
-	v := m.history.Judging(m.cfg.Shape)
-	if v == nil {
-		return m.boot, m.latest.all(m.cfg.Profile), nil
-	}
-	return m.boot, v.Baseline.Compare(m.latest, m.cfg.Profile).Differences, nil
-}
-
-func (m *Monitor) learnable() error {
-	switch {
-	case m.cfg.Off:
-		return fmt.Errorf("%w: integrity monitoring is off", ErrNoBoot)
-	case m.latest == nil || m.latest.late == 0:
-		return fmt.Errorf("%w: the machine has not started its operating system", ErrNoBoot)
-	case m.latest.Broken():
-		return fmt.Errorf("%w: the record of this boot is not whole", ErrNoBoot)
-	}
-	return nil
-}
-
-// Approve makes the latest boot the baseline, and judges it again by that. boot is the
-// one that [Monitor.Review] told of: the guest may have restarted since, with something
-// that nobody looked at.
-func (m *Monitor) Approve(boot uint64, actor, reason string) ([]Notice, error) {
-	if err := m.learnable(); err != nil {
-		return nil, err
-	}
-	if boot != m.boot {
-		return nil, fmt.Errorf("boot %d was reviewed, and the machine is in boot %d: review that", boot, m.boot)
-	}
-	return m.put(Version{Actor: actor, Reason: reason, Boot: m.boot, Baseline: baseline.From(m.latest, m.cfg.Shape)}), nil
-}
-
-// Restore puts an earlier version in force again, as a new one, and judges the
-// latest boot by it where there is one.
-func (m *Monitor) Restore(number int, actor, reason string) ([]Notice, error) {
-	old, err := m.history.Version(number)
-	if err != nil {
-		return nil, err
-	}
-	if old.Baseline.Shape() != m.cfg.Shape {
-		return nil, fmt.Errorf("baseline %d is of another shape of machine", number)
-	}
-	return m.put(Version{Actor: actor, Reason: strings.TrimSpace(fmt.Sprintf("restored from %d: %s", number, reason)), Boot: old.Boot, Baseline: old.Baseline}), nil
-}
-
-func (m *Monitor) put(v Version) []Notice {
-	v.Made = m.cfg.Now()
-	kept := m.history.add(v)
-	set := m.notice(EventSetPolicy, 0)
-	set.Actor, set.Baseline = kept.Actor, kept.Number
-	out := []Notice{set}
-	if m.learnable() != nil {
-		return out
-	}
-	at := Moment{Attempt: m.watch.attempt, Boot: m.latest}
-	early, _ := m.judge(at, kept, false)
-	late, c := m.judge(at, kept, true)
-	e, l := m.outcomes(m.latest, c, true)
-	m.keep(e, l, kept.Number)
-	return append(out, early, late)
 }
 
 // Counter is that of the boot that was seen to start; 0 while none was. What happens

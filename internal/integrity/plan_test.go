@@ -131,7 +131,7 @@ func TestAnApprovalEndsAPlan(t *testing.T) {
 	if err := b.h.SetPlan(planOf(b, "good-uki-update", time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.m.Approve(1, "alice", "again"); err != nil || b.h.Plan != nil {
+	if _, err := b.approve("alice", "again"); err != nil || b.h.Plan != nil {
 		t.Errorf("Approve = %v, plan %v", err, b.h.Plan)
 	}
 }

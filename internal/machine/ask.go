@@ -257,9 +257,9 @@ func (r *Root) Review(ctx context.Context, name string) (*Review, error) {
 }
 
 // Approve makes the boot that was reviewed the baseline of a machine.
-func (r *Root) Approve(ctx context.Context, actor, name string, boot uint64, why string) ([]integrity.Notice, error) {
-	return r.judgeAnew(ctx, name, request{Verb: verbApprove, Actor: actor, Boot: boot, Reason: why}, func(m *integrity.Monitor) ([]integrity.Notice, error) {
-		return m.Approve(boot, actor, why)
+func (r *Root) Approve(ctx context.Context, actor, name string, seen integrity.Seen, why string) ([]integrity.Notice, error) {
+	return r.judgeAnew(ctx, name, request{Verb: verbApprove, Actor: actor, Seen: &seen, Reason: why}, func(m *integrity.Monitor) ([]integrity.Notice, error) {
+		return m.Approve(seen, actor, why)
 	})
 }
 

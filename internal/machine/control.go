@@ -49,9 +49,9 @@ type request struct {
 	Verb   string `json:"verb"`
 	Actor  string `json:"actor,omitempty"`
 	Reason string `json:"reason,omitempty"`
-	// Boot is the one that was reviewed, Baseline the one to restore.
-	Boot     uint64 `json:"boot,string,omitempty"`
-	Baseline int    `json:"baseline,omitempty"`
+	// Seen is what was reviewed, Baseline the number of the one to restore.
+	Seen     *integrity.Seen `json:"seen,omitempty"`
+	Baseline int             `json:"baseline,omitempty"`
 	// Snapshot is the name of one.
 	Snapshot string `json:"snapshot,omitempty"`
 	// Ticket is that of another host.
@@ -184,7 +184,10 @@ func (s *supervisor) do(q request) (any, error) {
 	case verbReview:
 		return review(s.monitor, s.history)
 	case verbApprove:
-		return s.changed(func() ([]integrity.Notice, error) { return s.monitor.Approve(q.Boot, q.Actor, q.Reason) })
+		if q.Seen == nil {
+			return nil, integrity.ErrNotSeen
+		}
+		return s.changed(func() ([]integrity.Notice, error) { return s.monitor.Approve(*q.Seen, q.Actor, q.Reason) })
 	case verbRestore:
 		return s.changed(func() ([]integrity.Notice, error) { return s.monitor.Restore(q.Baseline, q.Actor, q.Reason) })
 	}
@@ -208,18 +211,18 @@ func (s *supervisor) changed(change func() ([]integrity.Notice, error)) (any, er
 
 // A Review is what would change if the latest boot became the baseline.
 type Review struct {
-	Boot    uint64                `json:"bootCounter,string"`
+	integrity.Seen
 	Changes []baseline.Difference `json:"changes"`
 	// First is set when there is no baseline yet: the changes are all that was measured.
 	First bool `json:"first,omitempty"`
 }
 
 func review(m *integrity.Monitor, h *integrity.History) (*Review, error) {
-	boot, changes, err := m.Review()
+	seen, changes, err := m.Review()
 	if err != nil {
 		return nil, err
 	}
-	return &Review{boot, changes, h.Judging(m.Shape()) == nil}, nil
+	return &Review{seen, changes, h.Judging(m.Shape()) == nil}, nil
 }
 
 // The states of a machine.

@@ -22,7 +22,7 @@ func TestTheSevenEventsHaveTheirFields(t *testing.T) {
 	h.create()
 	h.run(boot(t, "good-uki"))
 	h.run(boot(t, "good-uki-update"))
-	if _, err := h.root.Approve(t.Context(), "bob", "web-1", 2, "an update"); err != nil {
+	if _, err := h.approve("web-1", "an update"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := h.root.Update(t.Context(), "carol", "web-1", UpdateOptions{Change: func(d *fleet.Definition) error {

@@ -111,7 +111,7 @@ func TestAStrictMachineStarts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.root.Approve(t.Context(), "bob", "web-1", r.Boot, ""); err != nil {
+	if _, err := h.root.Approve(t.Context(), "bob", "web-1", r.Seen, ""); err != nil {
 		t.Fatal(err)
 	}
 	h.stop(s)
@@ -191,7 +191,7 @@ func TestAnApprovalThatIsNotKeptIsUndone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.root.Approve(t.Context(), "bob", "web-1", 2, ""); err == nil {
+	if _, err := h.approve("web-1", ""); err == nil || errors.Is(err, integrity.ErrNotSeen) {
 		t.Error("an approval that was not kept was acknowledged")
 	}
 	d, err := h.root.Describe(t.Context(), "web-1")

@@ -98,7 +98,7 @@ func TestWhatIsToBeApprovedFirstIsShown(t *testing.T) {
 	if !r.First || decide == 0 || len(r.Changes) < measured-2 {
 		t.Errorf("first %t, %d components and %d of them decide; %d were measured", r.First, len(r.Changes), decide, measured)
 	}
-	if _, err := h.root.Approve(t.Context(), "bob", "web-1", r.Boot, "seen"); err != nil {
+	if _, err := h.root.Approve(t.Context(), "bob", "web-1", r.Seen, "seen"); err != nil {
 		t.Fatal(err)
 	}
 	if r, err = h.root.Review(t.Context(), "web-1"); err != nil || r.First || len(r.Changes) != 0 {

@@ -193,6 +193,16 @@ func (s *started) wait() error {
 	}
 }
 
+// approve makes a baseline of what is reviewed at once.
+func (h *host) approve(name, why string) ([]integrity.Notice, error) {
+	h.Helper()
+	r, err := h.root.Review(h.Context(), name)
+	if err != nil {
+		h.Fatal(err)
+	}
+	return h.root.Approve(h.Context(), "bob", name, r.Seen, why)
+}
+
 // run runs web-1 to its end.
 func (h *host) run(script string) {
 	h.Helper()
@@ -260,10 +270,10 @@ func TestTheLastBootIsApprovedWhileTheMachineRunsOrNot(t *testing.T) {
 			if err != nil || r.Boot != 2 || len(r.Changes) == 0 {
 				t.Fatalf("Review = %+v, %v", r, err)
 			}
-			if _, err := h.root.Approve(t.Context(), "bob", "web-1", 1, "an update"); err == nil {
+			if _, err := h.root.Approve(t.Context(), "bob", "web-1", integrity.Seen{Boot: 1, Digest: r.Digest}, "an update"); err == nil {
 				t.Error("a boot that was not reviewed was approved")
 			}
-			if _, err := h.root.Approve(t.Context(), "bob", "web-1", r.Boot, "an update"); err != nil {
+			if _, err := h.root.Approve(t.Context(), "bob", "web-1", r.Seen, "an update"); err != nil {
 				t.Fatal(err)
 			}
 			if running {

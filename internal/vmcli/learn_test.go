@@ -2,7 +2,7 @@ package vmcli
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -22,19 +22,23 @@ type learner struct {
 }
 
 func (l *learner) Review(context.Context, string) (*machine.Review, error) {
-	return &machine.Review{Boot: l.latest}, nil
+	return &machine.Review{Seen: l.seen()}, nil
 }
 
-func (l *learner) Approve(_ context.Context, _, _ string, boot uint64, _ string) ([]integrity.Notice, error) {
-	if boot != l.latest {
-		return nil, errors.New("another boot was reviewed")
+func (l *learner) seen() integrity.Seen {
+	return integrity.Seen{Boot: l.latest, Digest: fmt.Sprintf("a%d", l.latest)}
+}
+
+func (l *learner) Approve(_ context.Context, _, _ string, seen integrity.Seen, _ string) ([]integrity.Notice, error) {
+	if seen != l.seen() {
+		return nil, integrity.ErrNotSeen
 	}
-	l.approved = append(l.approved, boot)
+	l.approved = append(l.approved, seen.Boot)
 	return []integrity.Notice{}, nil
 }
 
 func TestOnlyABootThatWasSeenIsLearned(t *testing.T) {
-	const command = "assay vm update web-1 --learn-integrity-policy --boot 42 --yes --root '/a b'"
+	const command = "assay vm update web-1 --learn-integrity-policy --boot 42 --seen a42 --yes --root '/a b'"
 	for name, tc := range map[string]struct {
 		l        learning
 		status   int
@@ -44,6 +48,8 @@ func TestOnlyABootThatWasSeenIsLearned(t *testing.T) {
 		"a list is asked for":          {learning{}, 1, nil, "nothing was learned; this accepts the list above: " + command},
 		"a yes without a boot":         {learning{yes: true}, 1, nil, command},
 		"a yes to an older boot":       {learning{yes: true, boot: 41}, 1, nil, "the list that was seen is of boot 41, and the latest boot is 42; this accepts the list above: " + command},
+		"a yes to another list":        {learning{yes: true, boot: 42, seen: "a41"}, 1, nil, "boot 42 has measured something else since the list was seen"},
+		"a yes to the list that is":    {learning{yes: true, boot: 42, seen: "a42"}, 0, []uint64{42}, "boot 42 of web-1 is the baseline now"},
 		"a boot that is to come":       {learning{yes: true, boot: 43}, 1, nil, command},
 		"a boot without a yes":         {learning{boot: 42}, 1, nil, command},
 		"a dry run":                    {learning{yes: true, boot: 42, dry: true}, 0, nil, "boot 42 of web-1 would become the baseline"},

@@ -22,20 +22,22 @@ values, and so what the guest sealed to them, and what is lost. --dry-run lists 
 changes nothing. Every change takes effect at a start: the machine must be off.
 
 --learn-integrity-policy makes the latest boot the baseline, of a machine that runs or
-not: the change is shown as a list, and --boot N --yes accepts the list of boot N. When
-the machine has booted again since, nothing is learned.`,
+not: the change is shown as a list, and below it the command that accepts it. When the
+machine has booted again since, or has gone on in a snapshot and measured something else,
+nothing is learned. --boot N --yes without --seen accepts what boot N is by now.`,
 		Args: cobra.ExactArgs(1),
 	}
 	h, d := addHostFlags(env, cmd), addDefinitionFlags(cmd)
 	format := program.AddOutputFlag(cmd, "table", "json")
 	var dry, yes, learn bool
 	var boot uint64
-	var why string
+	var seen, why string
 	f := cmd.Flags()
 	f.BoolVar(&dry, "dry-run", false, "list the effects and change nothing")
 	f.BoolVar(&yes, "yes", false, "do not ask")
 	f.BoolVar(&learn, "learn-integrity-policy", false, "make the latest boot the baseline")
 	f.Uint64Var(&boot, "boot", 0, "accept the list that was shown of boot `N`; with --learn-integrity-policy --yes")
+	f.StringVar(&seen, "seen", "", "accept the list of this `DIGEST` and no other; with --boot")
 	f.StringVar(&why, "reason", "", "`TEXT` that is kept with the change")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch given := d.given(); {
@@ -43,10 +45,12 @@ the machine has booted again since, nothing is learned.`,
 			return fmt.Errorf("--learn-integrity-policy changes no option of the machine: give %s in an update of its own", strings.Join(given, ", "))
 		case !learn && f.Changed("boot"):
 			return errors.New("--boot is the boot that --learn-integrity-policy accepts")
+		case f.Changed("seen") && !f.Changed("boot"):
+			return errors.New("--seen goes with the --boot that it is of")
 		}
 		return h.with(cmd.Context(), func(r *machine.Root) error {
 			if learn {
-				l := learning{env: env, root: r, cmd: cmd, name: args[0], boot: boot, yes: yes, dry: dry, reason: why, format: *format}
+				l := learning{env: env, root: r, cmd: cmd, name: args[0], boot: boot, seen: seen, yes: yes, dry: dry, reason: why, format: *format}
 				return l.run(cmd.Context())
 			}
 			effects, err := r.Update(cmd.Context(), actor(), args[0], machine.UpdateOptions{Change: d.change, DryRun: dry, Confirm: yes, Reason: why})

@@ -421,10 +421,10 @@ func TestAnApprovedUpdatePasses(t *testing.T) {
 	if review.Boot != b.boots || len(review.Changes) == 0 {
 		t.Fatalf("the review is of boot %d with %d changes", review.Boot, len(review.Changes))
 	}
-	if _, err := b.host.Root.Approve(t.Context(), "somebody", name, review.Boot-1, "the boot before"); err == nil {
+	if _, err := b.host.Root.Approve(t.Context(), "somebody", name, integrity.Seen{Boot: review.Boot - 1, Digest: review.Digest}, "the boot before"); err == nil {
 		t.Error("a boot that was not reviewed is approved")
 	}
-	_, err = b.host.Root.Approve(t.Context(), "somebody", name, review.Boot, "version 2")
+	_, err = b.host.Root.Approve(t.Context(), "somebody", name, review.Seen, "version 2")
 	b.must(err)
 	notices, err := running.Stop(t.Context())
 	b.must(err)
