@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"sync"
@@ -17,17 +18,26 @@ type console struct {
 	log   *serial.Log
 	found chan serial.Finding
 
+	typed chan []byte // for the machine
+
 	mu      sync.Mutex // guards what follows
-	port    *net.UnixConn
 	readers map[chan []byte]bool
 	told    int // findings of this boot that were passed on
 }
 
+// maxPieces bounds what waits for a machine, or for who is attached to it.
+const maxPieces = 256
+
 // serve takes the hypervisor's end of the port.
 func (c *console) serve(_ context.Context, port *net.UnixConn) {
-	c.mu.Lock()
-	c.port = port
-	c.mu.Unlock()
+	var writer sync.WaitGroup
+	ended := make(chan struct{})
+	writer.Go(func() { c.pass(port, ended) })
+	defer func() {
+		close(ended)
+		port.Close() // and with it a write that the machine does not read
+		writer.Wait()
+	}()
 	buf := make([]byte, 4096)
 	for {
 		n, err := port.Read(buf)
@@ -35,6 +45,20 @@ func (c *console) serve(_ context.Context, port *net.UnixConn) {
 			c.print(buf[:n])
 		}
 		if err != nil {
+			return
+		}
+	}
+}
+
+// pass writes what was typed. A machine that does not read holds up nobody else.
+func (c *console) pass(port *net.UnixConn, ended <-chan struct{}) {
+	for {
+		select {
+		case b := <-c.typed:
+			if _, err := port.Write(b); err != nil {
+				return
+			}
+		case <-ended:
 			return
 		}
 	}
@@ -64,10 +88,9 @@ func (c *console) print(b []byte) {
 }
 
 // attach passes a connection's bytes to the machine and the machine's to it, until the
-// connection ends.
+// connection ends. What the machine does not read in the end is lost.
 func (c *console) attach(conn *net.UnixConn) {
-	const pieces = 256
-	out := make(chan []byte, pieces)
+	out := make(chan []byte, maxPieces)
 	c.mu.Lock()
 	c.readers[out] = true
 	c.mu.Unlock()
@@ -80,11 +103,9 @@ func (c *console) attach(conn *net.UnixConn) {
 			if err != nil {
 				return
 			}
-			c.mu.Lock()
-			port := c.port
-			c.mu.Unlock()
-			if port != nil {
-				port.Write(buf[:n]) //nolint:errcheck // a machine that has ended reads nothing
+			select {
+			case c.typed <- bytes.Clone(buf[:n]):
+			default:
 			}
 		}
 	}()

@@ -486,5 +486,5 @@ const consoleFile = "console.sealed"
 
 // newConsole is the console of a machine.
 func newConsole() *console {
-	return &console{log: new(serial.Log), found: make(chan serial.Finding, maxFindings), readers: map[chan []byte]bool{}}
+	return &console{log: new(serial.Log), found: make(chan serial.Finding, maxFindings), readers: map[chan []byte]bool{}, typed: make(chan []byte, maxPieces)}
 }

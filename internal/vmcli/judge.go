@@ -144,8 +144,8 @@ func newWhyCmd(env *program.Env) *cobra.Command {
 			if err := emit(env, *format, out, func(w io.Writer) error { return printWhy(w, out) }); err != nil {
 				return err
 			}
-			if c := out.Comparison; c != nil && !c.Passed() {
-				return program.Refused()
+			if c := out.Comparison; c == nil || !c.Passed() {
+				return program.Refused() // what was compared with nothing has not passed either
 			}
 			return nil
 		})
