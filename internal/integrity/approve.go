@@ -40,12 +40,8 @@ func (m *Monitor) Review() (seen Seen, changes []baseline.Difference, err error)
 // seen names the latest boot and what it is compared with, by all that a baseline of it
 // would hold.
 func (m *Monitor) seen() Seen {
-	number := 0
-	if v := m.history.Judging(m.cfg.Shape); v != nil {
-		number = v.Number
-	}
 	h := sha256.New()
-	fmt.Fprintf(h, "assay reviewed boot\n%d %d %#v\n", m.boot, number, m.cfg.Shape)
+	fmt.Fprintf(h, "assay reviewed boot\n%d %d %#v\n", m.boot, m.inForce(), m.cfg.Shape)
 	m.latest.describe(h)
 	return Seen{m.boot, hex.EncodeToString(h.Sum(nil))}
 }

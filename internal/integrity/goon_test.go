@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 	"testing"
+
+	"github.com/assay-project/assay/tpm2/engine"
 )
 
 // A machine that goes on in an earlier boot is in that boot, and the next one that begins
@@ -19,6 +21,13 @@ func TestAnEarlierBootGoesOn(t *testing.T) {
 	}
 	if err := b.m.GoOn(1); err != nil || b.m.BootCounter() != 1 {
 		t.Fatalf("GoOn(1) = %v, in boot %d", err, b.m.BootCounter())
+	}
+	if n := b.m.Shutdown(); n.BootCounter != 1 {
+		t.Errorf("the end of a machine that has measured nothing here is of boot %d", n.BootCounter)
+	}
+	b.m.Take(engine.JournalRecord{Kind: engine.JournalInit})
+	if n := b.m.Shutdown(); n.BootCounter != 0 {
+		t.Errorf("the end of a machine before TPM2_Startup is of boot %d", n.BootCounter)
 	}
 	if got := b.m.Catch(slices.Values(journalOf(t, "good-uki"))); len(got) != 0 {
 		t.Errorf("what was said of boot 1 is said again: %s", said(got))
@@ -84,5 +93,39 @@ func TestAnApprovalIsOfWhatWasReviewed(t *testing.T) {
 	}
 	if _, err := b.m.Approve(seen, "alice", "again"); !errors.Is(err, ErrNotSeen) {
 		t.Errorf("Approve of what was compared with another baseline = %v", err)
+	}
+}
+
+// A machine that goes back to a boot is judged by the baseline of today.
+func TestAnOldBootIsJudgedByTheBaselineInForce(t *testing.T) {
+	b := newBench(t, nil)
+	b.boot("good-uki")
+	b.boot("good-uki-update")
+	if _, err := b.approve("alice", "boot 1's kernel has a hole"); err != nil {
+		t.Fatal(err)
+	}
+	old := slices.Values(journalOf(t, "good-uki"))
+	for _, want := range []string{"early- late-", ""} { // and says so once
+		b.restart()
+		if err := b.m.GoOn(1); err != nil {
+			t.Fatal(err)
+		}
+		if got := said(b.m.Catch(old)); got != want {
+			t.Errorf("events %q, want %q", got, want)
+		}
+	}
+	r, err := b.h.Boot(1)
+	if err != nil || r.Early != Failed || r.Late != Failed || r.Baseline != 2 {
+		t.Errorf("boot 1 is %+v, %v", r, err)
+	}
+	if _, err := b.m.Restore(1, "bob", "it has none"); err != nil {
+		t.Fatal(err)
+	}
+	b.restart()
+	if err := b.m.GoOn(2); err != nil {
+		t.Fatal(err)
+	}
+	if got := said(b.m.Catch(slices.Values(journalOf(t, "good-uki-update")))); got != "early- late-" {
+		t.Errorf("boot 2, which passed by baseline 2: events %q", got)
 	}
 }

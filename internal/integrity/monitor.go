@@ -40,6 +40,7 @@ type Monitor struct {
 	started time.Time
 	latest  *Boot // of this boot: the record at its last report
 	lost    bool  // the boot's record is not whole, and that was told
+	wentOn  bool  // in a boot that began elsewhere or before
 }
 
 // NewMonitor makes a monitor that continues a history, which it changes. Until the
@@ -67,11 +68,13 @@ func (m *Monitor) Take(r engine.JournalRecord) []Notice {
 }
 
 // Catch reads the records of a boot that was counted before this process began to
-// watch. It returns what was not said of it: a part that ended while nobody watched, or
-// that is another than the one that was judged, as in a snapshot of another boot.
+// watch. It returns what was not said of it: a part that ended while nobody watched, that
+// is another than the one that was judged, as in a snapshot of another boot, or that was
+// judged by a baseline that is no longer in force.
 func (m *Monitor) Catch(records iter.Seq[engine.JournalRecord]) (out []Notice) {
 	said, err := m.history.Boot(m.boot)
-	early, late := err == nil && said.Early != NotReached, err == nil && said.Late != NotReached
+	holds := err == nil && said.Baseline == m.inForce()
+	early, late := holds && said.Early != NotReached, holds && said.Late != NotReached
 	if m.started = m.cfg.Now(); err == nil {
 		m.started = said.Started
 	}
@@ -91,6 +94,14 @@ func (m *Monitor) Catch(records iter.Seq[engine.JournalRecord]) (out []Notice) {
 	return out
 }
 
+// inForce is the number of the version that a boot is judged by; 0 for none.
+func (m *Monitor) inForce() int {
+	if v := m.history.Judging(m.cfg.Shape); v != nil {
+		return v.Number
+	}
+	return 0
+}
+
 // BootCounter is that of the boot that the machine is in: the last one that began, or an
 // earlier one that goes on.
 func (m *Monitor) BootCounter() uint64 { return m.boot }
@@ -102,7 +113,7 @@ func (m *Monitor) GoOn(boot uint64) error {
 	if boot > m.history.BootCounter {
 		return fmt.Errorf("boot %d has not been: the machine is in boot %d", boot, m.history.BootCounter)
 	}
-	m.boot, m.latest = boot, nil
+	m.boot, m.latest, m.wentOn = boot, nil, true
 	if r, err := m.history.Boot(boot); err == nil {
 		m.latest, m.started = r.Boot, r.Started
 	}
@@ -312,10 +323,11 @@ func (m *Monitor) keep(early, late Outcome, version int) {
 // Counter is that of the boot that was seen to start; 0 while none was. What happens
 // before belongs to no boot, and least of all to the one before.
 func (m *Monitor) Counter() uint64 {
-	if !m.watch.started {
-		return 0
+	// A machine that goes on in a boot is in it before its TPM has said anything here.
+	if m.watch.started || m.wentOn && m.watch.before == nil {
+		return m.boot
 	}
-	return m.boot
+	return 0
 }
 
 // Shutdown tells that the machine has stopped.
