@@ -14,10 +14,12 @@ const (
 	maxWaiting  = 4096
 	recordTries = 3
 	recordTime  = 20 * time.Second // of one try: many machines of a host may start at once
+	recordAgain = time.Minute      // until what could not be kept is tried again
 )
 
 // A Recorder takes signals to a store in order, without holding up who gives them: the
-// book is written by many processes, and durably. It is safe for concurrent use.
+// book is written by many processes, and durably. What cannot be kept waits, and is tried
+// again: nobody says it a second time. It is safe for concurrent use.
 type Recorder struct {
 	store *Store
 	now   func() time.Time
@@ -26,12 +28,15 @@ type Recorder struct {
 	mu      sync.Mutex // guards what follows
 	waiting []Signal
 	working bool
+	closing bool
 	work    sync.WaitGroup
+	wake    chan struct{} // has something when what waits need not wait longer
 }
 
-// NewRecorder makes a recorder; fault is told of each signal that could not be kept.
+// NewRecorder makes a recorder; fault is told of what could not be kept, and of what is
+// given up.
 func NewRecorder(s *Store, now func() time.Time, fault func(error)) *Recorder {
-	return &Recorder{store: s, now: now, fault: fault}
+	return &Recorder{store: s, now: now, fault: fault, wake: make(chan struct{}, 1)}
 }
 
 // Record takes signals, and returns at once.
@@ -46,38 +51,76 @@ func (r *Recorder) Record(signals ...Signal) {
 		return
 	}
 	r.waiting = append(r.waiting, signals...)
+	r.hurry()
 	if !r.working {
 		r.working = true
 		r.work.Go(r.drain)
 	}
 }
 
+func (r *Recorder) hurry() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
 // Close waits until what was recorded is in the store, or given up.
-func (r *Recorder) Close() { r.work.Wait() }
+func (r *Recorder) Close() {
+	r.mu.Lock()
+	r.closing = true
+	r.hurry()
+	r.mu.Unlock()
+	r.work.Wait()
+	r.mu.Lock()
+	r.closing = false
+	r.mu.Unlock()
+}
 
 // drain works until nothing waits.
 func (r *Recorder) drain() {
+	again := time.NewTimer(recordAgain)
+	defer again.Stop()
+	told := false
 	for {
 		r.mu.Lock()
-		batch := slices.Clone(r.waiting)
+		batch, last := slices.Clone(r.waiting), r.closing
 		r.waiting = nil
 		r.working = len(batch) > 0
 		r.mu.Unlock()
 		if len(batch) == 0 {
 			return
 		}
-		r.keep(batch)
+		err := r.keep(batch)
+		if err == nil {
+			told = false
+			continue
+		}
+		if last || !told {
+			r.fault(err)
+			told = true
+		}
+		if last {
+			continue // given up: whoever closes waits for us
+		}
+		r.mu.Lock()
+		r.waiting = append(batch, r.waiting...)
+		r.mu.Unlock()
+		again.Reset(recordAgain)
+		select {
+		case <-again.C:
+		case <-r.wake:
+		}
 	}
 }
 
-func (r *Recorder) keep(batch []Signal) {
-	var err error
+func (r *Recorder) keep(batch []Signal) (err error) {
 	for range recordTries {
 		if err = r.try(batch); err == nil {
-			return
+			break
 		}
 	}
-	r.fault(err)
+	return err
 }
 
 // try puts a batch into the book. One signal that does not fit keeps no other out.

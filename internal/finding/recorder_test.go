@@ -81,3 +81,46 @@ func TestARecorderTellsWhatItCannotKeep(t *testing.T) {
 		t.Errorf("a damaged book: %v", f.join())
 	}
 }
+
+// What could not be kept for a while, as on a full disk, is kept afterwards, in order and
+// without anybody saying it again.
+func TestARecorderForgetsNothingThatItCouldNotKeep(t *testing.T) {
+	for name, then := range map[string]func(*finding.Recorder){
+		"when more comes":    func(r *finding.Recorder) { r.Record(raise(finding.LateBootFailed)) },
+		"after a while":      func(*finding.Recorder) { time.Sleep(2 * time.Minute) }, // of the bubble's clock
+		"before it is ended": func(*finding.Recorder) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := openStore(t, false)
+			synctest.Test(t, func(t *testing.T) {
+				if err := os.WriteFile(s.Dir, nil, 0o600); err != nil { // where its folder is to be
+					t.Fatal(err)
+				}
+				r, f := recorder(s)
+				r.Record(raise(finding.EarlyBootFailed))
+				synctest.Wait()
+				if f.join() == nil {
+					t.Error("nobody was told")
+				}
+				r.Record(over(finding.EarlyBootFailed))
+				synctest.Wait()
+				if err := os.Remove(s.Dir); err != nil {
+					t.Fatal(err)
+				}
+				then(r)
+				synctest.Wait()
+				r.Close()
+				b, err := s.Load()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if all := b.Findings(t0); len(all) == 0 || b.Lasts(raise(finding.EarlyBootFailed)) {
+					t.Errorf("findings %+v", all)
+				}
+				if len(f.all) != 1 {
+					t.Errorf("told %d times: %v", len(f.all), f.all)
+				}
+			})
+		})
+	}
+}
