@@ -15,7 +15,9 @@ import (
 )
 
 // Banks are the algorithms that a prediction has values in.
-func Banks() []tpm2.Alg { return []tpm2.Alg{tpm2.AlgSHA1, tpm2.AlgSHA256, tpm2.AlgSHA384, tpm2.AlgSHA512} }
+func Banks() []tpm2.Alg {
+	return []tpm2.Alg{tpm2.AlgSHA1, tpm2.AlgSHA256, tpm2.AlgSHA384, tpm2.AlgSHA512}
+}
 
 // Registers are those that a prediction speaks of.
 const Registers = 16
