@@ -197,3 +197,19 @@ func TestTheLastBootIsTheLast(t *testing.T) {
 		t.Errorf("a boot that came to nothing is up for approval: %v", err)
 	}
 }
+
+// An attempt that passed and came back to the firmware is over.
+func TestTheStatusIsNotOfAnAttemptThatFailed(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.create()
+	s := h.supervisor()
+	s.note(&integrity.Notice{Type: integrity.EventEarlyReport, Report: &baseline.Report{PolicyEvaluationPassed: true}})
+	if s.boot.Early == nil || s.boot.Phase != PhaseLoader {
+		t.Fatalf("after the early report: %+v", s.boot)
+	}
+	s.note(&integrity.Notice{Type: integrity.EventAttemptFailed})
+	if s.boot.Early != nil || s.boot.Phase != PhaseFirmware {
+		t.Errorf("after the attempt failed: early %v, phase %s", s.boot.Early, s.boot.Phase)
+	}
+}

@@ -205,6 +205,11 @@ func (s *supervisor) note(n *integrity.Notice) {
 		s.boot.Early, s.boot.Late, s.boot.Phase = &passed, nil, PhaseLoader
 		s.boot.Reasons = n.Reasons
 		s.judged(n)
+	case integrity.EventAttemptFailed: // what was said of it is not said of the next
+		s.boot.Early, s.boot.Late, s.boot.Reasons = nil, nil, nil
+		if s.boot.Phase == PhaseLoader {
+			s.boot.Phase = PhaseFirmware
+		}
 	case integrity.EventLateReport:
 		passed := n.Passed()
 		s.boot.Late = &passed
