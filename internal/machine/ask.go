@@ -280,10 +280,16 @@ func (r *Root) judgeAnew(ctx context.Context, name string, q request, change fun
 		if err != nil {
 			return nil, err
 		}
+		if err := h.beginBaseline(notices); err != nil {
+			return nil, err
+		}
 		if err := h.SetHistory(history); err != nil {
 			return nil, err
 		}
-		return notices, r.logAll(h, notices)
+		if err := r.logAll(h, notices); err != nil {
+			return notices, err
+		}
+		return notices, h.unbegin()
 	})
 }
 

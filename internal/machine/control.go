@@ -202,11 +202,18 @@ func (s *supervisor) changed(change func() ([]integrity.Notice, error)) (any, er
 	if err != nil {
 		return nil, err
 	}
-	if err := s.home.SetHistory(s.history); err != nil {
-		*s.history = before
-		return nil, fmt.Errorf("the baseline is not kept: %w", err)
+	err = s.home.beginBaseline(notices)
+	if err == nil {
+		err = s.home.SetHistory(s.history)
 	}
-	return notices, s.tell(notices)
+	if err != nil {
+		*s.history = before
+		return nil, fmt.Errorf("the baseline is not kept: %w", errors.Join(err, s.home.unbegin()))
+	}
+	if err := s.tell(notices); err != nil {
+		return notices, err
+	}
+	return notices, s.home.unbegin()
 }
 
 // A Review is what would change if the latest boot became the baseline.

@@ -213,3 +213,51 @@ func TestTheStatusIsNotOfAnAttemptThatFailed(t *testing.T) {
 		t.Errorf("after the attempt failed: early %v, phase %s", s.boot.Early, s.boot.Phase)
 	}
 }
+
+// A baseline that is in force has its event, also when a crash came between the two; one
+// that a crash kept from that has none.
+func TestABaselineIsNotInForceWithoutItsEvent(t *testing.T) {
+	for name, kept := range map[string]bool{"after it was kept": true, "before": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			h.create()
+			h.run(boot(t, "good-uki"))
+			home := h.home()
+			m, history, err := h.root.offline(home)
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen, _, err := m.Review()
+			if err != nil {
+				t.Fatal(err)
+			}
+			notices, err := m.Approve(seen, "bob", "again")
+			if err == nil {
+				err = home.beginBaseline(notices)
+			}
+			if err == nil && kept {
+				err = home.SetHistory(history)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.close(home)
+			for range 2 { // and is told once
+				events, err := h.root.Events(t.Context(), "web-1")
+				if err != nil {
+					t.Fatal(err)
+				}
+				told := 0
+				for _, n := range events {
+					if n.Type == integrity.EventSetPolicy && n.Actor == "bob" && n.Baseline == 2 {
+						told++
+					}
+				}
+				if want := map[bool]int{true: 1}[kept]; told != want {
+					t.Errorf("%d events of the approval, want %d", told, want)
+				}
+			}
+		})
+	}
+}

@@ -319,17 +319,29 @@ func (r *Root) ClearTPM(ctx context.Context, actor, name string) (err error) {
 // pendingFile says which change of the machine is under way.
 const pendingFile = "pending.sealed"
 
-// pending is a change that is found later where a crash cut it short: the definition
-// tells whether it took place, the log's number whether its event is there.
+// pending is a change that is found later where a crash cut it short: the definition, or
+// the history's baselines, tell whether it took place, the log's number whether its event
+// is there.
 type pending struct {
-	After  *fleet.Definition `json:"after"`
-	Number int               `json:"number"` // of its event
-	Notice *integrity.Notice `json:"notice"`
+	After    *fleet.Definition `json:"after,omitempty"`
+	Baseline int               `json:"baseline,omitempty"` // number of the one that is put in force
+	Number   int               `json:"number"`             // of its event
+	Notice   *integrity.Notice `json:"notice"`
 }
 
 // begin says that a change is under way.
 func (h *Home) begin(after *fleet.Definition, n *integrity.Notice) error {
-	text, err := json.Marshal(pending{after, h.log.next, n})
+	return h.pend(&pending{After: after, Notice: n})
+}
+
+// beginBaseline says that a baseline is being put in force; its event is the first.
+func (h *Home) beginBaseline(notices []integrity.Notice) error {
+	return h.pend(&pending{Baseline: notices[0].Baseline, Notice: &notices[0]})
+}
+
+func (h *Home) pend(p *pending) error {
+	p.Number = h.log.next
+	text, err := json.Marshal(p)
 	if err != nil {
 		return err
 	}
@@ -350,26 +362,39 @@ func (r *Root) settle(h *Home) error {
 	}
 	defer text.Destroy()
 	var p pending
-	if err := json.Unmarshal(text.Expose(), &p); err != nil || p.After == nil || p.Notice == nil {
+	if err := json.Unmarshal(text.Expose(), &p); err != nil || p.After == nil && p.Baseline == 0 || p.Notice == nil {
 		return fmt.Errorf("%s: %w", pendingFile, errors.Join(err, ErrDamaged))
 	}
-	now, err := h.Definition()
+	took, err := h.tookPlace(&p)
 	if err != nil {
 		return err
 	}
-	is, err := json.Marshal(now)
-	if err != nil {
-		return err
-	}
-	want, err := json.Marshal(p.After)
-	if err != nil {
-		return err
-	}
-	if bytes.Equal(is, want) && h.log.next <= p.Number {
+	if took && h.log.next <= p.Number {
 		p.Notice.Reasons = append(p.Notice.Reasons, reason(codeChanged, "the change was cut short by a crash; this was found and logged later"))
 		if err := r.logAll(h, []integrity.Notice{*p.Notice}); err != nil {
 			return err
 		}
 	}
 	return h.unbegin()
+}
+
+func (h *Home) tookPlace(p *pending) (bool, error) {
+	if p.After == nil {
+		history, err := h.History()
+		if err != nil {
+			return false, err
+		}
+		_, err = history.Version(p.Baseline)
+		return err == nil, nil
+	}
+	now, err := h.Definition()
+	if err != nil {
+		return false, err
+	}
+	is, err := json.Marshal(now)
+	if err != nil {
+		return false, err
+	}
+	want, err := json.Marshal(p.After)
+	return bytes.Equal(is, want), err
 }
