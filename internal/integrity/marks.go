@@ -6,6 +6,8 @@ import (
 
 	"github.com/assay-project/assay/eventlog"
 	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/uefi"
+	"github.com/assay-project/assay/wire"
 )
 
 // marks are the digests of texts that mean something by themselves: nothing else
@@ -13,6 +15,7 @@ import (
 type marks struct {
 	separators                                [3][]byte
 	calling, returning, exit, failed, success []byte
+	secure                                    []byte            // the variable SecureBoot with the value 1, as PCR 7 has it
 	sections                                  map[string]string // digest of a section's name, its name
 }
 
@@ -48,6 +51,13 @@ func marksOf(bank tpm2.Alg) *marks {
 	m.separators = [3][]byte{of("\x00\x00\x00\x00"), of("\xff\xff\xff\xff"), of("\x01\x00\x00\x00")}
 	m.calling, m.returning = of(textCalling), of(textReturning)
 	m.exit, m.failed, m.success = of(textExit), of(textFailed), of(textSuccess)
+	on := uefi.VariableData{Vendor: uefi.GlobalVariable, Data: []byte{1}}
+	for _, c := range []byte("SecureBoot") {
+		on.RawName = append(on.RawName, c, 0)
+	}
+	if raw, err := wire.EncodeLE(&on); err == nil { // a constant: it fits
+		m.secure = of(string(raw))
+	}
 	for _, name := range stubSections {
 		m.sections[string(of(name+"\x00"))] = name
 	}

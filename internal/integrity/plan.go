@@ -70,7 +70,7 @@ func (p *Plan) allows(b *Boot, c *baseline.Comparison, late bool) bool {
 	}
 	for pcr, want := range p.Registers {
 		got := slices.DeleteFunc(slices.Clone(b.kept()), func(e Event) bool { return e.PCR != pcr })
-		if len(got) > len(want) || late && len(got) != len(want) {
+		if len(got) > len(want) || late && len(got) != len(want) || !late && len(got) < p.early(pcr, b.bank) {
 			return false
 		}
 		for i := range got {
@@ -80,6 +80,33 @@ func (p *Plan) allows(b *Boot, c *baseline.Comparison, late bool) bool {
 		}
 	}
 	return true
+}
+
+// early is how many of the planned measurements of a register belong to its early part, as
+// [Boot.earlyEnd] counts those of a boot.
+func (p *Plan) early(pcr int, bank tpm2.Alg) int {
+	want, m := p.Registers[pcr], marksOf(bank)
+	at := func(i int) []byte {
+		if i >= len(want) {
+			return nil
+		}
+		return want[i][bank]
+	}
+	end := slices.IndexFunc(want, func(e map[tpm2.Alg][]byte) bool { return m.separator(e[bank]) }) + 1
+	switch {
+	case end == 0 || pcr >= 8:
+		return 0
+	case pcr == 4:
+		for end < len(want) && m.action(at(end)) {
+			end++
+		}
+		return min(end+1, len(want)) // with the boot loader
+	case pcr == 5 && end < len(want) && !m.action(at(end)):
+		return end + 1 // with the partition table
+	case pcr == 7 && end < len(want) && bytes.Equal(at(0), m.secure):
+		return end + 1 // with what verified the boot loader
+	}
+	return end
 }
 
 // ofBanks reports whether a change is of a whole bank: its register says nothing.
@@ -100,8 +127,8 @@ func (e *Event) is(bank tpm2.Alg, planned map[tpm2.Alg][]byte) bool {
 // planned reports whether a boot is the one that was approved before it took place.
 func (m *Monitor) planned(at Moment, v *Version, c *baseline.Comparison, late bool) bool {
 	p := m.history.Plan
-	if p == nil || v.Number != p.Baseline || !m.cfg.Now().Before(p.Expires) {
-		return false
+	if p == nil || v.Number != p.Baseline || v.Baseline.Shape() != m.cfg.Shape || !m.cfg.Now().Before(p.Expires) {
+		return false // of another shape nobody has seen what its firmware measures
 	}
 	passed := c.EarlyPassed
 	if late {

@@ -186,3 +186,51 @@ func TestWhatCannotBePlanned(t *testing.T) {
 		}
 	}
 }
+
+// The early part of a planned boot has all that is planned of it: what the firmware leaves
+// out by then, it has not measured.
+func TestEarlyPartOfAPlannedBootIsWhole(t *testing.T) {
+	for pcr, few := range map[uint8][]int{4: {0, 1}, 5: {0}, 7: {0, 3, 5, 6}} {
+		for _, most := range few {
+			b := newBench(t, nil)
+			b.take(journalIn(t, "good-uki", planBanks...))
+			p := planOf(b, "good-uki-update", time.Hour)
+			if err := b.h.SetPlan(p); err != nil {
+				t.Fatal(err)
+			}
+			if whole := p.early(int(pcr), Bank); most >= whole {
+				t.Fatalf("PCR %d has %d early measurements", pcr, whole)
+			}
+			n := 0
+			boot := slices.DeleteFunc(journalIn(t, "good-uki-update", planBanks...), func(r engine.JournalRecord) bool {
+				if r.PCR != pcr || r.Kind != engine.JournalExtend && r.Kind != engine.JournalEvent || r.Detail == 1 {
+					return false
+				}
+				n++
+				// The end of the boot, and in PCR 4 what starts the boot loader, stay.
+				return n > most && n <= p.early(int(pcr), Bank) && !(pcr == 4 && n == p.early(4, Bank))
+			})
+			for _, notice := range b.take(boot) {
+				if notice.Type == EventEarlyReport && notice.Passed() {
+					t.Errorf("with %d measurements of PCR %d the early boot passed", most, pcr)
+				}
+			}
+			if b.h.Plan == nil {
+				t.Errorf("with %d measurements of PCR %d the plan is used up", most, pcr)
+			}
+		}
+	}
+}
+
+func TestAPlanIsOfOneShape(t *testing.T) {
+	b := newBench(t, nil)
+	b.take(journalIn(t, "good-uki", planBanks...))
+	if err := b.h.SetPlan(planOf(b, "good-uki-update", time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	b.c.Shape.VCPUs += 2
+	b.restart()
+	if got := said(b.take(journalIn(t, "good-uki-update", planBanks...))); got != "startup early- late-" || len(b.h.Versions) != 1 {
+		t.Errorf("events %q, %d baselines", got, len(b.h.Versions))
+	}
+}
