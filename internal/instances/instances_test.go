@@ -13,6 +13,8 @@ import (
 
 	"github.com/assay-project/assay/internal/access"
 	"github.com/assay-project/assay/internal/apiserver"
+	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/machine"
 )
 
 func TestLifeOfAMachine(t *testing.T) {
@@ -193,6 +195,46 @@ func TestDisksLieInTheirFolders(t *testing.T) {
 	f.do(narrow, "PATCH", "/v1/instances/web-1", fmt.Sprintf(`{"disks":[{"file":%q,"format":"raw","boot":true}]}`, other)).want("its own", 200)
 	f.do(narrow, "PATCH", "/v1/instances/web-1", `{"networks":[{"kind":"tap","device":"tap0"}]}`).want("the host's network", 403, "networks[0]")
 	f.do(admin, "PATCH", "/v1/instances/web-1", `{"networks":[{"kind":"tap","device":"tap0"}]}`).want("the host's network, by an administrator", 200)
+}
+
+// A disk that was given from outside the folders may be kept, and used for no more than before.
+func TestADiskThatIsKeptIsUsedForNoMore(t *testing.T) {
+	f := newFixture(t)
+	golden, scratch := f.disk("golden.raw"), f.disk("scratch.raw")
+	_, err := f.root.Create(t.Context(), "operator", machine.CreateOptions{Definition: &fleet.Definition{
+		Name: "web-1", GuestOS: "linux", CPUs: 1, MemoryMiB: 1024, Keyset: fleet.DefaultKeyset, Policy: "default", MachineType: "q35", TPM: "crb",
+		Disks: []fleet.Disk{{File: golden, Format: "raw", Bus: "virtio", ReadOnly: true}, {File: scratch, Format: "raw", Bus: "virtio", Ephemeral: true}},
+	}})
+	must(t, err)
+	narrow := f.principal(access.Principal{Name: "web", Bindings: []access.Binding{{Role: access.InstanceAdmin, Instances: "web-1"}}})
+	for _, token := range []string{narrow, f.admin()} {
+		for _, tc := range []struct {
+			disks  string
+			status int
+		}{
+			{`{"file":"GOLDEN","format":"raw"}`, 403},
+			{`{"file":"GOLDEN","format":"raw","readOnly":false}`, 403},
+			{`{"file":"GOLDEN","format":"raw","readOnly":true,"shared":true}`, 403},
+			{`{"file":"GOLDEN","format":"raw","readOnly":true,"ephemeral":true}`, 403},
+			{`{"file":"SCRATCH","format":"raw"}`, 403},
+			{`{"file":"SCRATCH","format":"raw","readOnly":true}`, 403},
+			{`{"file":"GOLDEN","format":"raw","readOnly":true,"bus":"sata"}`, 200},
+			{`{"file":"SCRATCH","format":"raw","ephemeral":true}`, 200},
+			{`{"file":"SCRATCH","format":"raw","ephemeral":true,"readOnly":true}`, 200},
+		} {
+			disks := strings.NewReplacer("GOLDEN", golden, "SCRATCH", scratch).Replace(tc.disks)
+			got := f.do(token, "PATCH", "/v1/instances/web-1?validateOnly=true", `{"disks":[`+disks+`]}`)
+			if got.status != tc.status || tc.status == 403 && !strings.Contains(string(got.body), "instance.disk-not-allowed") {
+				t.Errorf("%s: %d %s, want %d", tc.disks, got.status, got.body, tc.status)
+			}
+		}
+	}
+	f.do(narrow, "PATCH", "/v1/instances/web-1?confirm=true", fmt.Sprintf(`{"disks":[{"file":%q,"format":"raw"}]}`, golden)).want("to write to what may be read", 403)
+	d, err := f.root.Describe(t.Context(), "web-1")
+	must(t, err)
+	if disks := d.Definition.Disks; len(disks) != 2 || !disks[0].ReadOnly {
+		t.Errorf("after a change that was refused: %+v", disks)
+	}
 }
 
 func TestAServiceWithoutFoldersGivesNoDisk(t *testing.T) {

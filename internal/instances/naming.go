@@ -19,11 +19,11 @@ var errName = errors.New("a machine keeps its name")
 // mayName refuses a definition that names what its caller may not give a machine: a disk
 // outside the folders for disks, or, of who may do this on some machines only, outside
 // the machine's own folder there; and a device of the host's network. What the machine
-// has already it may keep.
+// has already it may keep, and use for no more than before.
 func (a *API) mayName(ctx context.Context, permission access.Permission, before, after *fleet.Definition) error {
 	everywhere := apiserver.Caller(ctx).May(permission)
 	for i, d := range after.Disks {
-		if slices.ContainsFunc(before.Disks, func(b fleet.Disk) bool { return b.File == d.File && b.Format == d.Format }) {
+		if slices.ContainsFunc(before.Disks, func(b fleet.Disk) bool { return keeps(b, d) }) {
 			continue
 		}
 		folders := a.cfg.Disks
@@ -43,6 +43,12 @@ func (a *API) mayName(ctx context.Context, permission access.Permission, before,
 		}
 	}
 	return nil
+}
+
+// keeps reports whether a disk is one that the machine has, read in the same way, and
+// written to only where it was.
+func keeps(has, d fleet.Disk) bool {
+	return has.File == d.File && has.Format == d.Format && has.Shared == d.Shared && has.Ephemeral == d.Ephemeral && (d.ReadOnly || !has.ReadOnly)
 }
 
 // lies reports whether a file is below one of some folders, links followed. A file that
