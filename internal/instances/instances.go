@@ -184,6 +184,7 @@ var known = [...]knownError{
 	{machine.ErrConfirm, http.StatusConflict, codeConfirm, "the change destroys secrets for good: send confirm=true, after you have seen the effects with validateOnly=true"},
 	{machine.ErrNotRunning, http.StatusConflict, codeNotRunning, ""},
 	{machine.ErrBusy, http.StatusConflict, codeBusy, "the machine is in use: it runs, or is being changed by another process; a change needs it to be off"},
+	{machine.ErrGiven, http.StatusConflict, apiserver.CodeConflict, "the machine was given to another host: assay vm migrate --settle finds out on the host whether it is there"},
 	{machine.ErrDamaged, http.StatusConflict, codeDamaged, "what is stored of the machine is damaged: assay vm describe says more on the host"},
 	{machine.ErrProvider, http.StatusConflict, apiserver.CodeConflict, ""},
 	{keysets.ErrNone, http.StatusUnprocessableEntity, apiserver.CodeInvalid, "there is no key set of that name on this host"},

@@ -34,6 +34,9 @@ func (r *Root) Status(ctx context.Context, name string) (*Status, error) {
 	return r.unsupervised(card), nil
 }
 
+// givenProblem is what is wrong with a machine that was given away and is still here.
+const givenProblem = "it was given to another host, which has not confirmed: " + askWhereItIs
+
 // unsupervised is how a machine is that has no supervisor.
 func (r *Root) unsupervised(card *Card) *Status {
 	out := &Status{Name: card.Name, ID: card.ID, State: StateStopped}
@@ -46,6 +49,15 @@ func (r *Root) unsupervised(card *Card) *Status {
 		out.Problem = fmt.Sprintf("its hypervisor, process %d, runs without a supervisor, and so without its TPM: assay vm stop --force ends it", f.PID)
 	case f.was:
 		out.State, out.Since, out.Problem = StateLost, f.Started, f.problem()
+	}
+	away, err := r.givenAway(card.Name)
+	switch {
+	case err != nil && out.Problem == "":
+		out.Problem = err.Error()
+	case away && out.Problem == "":
+		out.Problem = givenProblem
+	case away:
+		out.Problem += "; " + givenProblem
 	}
 	return out
 }
@@ -272,6 +284,9 @@ func (r *Root) Restore(ctx context.Context, actor, name string, number int, why 
 
 func (r *Root) judgeAnew(ctx context.Context, name string, q request, change func(*integrity.Monitor) ([]integrity.Notice, error)) ([]integrity.Notice, error) {
 	return ask(ctx, r, name, q, func(h *Home) ([]integrity.Notice, error) {
+		if err := h.notGiven(); err != nil {
+			return nil, err
+		}
 		m, history, err := r.offline(h)
 		if err != nil {
 			return nil, err

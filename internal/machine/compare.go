@@ -242,7 +242,7 @@ var (
 // determine it: a boot that shows exactly that passes once. Registers that cannot be
 // predicted must be as in the baseline.
 func (r *Root) PlanNext(ctx context.Context, actor, name string, o PlanOptions) (err error) {
-	h, err := r.Open(ctx, name)
+	h, err := ours(r.Open(ctx, name))
 	if err != nil {
 		return err
 	}
@@ -270,7 +270,7 @@ func (r *Root) PlanNext(ctx context.Context, actor, name string, o PlanOptions) 
 
 // DropPlan takes the approval of a next boot back.
 func (r *Root) DropPlan(ctx context.Context, actor, name string) (err error) {
-	h, err := r.Open(ctx, name)
+	h, err := ours(r.Open(ctx, name))
 	if err != nil {
 		return err
 	}

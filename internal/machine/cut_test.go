@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/move"
 )
@@ -169,6 +170,7 @@ func TestAMachineThatIsInDoubtIsNotStarted(t *testing.T) {
 	if err := h.root.Run(t.Context(), "alice", "web-1", RunOptions{}); !errors.Is(err, ErrGiven) {
 		t.Errorf("Run = %v", err)
 	}
+	h.isLeftAlone()
 	// The other host awaits the machine, and does not have it.
 	if at, err := h.root.Settle(t.Context(), "carol", "web-1"); at || err != nil {
 		t.Errorf("Settle = %v, %v", at, err)
@@ -197,5 +199,40 @@ func TestAMachineThatIsInDoubtIsNotStarted(t *testing.T) {
 	h.run(boot(t, "good-uki"))
 	if _, err := h.root.Settle(t.Context(), "carol", "web-1"); err == nil {
 		t.Error("a machine that was not given is settled")
+	}
+}
+
+// isLeftAlone tries all that changes or copies a machine, which was given to another host:
+// it may run there, and what is here may be all that there is of it.
+func (h *host) isLeftAlone() {
+	h.Helper()
+	if s := h.status(); s.State != StateStopped || !strings.Contains(s.Problem, "given to another host") {
+		h.Errorf("the status is %+v", s)
+	}
+	ctx, r := h.Context(), h.root
+	for what, do := range map[string]func() error{
+		"Depart": func() error {
+			d, err := r.Depart(ctx, "web-1")
+			if err == nil {
+				err = errors.Join(errors.New("departs"), d.Close())
+			}
+			return err
+		},
+		"Update": func() error {
+			_, err := r.Update(ctx, "a", "web-1", UpdateOptions{Change: func(d *fleet.Definition) error { d.CPUs++; return nil }})
+			return err
+		},
+		"ClearTPM":     func() error { return r.ClearTPM(ctx, "a", "web-1") },
+		"Snapshot":     func() error { _, err := r.Snapshot(ctx, "a", "web-1", "x"); return err },
+		"DropSnapshot": func() error { return r.DropSnapshot(ctx, "a", "web-1", "x") },
+		"GoBack":       func() error { return r.GoBack(ctx, "a", "web-1", "x", false) },
+		"PlanNext":     func() error { return r.PlanNext(ctx, "a", "web-1", PlanOptions{}) },
+		"DropPlan":     func() error { return r.DropPlan(ctx, "a", "web-1") },
+		"Restore":      func() error { _, err := r.Restore(ctx, "a", "web-1", 1, "x"); return err },
+		"Delete":       func() error { return r.Delete(ctx, "a", "web-1") },
+	} {
+		if err := do(); !errors.Is(err, ErrGiven) {
+			h.Errorf("%s = %v", what, err)
+		}
 	}
 }

@@ -112,13 +112,37 @@ func (h *Home) given() (*given, error) {
 	return g, nil
 }
 
-// notGiven refuses to start a machine that is another host's.
+// askWhereItIs is what to do about a machine that was given away.
+const askWhereItIs = "assay vm migrate --settle asks whether it has it, and --take-back takes your word that it never will"
+
+// notGiven refuses what is not to be done with a machine that is another host's.
 func (h *Home) notGiven() error {
 	g, err := h.given()
 	if g != nil {
-		err = fmt.Errorf("%w, at %s: assay vm migrate --settle asks whether it has it", ErrGiven, g.Ticket.Address)
+		err = fmt.Errorf("%w, at %s: %s", ErrGiven, g.Ticket.Address, askWhereItIs)
 	}
 	return err
+}
+
+// ours is for who changes or copies a machine: a home that was opened is closed again where
+// the machine was given to another host. What is here may be all that there is of it, or old.
+func ours(h *Home, err error) (*Home, error) {
+	if err != nil {
+		return nil, err
+	}
+	if err := h.notGiven(); err != nil {
+		return nil, errors.Join(fmt.Errorf("machine %q: %w", h.Name(), err), h.Close())
+	}
+	return h, nil
+}
+
+// givenAway says without the home's key whether a machine was given away.
+func (r *Root) givenAway(name string) (bool, error) {
+	_, err := os.Lstat(filepath.Join(r.dir(name), givenFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func (h *Home) take() error { return durable.Remove(filepath.Join(h.dir, givenFile)) }
@@ -413,7 +437,7 @@ func (r *Root) Settle(ctx context.Context, actor, name string) (there bool, err 
 	var refused *move.PeerError
 	switch {
 	case err == nil:
-		return true, errors.Join(h.Close(), r.Delete(ctx, actor, name))
+		return true, errors.Join(h.Close(), r.deleteGiven(ctx, actor, name))
 	case errors.As(err, &refused):
 		return false, errors.Join(h.take(), h.Close())
 	}

@@ -394,8 +394,23 @@ func (r *Root) fill(ctx context.Context, h *Home, d *fleet.Definition, variables
 // Delete removes a machine that does not run, with its TPM and all that it protects, or
 // completes that after a crash. Its disks stay, and so does a TPM of its name that is not
 // its own, or whose owner cannot be proved: the log says so. A folder without a card is
-// [ErrLeftover].
+// [ErrLeftover]; a machine that was given to another host, which may not have taken it, is
+// [ErrGiven].
 func (r *Root) Delete(ctx context.Context, actor, name string) error {
+	return r.remove(ctx, actor, name, func() error {
+		if _, err := r.Card(name); errors.Is(err, ErrUnknown) {
+			return err
+		}
+		away, err := r.givenAway(name)
+		if away {
+			err = fmt.Errorf("machine %q: %w, and this may be all there is of it: %s", name, ErrGiven, askWhereItIs)
+		}
+		return err
+	})
+}
+
+// deleteGiven is Delete for a machine that another host has said to have.
+func (r *Root) deleteGiven(ctx context.Context, actor, name string) error {
 	return r.remove(ctx, actor, name, func() error {
 		if _, err := r.Card(name); errors.Is(err, ErrUnknown) {
 			return err

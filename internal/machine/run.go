@@ -143,7 +143,7 @@ func (s *supervisor) vacate(ctx context.Context) error {
 	if s.leftFor == "" {
 		return nil
 	}
-	return s.root.Delete(context.WithoutCancel(ctx), s.leftFor, s.home.Name())
+	return s.root.deleteGiven(context.WithoutCancel(ctx), s.leftFor, s.home.Name())
 }
 
 func newSupervisor(r *Root, h *Home) *supervisor {

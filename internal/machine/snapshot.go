@@ -224,7 +224,7 @@ func (r *Root) shelve(h *Home, s *Snapshot) (integrity.Notice, error) {
 // Snapshot makes a snapshot of a machine, whether it runs or not.
 func (r *Root) Snapshot(ctx context.Context, actor, name, snapshot string) (*Snapshot, error) {
 	return ask(ctx, r, name, request{Verb: verbSnapshot, Actor: actor, Snapshot: snapshot}, func(h *Home) (*Snapshot, error) {
-		if err := r.notAlive(name); err != nil {
+		if err := errors.Join(h.notGiven(), r.notAlive(name)); err != nil {
 			return nil, err
 		}
 		d, err := h.Definition()
@@ -294,7 +294,7 @@ func (r *Root) DropSnapshot(ctx context.Context, actor, name, snapshot string) e
 		if err != nil {
 			return struct{}{}, err
 		}
-		if err := r.notAlive(name); err != nil {
+		if err := errors.Join(h.notGiven(), r.notAlive(name)); err != nil {
 			return struct{}{}, err
 		}
 		n, _, err := r.unshelve(h, actor, snapshot)
@@ -333,7 +333,7 @@ func (r *Root) unshelve(h *Home, actor, name string) (n integrity.Notice, gone S
 // it has begun a crash does not undo it: the next start completes it. Later snapshots
 // stay.
 func (r *Root) GoBack(ctx context.Context, actor, name, snapshot string, memory bool) (err error) {
-	h, err := r.openSoon(ctx, name)
+	h, err := ours(r.openSoon(ctx, name))
 	if err != nil {
 		return err
 	}

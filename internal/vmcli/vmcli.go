@@ -211,7 +211,7 @@ func (h *hostFlags) with(ctx context.Context, do func(*machine.Root) error) erro
 	}
 	err = do(r)
 	var refused *machine.RefusedError
-	if errors.As(err, &refused) || errors.Is(err, machine.ErrExists) || errors.Is(err, fleet.ErrElsewhere) || errors.Is(err, machine.ErrOriginal) {
+	if errors.As(err, &refused) || errors.Is(err, machine.ErrExists) || errors.Is(err, fleet.ErrElsewhere) || errors.Is(err, machine.ErrOriginal) || errors.Is(err, machine.ErrGiven) {
 		err = program.RefusedBy(err)
 	}
 	return errors.Join(err, closing())
