@@ -34,7 +34,7 @@ const (
 	StopInstance        Permission = "instances.stop"
 	ResetInstance       Permission = "instances.reset"
 	UpdateInstance      Permission = "instances.update"                       // all but the next two
-	UpdateShielded      Permission = "instances.updateShieldedVmConfig"       // the three options, key set and integrity policy
+	UpdateShielded      Permission = "instances.updateShieldedVmConfig"       // the three options, key set and integrity policy with what follows from it
 	SetIntegrityPolicy  Permission = "instances.setShieldedVmIntegrityPolicy" // learn the baseline anew
 	GetShieldedIdentity Permission = "instances.getShieldedInstanceIdentity"  // the public keys of its TPM
 	GetSerialPortOutput Permission = "instances.getSerialPortOutput"          // what the guest prints, which may be secret

@@ -221,7 +221,7 @@ func (a *API) patch(ctx context.Context, in *patchInput) (*apiserver.Reply[Opera
 			if after.Name != d.Name {
 				return &definitionError{errName}
 			}
-			if after.Shielded != d.Shielded || after.Keyset != d.Keyset || after.Policy != d.Policy {
+			if guardedOf(after) != guardedOf(d) {
 				if err := a.server.Allow(ctx, access.UpdateShielded, in.Instance); err != nil {
 					return err
 				}
@@ -233,6 +233,19 @@ func (a *API) patch(ctx context.Context, in *patchInput) (*apiserver.Reply[Opera
 			return nil
 		},
 	})
+}
+
+// guarded is what a machine has of integrity policy: how its boots are judged, what
+// follows from that, and who is told.
+type guarded struct {
+	shielded                      fleet.Shielded
+	keyset, policy                string
+	approve, stopOnFailure, agent bool
+	deadline                      int
+}
+
+func guardedOf(d *fleet.Definition) guarded {
+	return guarded{d.Shielded, d.Keyset, d.Policy, d.ApproveFirst, d.StopOnFailure, d.Agent, d.BootDeadline}
 }
 
 // update changes a definition, or says what that would bring about.

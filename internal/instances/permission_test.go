@@ -12,6 +12,8 @@ import (
 	"github.com/assay-project/assay/internal/access"
 	"github.com/assay-project/assay/internal/apiserver"
 	"github.com/assay-project/assay/internal/finding"
+	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/machine"
 )
 
 // A described operation of these routes: a new one cannot be forgotten.
@@ -162,7 +164,7 @@ func TestShieldedOptionsNeedTheirOwnPermission(t *testing.T) {
 	f.do(patcher, "PATCH", "/v1/instances/web-1", `{"cpus":2}`).want("cpus", 200)
 	for _, body := range []string{
 		`{"shieldedInstanceConfig":{"enableVtpm":true}}`, `{"shieldedInstanceConfig":{"enableSecureBoot":true},"cpus":3}`,
-		`{"integrityPolicy":"gce"}`, `{"keyset":"own"}`,
+		`{"integrityPolicy":"gce"}`, `{"keyset":"own"}`, `{"approveFirstBoot":true}`, `{"bootDeadlineSeconds":60}`,
 	} {
 		for _, query := range []string{"", "?validateOnly=true"} {
 			f.do(patcher, "PATCH", "/v1/instances/web-1"+query, body).want(body, 403, "instances.updateShieldedVmConfig")
@@ -172,6 +174,32 @@ func TestShieldedOptionsNeedTheirOwnPermission(t *testing.T) {
 	shielder := f.principal(access.Principal{Name: "shielder", Permissions: []access.Permission{access.UpdateShielded}})
 	f.do(shielder, "PATCH", "/v1/instances/web-1", `{"cpus":1}`).want("cpus", 403, "instances.update")
 	f.do(shielder, "PATCH", "/v1/instances/web-1/updateShieldedInstanceConfig", `{"enableVtpm":true}`).want("options", 200)
+}
+
+// How a boot is judged and what follows is integrity policy: who may change machines does
+// not turn it off.
+func TestIntegrityPolicyNeedsItsOwnPermission(t *testing.T) {
+	f := newFixture(t)
+	_, err := f.root.Create(t.Context(), "operator", machine.CreateOptions{Definition: &fleet.Definition{
+		Name: "web-1", GuestOS: "linux", CPUs: 1, MemoryMiB: 1024, Keyset: fleet.DefaultKeyset, Policy: "default", MachineType: "q35", TPM: "crb",
+		Shielded: fleet.Shielded{SecureBoot: true, VTPM: true, IntegrityMonitoring: true},
+		Agent:    true, ApproveFirst: true, StopOnFailure: true, BootDeadline: 600,
+	}})
+	must(t, err)
+	patcher := f.principal(access.Principal{Name: "patcher", Permissions: []access.Permission{access.UpdateInstance}})
+	both := f.principal(access.Principal{Name: "both", Permissions: []access.Permission{access.UpdateInstance, access.UpdateShielded}})
+	for _, body := range []string{
+		`{"approveFirstBoot":false}`, `{"stopOnFailure":false}`, `{"bootDeadlineSeconds":0}`, `{"bootDeadlineSeconds":700}`, `{"agent":null}`,
+	} {
+		f.do(patcher, "PATCH", "/v1/instances/web-1?confirm=true", body).want(body, 403, "instances.updateShieldedVmConfig")
+		f.do(patcher, "PATCH", "/v1/instances/web-1?validateOnly=true", body).want(body, 403, "instances.updateShieldedVmConfig")
+		f.do(both, "PATCH", "/v1/instances/web-1?validateOnly=true", body).want(body, 200)
+	}
+	d, err := f.root.Describe(t.Context(), "web-1")
+	must(t, err)
+	if d := d.Definition; !d.ApproveFirst || !d.StopOnFailure || !d.Agent || d.BootDeadline != 600 {
+		t.Errorf("after changes that were refused: %+v", d)
+	}
 }
 
 func TestFindingsArePeoplesToSettle(t *testing.T) {
