@@ -3,6 +3,7 @@ package instances
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -142,10 +143,14 @@ func (a *API) finding(ctx context.Context, in *ByFinding) (*apiserver.Reply[find
 		return nil, err
 	}
 	if !apiserver.Caller(ctx).MayOn(access.ListFindings, f.Machine) {
-		return nil, finding.ErrNone // of a machine that the caller may not see
+		return nil, hidden(in.ID)
 	}
 	return apiserver.Answer(f), nil
 }
+
+// hidden is the answer for a finding of a machine that the caller may not see: that of one
+// that is not there.
+func hidden(id int) error { return fmt.Errorf("finding %d: %w", id, finding.ErrNone) }
 
 // changeFinding changes one finding that its caller may change, and shows it.
 func (a *API) changeFinding(ctx context.Context, id int, needs access.Permission, verb string, change func(b *finding.Book, f finding.Finding, who string, now time.Time) error) (*apiserver.Reply[finding.Finding], error) {
@@ -158,8 +163,12 @@ func (a *API) changeFinding(ctx context.Context, id int, needs access.Permission
 	if err != nil {
 		return nil, err
 	}
-	if err := a.server.Allow(ctx, needs, f.Machine); err != nil {
-		return nil, err
+	denied := a.server.Allow(ctx, needs, f.Machine)
+	if !apiserver.Caller(ctx).MayOn(access.ListFindings, f.Machine) {
+		return nil, hidden(id)
+	}
+	if denied != nil {
+		return nil, denied
 	}
 	if err := a.recordFinding(ctx, verb, f.Machine, map[string]any{"finding": id, "kind": f.Kind}); err != nil {
 		return nil, err

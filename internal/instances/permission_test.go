@@ -202,6 +202,33 @@ func TestIntegrityPolicyNeedsItsOwnPermission(t *testing.T) {
 	}
 }
 
+// A finding that its caller may not see is none, whatever is asked of it.
+func TestFindingsOfOthersAreNone(t *testing.T) {
+	f := newFixture(t)
+	id := f.found(t, "db-secret")
+	path := "/v1/findings/" + strconv.Itoa(id)
+	custom := []access.CustomRole{{Name: "blind", Permissions: []access.Permission{access.SetFindingState, access.MuteFinding}}}
+	web := access.Binding{Role: access.Admin, Instances: "web-*"}
+	soon := `{"reason":"lab","until":"` + time.Now().Add(time.Hour).UTC().Format(time.RFC3339) + `"}`
+	for who, token := range map[string]string{
+		"of other machines": f.principal(access.Principal{Name: "web", Bindings: []access.Binding{web}}),
+		"who may not read":  f.principal(access.Principal{Name: "blind", Bindings: []access.Binding{web, {Role: "blind", Instances: "db-*"}}, Custom: custom}),
+	} {
+		for _, call := range [][3]string{{"GET", "", ""}, {"POST", "/acknowledge", "{}"}, {"POST", "/suppress", soon}, {"POST", "/unsuppress", ""}} {
+			got := f.do(token, call[0], path+call[1], call[2])
+			none := f.do(token, call[0], "/v1/findings/999"+call[1], call[2]).want("no finding", 404)
+			if like := strings.ReplaceAll(string(none.body), "999", strconv.Itoa(id)); got.status != none.status || string(got.body) != like {
+				t.Errorf("%s: %v: %d %s, want %s", who, call, got.status, got.body, like)
+			}
+		}
+	}
+	if got := f.actions("blind"); slices.ContainsFunc(got, func(a string) bool { return strings.Contains(a, "db-secret") }) {
+		t.Errorf("audit chain: %q", got)
+	}
+	viewer := f.principal(access.Principal{Name: "viewer", Bindings: []access.Binding{web, {Role: access.Viewer, Instances: "db-*"}}})
+	f.do(viewer, "POST", path+"/acknowledge", "{}").want("who may read it", 403, "findings.setState", "db-secret")
+}
+
 func TestFindingsArePeoplesToSettle(t *testing.T) {
 	f := newFixture(t)
 	admin := f.admin()
