@@ -255,10 +255,25 @@ func TestASharedDiskIsLeftWhereItIs(t *testing.T) {
 		t.Fatalf("Backup = %+v, %v", report, err)
 	}
 	s.delete("web-1")
-	out := s.mustRestore(RestoreOptions{From: report.File})
+	if _, err := s.store.Restore(t.Context(), "bob", RestoreOptions{From: report.File, Disks: []string{disk + "2"}}); !errors.Is(err, ErrOfHost) || !strings.Contains(err.Error(), disk) {
+		t.Errorf("Restore with a disk that nobody named = %v", err)
+	}
+	out := s.mustRestore(RestoreOptions{From: report.File, Disks: []string{disk}})
 	if out.Disks[0] != disk || s.whole("web-1").Definition.Disks[0].File != disk {
 		t.Errorf("the disks are %v", out.Disks)
 	}
+}
+
+// A backup for recipients can be written by anybody: their keys are public.
+func TestABackupGetsNoDeviceOfTheHostThatNobodyNamed(t *testing.T) {
+	t.Parallel()
+	here, there := newSite(t), newSite(t)
+	here.create(func(d *fleet.Definition) { d.Networks[0] = fleet.Network{Kind: "tap", Device: "tap0"} })
+	file, k := here.backup()
+	if _, err := there.store.Restore(t.Context(), "bob", RestoreOptions{From: file, Keys: k, Networks: []string{"tap1"}}); !errors.Is(err, ErrOfHost) || !strings.Contains(err.Error(), `"tap0"`) {
+		t.Errorf("Restore with a device that nobody named = %v", err)
+	}
+	there.mustRestore(RestoreOptions{From: file, Keys: k, Networks: []string{"tap0"}})
 }
 
 func TestHolesStayHoles(t *testing.T) {

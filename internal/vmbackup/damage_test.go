@@ -9,7 +9,11 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
+	"filippo.io/age"
+
+	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/wire"
 )
 
@@ -114,6 +118,8 @@ func TestPartsThatDoNotBelongTogetherAreRefused(t *testing.T) {
 		},
 		"a disk less":                 func(c *contents) { c.manifest.Disks = nil },
 		"a disk in another place":     func(c *contents) { c.manifest.Disks[0].Index = 1 },
+		"a disk of its own left out":  func(c *contents) { c.manifest.Disks[0].Left = "it is shared" },
+		"a shared disk that is in it": func(c *contents) { c.definition.Disks[0].Shared = true },
 		"a disk of a negative size":   func(c *contents) { c.manifest.Disks[0].Size = -1 },
 		"a disk of more than is read": func(c *contents) { c.manifest.Disks[0].Size = maxDiskBytes + 1 },
 		"a later manifest":            func(c *contents) { c.manifest.Version = 2 },
@@ -130,6 +136,54 @@ func TestPartsThatDoNotBelongTogetherAreRefused(t *testing.T) {
 		if good := name == "as it was"; good != (err == nil) || !good && !errors.Is(err, ErrDamaged) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// The machine's own disk is said to be left out: it would be any file of the host that
+// restores it, and no disk is left out that is not shared.
+func TestAForgedBackupGetsNoFileOfTheHost(t *testing.T) {
+	t.Parallel()
+	here, there := newSite(t), newSite(t)
+	here.create(func(d *fleet.Definition) { d.Disks[0].Shared = true })
+	victim := filepath.Join(there.dir, "host-secret")
+	if err := os.WriteFile(victim, make([]byte, 4096), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(here.dir, "forged")
+	o := Options{Name: "web-1", To: file, WithoutShared: true, Protection: Protection{Recipients: []string{id.Recipient().String()}}}
+	l, _, err := here.store.newLock(t.Context(), &o.Protection, Recipients, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := here.root.Depart(t.Context(), "web-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	d.Definition.Disks[0].File = victim
+	w := &writing{store: here.store, o: &o, actor: "mallory", method: Recipients, lock: l, machine: d, made: time.Now().UTC().Truncate(time.Microsecond)}
+	defer w.close()
+	if err := w.gather(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.Definition.Disks[0].Shared = false // the machine's own, and writable
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.write(t.Context(), f); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	keys := Keys{Identities: [][]byte{[]byte(id.String())}}
+	if _, err := there.store.Restore(t.Context(), "bob", RestoreOptions{From: file, Keys: keys, Disks: []string{victim}}); !errors.Is(err, ErrDamaged) {
+		t.Errorf("Restore = %v, %v", err, there.names())
 	}
 }
 

@@ -31,6 +31,8 @@ var (
 	ErrDamaged = errors.New("backup is damaged or was altered")
 	ErrKey     = errors.New("none of the keys that were given opens the backup")
 	ErrExists  = errors.New("there is such a file already")
+	// ErrOfHost is a machine that would get a part of the host which nobody has named.
+	ErrOfHost = errors.New("whoever wrote the backup chose it, and it is this host's")
 )
 
 // Magic begins every file; Version is the newest format that is written and read.

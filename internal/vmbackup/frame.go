@@ -223,6 +223,11 @@ func (c *contents) check(digest [sha256.Size]byte) error {
 	case len(m.Disks) != len(d.Disks):
 		return fmt.Errorf("%d disks of %d", len(m.Disks), len(d.Disks))
 	}
+	for i, p := range m.Disks {
+		if (p.Left != "") != d.Disks[i].Shared {
+			return fmt.Errorf("disk %d: the shared disks of the definition, and no others, are left out", i)
+		}
+	}
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -98,6 +99,9 @@ type RestoreOptions struct {
 	NewIdentity bool
 	// AllowRollback takes a backup although the machine's TPM has told of newer states.
 	AllowRollback bool
+	// Disks and Networks are the files and the tap devices of this host that the machine
+	// may use as the backup says; with others it is refused.
+	Disks, Networks []string
 	// DryRun opens and checks all of the backup, and makes nothing.
 	DryRun   bool
 	Progress Progress // nil for none
@@ -178,6 +182,9 @@ func (m *making) plan(ctx context.Context, actor string) error {
 	if m.o.Name != "" {
 		a.Definition.Name = m.o.Name
 	}
+	if err := m.permitted(); err != nil {
+		return err
+	}
 	m.place()
 	said := fmt.Sprintf("the machine is what it was in the backup of %s by %s, after its boot %d", c.manifest.Made.Format(time.RFC3339), c.manifest.By, c.manifest.BootCounter)
 	a.Reasons = append(a.Reasons, evidence.Reason{Code: codeRestored, Message: said})
@@ -198,6 +205,23 @@ func (m *making) plan(ctx context.Context, actor string) error {
 	m.out.Warnings = append(m.out.Warnings, warnings...)
 	m.out.Machine, m.out.ID, m.out.Provider = a.Definition.Name, a.ID, a.Provider
 	return nil
+}
+
+// permitted refuses what the machine would use of this host and the operator has not
+// named: with recipients anybody can have written the backup.
+func (m *making) permitted() (err error) {
+	d := m.arrival.Definition
+	for i, p := range m.from.manifest.Disks {
+		if file := d.Disks[i].File; p.Left != "" && !slices.Contains(m.o.Disks, file) {
+			err = errors.Join(err, fmt.Errorf("disk %q is not in the backup: %w", file, ErrOfHost))
+		}
+	}
+	for _, n := range d.Networks {
+		if n.Kind != "user" && !slices.Contains(m.o.Networks, n.Device) {
+			err = errors.Join(err, fmt.Errorf("network device %q: %w", n.Device, ErrOfHost))
+		}
+	}
+	return err
 }
 
 // place gives the disks their files in the new home. One that is not in the backup stays

@@ -38,6 +38,8 @@ func backupRefusal(err error) error {
 		return program.RefusedBy(fmt.Errorf("%w; --allow-rollback does it", err))
 	case errors.Is(err, machine.ErrOriginal):
 		return program.RefusedBy(fmt.Errorf("%w; --new-identity makes such a copy", err))
+	case errors.Is(err, vmbackup.ErrOfHost):
+		return program.RefusedBy(fmt.Errorf("%w; --use-disk FILE and --use-network DEVICE permit it", err))
 	}
 	for _, kind := range []error{vmbackup.ErrCut, vmbackup.ErrDamaged, vmbackup.ErrVersion, vmbackup.ErrKey, vmbackup.ErrExists, machine.ErrBusy} {
 		if errors.Is(err, kind) {
@@ -177,6 +179,10 @@ and an empty TPM of its own by --new-identity), and a backup that is older than 
 known here of the machine's TPM, without --allow-rollback. The machine's log says that
 it was restored, from when and by whom, and whether it went back.
 
+A backup names files and devices of a host: shared disks, which are not in it, and tap
+devices. The machine gets those that --use-disk and --use-network name, and is refused
+with others: whoever knows a recipient can write a backup.
+
 --dry-run opens and checks all of the file, and makes nothing.
 
 Exit status: 0 it is made, 1 refused, 2 it could not be done.`
@@ -203,6 +209,8 @@ func newVMRestoreCmd(env *program.Env) *cobra.Command {
 	f.StringVar(&o.Provider, "key-provider", "", "`SPEC` of the key provider of the machine's home and TPM from now on (default the root's default)")
 	f.BoolVar(&o.NewIdentity, "new-identity", false, "make another machine of it, with an id and an empty TPM of its own")
 	f.BoolVar(&o.AllowRollback, "allow-rollback", false, "take a backup that is older than what the machine's TPM has told since")
+	f.StringArrayVar(&o.Disks, "use-disk", nil, "shared disk `FILE` of this host that the machine may use as the backup says; may be repeated")
+	f.StringArrayVar(&o.Networks, "use-network", nil, "tap `DEVICE` of this host that the machine may use as the backup says; may be repeated")
 	f.BoolVar(&o.DryRun, "dry-run", false, "open and check all of the backup, and make nothing")
 	f.BoolVar(&quiet, "quiet", false, "print no progress")
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
