@@ -48,6 +48,7 @@ var allCodes = sync.OnceValue(func() []CodeInfo {
 		tokenCodes,
 		uefiCodes,
 		vmbackupCodes,
+		convertCodes,
 		vtpmCodes,
 	)), func(a, b CodeInfo) int { return strings.Compare(string(a.Code), string(b.Code)) })
 })

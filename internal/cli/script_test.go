@@ -13,8 +13,10 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/assay-project/assay/internal/disk/disktest"
 	"github.com/assay-project/assay/internal/program"
 	"github.com/assay-project/assay/internal/vtpmcli"
+	"github.com/assay-project/assay/uefi/launch/launchtest"
 )
 
 func TestMain(m *testing.M) {
@@ -50,7 +52,7 @@ func TestScripts(t *testing.T) {
 				return os.WriteFile(filepath.Join(e.WorkDir, filepath.Base(name)), b, 0o600)
 			})
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": status},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": status, "efidisk": efiDisk},
 	})
 }
 
@@ -70,4 +72,13 @@ func status(ts *testscript.TestScript, neg bool, args []string) {
 	if got != args[0] {
 		ts.Fatalf("%v ends with status %s, want %s", args[1:], got, args[0])
 	}
+}
+
+// efiDisk writes a disk with an EFI system partition, whose one program nobody signed.
+func efiDisk(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: efidisk FILE")
+	}
+	image := disktest.Image(map[string][]byte{`EFI/BOOT/BOOTX64.EFI`: launchtest.UKI("252.39", launchtest.Section{Name: ".linux", Data: launchtest.Kernel("6.1.0")})})
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), image, 0o600))
 }

@@ -191,7 +191,7 @@ type Plan struct {
 	UUID string `json:"uuid,omitempty"`
 	// Variables is the file of the firmware's variables; empty for new ones.
 	Variables string `json:"variables,omitempty"`
-	// TPM says that the domain has one, whose secrets are not taken over.
+	// TPM says that the domain has one, whose secrets are taken over apart from it.
 	TPM   bool   `json:"tpm"`
 	Lines []Line `json:"lines"`
 }
@@ -344,6 +344,18 @@ func (n *network) mapTo(p *Plan) {
 	p.Definition.Networks = append(p.Definition.Networks, one)
 }
 
+// tpmLine begins what is said of the domain's TPM.
+const tpmLine = "tpm "
+
+// TakesTPM says of the domain's TPM that the machine goes on with it.
+func (p *Plan) TakesTPM() {
+	for i := range p.Lines {
+		if l := &p.Lines[i]; strings.HasPrefix(l.What, tpmLine) && !l.Stops {
+			l.Becomes, l.Why = "its TPM, "+p.Definition.TPM, "of the state of its swtpm: what is sealed to registers whose values stay opens"
+		}
+	}
+}
+
 func (d *Domain) mapTPM(p *Plan) {
 	tpms := d.Devices[0].TPMs
 	switch {
@@ -363,5 +375,5 @@ func (d *Domain) mapTPM(p *Plan) {
 	p.TPM = true
 	p.Definition.TPM = map[bool]string{true: "tis", false: "crb"}[tpms[0].Model == "tpm-tis"]
 	p.Definition.Shielded.VTPM, p.Definition.Shielded.IntegrityMonitoring = true, true
-	p.maps("tpm "+tpms[0].Model, "a new, empty TPM, "+p.Definition.TPM, "the secrets of the domain's are not taken over: what the guest sealed or encrypted by it, its disk key among it, needs the guest's recovery key")
+	p.maps(tpmLine+tpms[0].Model, "a new, empty TPM, "+p.Definition.TPM, "the secrets of the domain's are not taken over: what the guest sealed or encrypted by it, its disk key among it, needs the guest's recovery key")
 }

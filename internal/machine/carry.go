@@ -167,6 +167,9 @@ type Arrival struct {
 	Disks func(ctx context.Context, dir string) error
 	// TPM is the machine's; nil for a new one, where the definition has one.
 	TPM *CarriedTPM
+	// Moved is a TPM of swtpm that the machine takes over, in place of TPM. Its name,
+	// provider and machine are filled in.
+	Moved *vtpm.MoveOptions
 	// Event is logged last, with its Reasons.
 	Event   string
 	Reasons []evidence.Reason
@@ -176,6 +179,14 @@ type Arrival struct {
 type Arrived struct {
 	Card *Card
 	TPM  *vtpm.RestoreReport
+}
+
+// LookAtMoved says what would become of a TPM of swtpm as that of a machine, and changes
+// nothing.
+func (r *Root) LookAtMoved(ctx context.Context, actor string, a *Arrival) (*vtpm.MoveReport, error) {
+	o := *a.Moved
+	o.Name, o.Provider, o.VM, o.DryRun = a.Definition.Name, a.Provider, vmOf(a.Definition, a.ID), true
+	return r.cfg.TPMs.Move(ctx, actor, o)
 }
 
 // DiskPath is where a disk of a machine lies that this program made for it.
@@ -370,6 +381,8 @@ func (r *Root) arriveTPM(ctx context.Context, h *Home, actor string, a *Arrival)
 	switch {
 	case !d.Shielded.VTPM:
 		return nil, nil
+	case a.Moved != nil:
+		return nil, r.moveTPM(ctx, h, actor, a)
 	case a.TPM == nil:
 		return nil, r.makeTPM(ctx, h, d, actor)
 	}
@@ -385,6 +398,17 @@ func (r *Root) arriveTPM(ctx context.Context, h *Home, actor string, a *Arrival)
 		Keys: vtpm.KeysFor{Identities: [][]byte{a.TPM.Identity}}, VM: vmOf(d, h.card.ID),
 	})
 	return report, errors.Join(err, durable.Remove(file))
+}
+
+// moveTPM has the machine go on with a TPM of swtpm.
+func (r *Root) moveTPM(ctx context.Context, h *Home, actor string, a *Arrival) error {
+	if err := r.setCustody(h.Name(), custody{Machine: h.card.ID}); err != nil {
+		return err
+	}
+	o := *a.Moved
+	o.Name, o.Provider, o.VM, o.DryRun = h.Name(), a.Provider, vmOf(a.Definition, h.card.ID), false
+	_, err := r.cfg.TPMs.Move(ctx, actor, o)
+	return err
 }
 
 // settleCard makes the folder a machine.

@@ -67,6 +67,12 @@ func forecast(ctx context.Context, d *fleet.Definition, variables []byte) (_ *Fo
 	return &Forecast{boot.File, disk.Format(boot.Format), m, p}, nil
 }
 
+// Forecast says of a machine that is not made yet whether it will boot, and what that will
+// measure.
+func (r *Root) Forecast(ctx context.Context, d *fleet.Definition, variables []byte) (*Forecast, error) {
+	return forecast(ctx, d, variables)
+}
+
 // bootDisk is the disk that firmware tries first.
 func bootDisk(d *fleet.Definition) *fleet.Disk {
 	for i := range d.Disks {

@@ -14,6 +14,9 @@ import (
 	"github.com/assay-project/assay/uefi/varstore"
 )
 
+// ErrLayout is a store of variables that is of another build of OVMF than this host has.
+var ErrLayout = errors.New("it is of another build of the firmware (OVMF has builds of 2 MB and of 4 MB)")
+
 // newVariables makes the variable store of a new machine: the firmware's template with
 // the machine's keys, and secure boot on or off.
 func (r *Root) newVariables(d *fleet.Definition) ([]byte, error) {
@@ -22,6 +25,27 @@ func (r *Root) newVariables(d *fleet.Definition) ([]byte, error) {
 		return nil, fmt.Errorf("template of variables: %w", err)
 	}
 	return r.enrolled(text, d)
+}
+
+// VariablesFor makes the variables of a machine that is to be: the firmware's template,
+// or those of a guest, with the keys of the definition's key set.
+func (r *Root) VariablesFor(d *fleet.Definition, guest []byte) ([]byte, error) {
+	if guest == nil {
+		return r.newVariables(d)
+	}
+	return r.enrolled(guest, d)
+}
+
+// FirmwareTakes refuses variables of another layout than the firmware of this host has.
+func (r *Root) FirmwareTakes(variables []byte) error {
+	text, err := os.ReadFile(r.cfg.Firmware.Variables)
+	if err != nil {
+		return fmt.Errorf("template of variables: %w", err)
+	}
+	if len(text) != len(variables) {
+		return fmt.Errorf("the variables have %d bytes, and those of the firmware here %d: %w", len(variables), len(text), ErrLayout)
+	}
+	return nil
 }
 
 // enrolled puts the keys of a definition's key set into a store, and turns secure boot

@@ -19,6 +19,8 @@ import (
 	"github.com/assay-project/assay/internal/machine"
 	"github.com/assay-project/assay/internal/program"
 	"github.com/assay-project/assay/internal/vmbackup"
+	"github.com/assay-project/assay/internal/vtpm"
+	"github.com/assay-project/assay/internal/vtpmcli"
 	"github.com/assay-project/assay/uefi/varstore"
 )
 
@@ -35,6 +37,7 @@ type importing struct {
 	name, provider    string
 	keyset, guest     string
 	dryRun, newTPM    bool
+	tpm               *swtpmState
 	quiet             bool
 	progress          vmbackup.Progress
 	format            program.OutputFormat
@@ -53,8 +56,8 @@ func newImportLibvirtCmd(env *program.Env) *cobra.Command {
 what it becomes, what is left, and why. --dry-run ends there.
 
 Without it the machine is made of copies of the domain's disks and variables, with the
-domain's UUID; the domain stays as it is, and must be off. Its TPM is not taken over:
-a domain that has one becomes a machine with a new, empty TPM, and only with --new-tpm.
+domain's UUID; the domain stays as it is, and must be off. Its TPM is taken over by
+--tpm-state, the folder of its swtpm; with --new-tpm the machine has a new, empty one.
 Do not run both: they are one machine to the network.
 
 Exit status: 0 it can be made, or is; 1 it cannot, and why is said; 2 the file is of no use.`,
@@ -71,6 +74,8 @@ Exit status: 0 it can be made, or is; 1 it cannot, and why is said; 2 the file i
 	f.BoolVar(&m.dryRun, "dry-run", false, "say what would be made, and make nothing")
 	f.BoolVar(&m.newTPM, "new-tpm", false, "make the machine with a new, empty TPM where the domain has one")
 	f.BoolVar(&m.quiet, "quiet", false, "print no progress")
+	m.tpm = addSwtpmState(cmd)
+	cmd.MarkFlagsMutuallyExclusive("new-tpm", "tpm-state")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		m.format = *format
 		if !m.quiet {
@@ -101,9 +106,7 @@ func (m *importing) run(ctx context.Context, file string) error {
 	m.plan.Definition.Keyset, m.plan.Definition.GuestOS = m.keyset, m.guest
 	m.plan.Definition.Complete()
 	m.plan.Lines = append(m.plan.Lines, libvirtxml.Line{What: "guest's system", Becomes: m.guest, Why: "libvirt does not say it: --guest-os does"})
-	if m.plan.TPM && !m.newTPM {
-		m.refused = append(m.refused, "the domain has a TPM, whose secrets are not taken over: --new-tpm makes the machine with a new, empty one")
-	}
+	m.takeTPM()
 	if err := m.plan.Definition.Check(); err != nil {
 		m.refused = append(m.refused, err.Error())
 	}
@@ -117,6 +120,18 @@ func (m *importing) run(ctx context.Context, file string) error {
 		m.h.recommend(ctx, r, m.made.Name)
 		return m.show()
 	})
+}
+
+// takeTPM says what becomes of the domain's TPM.
+func (m *importing) takeTPM() {
+	switch {
+	case m.tpm.file != "" && !m.plan.TPM:
+		m.refused = append(m.refused, "--tpm-state is the state of a TPM, and the domain has none")
+	case m.tpm.file != "":
+		m.plan.TakesTPM()
+	case m.plan.TPM && !m.newTPM:
+		m.refused = append(m.refused, "the domain has a TPM: --tpm-state takes over the state of its swtpm, --new-tpm makes the machine with a new, empty one")
+	}
 }
 
 // make makes the machine of copies.
@@ -139,11 +154,18 @@ func (m *importing) make(ctx context.Context, r *machine.Root, file string) erro
 	if homecard.ValidID(m.plan.UUID) {
 		a.ID = m.plan.UUID
 	}
-	warnings, err := r.CanArrive(ctx, &a)
-	if err != nil {
+	var err error
+	if a.Moved, err = m.tpm.options(); err != nil {
 		return err
 	}
-	m.warnings = warnings
+	if m.warnings, err = r.CanArrive(ctx, &a); err != nil {
+		return err
+	}
+	if a.Moved != nil { // before the disks are copied
+		if err := m.canMove(ctx, r, &a); err != nil {
+			return err
+		}
+	}
 	made, err := r.Arrive(ctx, actor(), a)
 	if err != nil {
 		return err
@@ -152,16 +174,26 @@ func (m *importing) make(ctx context.Context, r *machine.Root, file string) erro
 	return nil
 }
 
+// canMove refuses a TPM that cannot be taken over.
+func (m *importing) canMove(ctx context.Context, r *machine.Root, a *machine.Arrival) error {
+	report, err := r.LookAtMoved(ctx, actor(), a)
+	if err != nil {
+		if errors.Is(err, vtpmcli.ErrNoSwtpmKey) {
+			return program.RefusedBy(err)
+		}
+		return vtpmcli.SwtpmRefusal(err)
+	}
+	if len(report.Losses) > 0 && !m.tpm.sure {
+		return program.RefusedBy(fmt.Errorf("%w; --yes goes on without them", &vtpm.LossesError{Losses: report.Losses}))
+	}
+	return nil
+}
+
 // maxVariables bounds the file of a firmware's variables in bytes.
 const maxVariables = 16 << 20
 
-func (m *importing) readVariables() error {
-	f, err := os.Open(m.plan.Variables)
-	if err != nil {
-		return err
-	}
-	m.variables, err = io.ReadAll(io.LimitReader(f, maxVariables))
-	if err = errors.Join(err, f.Close()); err != nil {
+func (m *importing) readVariables() (err error) {
+	if m.variables, err = readVariableFile(m.plan.Variables); err != nil {
 		return err
 	}
 	if _, err := varstore.Parse(m.variables); err != nil {

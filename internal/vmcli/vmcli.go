@@ -49,7 +49,7 @@ docs/guide/trusted-vms.md is the guide.`,
 		newStartCmd(env), newRunCmd(env), newStopCmd(env), newResetCmd(env), newConsoleCmd(env), newClearCmd(env), newSnapshotCmd(env), newMigrateCmd(env), newReceiveCmd(env),
 		newCheckCmd(env), newEventsCmd(env), newBootsCmd(env), newDiffCmd(env), newWhyCmd(env), newBaselineCmd(env), newProfilesCmd(env),
 		newMetricsCmd(env),
-		newVMBackupCmd(env), newVMRestoreCmd(env), newPlaceCmd(env), NewImportCmd(env),
+		newVMBackupCmd(env), newVMRestoreCmd(env), newPlaceCmd(env), NewImportCmd(env), newConvertCmd(env),
 	)
 	return cmd
 }

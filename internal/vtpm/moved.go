@@ -1,6 +1,7 @@
 package vtpm
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -20,7 +21,9 @@ import (
 
 // MoveOptions say which TPM of swtpm to take over, and as what.
 type MoveOptions struct {
-	Dir  string // swtpm's state folder
+	Dir string // swtpm's state folder
+	// File is the name of the permanent state in it; empty is swtpm's own.
+	File string
 	Name string // of the TPM in this root
 	// Key gives the key of an encrypted state, of so many bits.
 	Key      func(bits int) (libtpms.Key, error)
@@ -100,7 +103,7 @@ func (r *Root) Move(ctx context.Context, actor string, o MoveOptions) (*MoveRepo
 
 // readMoved reads the state in swtpm's folder.
 func readMoved(o *MoveOptions) (*libtpms.State, error) {
-	name := filepath.Join(o.Dir, libtpms.PermanentFile)
+	name := filepath.Join(o.Dir, cmp.Or(o.File, libtpms.PermanentFile))
 	file, err := readAtMost(name, libtpms.MaxFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the state of swtpm: %w", err)

@@ -19,8 +19,9 @@ import (
 // vtpmImport is the command line of assay vtpm import.
 type vtpmImport struct {
 	*vtpmRestore
-	swtpm, keyFile, passphraseFile string
-	dryRun, sure                   bool
+	swtpm        string
+	key          *SwtpmKey
+	dryRun, sure bool
 }
 
 func newVTPMImportCmd(env *program.Env) *cobra.Command {
@@ -41,11 +42,9 @@ is named, and nothing is done then without --yes. The folder stays as it is.`,
 	w := &vtpmImport{vtpmRestore: newVTPMRestore(env, cmd, &vtpm.RestoreOptions{Import: true})}
 	f := cmd.Flags()
 	f.StringVar(&w.swtpm, "swtpm", "", "`DIR` with the state of an swtpm")
-	f.StringVar(&w.keyFile, "swtpm-key", "", "`FILE` with swtpm's key in hex (its --key file=)")
-	f.StringVar(&w.passphraseFile, "swtpm-passphrase-file", "", "`FILE` with swtpm's passphrase, used to its last byte (its --key pwdfile=)")
+	w.key = AddSwtpmKeyFlags(cmd)
 	f.BoolVar(&w.dryRun, "dry-run", false, "with --swtpm: say what would be taken over and what not")
 	f.BoolVar(&w.sure, "yes", false, "with --swtpm: go on when something cannot be taken over")
-	cmd.MarkFlagsMutuallyExclusive("swtpm-key", "swtpm-passphrase-file")
 	for _, other := range []string{"identity", "provider", "as", "allow-rollback"} {
 		cmd.MarkFlagsMutuallyExclusive("swtpm", other)
 	}
@@ -73,12 +72,12 @@ func (w *vtpmImport) move(ctx context.Context) error {
 	}
 	o := vtpm.MoveOptions{
 		Dir: w.swtpm, Name: w.o.Name, Provider: w.o.Provider, VM: vm,
-		Key: w.key, AcceptLosses: w.sure, DryRun: w.dryRun,
+		Key: w.key.Read, AcceptLosses: w.sure, DryRun: w.dryRun,
 	}
 	return w.with(ctx, func(r *vtpm.Root, actor string) error {
 		report, err := r.Move(ctx, actor, o)
 		if report == nil {
-			return swtpmRefusal(err)
+			return SwtpmRefusal(err)
 		}
 		shown := w.show(report, func(t io.Writer) { showMoved(t, report) })
 		var losses *vtpm.LossesError
@@ -89,9 +88,9 @@ func (w *vtpmImport) move(ctx context.Context) error {
 	})
 }
 
-// swtpmRefusal gives an error its exit status: 1 for a state that is one, and cannot
+// SwtpmRefusal gives an error its exit status: 1 for a state that is one, and cannot
 // be had.
-func swtpmRefusal(err error) error {
+func SwtpmRefusal(err error) error {
 	if errors.Is(err, libtpms.ErrKey) || errors.Is(err, libtpms.ErrRunning) || errors.Is(err, libtpms.ErrVersion) {
 		return program.RefusedBy(err)
 	}
@@ -101,14 +100,30 @@ func swtpmRefusal(err error) error {
 // maxSwtpmKey bounds the files of swtpm's keys and passphrases, in bytes.
 const maxSwtpmKey = 1 << 16
 
-// key reads the key of an encrypted state, as swtpm reads it.
-func (w *vtpmImport) key(bits int) (libtpms.Key, error) {
-	name := w.passphraseFile
-	if w.keyFile != "" {
-		name = w.keyFile
+// A SwtpmKey says where the key of an encrypted state of swtpm is.
+type SwtpmKey struct{ file, passphraseFile string }
+
+// AddSwtpmKeyFlags has a command take that key.
+func AddSwtpmKeyFlags(cmd *cobra.Command) *SwtpmKey {
+	k := &SwtpmKey{}
+	f := cmd.Flags()
+	f.StringVar(&k.file, "swtpm-key", "", "`FILE` with swtpm's key in hex (its --key file=)")
+	f.StringVar(&k.passphraseFile, "swtpm-passphrase-file", "", "`FILE` with swtpm's passphrase, used to its last byte (its --key pwdfile=)")
+	cmd.MarkFlagsMutuallyExclusive("swtpm-key", "swtpm-passphrase-file")
+	return k
+}
+
+// ErrNoSwtpmKey is an encrypted state whose key was not named.
+var ErrNoSwtpmKey = errors.New("give --swtpm-key or --swtpm-passphrase-file")
+
+// Read reads the key of an encrypted state, as swtpm reads it.
+func (k *SwtpmKey) Read(bits int) (libtpms.Key, error) {
+	name := k.passphraseFile
+	if k.file != "" {
+		name = k.file
 	}
 	if name == "" {
-		return nil, fmt.Errorf("the state is encrypted with AES-%d: give --swtpm-key or --swtpm-passphrase-file", bits)
+		return nil, fmt.Errorf("the state is encrypted with AES-%d: %w", bits, ErrNoSwtpmKey)
 	}
 	f, err := os.Open(name)
 	if err != nil {
@@ -120,7 +135,7 @@ func (w *vtpmImport) key(bits int) (libtpms.Key, error) {
 		return nil, err
 	}
 	defer clear(text)
-	if w.keyFile == "" {
+	if k.file == "" {
 		return libtpms.PassphraseKey(text, bits)
 	}
 	key, err := hex.DecodeString(strings.TrimPrefix(strings.TrimSpace(string(text)), "0x"))
