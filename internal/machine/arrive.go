@@ -49,13 +49,17 @@ func (s *supervisor) resume(ctx context.Context) error {
 	}
 	err = s.within(ctx, func() error {
 		s.measured()
+		on, err := s.home.shelf() // other snapshots were made or deleted meanwhile
+		if err != nil {
+			return err
+		}
 		on.Going = nil
 		return errors.Join(s.tell([]integrity.Notice{s.root.wentBack(s.home, saved, s.going)}), s.home.setShelf(on))
 	})
 	if err != nil {
 		return err
 	}
-	return s.hypervisor.Continue(ctx)
+	return s.goOn(ctx)
 }
 
 // feed has a hypervisor that waits take the memory of its machine over a socket. asking is
@@ -84,7 +88,7 @@ func (s *supervisor) feed(ctx context.Context, asking bool, take func(*net.UnixC
 func (s *supervisor) arrive(ready func() error) {
 	s.aside(func(ctx context.Context) {
 		err := s.resume(ctx)
-		s.inLoop(ctx, func() {
+		s.finally(func() {
 			if err == nil && ready != nil {
 				err = ready()
 			}
@@ -324,10 +328,7 @@ func (a *arrival) run(ctx context.Context, h *Home) (err error) {
 	s.aside(func(ctx context.Context) {
 		defer context.AfterFunc(ctx, a.link.Interrupt)()
 		if err := a.complete(ctx); err != nil {
-			s.inLoop(ctx, func() {
-				s.failed = err
-				s.hypervisor.Kill()
-			})
+			s.fail(err)
 			return
 		}
 		a.confirm(ctx)
@@ -369,9 +370,17 @@ func (a *arrival) complete(ctx context.Context) error {
 		return err
 	}
 	a.tpmAsEver()
-	err := a.hypervisor.Continue(ctx)
+	err := a.goOn(ctx)
 	a.link.Send(step{At: stepRuns}) //nolint:errcheck // it is asked again; and the machine is here, if it runs or not
 	return err
+}
+
+// goOn has the machine go on that is this host's now, or is what it was in its snapshot: no
+// time that it had for its way ends that.
+func (s *supervisor) goOn(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutTime)
+	defer cancel()
+	return s.hypervisor.Continue(ctx)
 }
 
 func (a *arrival) tpmAsEver() {

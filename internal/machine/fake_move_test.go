@@ -15,10 +15,12 @@ import (
 
 // The files, in the run folder, by which a test and its fake hypervisor speak: what is in
 // the memory of the machine, and which commands fail, or kill it, as "COMMAND: fail" and
-// "COMMAND: die".
+// "COMMAND: die"; one that is to "wait" says so, and waits until the test says that it goes on.
 const (
 	ramFile   = "ram"
 	faultFile = "faults"
+	waitsFile = "waits"
+	goOnFile  = "go-on"
 )
 
 // A moved is the whole stream of a fake hypervisor.
@@ -38,6 +40,8 @@ func refuseIn(dir, command string) error {
 		case name != command:
 		case what == "die":
 			os.Exit(3)
+		case what == "wait":
+			return errors.Join(os.WriteFile(waitsFile, nil, 0o600), awaitFile(goOnFile))
 		default:
 			return errors.New("the test says so")
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -146,9 +147,7 @@ func (f *fakeQEMU) run() error {
 			fmt.Fprintln(f.monitor, `{"event": "RESET", "data": {"guest": true, "reason": "guest-reset"}, "timestamp": {"seconds": 1, "microseconds": 0}}`)
 			err = f.powerOn(false)
 		case "await": // a file in the run folder
-			for _, err := os.Stat(rest); err != nil; _, err = os.Stat(rest) {
-				syscall.Nanosleep(&syscall.Timespec{Nsec: 2e6}, nil) //nolint:errcheck // sooner, then
-			}
+			err = awaitFile(rest)
 		case "notpm":
 			f.data.Close()
 			err = f.tpm.Close()
@@ -275,4 +274,14 @@ func (f *fakeQEMU) command(b []byte) error {
 		return fmt.Errorf("response code %#x", rc)
 	}
 	return nil
+}
+
+// awaitFile waits until there is a file.
+func awaitFile(name string) error {
+	for {
+		if _, err := os.Stat(name); !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		syscall.Nanosleep(&syscall.Timespec{Nsec: 2e6}, nil) //nolint:errcheck // sooner, then
+	}
 }

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -386,4 +387,62 @@ func TestWhatCannotBeASnapshotIsRefused(t *testing.T) {
 		t.Error("the machine goes back to disks that it does not have")
 	}
 	h.wrote("new")
+}
+
+// What becomes of other snapshots while a machine gets its memory back is kept.
+func TestASnapshotThatIsDeletedOnAWayBackStaysDeleted(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.caught()
+	if _, err := h.root.Snapshot(t.Context(), "bob", "web-1", "other"); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.root.GoBack(t.Context(), "carol", "web-1", "good", true); err != nil {
+		t.Fatal(err)
+	}
+	h.put(h.inRun(faultFile), "load: wait\n")
+	h.script("await off\noff\n")
+	end := make(chan error, 1)
+	go func() { end <- h.root.Run(t.Context(), "alice", "web-1", RunOptions{}) }()
+	if err := awaitFile(h.inRun(waitsFile)); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.root.DropSnapshot(t.Context(), "bob", "web-1", "other"); err != nil {
+		t.Fatal(err)
+	}
+	h.put(h.inRun(goOnFile), "")
+	h.awaitEvent(integrity.EventWentBack, 1)
+	h.put(h.inRun("off"), "")
+	if err := <-end; err != nil {
+		t.Fatal(err)
+	}
+	if got := h.snapshots(); !slices.Equal(got, []string{"good"}) {
+		t.Errorf("the snapshots are %q", got)
+	}
+}
+
+// What the loop has taken is done, and who asked for it hears how it went.
+func TestWhatTheLoopHasTakenIsNotGivenUp(t *testing.T) {
+	t.Parallel()
+	s := &supervisor{todo: make(chan func())}
+	ctx, cancel := context.WithCancel(t.Context())
+	returned := make(chan struct{})
+	go func() { (<-s.todo)() }()
+	want := errors.New("how it went")
+	err := s.within(ctx, func() error {
+		cancel()
+		select {
+		case <-returned:
+		case <-time.After(20 * time.Millisecond):
+		}
+		return want
+	})
+	close(returned)
+	if !errors.Is(err, want) {
+		t.Errorf("within = %v", err)
+	}
+	done := false
+	if err := s.within(ctx, func() error { done = true; return nil }); !errors.Is(err, context.Canceled) || done {
+		t.Errorf("within = %v, and it was done: %v", err, done)
+	}
 }
