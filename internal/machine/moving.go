@@ -24,16 +24,34 @@ const moveSocket = "move"
 // memoryTime is how long the memory of a machine may take on its way.
 const memoryTime = 30 * time.Minute
 
-// within has the machine's loop do something, and waits for it.
+// within has the machine's loop do something, and waits for it. The loop takes nothing
+// before it does it: what was taken is done, also when ctx ends meanwhile, and its outcome
+// is what is returned. What was not taken will never be done.
 func (s *supervisor) within(ctx context.Context, do func() error) error {
 	done := make(chan error, 1)
-	s.inLoop(ctx, func() { done <- do() })
 	select {
-	case err := <-done:
-		return err
+	case s.todo <- func() { done <- do() }:
+		return <-done
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// finally has the machine's loop do something however late it is, unless the machine has
+// ended.
+func (s *supervisor) finally(do func()) {
+	select {
+	case s.todo <- do:
+	case <-s.hypervisor.Done():
+	}
+}
+
+// fail ends the machine.
+func (s *supervisor) fail(err error) {
+	s.finally(func() {
+		s.failed = err
+		s.hypervisor.Kill()
+	})
 }
 
 // errEnded is a machine that ended in the middle of something.
@@ -83,11 +101,10 @@ func (s *supervisor) takeSnapshot(ctx context.Context, actor, name string) (_ *S
 		return nil, err
 	}
 	defer func() {
-		after := context.WithoutCancel(ctx)
 		if err != nil {
-			err = errors.Join(err, s.discard(after, c))
+			err = errors.Join(err, s.discard(context.WithoutCancel(ctx), c))
 		}
-		s.inLoop(ctx, func() { s.moving = false })
+		s.finally(func() { s.moving = false })
 	}()
 	if err := s.hold(ctx, c); err != nil {
 		return nil, err
