@@ -169,7 +169,9 @@ func (w *writing) gather(ctx context.Context) error {
 		Version: Version, ID: d.Card.ID, Name: d.Card.Name, Made: w.made, By: w.actor, BootCounter: d.History.BootCounter,
 		Torn: d.Torn, Disks: []diskPart{},
 	}
-	w.contents = contents{manifest: m, definition: d.Definition, variables: d.Variables, history: d.History, events: d.Events}
+	history := *d.History
+	history.Plan = nil // an approval is for one boot, and must not come back after that
+	w.contents = contents{manifest: m, definition: d.Definition, variables: d.Variables, history: &history, events: d.Events}
 	if w.contents.events == nil {
 		w.contents.events = []integrity.Notice{}
 	}

@@ -7,15 +7,18 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/assay-project/assay/eventlog/baseline"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/machine"
 	"github.com/assay-project/assay/internal/seal"
 	"github.com/assay-project/assay/internal/vtpm"
+	"github.com/assay-project/assay/tpm2"
 )
 
 // The site of a backup is lost; another root with another key provider makes the machine.
@@ -274,6 +277,53 @@ func TestABackupGetsNoDeviceOfTheHostThatNobodyNamed(t *testing.T) {
 		t.Errorf("Restore with a device that nobody named = %v", err)
 	}
 	there.mustRestore(RestoreOptions{From: file, Keys: k, Networks: []string{"tap0"}})
+}
+
+// A plan is for one boot. When that used it up, or somebody took it back, a backup of
+// before must not bring it back.
+func TestAPlanIsNotRevived(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.create()
+	now := time.Now()
+	plan := &integrity.Plan{Made: now, Expires: now.Add(time.Hour), Actor: "alice", Reason: "update", Baseline: 1, Registers: map[int][]map[tpm2.Alg][]byte{4: {}}}
+	h, err := s.root.Open(t.Context(), "web-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	history := &integrity.History{Versions: []integrity.Version{{Number: 1, Made: now, Actor: "a", Baseline: testBaseline(t)}}}
+	if err := errors.Join(history.SetPlan(plan), h.SetHistory(history), h.Close()); err != nil {
+		t.Fatal(err)
+	}
+	file, k := s.forge(func(c *contents) {
+		if c.history.Plan != nil || len(c.history.Versions) != 1 {
+			t.Errorf("the backup has the history %+v", c.history)
+		}
+		c.history.Plan = plan // as an older program or a forger has it
+	})
+	if s.whole("web-1").History.Plan == nil {
+		t.Error("the backup took the machine's own plan back")
+	}
+	s.delete("web-1")
+	out := s.mustRestore(RestoreOptions{From: file, Keys: k})
+	if p := s.whole("web-1").History.Plan; p != nil {
+		t.Errorf("the plan is in force again: %+v", p)
+	}
+	if !slices.ContainsFunc(out.Warnings, func(w string) bool { return strings.Contains(w, "a plan for one boot") }) {
+		t.Errorf("warnings %q", out.Warnings)
+	}
+}
+
+func testBaseline(t *testing.T) *baseline.Baseline {
+	t.Helper()
+	b, err := baseline.Parse([]byte(`{"version": 1, "bank": "sha256", "shape": {"machine": "q35", "vcpus": 1, "memoryMiB": 512}, "pcrs": {"4": {
+		"early": ["9cd29f1567223d685bcc3a06a0ea7d005e14b9476b96a813e4ba2808f46d9d2b"],
+		"late": ["9cd29f1567223d685bcc3a06a0ea7d005e14b9476b96a813e4ba2808f46d9d2b"],
+		"events": [{"digests": ["04e666aa09809daf691a99cc7bf2d57ba09bac171966a71812ffd049d7c96bb1"], "kind": "boot-loader", "component": "shim", "proven": false, "late": false}]}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 func TestHolesStayHoles(t *testing.T) {

@@ -9,9 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
-
-	"filippo.io/age"
 
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/wire"
@@ -149,39 +146,9 @@ func TestAForgedBackupGetsNoFileOfTheHost(t *testing.T) {
 	if err := os.WriteFile(victim, make([]byte, 4096), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	id, err := age.GenerateX25519Identity()
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(here.dir, "forged")
-	o := Options{Name: "web-1", To: file, WithoutShared: true, Protection: Protection{Recipients: []string{id.Recipient().String()}}}
-	l, _, err := here.store.newLock(t.Context(), &o.Protection, Recipients, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := here.root.Depart(t.Context(), "web-1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	d.Definition.Disks[0].File = victim
-	w := &writing{store: here.store, o: &o, actor: "mallory", method: Recipients, lock: l, machine: d, made: time.Now().UTC().Truncate(time.Microsecond)}
-	defer w.close()
-	if err := w.gather(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	d.Definition.Disks[0].Shared = false // the machine's own, and writable
-	f, err := os.Create(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.write(t.Context(), f); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	keys := Keys{Identities: [][]byte{[]byte(id.String())}}
+	file, keys := here.forge(func(c *contents) {
+		c.definition.Disks[0].File, c.definition.Disks[0].Shared = victim, false // the machine's own, and writable
+	})
 	if _, err := there.store.Restore(t.Context(), "bob", RestoreOptions{From: file, Keys: keys, Disks: []string{victim}}); !errors.Is(err, ErrDamaged) {
 		t.Errorf("Restore = %v, %v", err, there.names())
 	}

@@ -185,6 +185,43 @@ func (s *site) backup() (file string, k Keys) {
 	return file, Keys{Identities: [][]byte{[]byte(identity.String())}}
 }
 
+// forge is backup by somebody who alters what the file will have.
+func (s *site) forge(alter func(*contents)) (file string, k Keys) {
+	s.Helper()
+	identity, err := age.GenerateX25519Identity()
+	if err != nil {
+		s.Fatal(err)
+	}
+	o := Options{Name: "web-1", WithoutShared: true, Protection: Protection{Recipients: []string{identity.Recipient().String()}}}
+	l, _, err := s.store.newLock(s.Context(), &o.Protection, Recipients, "")
+	if err != nil {
+		s.Fatal(err)
+	}
+	d, err := s.root.Depart(s.Context(), "web-1")
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer d.Close()
+	w := &writing{store: s.store, o: &o, actor: "mallory", method: Recipients, lock: l, machine: d, made: time.Now().UTC().Truncate(time.Microsecond)}
+	defer w.close()
+	if err := w.gather(s.Context()); err != nil {
+		s.Fatal(err)
+	}
+	alter(&w.contents)
+	file = filepath.Join(s.dir, "forged")
+	f, err := os.Create(file)
+	if err != nil {
+		s.Fatal(err)
+	}
+	if _, err := w.write(s.Context(), f); err != nil {
+		s.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		s.Fatal(err)
+	}
+	return file, Keys{Identities: [][]byte{[]byte(identity.String())}}
+}
+
 func (s *site) mustRestore(o RestoreOptions) *Restored {
 	s.Helper()
 	out, err := s.store.Restore(s.Context(), "bob", o)

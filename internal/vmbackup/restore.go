@@ -179,6 +179,10 @@ func (m *making) plan(ctx context.Context, actor string) error {
 		Event: integrity.EventRestore,
 	}
 	m.arrival = a
+	if a.History.Plan != nil { // it may be used up, or was never given
+		a.History.Plan = nil
+		m.out.Warnings = append(m.out.Warnings, "the backup has a plan for one boot, which is not taken over: approve it again")
+	}
 	if m.o.Name != "" {
 		a.Definition.Name = m.o.Name
 	}
