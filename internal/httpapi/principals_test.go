@@ -38,6 +38,46 @@ func TestPrincipalWithoutRightsIsRefused(t *testing.T) {
 	}
 }
 
+func TestNoGrantOutlivesItsGiver(t *testing.T) {
+	f := newFixture(t, nil)
+	end := noon().Add(time.Hour)
+	giver := f.principal("giver", access.Principal{Roles: []access.Role{access.Admin}, Expires: end})
+	f.as(access.Admin, "PUT", "/v1/roles/night", `{"permissions":["attest","audit.read"]}`).want(t, "make a role", 200, "")
+	f.as(access.Admin, "PUT", "/v1/roles/free", `{"permissions":["attest"]}`).want(t, "make a role that nobody has", 200, "")
+	night := access.Principal{Roles: []access.Role{"night"}}
+	f.principal("forever", night)
+	night.Expires = end.Add(time.Minute)
+	f.principal("later", night)
+	night.Expires = end
+	f.principal("together", night)
+	for _, tc := range []struct {
+		token, method, path, body string
+		status                    int
+	}{
+		{giver, "POST", "/v1/principals/forever/grant", `{"role":"admin"}`, 403},
+		{giver, "POST", "/v1/principals/forever/grant", `{"permission":"principals.write"}`, 403},
+		{giver, "POST", "/v1/principals/forever/grant", `{"role":"admin","instances":"web-*"}`, 403},
+		{giver, "POST", "/v1/principals/later/grant", `{"role":"admin"}`, 403},
+		{giver, "POST", "/v1/principals/nobody/grant", `{"role":"admin"}`, 404},
+		{giver, "POST", "/v1/principals/together/grant", `{"role":"admin"}`, 200},
+		{giver, "POST", "/v1/principals/giver/grant", `{"role":"viewer"}`, 200},
+		{giver, "PUT", "/v1/roles/night", `{"permissions":["attest","audit.read","principals.write"]}`, 403},
+		{giver, "PUT", "/v1/roles/night", `{"permissions":["principals.write"]}`, 403},
+		{giver, "PUT", "/v1/roles/night", `{"permissions":["attest"],"meaning":"fewer"}`, 200},
+		{giver, "PUT", "/v1/roles/night", `{"permissions":["attest","audit.read"]}`, 403},
+		{giver, "PUT", "/v1/roles/free", `{"permissions":["principals.write"]}`, 200},
+		{giver, "PUT", "/v1/roles/new", `{"permissions":["principals.write"]}`, 200},
+		{giver, "POST", "/v1/principals/forever/revoke", `{"role":"night"}`, 200},
+		{giver, "POST", "/v1/principals/later/revoke", `{"role":"night"}`, 200},
+		{giver, "PUT", "/v1/roles/night", `{"permissions":["principals.write"]}`, 200}, // who has it yet ends with the giver
+		{f.tokens[access.Admin], "POST", "/v1/principals/forever/grant", `{"role":"admin"}`, 200},
+	} {
+		if got := f.do(tc.token, tc.method, tc.path, tc.body); got.status != tc.status || tc.status == 403 && got.code() != "access.denied" {
+			t.Errorf("%s %s %s: %d %s, want %d", tc.method, tc.path, tc.body, got.status, got.body, tc.status)
+		}
+	}
+}
+
 func TestNobodyOutlivesHisEndThroughAnother(t *testing.T) {
 	f := newFixture(t, nil)
 	end := noon().Add(time.Hour)

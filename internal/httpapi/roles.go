@@ -96,7 +96,12 @@ func (a *API) roleRoutes(s *apiserver.Server) {
 		ID: "grant", Summary: "Give a principal a role, everywhere or on some instances", Tag: "principals",
 		Route: apiserver.Route{Pattern: "POST /v1/principals/{name}/grant", Needs: access.SetPrincipals, Body: 4 << 10},
 	}, func(ctx context.Context, in *grantInput) (*apiserver.Reply[principalBody], error) {
-		return a.changeGrants(ctx, in, "principal.grant", give)
+		return a.changeGrants(ctx, in, "principal.grant", func(p *access.Principal, g grantBody) error {
+			if err := mayLast(ctx, *p); err != nil {
+				return err
+			}
+			return give(p, g)
+		})
 	})
 	apiserver.Serve(s, apiserver.Operation{
 		ID: "revoke", Summary: "Take from a principal what grant gave", Tag: "principals",
@@ -149,14 +154,50 @@ func (a *API) putRole(ctx context.Context, in *roleInput) (*apiserver.Reply[role
 	if err != nil {
 		return nil, err
 	}
-	for _, role := range append(slices.DeleteFunc(custom, func(c access.CustomRole) bool { return c.Name != r.Name }), r) {
+	before := slices.DeleteFunc(custom, func(c access.CustomRole) bool { return c.Name != r.Name })
+	for _, role := range append(slices.Clip(before), r) {
 		if err := a.mayGrant(ctx, access.Principal{Name: "role " + in.Name, Permissions: role.Permissions}); err != nil {
 			return nil, err
 		}
 	}
+	if err := a.mayWiden(ctx, before, r); err != nil {
+		return nil, err
+	}
 	e := a.entry(ctx, "role.put", in.Name)
 	e.Detail, _ = json.Marshal(map[string]any{"permissions": r.Permissions, "meaning": r.Meaning})
 	return apiserver.Answer(customBody(r)), a.principals.PutRole(ctx, r, e)
+}
+
+// mayWiden keeps who has an end from giving more, by a role, to those who have it and end
+// later.
+func (a *API) mayWiden(ctx context.Context, before []access.CustomRole, r access.CustomRole) error {
+	for _, b := range before {
+		if !slices.ContainsFunc(r.Permissions, func(p access.Permission) bool { return !slices.Contains(b.Permissions, p) }) {
+			return nil
+		}
+	}
+	all, err := a.principals.Principals(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range all {
+		if !slices.Contains(p.CustomNames(), r.Name) {
+			continue
+		}
+		if err := mayLast(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mayLast keeps who has an end from giving a principal anything that outlives it.
+func mayLast(ctx context.Context, p access.Principal) error {
+	end := apiserver.Caller(ctx).Expires
+	if end.IsZero() || !p.Expires.IsZero() && !p.Expires.After(end) {
+		return nil
+	}
+	return apiserver.NewProblem(http.StatusForbidden, apiserver.CodeDenied, fmt.Sprintf("principal %q ends later than who gives: what is given would outlive its giver", p.Name))
 }
 
 // changeGrants gives or takes.
