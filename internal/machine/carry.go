@@ -71,11 +71,14 @@ func (r *Root) Depart(ctx context.Context, name string) (_ *Departure, err error
 		return nil, fmt.Errorf("a hypervisor may run without its supervisor; assay vm stop --force ends it: %w", ErrBusy)
 	}
 	d.Torn = f.was
-	snapshots, err := h.snapshots()
+	on, err := h.shelf()
 	if err != nil {
 		return nil, err
 	}
-	d.Snapshots = len(snapshots)
+	if on.Going != nil {
+		return nil, errors.New("it is on its way back to a snapshot, and not all of it is of one moment: start it first")
+	}
+	d.Snapshots = len(on.Snapshots)
 	if d.Definition, err = h.Definition(); err != nil {
 		return nil, err
 	}

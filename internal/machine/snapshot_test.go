@@ -170,6 +170,21 @@ func (h *host) caught() {
 	}
 }
 
+// A way back was cut short between two disks.
+func TestAMachineOnItsWayBackDoesNotDepart(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.caught()
+	h.put(filepath.Join(h.dir, faultFile), "snapshot -a: die\n")
+	if err := h.root.GoBack(t.Context(), "carol", "web-1", "good", false); err == nil {
+		t.Fatal("nothing was cut short")
+	}
+	h.put(filepath.Join(h.dir, faultFile), "")
+	if d, err := h.root.Depart(t.Context(), "web-1"); err == nil || !strings.Contains(err.Error(), "on its way back") {
+		t.Errorf("Depart = %+v, %v", d, err)
+	}
+}
+
 // back starts the machine, which goes on in its snapshot, and says what is wrong with it.
 func (h *host) back(script string) *started {
 	h.Helper()
