@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/assay-project/assay/internal/durable"
@@ -86,6 +87,15 @@ func (r *Root) makeTPM(ctx context.Context, h *Home, d *fleet.Definition, actor 
 		return nil
 	}
 	return errors.Join(err, owned)
+}
+
+// HasTPM reports whether a TPM is here that has one of the names, or that is, as it says,
+// of a machine with one of them.
+func (r *Root) HasTPM(ctx context.Context, names ...string) (bool, error) {
+	list, err := r.cfg.TPMs.List(ctx)
+	return slices.ContainsFunc(list, func(s vtpm.Summary) bool {
+		return slices.Contains(names, s.Name) || slices.Contains(names, s.VM)
+	}), err
 }
 
 // belongs reports whether a TPM is that of a machine.

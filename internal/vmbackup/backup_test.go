@@ -279,6 +279,32 @@ func TestABackupGetsNoDeviceOfTheHostThatNobodyNamed(t *testing.T) {
 	there.mustRestore(RestoreOptions{From: file, Keys: k, Networks: []string{"tap0"}})
 }
 
+// The backup is of before the machine got its TPM, so that no ledger knows its age.
+func TestAnOlderBackupWithoutTPMIsTold(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.create(func(d *fleet.Definition) { d.Shielded = fleet.Shielded{} })
+	file, k := s.backup()
+	s.delete("web-1")
+	out := s.mustRestore(RestoreOptions{From: file, Keys: k})
+	if out.RolledBack || len(out.Warnings) != 1 || !strings.Contains(out.Warnings[0], "has no TPM") {
+		t.Errorf("restored %+v", out)
+	}
+	s.delete("web-1")
+	if _, err := s.tpms.Create(t.Context(), "alice", vtpm.CreateOptions{Name: "web-1", Provider: "main"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"", "web-2"} {
+		if _, err := s.store.Restore(t.Context(), "bob", RestoreOptions{From: file, Keys: k, Name: name}); !errors.Is(err, ErrWithoutTPM) {
+			t.Errorf("Restore as %q beside a TPM of the machine's name = %v", name, err)
+		}
+	}
+	out = s.mustRestore(RestoreOptions{From: file, Keys: k, AllowRollback: true})
+	if n := last(s.whole("web-1")); !out.RolledBack || !slices.Contains(codes(n), "machine.restored-older") {
+		t.Errorf("restored %+v, event %+v", out, n)
+	}
+}
+
 // A plan is for one boot. When that used it up, or somebody took it back, a backup of
 // before must not bring it back.
 func TestAPlanIsNotRevived(t *testing.T) {

@@ -31,6 +31,8 @@ var (
 	ErrDamaged = errors.New("backup is damaged or was altered")
 	ErrKey     = errors.New("none of the keys that were given opens the backup")
 	ErrExists  = errors.New("there is such a file already")
+	// ErrWithoutTPM is a backup of a machine without a TPM, where a TPM of it is known.
+	ErrWithoutTPM = errors.New("the backup has no TPM, and here is one of the machine's name: the backup is of before the machine got it, or the TPM is left of another machine")
 	// ErrOfHost is a machine that would get a part of the host which nobody has named.
 	ErrOfHost = errors.New("whoever wrote the backup chose it, and it is this host's")
 )

@@ -97,7 +97,8 @@ type RestoreOptions struct {
 	// NewIdentity makes another machine of it: with an id and an empty TPM of its own,
 	// and the baselines of the original.
 	NewIdentity bool
-	// AllowRollback takes a backup although the machine's TPM has told of newer states.
+	// AllowRollback takes a backup although the machine's TPM has told of newer states, or
+	// has none where the machine's name has one here.
 	AllowRollback bool
 	// Disks and Networks are the files and the tap devices of this host that the machine
 	// may use as the backup says; with others it is refused.
@@ -198,6 +199,8 @@ func (m *making) plan(ctx context.Context, actor string) error {
 		if err := m.weigh(ctx, actor); err != nil {
 			return err
 		}
+	} else if err := m.weighNoTPM(ctx, actor); err != nil {
+		return err
 	}
 	if c.manifest.Torn {
 		m.out.Warnings = append(m.out.Warnings, "nobody saw the end of the machine's last run before the backup: its disks are as after a loss of power")
@@ -294,9 +297,27 @@ func (m *making) weigh(ctx context.Context, actor string) error {
 	if !m.o.AllowRollback {
 		return &vtpm.RollbackError{TPM: report.TPM, Backup: report.Generation, Known: report.Known}
 	}
-	m.out.RolledBack = true
-	words := fmt.Sprintf("the machine went back: its TPM had told of generation %d, and the backup has generation %d; what happened in between is lost, and boots after boot %d had counters that are given again; allowed by %s", report.Known, report.Generation, m.from.manifest.BootCounter, actor)
-	a.Reasons = append(a.Reasons, evidence.Reason{Code: codeOlder, Message: words})
-	m.out.Warnings = append(m.out.Warnings, words)
+	m.older(fmt.Sprintf("the machine went back: its TPM had told of generation %d, and the backup has generation %d; what happened in between is lost, and boots after boot %d had counters that are given again; allowed by %s", report.Known, report.Generation, m.from.manifest.BootCounter, actor))
 	return nil
+}
+
+// weighNoTPM is weigh of a backup without a TPM: nothing tells its age.
+func (m *making) weighNoTPM(ctx context.Context, actor string) error {
+	m.out.Warnings = append(m.out.Warnings, "the backup has no TPM: whether it is the machine's newest state, or the machine got a TPM or other options since, cannot be told")
+	has, err := m.store.cfg.Machines.HasTPM(ctx, m.arrival.Definition.Name, m.from.manifest.Name)
+	if err != nil || !has {
+		return err
+	}
+	if !m.o.AllowRollback {
+		return ErrWithoutTPM
+	}
+	m.older(fmt.Sprintf("the machine may have gone back: it has no TPM in the backup, and its name has one here; allowed by %s", actor))
+	return nil
+}
+
+// older notes what a restore takes back.
+func (m *making) older(words string) {
+	m.out.RolledBack = true
+	m.arrival.Reasons = append(m.arrival.Reasons, evidence.Reason{Code: codeOlder, Message: words})
+	m.out.Warnings = append(m.out.Warnings, words)
 }

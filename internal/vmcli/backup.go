@@ -34,7 +34,7 @@ func (h *hostFlags) backups(ctx context.Context, do func(*machine.Root, *vmbacku
 func backupRefusal(err error) error {
 	var rollback *vtpm.RollbackError
 	switch {
-	case errors.As(err, &rollback):
+	case errors.As(err, &rollback), errors.Is(err, vmbackup.ErrWithoutTPM):
 		return program.RefusedBy(fmt.Errorf("%w; --allow-rollback does it", err))
 	case errors.Is(err, machine.ErrOriginal):
 		return program.RefusedBy(fmt.Errorf("%w; --new-identity makes such a copy", err))
