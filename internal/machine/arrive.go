@@ -439,10 +439,13 @@ func (a *arrival) own(last *lastWords) error {
 	if a.supervisor.boot.Phase == PhaseFirmware || a.supervisor.boot.Phase == PhaseLoader {
 		a.armDeadline()
 	}
-	return a.tell([]integrity.Notice{{
+	// The machine is nowhere else now: an event that cannot be kept is a problem of a
+	// machine that runs, and no reason to end it.
+	a.tell([]integrity.Notice{{ //nolint:errcheck // said there
 		Type: integrity.EventMigrated, Instance: a.home.Name(), Time: a.root.cfg.Now(), BootCounter: last.Boot, Actor: last.Actor,
 		Reasons: []evidence.Reason{reason(codeArrived, fmt.Sprintf("the machine came from another host, and goes on here; %s awaited it", a.actor))},
 	}})
+	return nil
 }
 
 // confirm says for a while that the machine is here, to a host that did not hear it.

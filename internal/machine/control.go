@@ -382,6 +382,9 @@ func exchange(conn *net.UnixConn, q request, result any) (*bufio.Reader, error) 
 	in := bufio.NewReader(conn)
 	line, err := in.ReadBytes('\n')
 	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		if q.Verb == verbSnapshot {
+			return nil, errEnded // one without its memory is not what was asked for
+		}
 		return nil, errNotRunning // it ended meanwhile
 	}
 	if err != nil {

@@ -100,8 +100,9 @@ func (s *supervisor) takeSnapshot(ctx context.Context, actor, name string) (_ *S
 	if err != nil {
 		return nil, err
 	}
+	shelved := false
 	defer func() {
-		if err != nil {
+		if err != nil && !shelved { // one that is listed stays, though its event was not kept
 			err = errors.Join(err, s.discard(context.WithoutCancel(ctx), c))
 		}
 		s.finally(func() { s.moving = false })
@@ -114,6 +115,7 @@ func (s *supervisor) takeSnapshot(ctx context.Context, actor, name string) (_ *S
 		if err != nil {
 			return err
 		}
+		shelved = true
 		return s.tell([]integrity.Notice{n})
 	})
 }

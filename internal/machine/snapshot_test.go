@@ -302,6 +302,33 @@ func TestASnapshotThatFailsLeavesNothing(t *testing.T) {
 	}
 }
 
+// A snapshot that is listed stays whole, though the event of it could not be kept.
+func TestASnapshotWhoseEventIsNotKeptStays(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.createWithDisks()
+	s := h.start(boot(t, "good-uki") + "await go\noff\n")
+	h.awaitEvent(integrity.EventLateReport, 1)
+	record := filepath.Join(h.dir, "vms", "web-1", integrityFile)
+	if err := errors.Join(os.Rename(record, record+".away"), os.MkdirAll(filepath.Join(record, "full"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.root.Snapshot(t.Context(), "bob", "web-1", "one"); err == nil {
+		t.Error("nothing is said of the event")
+	}
+	if err := errors.Join(os.RemoveAll(record), os.Rename(record+".away", record)); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.snapshots(); len(got) != 1 || h.tags() != len(h.disks()) {
+		t.Errorf("%q, %d tags", got, h.tags())
+	}
+	h.put(h.inRun("go"), "")
+	s.wait() //nolint:errcheck // the event was lost, and that stays a problem
+	if err := h.root.GoBack(t.Context(), "bob", "web-1", "one", true); err != nil {
+		t.Errorf("the way back: %v", err)
+	}
+}
+
 // A hypervisor that is killed while a snapshot is made leaves no part of one.
 func TestAKilledSnapshotLeavesNothing(t *testing.T) {
 	t.Parallel()
