@@ -14,7 +14,7 @@ import (
 // folder ([RemoveDir]), by who holds it.
 const lockName = "lock"
 
-// A Lock is one process's hold on a folder. The system releases it when the
+// A Lock is one process's hold on a folder or on what a file stands for. The system releases it when the
 // process ends, however it ends.
 type Lock struct{ file *os.File }
 
@@ -22,17 +22,34 @@ type Lock struct{ file *os.File }
 // [ErrLocked] when another process, or another Lock of this one, has it, and
 // [ErrNoLocks] where a lock keeps nobody out. The caller closes the Lock.
 func LockDir(dir string) (*Lock, error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	l, err := lockFile(filepath.Join(dir, lockName))
 	if err != nil {
 		return nil, fmt.Errorf("lock %q: %w", dir, err)
+	}
+	return l, nil
+}
+
+// LockFile is [LockDir] for what one file in a folder stands for. The file is made, and
+// stays.
+func LockFile(name string) (*Lock, error) {
+	l, err := lockFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("lock %q: %w", name, err)
+	}
+	return l, nil
+}
+
+func lockFile(name string) (*Lock, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
 	}
 	locked, err := Flock(f)
 	if err == nil && !(locked && named(f)) {
 		err = ErrLocked
 	}
 	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock %q: %w", dir, err)
+		return nil, errors.Join(err, f.Close())
 	}
 	return &Lock{f}, nil
 }
@@ -45,7 +62,7 @@ func named(f *os.File) bool {
 	return errA == nil && errB == nil && os.SameFile(a, b)
 }
 
-// Close gives the folder back. It unlocks first: a process that this one is just
+// Close gives it back. It unlocks first: a process that this one is just
 // starting has a copy of the file until it runs its program, and with that the lock.
 func (l *Lock) Close() error {
 	return errors.Join(syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN), l.file.Close())

@@ -75,7 +75,6 @@ func Open(dir string, now func() time.Time) *Gallery { return &Gallery{dir, now}
 const (
 	recordFile = "image.json"
 	diskFile   = "disk"
-	lockFile   = "lock"
 	maxRecord  = 64 << 10
 	maxLabels  = 64
 )
@@ -89,32 +88,25 @@ var (
 func (g *Gallery) versionDir(name, version string) string { return filepath.Join(g.dir, name, version) }
 
 // lock takes the gallery for this process, and removes what a crash left.
-func (g *Gallery) lock() (unlock func(), err error) {
+func (g *Gallery) lock() (*durable.Lock, error) {
 	if err := os.MkdirAll(g.dir, 0o700); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(g.dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	ok, err := durable.Flock(f)
-	if err == nil && !ok {
+	l, err := durable.LockDir(g.dir)
+	if errors.Is(err, durable.ErrLocked) {
 		err = ErrBusy
 	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return func() { f.Close() }, nil
+	return l, err
 }
 
 // Add copies a disk into the gallery. An empty version is the next number. The record is
 // written last: without it there is no image.
 func (g *Gallery) Add(ctx context.Context, i Image, file string) (_ *Image, err error) {
-	unlock, err := g.lock()
+	lock, err := g.lock()
 	if err != nil {
 		return nil, err
 	}
-	defer unlock()
+	defer lock.Close()
 	if i.Version == "" {
 		if i.Version, err = g.nextVersion(i.Name); err != nil {
 			return nil, err
@@ -305,11 +297,11 @@ func (g *Gallery) Copy(ctx context.Context, i *Image, to string) error {
 
 // Delete removes a version of an image. Its record goes first.
 func (g *Gallery) Delete(i *Image) error {
-	unlock, err := g.lock()
+	lock, err := g.lock()
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer lock.Close()
 	dir := g.versionDir(i.Name, i.Version)
 	if err := durable.Remove(filepath.Join(dir, recordFile)); err != nil {
 		return err

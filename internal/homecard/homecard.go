@@ -198,17 +198,10 @@ const lockFile = "cards.lock"
 // ErrBusy is another process that changes cards.
 var ErrBusy = errors.New("another process changes the cards of machines")
 
-func lockCards(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	ok, err := durable.Flock(f)
-	if err == nil && !ok {
+func lockCards(dir string) (*durable.Lock, error) {
+	l, err := durable.LockFile(filepath.Join(dir, lockFile))
+	if errors.Is(err, durable.ErrLocked) {
 		err = ErrBusy
 	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
+	return l, err
 }

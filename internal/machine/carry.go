@@ -204,11 +204,11 @@ func (r *Root) Arrive(ctx context.Context, actor string, a Arrival) (_ *Arrived,
 	if _, err := r.CanArrive(ctx, &a); err != nil {
 		return nil, err
 	}
-	unlock, err := r.lockArrivals()
+	lock, err := r.lockArrivals()
 	if err != nil {
 		return nil, err
 	}
-	defer unlock()
+	defer lock.Close()
 	if err := r.noTwin(a.ID); err != nil { // that came meanwhile
 		return nil, err
 	}
@@ -310,19 +310,12 @@ func (r *Root) noTwin(id string) error {
 // arrivalsLock keeps arrivals apart: of two with one identity one must see the other.
 const arrivalsLock = "arrivals.lock"
 
-func (r *Root) lockArrivals() (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(r.cfg.Dir, arrivalsLock), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	ok, err := durable.Flock(f)
-	if err == nil && !ok {
+func (r *Root) lockArrivals() (*durable.Lock, error) {
+	l, err := durable.LockFile(filepath.Join(r.cfg.Dir, arrivalsLock))
+	if errors.Is(err, durable.ErrLocked) {
 		err = fmt.Errorf("another machine is being restored or imported: %w", ErrBusy)
 	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return func() { f.Close() }, nil
+	return l, err
 }
 
 // fillArrival writes the files of a home, the longest first, then the TPM and the card.
