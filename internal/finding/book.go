@@ -60,8 +60,13 @@ type record struct {
 	Told      State             `json:"told"`
 	ToldMark  string            `json:"toldMark"`
 	History   []Step            `json:"history"`
+	// From is where it began, when that is another book; Away is set once its machine is
+	// another host's.
+	From *Place `json:"from,omitempty"`
+	Away bool   `json:"away,omitempty"`
 
-	why string // it ends in this step; it is kept in the history
+	why   string // it ends or moves in this step; it is kept in the history
+	moved bool   // its machine came or went in this step
 }
 
 // A Book is the set of findings of a host. Make it by [New] or [Parse]. It is not safe
@@ -161,6 +166,9 @@ func (b *Book) begin(s *Signal, k kind, at time.Time) error {
 	b.dirty = true
 	if !again {
 		r.Opened, r.Ended, r.Ack = at, nil, nil
+		if r.Away { // another machine of that name
+			r.Away, r.From = false, nil
+		}
 	}
 	if again && r.Mark != mark {
 		r.Ack = nil // what was acknowledged was another thing
@@ -284,15 +292,19 @@ func (b *Book) settle(at time.Time) {
 		r := &b.records[i]
 		state, by := b.state(r, at)
 		event := string(state)
-		if state == r.Told {
-			if state != Open || r.Mark == r.ToldMark {
-				continue
-			}
+		switch {
+		case r.moved && (state == Resolved || state == r.Told):
+			event = EventMoved
+		case state == r.Told && (state != Open || r.Mark == r.ToldMark):
+			continue
+		case state == r.Told:
 			event = EventChanged
 		}
 		loud := state.loud() || r.Told.loud()
 		step := Step{Time: at, State: state}
 		switch {
+		case r.moved:
+			step.Text = r.why
 		case state == Suppressed:
 			step.Author, step.Text = by.Author, by.Reason
 		case r.Ack != nil && (state == Acknowledged || state == Resolved && !at.After(r.Ack.Time)):
@@ -300,7 +312,7 @@ func (b *Book) settle(at time.Time) {
 		case state == Resolved:
 			step.Text = r.why
 		}
-		r.why = ""
+		r.why, r.moved = "", false
 		r.History = append(r.History, step)
 		r.History = slices.Delete(r.History, 0, max(0, len(r.History)-maxHistory))
 		r.Told, r.ToldMark, b.dirty = state, r.Mark, true
@@ -347,6 +359,10 @@ func (b *Book) view(r *record, at time.Time) Finding {
 		FirstSeen: r.FirstSeen, Opened: r.Opened, LastSeen: r.LastSeen, Ended: r.Ended, Count: r.Count, BootCounter: r.Boot,
 		Reasons: slices.Clone(r.Reasons), Meaning: info.Meaning, Causes: info.Causes, Action: info.Action,
 		Acknowledged: r.Ack, History: slices.Clone(r.History),
+	}
+	if r.From != nil && r.From.Origin != b.origin {
+		from := *r.From
+		f.MovedFrom = &from
 	}
 	if by != nil {
 		copied := *by

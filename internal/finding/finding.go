@@ -83,6 +83,9 @@ type Finding struct {
 	Acknowledged *Note             `json:"acknowledged,omitempty"`
 	Suppression  *Suppression      `json:"suppression,omitempty"` // the one in force
 	History      []Step            `json:"history"`
+	// MovedFrom is where it began, when its machine has come from another host since: who
+	// was told of it there knows it by that.
+	MovedFrom *Place `json:"movedFrom,omitempty"`
 }
 
 // A Note is what a person said.
@@ -120,7 +123,8 @@ func (s *Suppression) covers(r *record, at time.Time) bool {
 }
 
 // A Change is a move of a finding that people are to hear of. Event is the state that
-// it has now, or "changed" for an open one whose reasons are others than before.
+// it has now, or "changed" for an open one whose reasons are others than before, or
+// "moved" for one whose machine went to another host or came from one.
 type Change struct {
 	// Number counts the changes of a book, without gaps.
 	Number  uint64    `json:"number,string"`

@@ -413,7 +413,7 @@ func TestBookIsTheSameAfterItsFile(t *testing.T) {
 	for name, change := range map[string][2]string{
 		"unknown member":      {`"nextId"`, `"next":1,"nextId"`},
 		"member twice":        {`"nextId":4`, `"nextId":4,"nextId":4`},
-		"newer reader":        {`"oldestReader":1`, `"oldestReader":2`},
+		"newer reader":        {`"oldestReader":2`, `"oldestReader":3`},
 		"unknown kind":        {`"kind":"finding.vtpm-off"`, `"kind":"finding.x"`},
 		"id twice":            {`"id":2`, `"id":1`},
 		"id beyond the next":  {`"nextId":4`, `"nextId":3`},

@@ -17,7 +17,8 @@ var ErrFormat = errors.New("file of findings is damaged")
 
 const (
 	formatName    = "assay findings"
-	formatVersion = 1
+	formatVersion = 2 // 1 had no findings that moved
+	oldestVersion = 1
 	maxFile       = 256 << 20
 	maxChangeFile = 1 << 20
 )
@@ -67,7 +68,7 @@ func Parse(text []byte) (*Book, error) {
 	if err := decode(text, bookRules, &f); err != nil {
 		return nil, err
 	}
-	if f.Format != formatName || f.OldestReader != formatVersion || f.Version < formatVersion {
+	if f.Format != formatName || f.OldestReader < oldestVersion || f.OldestReader > formatVersion || f.Version < f.OldestReader {
 		return nil, fmt.Errorf("%w: format %.40q, version %d", ErrFormat, f.Format, f.Version)
 	}
 	if id, err := hex.DecodeString(f.Origin); err != nil || len(id) != originSize || hex.EncodeToString(id) != f.Origin {
@@ -104,6 +105,11 @@ func (r *record) check() error {
 	case r.Told != "" && !slices.Contains(states, r.Told):
 		return fmt.Errorf("state %.20q is not known", r.Told)
 	}
+	if r.From != nil {
+		if err := r.From.check(); err != nil {
+			return err
+		}
+	}
 	for _, s := range r.History {
 		if !slices.Contains(states, s.State) {
 			return fmt.Errorf("state %.20q is not known", s.State)
@@ -131,7 +137,7 @@ func ParseChange(text []byte) (origin string, c Change, err error) {
 	if err := decode(text, changeRules, &q); err != nil {
 		return "", Change{}, err
 	}
-	if q.Version != formatVersion || q.Change.Number == 0 || q.Origin == "" {
+	if q.Version < oldestVersion || q.Version > formatVersion || q.Change.Number == 0 || q.Origin == "" {
 		return "", Change{}, fmt.Errorf("%w: version %d, change %d", ErrFormat, q.Version, q.Change.Number)
 	}
 	return q.Origin, q.Change, nil

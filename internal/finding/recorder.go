@@ -77,6 +77,26 @@ func (r *Recorder) Close() {
 	r.mu.Unlock()
 }
 
+// Flush waits until what was recorded before is in the store, or ctx ends.
+func (r *Recorder) Flush(ctx context.Context) error {
+	tick := time.NewTicker(lockPoll)
+	defer tick.Stop()
+	for {
+		r.mu.Lock()
+		idle := !r.working
+		r.hurry()
+		r.mu.Unlock()
+		if idle {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("findings wait to be kept: %w", context.Cause(ctx))
+		}
+	}
+}
+
 // drain works until nothing waits.
 func (r *Recorder) drain() {
 	again := time.NewTimer(recordAgain)

@@ -1,6 +1,7 @@
 package finding_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -123,4 +124,37 @@ func TestARecorderForgetsNothingThatItCouldNotKeep(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Who flushes waits for what was recorded before, and no longer than it may.
+func TestAFlushWaitsForWhatWasRecorded(t *testing.T) {
+	s := openStore(t, true)
+	synctest.Test(t, func(t *testing.T) {
+		if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		lock, err := durable.LockDir(s.Dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, f := recorder(s)
+		r.Record(raise(finding.LateBootFailed, "kernel"))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := r.Flush(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Flush under another's lock = %v", err)
+		}
+		if err := lock.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(r.Flush(t.Context()), f.join()); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := s.Load(); err != nil || len(b.Findings(t0)) != 1 {
+			t.Errorf("after it the book is %+v, %v", b, err)
+		}
+		if err := r.Flush(t.Context()); err != nil {
+			t.Errorf("Flush of nothing = %v", err)
+		}
+	})
 }

@@ -40,6 +40,62 @@ func TestAlertsKeepTheirLabels(t *testing.T) {
 	}
 }
 
+// An alert goes with its machine: the host that it left does not end it, and the other
+// renews the very same.
+func TestAnAlertGoesWithItsMachine(t *testing.T) {
+	a, b, r := newFixture(t), newFixture(t), receive(t)
+	for _, f := range []*fixture{a, b} {
+		f.add(t, Route{Name: "am", Type: Alertmanager, URL: r.URL, Minimum: finding.Low})
+	}
+	a.apply(t, failed("web-1"))
+	a.deliver(t)
+	var parcel *finding.Parcel
+	err := a.Store.Update(t.Context(), t0, func(book *finding.Book) error {
+		text, err := book.Pack("web-1", t0)
+		if err != nil {
+			return err
+		}
+		parcel, err = finding.ParseParcel(text, "web-1", t0)
+		book.Depart("web-1", t0)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.deliver(t)
+	if err := a.refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Store.Update(t.Context(), t0, func(book *finding.Book) error { return book.Unpack(parcel, t0) }); err != nil {
+		t.Fatal(err)
+	}
+	b.deliver(t)
+	b.apply(t, over("web-1"))
+	b.deliver(t)
+	var sent []alert
+	for _, got := range r.all() {
+		var one []alert
+		if err := json.Unmarshal(got.text, &one); err != nil || len(one) != 1 {
+			t.Fatalf("%s: %v", got.text, err)
+		}
+		sent = append(sent, one[0])
+	}
+	if len(sent) != 3 {
+		t.Fatalf("%d alerts are sent, want that it began, that it lasts there, and its end: %+v", len(sent), sent)
+	}
+	for _, s := range sent[1:] {
+		if fmt.Sprint(s.Labels) != fmt.Sprint(sent[0].Labels) || !s.StartsAt.Equal(t0) {
+			t.Errorf("sent %+v, want the alert %+v", s, sent[0])
+		}
+	}
+	if !sent[1].EndsAt.After(t0) || !sent[2].EndsAt.Equal(t0) {
+		t.Errorf("ends %s and %s", sent[1].EndsAt, sent[2].EndsAt)
+	}
+	if a.waiting(t)+b.waiting(t) != 0 {
+		t.Error("changes are left")
+	}
+}
+
 func TestAlertsThatLastAreRenewed(t *testing.T) {
 	f, r := newFixture(t), receive(t)
 	f.add(t, Route{Name: "am", Type: Alertmanager, URL: r.URL, Minimum: finding.Medium})

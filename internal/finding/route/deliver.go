@@ -346,6 +346,9 @@ func transmit(ctx context.Context, r *Route, m *message) error {
 	case Webhook:
 		return sendWebhook(ctx, r, m)
 	case Alertmanager:
+		if m.change.Event == finding.EventMoved && m.change.Finding.State == finding.Resolved {
+			return nil // the alert lasts: the host that has the machine now renews it
+		}
 		return sendAlerts(ctx, r, m.source, []finding.Finding{m.change.Finding}, m.at)
 	case Syslog:
 		return sendSyslog(ctx, r, m)

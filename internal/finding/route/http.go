@@ -229,6 +229,9 @@ func alertOf(from source, f *finding.Finding, at time.Time) alert {
 		},
 		StartsAt: f.Opened, EndsAt: at.Add(alertLife),
 	}
+	if f.MovedFrom != nil { // the same alert as on the host where it began
+		a.Labels["origin"] = f.MovedFrom.Origin
+	}
 	if f.Machine != "" {
 		a.Labels["machine"] = f.Machine
 	}

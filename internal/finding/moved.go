@@ -1,0 +1,253 @@
+package finding
+
+import (
+	"cmp"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/strictjson"
+)
+
+// A Place is the number that a finding has in a book.
+type Place struct {
+	Origin string `json:"origin"`
+	ID     int    `json:"id"`
+}
+
+func (p *Place) check() error {
+	if id, err := hex.DecodeString(p.Origin); err != nil || len(id) != originSize || hex.EncodeToString(id) != p.Origin || p.ID < 1 {
+		return fmt.Errorf("origin %.40q, id %d", p.Origin, p.ID)
+	}
+	return nil
+}
+
+// EventMoved is the event of a finding whose machine went to another host, where it lasts
+// under the name that it had, or came from one.
+const EventMoved = "moved"
+
+// A Parcel is what a book knows of a machine that goes to another host, checked. Its zero
+// value is empty.
+type Parcel struct {
+	machine      string
+	findings     []record
+	suppressions []Suppression
+}
+
+const (
+	parcelFormat  = "assay findings of a machine"
+	parcelVersion = 1
+	maxParcel     = 32 << 20
+	maxPacked     = 2000
+)
+
+// parcel is the text of a [Parcel].
+type parcel struct {
+	Format       string        `json:"format"`
+	Version      int           `json:"version"`
+	Machine      string        `json:"machine"`
+	Findings     []record      `json:"findings"`
+	Suppressions []Suppression `json:"suppressions"`
+}
+
+var parcelRules = strictjson.Rules{Bytes: maxParcel, Depth: 6, Members: 32, Values: 1 << 22, FoldNames: true}
+
+// Pack gives all that the book has of a machine, as [ParseParcel] reads it. Where that is
+// too much, findings that ended stay behind, those that ended longest ago first.
+func (b *Book) Pack(machine string, at time.Time) ([]byte, error) {
+	b.settle(at)
+	p := parcel{Format: parcelFormat, Version: parcelVersion, Machine: clean(machine, maxName), Findings: []record{}, Suppressions: []Suppression{}}
+	for _, s := range b.suppressions {
+		if s.Machine == p.Machine {
+			p.Suppressions = append(p.Suppressions, s)
+		}
+	}
+	for _, r := range b.records {
+		if r.Machine != p.Machine || r.Away {
+			continue
+		}
+		from := b.placeOf(&r)
+		r.From = &from
+		p.Findings = append(p.Findings, r)
+	}
+	slices.SortStableFunc(p.Findings, newestEnd)
+	for {
+		p.Findings = p.Findings[:min(len(p.Findings), maxPacked)]
+		text, err := json.Marshal(p)
+		if err != nil || len(text) <= maxParcel {
+			return text, err
+		}
+		n := len(p.Findings)
+		if n == 0 || p.Findings[n-1].Ended == nil {
+			return nil, fmt.Errorf("pack the findings of %q: %w: %d bytes", machine, ErrFull, len(text))
+		}
+		p.Findings = p.Findings[:n-1-n/8]
+	}
+}
+
+// newestEnd has what lasts first, and what ended longest ago last.
+func newestEnd(x, y record) int {
+	switch {
+	case x.Ended == nil && y.Ended == nil:
+		return 0
+	case x.Ended == nil:
+		return -1
+	case y.Ended == nil:
+		return 1
+	}
+	return y.Ended.Compare(*x.Ended)
+}
+
+// placeOf names a finding among those of all books, as it was named first.
+func (b *Book) placeOf(r *record) Place {
+	if r.From != nil {
+		return *r.From
+	}
+	return Place{b.origin, r.ID}
+}
+
+// ParseParcel reads what another host packed of a machine, and refuses what is not about
+// it, or is worse than a person here could do.
+func ParseParcel(text []byte, machine string, at time.Time) (*Parcel, error) {
+	var p parcel
+	if err := decode(text, parcelRules, &p); err != nil {
+		return nil, err
+	}
+	if p.Format != parcelFormat || p.Version != parcelVersion || p.Machine != clean(machine, maxName) || len(p.Findings) > maxPacked || len(p.Suppressions) > maxSuppressions {
+		return nil, fmt.Errorf("%w: %.40q, version %d, of %.80q: %d findings, %d suppressions", ErrFormat, p.Format, p.Version, p.Machine, len(p.Findings), len(p.Suppressions))
+	}
+	type about struct{ kind, component string }
+	seen := map[about]bool{}
+	for i := range p.Findings {
+		r := &p.Findings[i]
+		key := about{string(r.Kind), r.Component}
+		if err := errors.Join(r.check(), r.checkMoved(p.Machine)); err != nil || seen[key] {
+			return nil, fmt.Errorf("%w: finding %d: %w", ErrFormat, i, cmp.Or(err, errPlace))
+		}
+		seen[key] = true
+	}
+	for i := range p.Suppressions {
+		s := &p.Suppressions[i]
+		if err := s.check(); err != nil || s.Machine != p.Machine || s.Until.Sub(at) > MaxSuppression {
+			return nil, fmt.Errorf("%w: suppression %d: %w", ErrFormat, i, cmp.Or(err, errPlace))
+		}
+	}
+	return &Parcel{p.Machine, p.Findings, p.Suppressions}, nil
+}
+
+// checkMoved holds what a finding of another book must be beside what each is. Its texts
+// are made fit to be shown.
+func (r *record) checkMoved(machine string) error {
+	if r.Machine != machine || r.Away || r.From == nil || r.Component != clean(r.Component, maxName) {
+		return errPlace
+	}
+	if err := r.From.check(); err != nil {
+		return err
+	}
+	tidy := func(n *Note) {
+		if n != nil {
+			n.Author, n.Text = clean(n.Author, maxName), clean(n.Text, maxText)
+		}
+	}
+	tidy(r.Ack)
+	for i := range r.Reasons {
+		x := &r.Reasons[i]
+		x.Code, x.Message, x.Component = evidence.Code(clean(string(x.Code), maxName)), clean(x.Message, maxText), clean(x.Component, maxName)
+	}
+	for i := range r.History {
+		s := &r.History[i]
+		s.Author, s.Text = clean(s.Author, maxName), clean(s.Text, maxText)
+	}
+	return nil
+}
+
+// Unpack takes what came with a machine from another host. What was taken already is
+// left as it is since, so that it may be done twice. On an error nothing was taken.
+func (b *Book) Unpack(p *Parcel, at time.Time) error {
+	kept := *b
+	kept.records = slices.Clone(b.records)
+	for i := range p.findings {
+		if err := kept.takeIn(&p.findings[i]); err != nil {
+			return err
+		}
+	}
+	kept.suppressions = slices.Clone(b.suppressions)
+	for _, s := range p.suppressions {
+		if err := kept.takeSuppression(&s); err != nil {
+			return err
+		}
+	}
+	*b = kept
+	b.settle(at)
+	return nil
+}
+
+// takeIn puts one finding at its place: there is one of a kind, machine and component.
+func (b *Book) takeIn(came *record) error {
+	r := *came
+	r.moved, r.why = r.Ended == nil, "the machine came from another host, and this with it"
+	i := slices.IndexFunc(b.records, func(o record) bool {
+		return o.Kind == r.Kind && o.Machine == r.Machine && o.Component == r.Component
+	})
+	if i < 0 {
+		b.dropResolved()
+		if len(b.records) >= maxFindings {
+			return ErrFull
+		}
+		r.ID, b.dirty = b.nextID, true
+		b.nextID++
+		b.records = append(b.records, r)
+		return nil
+	}
+	old := &b.records[i]
+	taken := !old.Away && b.placeOf(old) == *r.From
+	if taken || old.Ended == nil { // since it was taken, or before it came, it was seen here
+		return nil
+	}
+	r.ID, b.dirty = old.ID, true
+	*old = r
+	return nil
+}
+
+// takeSuppression keeps the one that was made last of two that cover the very same.
+func (b *Book) takeSuppression(s *Suppression) error {
+	same := func(o Suppression) bool {
+		return o.Kind == s.Kind && o.Machine == s.Machine && o.Component == s.Component
+	}
+	if i := slices.IndexFunc(b.suppressions, same); i >= 0 {
+		if b.suppressions[i].Made.Before(s.Made) {
+			b.suppressions[i], b.dirty = *s, true
+		}
+		return nil
+	}
+	if len(b.suppressions) >= maxSuppressions {
+		return fmt.Errorf("suppress finding: %w", ErrFull)
+	}
+	b.suppressions, b.dirty = append(b.suppressions, *s), true
+	return nil
+}
+
+// Depart ends the findings of a machine that is another host's now: they go on there, and
+// who is told of them hears that they moved, not that they are over.
+func (b *Book) Depart(machine string, at time.Time) {
+	machine = clean(machine, maxName)
+	for i := range b.records {
+		r := &b.records[i]
+		if r.Machine != machine || r.Away {
+			continue
+		}
+		r.Away, b.dirty = true, true
+		if r.Ended == nil {
+			b.close(r, at, "the machine went to another host, and this with it")
+			r.moved = true
+		}
+	}
+	before := len(b.suppressions)
+	b.suppressions = slices.DeleteFunc(b.suppressions, func(s Suppression) bool { return s.Machine == machine })
+	b.dirty = b.dirty || len(b.suppressions) != before
+	b.settle(at)
+}
