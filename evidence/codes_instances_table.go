@@ -33,6 +33,12 @@ var instancesCodes = []CodeInfo{
 		Action:  "Start it; its events say how it ended.",
 	},
 	{
+		Code:    "instance.outcome-unknown",
+		Meaning: "Whether the operation took place is not known.",
+		Causes:  []string{"the service ended, by a crash or a loss of power, before the operation did", "the operation was broken off at its deadline, or as the service ended", "its record is damaged"},
+		Action:  "Look at the machine and its events; ask again for what was not done.",
+	},
+	{
 		Code:    "instance.start-failed",
 		Meaning: "The machine did not start.",
 		Causes:  []string{"its supervisor or its hypervisor ended at once; the answer has its words"},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/pflag"
 
@@ -40,8 +41,12 @@ type servedMachines struct {
 	api  *instances.API
 }
 
-// open opens the machines, when the command line names any.
-func (o *machineOptions) open(ctx context.Context, env *program.Env, audit apiserver.AuditLog, log *slog.Logger) (_ *servedMachines, err error) {
+// operationsFolder, in the data folder, has the records of operations.
+const operationsFolder = "operations"
+
+// open opens the machines, when the command line names any. The data folder is this
+// service's alone.
+func (o *machineOptions) open(ctx context.Context, env *program.Env, data string, audit apiserver.AuditLog, log *slog.Logger) (_ *servedMachines, err error) {
 	m := &servedMachines{}
 	if o.root == "" {
 		if len(o.disks) > 0 {
@@ -55,9 +60,9 @@ func (o *machineOptions) open(ctx context.Context, env *program.Env, audit apise
 	if m.host, err = vmcli.OpenHost(ctx, env, vmcli.HostOptions{Root: o.root, Accelerator: o.accelerator, Firmware: o.firmware}); err != nil {
 		return nil, fmt.Errorf("--machines: %w", err)
 	}
-	m.api, err = instances.New(instances.Config{
+	m.api, err = instances.New(ctx, instances.Config{
 		Machines: m.host.Machines, Findings: m.host.Findings, Host: m.host, Audit: audit,
-		Disks: o.disks, Now: env.Now, Rand: env.Rand, Log: log,
+		Dir: filepath.Join(data, operationsFolder), Disks: o.disks, Now: env.Now, Rand: env.Rand, Log: log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, m.host.Close())

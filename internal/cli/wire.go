@@ -94,7 +94,7 @@ func (w *wired) serve(ctx context.Context, env *program.Env, c wiring) error {
 	if c.Database == "" { // SQLite in a locked folder: nobody else writes
 		principals = httpapi.CachePrincipals(w.Store)
 	}
-	if w.machines, err = c.Machines.open(ctx, env, w.Store, c.Log); err != nil {
+	if w.machines, err = c.Machines.open(ctx, env, c.Data, w.Store, c.Log); err != nil {
 		return err
 	}
 	w.API, err = httpapi.New(ctx, httpapi.Config{

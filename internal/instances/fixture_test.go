@@ -98,18 +98,25 @@ func newFixture(t testing.TB) *fixture {
 	})
 	must(t, err)
 	f.find = &finding.Store{Dir: filepath.Join(dir, finding.Folder), Random: rand.Reader}
-	f.api, err = New(Config{
-		Machines: f.root, Findings: f.find, Host: f, Audit: f, Disks: []string{f.disks}, Now: time.Now, Rand: rand.Reader,
-		Patience: patience,
-	})
-	must(t, err)
-	f.handler, err = apiserver.New(t.Context(), apiserver.Config{Principals: f, Audit: f, Now: time.Now, Rand: rand.Reader, Limits: apiserver.Limits{Answer: patience}}, f.api)
-	must(t, err)
+	f.open()
 	t.Cleanup(func() {
 		must(t, f.api.Close())
 		must(t, tpms.Close())
 	})
 	return f
+}
+
+// open makes the API, as at the start of its service.
+func (f *fixture) open() {
+	f.Helper()
+	var err error
+	f.api, err = New(f.Context(), Config{
+		Machines: f.root, Findings: f.find, Host: f, Audit: f, Dir: filepath.Join(f.dir, "operations"), Disks: []string{f.disks}, Now: time.Now, Rand: rand.Reader,
+		Patience: patience,
+	})
+	must(f, err)
+	f.handler, err = apiserver.New(f.Context(), apiserver.Config{Principals: f, Audit: f, Now: time.Now, Rand: rand.Reader, Limits: apiserver.Limits{Answer: patience}}, f.api)
+	must(f, err)
 }
 
 // keysOf gives every machine the same keys: they take long to make.

@@ -53,6 +53,9 @@ type Config struct {
 	Findings *finding.Store
 	Host     Host
 	Audit    apiserver.AuditLog
+	// Dir is a folder of this process alone, for the records of operations. It is made
+	// when it is not there.
+	Dir string
 	// Disks are the folders whose files callers may give to machines; none is none.
 	Disks []string
 	Now   func() time.Time
@@ -68,14 +71,15 @@ type API struct {
 	server     *apiserver.Server
 	operations *operations
 	life       context.Context // of operations; ended by Close
-	end        context.CancelFunc
+	stop       context.CancelFunc
 	running    sync.WaitGroup
 }
 
-// New makes the routes. Close stops what they began.
-func New(c Config) (*API, error) {
-	if c.Machines == nil || c.Findings == nil || c.Host == nil || c.Audit == nil || c.Now == nil || c.Rand == nil {
-		return nil, errors.New("make API of instances: Machines, Findings, Host, Audit, Now and Rand are required")
+// New makes the routes, and tells of operations that an earlier process left under way.
+// Close stops what the routes began.
+func New(ctx context.Context, c Config) (*API, error) {
+	if c.Machines == nil || c.Findings == nil || c.Host == nil || c.Audit == nil || c.Dir == "" || c.Now == nil || c.Rand == nil {
+		return nil, errors.New("make API of instances: Machines, Findings, Host, Audit, Dir, Now and Rand are required")
 	}
 	for i, dir := range c.Disks {
 		real, err := filepath.EvalSymlinks(dir)
@@ -93,17 +97,20 @@ func New(c Config) (*API, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	a := &API{cfg: c, operations: newOperations()}
-	a.life, a.end = context.WithCancel(context.Background())
+	a := &API{cfg: c, operations: newOperations(c.Dir)}
+	if err := a.recall(ctx); err != nil {
+		return nil, fmt.Errorf("make API of instances: %w", err)
+	}
+	a.life, a.stop = context.WithCancel(context.Background())
 	return a, nil
 }
 
 // Undone is the routes for their description alone: they answer nothing.
-func Undone() *API { return &API{operations: newOperations()} }
+func Undone() *API { return &API{operations: newOperations("")} }
 
 // Close ends operations under way, and waits for them.
 func (a *API) Close() error {
-	a.end()
+	a.stop()
 	a.running.Wait()
 	return nil
 }
@@ -125,6 +132,7 @@ const (
 	codeDamaged     evidence.Code = "instance.damaged"
 	codeDisk        evidence.Code = "instance.disk-not-allowed"
 	codeNotRunning  evidence.Code = "instance.not-running"
+	codeOutcome     evidence.Code = "instance.outcome-unknown"
 	codeStart       evidence.Code = "instance.start-failed"
 	codeUnsupported evidence.Code = "instance.unsupported"
 )

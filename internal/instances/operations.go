@@ -63,65 +63,99 @@ type Fault struct {
 // An ongoing operation; the mutex of operations guards it.
 type ongoing struct {
 	Operation
-	err  error
-	done chan struct{} // closed at its end
+	failed *apiserver.Problem // once done; nil for no failure
+	done   chan struct{}      // closed at its end
 }
 
-// operations are those of one service, by name. They are in memory: a service that was
-// started anew knows none.
+// operations are those of one service, by name: in memory, and in a ledger that outlives
+// it.
 type operations struct {
+	ledger ledger
+
 	mu      sync.Mutex // guards all below
 	byName  map[string]*ongoing
 	order   []string            // by begin
 	current map[string]*ongoing // by instance
 }
 
-func newOperations() *operations {
-	return &operations{byName: map[string]*ongoing{}, current: map[string]*ongoing{}}
+func newOperations(dir string) *operations {
+	return &operations{ledger: ledger{dir}, byName: map[string]*ongoing{}, current: map[string]*ongoing{}}
 }
 
-// begin adds an operation. A machine has one at a time.
+// begin adds an operation, durably before anybody is told its name. A machine has one at a
+// time.
 func (o *operations) begin(op Operation) (*ongoing, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if c, busy := o.current[op.Instance]; busy {
-		return nil, apiserver.NewProblem(http.StatusConflict, codeBusy, fmt.Sprintf("operation %s (%s) of this machine is under way", c.Name, c.OperationType))
-	}
-	if len(o.current) >= mostRunning {
-		return nil, apiserver.NewProblem(http.StatusTooManyRequests, apiserver.CodeOverloaded, "too many operations are under way")
-	}
 	out := &ongoing{Operation: op, done: make(chan struct{})}
-	o.byName[op.Name], o.current[op.Instance] = out, out
-	o.order = append(o.order, op.Name)
-	o.forget()
+	if err := o.take(out); err != nil {
+		return nil, err
+	}
+	err := o.ledger.write(&op)
+	o.mu.Lock()
+	if err != nil {
+		delete(o.current, op.Instance)
+		o.mu.Unlock()
+		return nil, fmt.Errorf("keep operation: %w", err)
+	}
+	dropped := o.add(out)
+	o.mu.Unlock()
+	o.drop(dropped)
 	return out, nil
 }
 
-// forget drops the oldest that have ended.
-func (o *operations) forget() {
+// take has an operation be the one of its machine.
+func (o *operations) take(op *ongoing) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if c, busy := o.current[op.Instance]; busy {
+		return apiserver.NewProblem(http.StatusConflict, codeBusy, fmt.Sprintf("operation %s (%s) of this machine is under way", c.Name, c.OperationType))
+	}
+	if len(o.current) >= mostRunning {
+		return apiserver.NewProblem(http.StatusTooManyRequests, apiserver.CodeOverloaded, "too many operations are under way")
+	}
+	o.current[op.Instance] = op
+	return nil
+}
+
+// add makes an operation one that is found, and returns the names of the oldest that have
+// ended and are found no more. The caller has the mutex.
+func (o *operations) add(op *ongoing) (dropped []string) {
+	o.byName[op.Name] = op
+	o.order = append(o.order, op.Name)
 	o.order = slices.DeleteFunc(o.order, func(name string) bool {
 		drop := len(o.byName) > maxOperations && o.byName[name].Status == statusDone
 		if drop {
 			delete(o.byName, name)
+			dropped = append(dropped, name)
 		}
 		return drop
 	})
+	return dropped
 }
 
-// finish ends an operation.
-func (o *operations) finish(op *ongoing, at time.Time, err error, f *Fault) {
+// drop takes operations that are found no more off the ledger.
+func (o *operations) drop(names []string) {
+	for _, name := range names {
+		o.ledger.remove(name) //nolint:errcheck // the next process finds what stayed, and drops it
+	}
+}
+
+// finish ends an operation, durably before anybody is told how. An error is a ledger that
+// still has it as running: after a crash nobody knows how it ended.
+func (o *operations) finish(op *ongoing, as Operation, p *apiserver.Problem) error {
+	err := o.ledger.write(&as)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	op.Status, op.EndTime, op.err, op.Error = statusDone, &at, err, f
+	op.Operation, op.failed = as, p
 	delete(o.current, op.Instance)
 	close(op.done)
+	return err
 }
 
 // view is an operation as it stands.
-func (o *operations) view(op *ongoing) (Operation, error) {
+func (o *operations) view(op *ongoing) (Operation, *apiserver.Problem) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return op.Operation, op.err
+	return op.Operation, op.failed
 }
 
 // find returns the operation of a name that a caller may see.
@@ -165,7 +199,7 @@ func (a *API) run(ctx context.Context, w work) (*apiserver.Reply[Operation], err
 		return nil, err
 	}
 	if err := a.record(ctx, w.kind, w.instance, op.User, "begun", map[string]any{"operation": name, "change": w.detail}); err != nil {
-		a.operations.finish(op, a.cfg.Now().UTC(), err, &Fault{Code: apiserver.CodeUnavailable})
+		a.end(ctx, op, Operation{}, a.server.Problem(ctx, err))
 		return nil, err
 	}
 	actor := actorOf(ctx)
@@ -173,9 +207,9 @@ func (a *API) run(ctx context.Context, w work) (*apiserver.Reply[Operation], err
 	if err := wait(ctx, op, a.cfg.Patience); err != nil {
 		return nil, err
 	}
-	out, err := a.operations.view(op)
-	if err != nil {
-		return nil, err
+	out, failed := a.operations.view(op)
+	if failed != nil {
+		return nil, failed
 	}
 	return apiserver.Answer(out), nil
 }
@@ -193,23 +227,29 @@ func (a *API) carryOut(op *ongoing, w work, actor string) {
 	ctx, cancel := context.WithTimeout(a.life, operationTime)
 	defer cancel()
 	var shown Operation
-	err := a.guarded(func() error { return w.do(ctx, actor, &shown) })
-	outcome, fault := "done", (*Fault)(nil)
-	if err != nil {
-		p := a.server.Problem(ctx, err)
-		outcome, fault = "failed", &Fault{p.Code, p.Detail, p.Errors}
+	failed := a.problemOf(ctx, w.instance, a.guarded(func() error { return w.do(ctx, actor, &shown) }))
+	outcome, detail := "done", map[string]any{"operation": op.Name}
+	if failed != nil {
+		outcome, detail["code"] = "failed", failed.Code
 	}
-	detail := map[string]any{"operation": op.Name}
-	if fault != nil {
-		detail["code"] = fault.Code
+	if failed != nil && failed.Code == codeOutcome {
+		outcome = "unknown"
 	}
-	if rerr := a.record(context.WithoutCancel(ctx), w.kind, w.instance, op.User, outcome, detail); rerr != nil {
-		a.cfg.Log.ErrorContext(ctx, "the end of an operation is not in the audit chain", slog.String("operation", op.Name), slog.Any("error", rerr))
+	if err := a.record(context.WithoutCancel(ctx), w.kind, w.instance, op.User, outcome, detail); err != nil {
+		a.cfg.Log.ErrorContext(ctx, "the end of an operation is not in the audit chain", slog.String("operation", op.Name), slog.Any("error", err))
 	}
-	a.operations.mu.Lock()
-	op.Effects, op.Review = shown.Effects, shown.Review
-	a.operations.mu.Unlock()
-	a.operations.finish(op, a.cfg.Now().UTC(), err, fault)
+	a.end(ctx, op, shown, failed)
+}
+
+// end ends an operation with what it shows.
+func (a *API) end(ctx context.Context, op *ongoing, shown Operation, failed *apiserver.Problem) {
+	as, _ := a.operations.view(op)
+	now := a.cfg.Now().UTC()
+	as.Status, as.EndTime, as.Error = statusDone, &now, faultOf(failed)
+	as.Effects, as.Review = shown.Effects, shown.Review
+	if err := a.operations.finish(op, as, failed); err != nil {
+		a.cfg.Log.ErrorContext(ctx, "the end of an operation is not kept: after a restart it is told as unknown", slog.String("operation", op.Name), slog.Any("error", err))
+	}
 }
 
 // guarded makes a bug of ours an error of the operation: the service goes on.
@@ -247,7 +287,7 @@ type operationsBody struct {
 
 func (a *API) operationRoutes(s *apiserver.Server) {
 	apiserver.Serve(s, apiserver.Operation{
-		ID: "list-operations", Summary: "List the changes of machines that this service carried out since its start", Tag: "operations",
+		ID: "list-operations", Summary: "List the changes of machines that this service carried out", Tag: "operations",
 		Route: apiserver.Route{Pattern: "GET /v1/operations", Needs: access.GetInstance, Somewhere: true},
 	}, func(ctx context.Context, _ *struct{}) (*apiserver.Reply[operationsBody], error) {
 		who := apiserver.Caller(ctx)

@@ -1,6 +1,9 @@
 package instances
 
 import (
+	"crypto/rand"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -85,21 +88,36 @@ func TestCloseEndsWhatIsUnderWay(t *testing.T) {
 }
 
 func TestOperationsKeptAreBounded(t *testing.T) {
-	o := newOperations()
-	for i := range maxOperations + 100 {
-		op, err := o.begin(Operation{Name: string(rune('a'+i%26)) + time.Duration(i).String(), Instance: "web-1"})
+	now := time.Now().UTC()
+	o := newOperations(t.TempDir())
+	for i := range maxOperations {
+		o.recall(Operation{Name: operationNamed(i), InsertTime: now, EndTime: &now, Status: statusDone})
+	}
+	const more = 3
+	for i := range more {
+		op, err := o.begin(Operation{Name: operationNamed(maxOperations + i), OperationType: "start", Instance: "web-1", Status: statusRunning, InsertTime: now})
 		must(t, err)
-		o.finish(op, time.Time{}, nil, nil)
+		as := op.Operation
+		as.Status, as.EndTime = statusDone, &now
+		must(t, o.finish(op, as, nil))
 	}
 	if n := len(o.list()); n != maxOperations {
 		t.Errorf("%d operations are kept, want %d", n, maxOperations)
 	}
-	o = newOperations()
+	for range maxOperations {
+		o.recall(Operation{Name: "operation-" + rand.Text(), Status: statusDone})
+	}
+	if left, err := os.ReadDir(o.ledger.dir); err != nil || len(left) != 0 {
+		t.Errorf("records of operations that are found no more: %v, %v", left, err)
+	}
+	o = newOperations(t.TempDir())
 	for i := range mostRunning {
-		_, err := o.begin(Operation{Name: time.Duration(i).String(), Instance: time.Duration(i).String()})
+		_, err := o.begin(Operation{Name: operationNamed(i), Instance: operationNamed(i)})
 		must(t, err)
 	}
-	if _, err := o.begin(Operation{Name: "more", Instance: "more"}); err == nil {
+	if _, err := o.begin(Operation{Name: operationNamed(mostRunning), Instance: "more"}); err == nil {
 		t.Error("there is no bound of operations at once")
 	}
 }
+
+func operationNamed(i int) string { return fmt.Sprintf("operation-%016x", i) }
