@@ -30,7 +30,7 @@ func (m *Monitor) Review() (seen Seen, changes []baseline.Difference, err error)
 	if err := m.learnable(); err != nil {
 		return Seen{}, nil, err
 	}
-	v := m.history.Judging(m.cfg.Shape)
+	v := m.history.InForce()
 	if v == nil {
 		return m.seen(), m.latest.all(m.cfg.Profile), nil
 	}
@@ -92,9 +92,6 @@ func (m *Monitor) Restore(number int, actor, reason string) ([]Notice, error) {
 	old, err := m.history.Version(number)
 	if err != nil {
 		return nil, err
-	}
-	if old.Baseline.Shape() != m.cfg.Shape {
-		return nil, fmt.Errorf("baseline %d is of another shape of machine", number)
 	}
 	return m.put(Version{Actor: actor, Reason: strings.TrimSpace(fmt.Sprintf("restored from %d: %s", number, reason)), Boot: old.Boot, Baseline: old.Baseline}), nil
 }

@@ -61,26 +61,17 @@ const (
 // belongs where nobody but the host can change it.
 type History struct {
 	BootCounter uint64
-	Versions    []Version    // in order; the newest of a shape is in force
+	Versions    []Version    // in order; the newest is in force
 	Boots       []BootRecord // in order
 	Plan        *Plan        // for one coming boot; nil for none
 }
 
-// Current returns the version in force for a shape, nil when there is none.
-func (h *History) Current(shape baseline.Shape) *Version {
-	for i := len(h.Versions) - 1; i >= 0; i-- {
-		if v := &h.Versions[i]; v.Baseline.Shape() == shape {
-			return v
-		}
-	}
-	return nil
-}
-
-// Judging returns the version that a boot of a shape is judged by: that in force for it, else
-// the newest; nil when there is none.
-func (h *History) Judging(shape baseline.Shape) *Version {
-	if v := h.Current(shape); v != nil || len(h.Versions) == 0 {
-		return v
+// InForce returns the version that boots are judged by: the newest, of whatever shape the
+// machine was then, for a machine that gets its old size back must not get back the boot
+// loader and kernel of that time. It returns nil when there is none.
+func (h *History) InForce() *Version {
+	if len(h.Versions) == 0 {
+		return nil
 	}
 	return &h.Versions[len(h.Versions)-1]
 }

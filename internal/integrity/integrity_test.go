@@ -319,7 +319,7 @@ func TestTheSequenceOfAnUpdateIsGooglesOwn(t *testing.T) {
 	if got, want := said(back), "setShieldedVmIntegrityPolicy early- late-"; got != want {
 		t.Errorf("restored: %s, want %s", got, want)
 	}
-	if v := b.h.Current(b.c.Shape); v.Number != 3 || v.Actor != "bob" || !strings.Contains(v.Reason, "restored from 1") {
+	if v := b.h.InForce(); v.Number != 3 || v.Actor != "bob" || !strings.Contains(v.Reason, "restored from 1") {
 		t.Errorf("version in force: %+v", v)
 	}
 }
@@ -513,16 +513,30 @@ func TestAnotherShapeIsNoWayRoundTheBaseline(t *testing.T) {
 	if got := said(b.boot("good-uki")); got != "startup early+ late+" || len(b.h.Versions) != 1 {
 		t.Errorf("the same boot in another shape: %s, %d baselines", got, len(b.h.Versions))
 	}
-	if _, err := b.approve("alice", "resized"); err != nil {
+}
+
+// An update that was approved in another size is approved: with the old size the kernel of
+// that time does not come back, and the new one raises no alarm.
+func TestAnOldSizeBringsNoOldBaselineBack(t *testing.T) {
+	b := newBench(t, nil)
+	b.boot("good-uki")
+	b.c.Shape.VCPUs = 2
+	b.restart()
+	b.boot("good-uki-update")
+	if _, err := b.approve("alice", "another kernel"); err != nil {
 		t.Fatal(err)
 	}
 	b.c.Shape.VCPUs = 1
 	b.restart()
-	if v := b.h.Current(b.c.Shape); v == nil || v.Number != 1 {
-		t.Errorf("back in the first shape: %+v", v)
+	if got := said(b.boot("good-uki")); got != "startup early- late-" {
+		t.Errorf("the old kernel, in the old size: %s", got)
 	}
-	if _, err := b.m.Restore(2, "alice", ""); err == nil {
-		t.Error("a baseline of another shape was put in force")
+	if got := said(b.boot("good-uki-update")); got != "startup early+ late+" {
+		t.Errorf("the approved kernel, in the old size: %s", got)
+	}
+	back, err := b.m.Restore(1, "alice", "back to the old kernel")
+	if got := said(back); err != nil || got != "setShieldedVmIntegrityPolicy early- late-" {
+		t.Errorf("the old baseline, by an approval: %s, %v", got, err)
 	}
 }
 

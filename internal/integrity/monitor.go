@@ -96,7 +96,7 @@ func (m *Monitor) Catch(records iter.Seq[engine.JournalRecord]) (out []Notice) {
 
 // inForce is the number of the version that a boot is judged by; 0 for none.
 func (m *Monitor) inForce() int {
-	if v := m.history.Judging(m.cfg.Shape); v != nil {
+	if v := m.history.InForce(); v != nil {
 		return v.Number
 	}
 	return 0
@@ -119,9 +119,6 @@ func (m *Monitor) GoOn(boot uint64) error {
 	}
 	return nil
 }
-
-// Shape is that of the machine.
-func (m *Monitor) Shape() baseline.Shape { return m.cfg.Shape }
 
 // Lose says that the journal did not hold all records that came until now, and returns
 // what is to be logged.
@@ -184,16 +181,17 @@ func (m *Monitor) notice(kind string, attempt int) Notice {
 }
 
 // report judges one part of the boot. A machine without any baseline gets one of its
-// first whole boot. In another shape it is judged by the newest of its baselines: the
+// first whole boot. In another shape it is judged by the newest of its baselines, too: the
 // firmware's first volume, which depends on the shape, informs then (package
-// baseline), and a new size of a machine is no way round its baseline.
+// baseline), and a new size of a machine is no way round its baseline, nor an old size a
+// way back to an older one.
 func (m *Monitor) report(at Moment, late bool) []Notice {
 	m.latest = at.Boot
 	if m.cfg.Off {
 		m.keep(NotReached, NotReached, 0)
 		return nil
 	}
-	version := m.history.Judging(m.cfg.Shape)
+	version := m.history.InForce()
 	learned := version == nil
 	switch {
 	case learned && m.cfg.ApproveFirst:
@@ -217,7 +215,7 @@ func (m *Monitor) report(at Moment, late bool) []Notice {
 			n.Baseline = m.history.add(*version).Number
 		}
 		n.Reasons = append(n.Reasons, evidence.Reason{
-			Code: codeLearned, Message: "there was no baseline for this shape of machine: this boot becomes it, and was compared with nothing",
+			Code: codeLearned, Message: "there was no baseline: this boot becomes it, and was compared with nothing",
 		})
 	}
 	early, whole := m.outcomes(at.Boot, c, late)

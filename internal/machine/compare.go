@@ -346,11 +346,11 @@ func (r *Root) foreseeIn(ctx context.Context, h *Home) (*Forecast, *Foreseen, *i
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	m, history, err := r.offline(h)
+	_, history, err := r.offline(h)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	v := history.Judging(m.Shape())
+	v := history.InForce()
 	if v == nil {
 		return nil, nil, nil, fmt.Errorf("machine %q: %w", h.Name(), ErrNoBaseline)
 	}

@@ -229,7 +229,7 @@ func review(m *integrity.Monitor, h *integrity.History) (*Review, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Review{seen, changes, h.Judging(m.Shape()) == nil}, nil
+	return &Review{seen, changes, h.InForce() == nil}, nil
 }
 
 // The states of a machine.

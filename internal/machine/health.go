@@ -174,7 +174,7 @@ func (a *attestation) get() *health.Monitor {
 
 // refer lets the agent's monitor know what a boot is to match.
 func (s *supervisor) refer() {
-	v := s.history.Judging(s.monitor.Shape())
+	v := s.history.InForce()
 	if v == nil || s.reference.Swap(v.Baseline) == v.Baseline {
 		return
 	}

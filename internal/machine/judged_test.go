@@ -61,7 +61,7 @@ func TestAResizedMachineIsStillComparedWithItsBaseline(t *testing.T) {
 	h.update(func(d *fleet.Definition) { d.MemoryMiB = 1024 })
 	s := h.supervisor()
 	b, p := s.references()()
-	if v := s.history.Judging(s.monitor.Shape()); v == nil || b != v.Baseline || p.Name != "default" {
+	if v := s.history.InForce(); v == nil || b != v.Baseline || p.Name != "default" {
 		t.Errorf("quotes are compared with %v under %q, boots with %v", b, p.Name, v)
 	}
 }
@@ -145,7 +145,7 @@ func TestNothingIsSaidOfAnotherMemory(t *testing.T) {
 	h := newHost(t)
 	h.create(func(d *fleet.Definition) { d.BootDeadline = 3600 })
 	s := h.supervisor()
-	s.agent = &attestation{monitor: make(chan *health.Monitor, 1)}
+	s.agent = new(attestation)
 	whole := records(t, boot(t, "good-uki"))
 	s.journal.put(vtpm.Measured{Records: whole})
 	s.measured()
