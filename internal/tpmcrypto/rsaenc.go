@@ -15,18 +15,7 @@ import (
 // without padding, not below the modulus, TPM_RC_HASH for a hash that is unknown or
 // too long for the key.
 func (k *RSAPublic) Encrypt(r io.Reader, scheme tpm2.RSAScheme, label, message []byte) ([]byte, error) {
-	var em []byte
-	var err error
-	switch scheme.Scheme {
-	case tpm2.AlgNull:
-		em, err = encodeRaw(message, k.Size())
-	case tpm2.AlgRSAES:
-		em, err = encodeES(r, message, k.Size())
-	case tpm2.AlgOAEP:
-		em, err = encodeOAEP(r, scheme.HashAlg, label, message, k.Size())
-	default:
-		err = refuse(tpm2.RCScheme, "RSA encryption scheme %s", scheme.Scheme.BankName())
-	}
+	em, err := k.encodeMessage(r, scheme, label, message)
 	if err != nil {
 		return nil, err
 	}
@@ -35,6 +24,19 @@ func (k *RSAPublic) Encrypt(r io.Reader, scheme tpm2.RSAScheme, label, message [
 		return nil, refuse(tpm2.RCValue, "message is not below the RSA modulus")
 	}
 	return out, nil
+}
+
+// encodeMessage is the block that a ciphertext is made of.
+func (k *RSAPublic) encodeMessage(r io.Reader, scheme tpm2.RSAScheme, label, message []byte) ([]byte, error) {
+	switch scheme.Scheme {
+	case tpm2.AlgNull:
+		return encodeRaw(message, k.Size())
+	case tpm2.AlgRSAES:
+		return encodeES(r, message, k.Size())
+	case tpm2.AlgOAEP:
+		return encodeOAEP(r, scheme.HashAlg, label, message, k.Size())
+	}
+	return nil, refuse(tpm2.RCScheme, "RSA encryption scheme %s", scheme.Scheme.BankName())
 }
 
 // Decrypt is the inverse of [RSAPublic.Encrypt] (Part 3, 14.3, TPM2_RSA_Decrypt).
@@ -64,17 +66,23 @@ func (k *RSAKey) Decrypt(scheme tpm2.RSAScheme, label, ciphertext []byte) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	message, ok := em, 1
-	switch scheme.Scheme {
-	case tpm2.AlgRSAES:
-		message, ok = decodeES(em)
-	case tpm2.AlgOAEP:
-		message, ok = decodeOAEP(h, label, em)
-	}
+	message, ok := decodeMessage(scheme.Scheme, h, label, em)
 	if ok == 0 {
 		return nil, refuse(tpm2.RCValue, "ciphertext does not decrypt")
 	}
 	return message, nil
+}
+
+// decodeMessage is the inverse of encodeMessage, in a time that tells only whether it
+// succeeded and, if so, how long the message is.
+func decodeMessage(scheme tpm2.Alg, h crypto.Hash, label, em []byte) (message []byte, ok int) {
+	switch scheme {
+	case tpm2.AlgRSAES:
+		return decodeES(em)
+	case tpm2.AlgOAEP:
+		return decodeOAEP(h, label, em)
+	}
+	return em, 1
 }
 
 // encodeRaw right-aligns a message whose leading zeros do not count (Part 1, B.2).

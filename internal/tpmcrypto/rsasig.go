@@ -26,16 +26,24 @@ func (k *RSAKey) Sign(r io.Reader, scheme, hash tpm2.Alg, digest []byte) ([]byte
 		}
 		return rsa.SignPSS(r, std, h, digest, &rsa.PSSOptions{SaltLength: pssSaltSize(h, k.Size())})
 	}
-	var em []byte
-	if scheme == tpm2.AlgRSASSA {
-		em, err = encodePKCS1(hash, digest, k.Size())
-	} else {
-		em, err = encodePSS(r, h, digest, k.Size())
-	}
+	em, err := k.encodeDigest(r, scheme, hash, digest)
 	if err != nil {
 		return nil, err
 	}
 	return k.private(em)
+}
+
+// encodeDigest is the block that a signature is made of. The arguments have passed
+// checkDigest.
+func (k *RSAPublic) encodeDigest(r io.Reader, scheme, hash tpm2.Alg, digest []byte) ([]byte, error) {
+	if scheme == tpm2.AlgRSASSA {
+		return encodePKCS1(hash, digest, k.Size())
+	}
+	h, err := hashOf(hash)
+	if err != nil {
+		return nil, err
+	}
+	return encodePSS(r, h, digest, k.Size())
 }
 
 // checkDigest holds what Sign and Verify ask of their arguments.

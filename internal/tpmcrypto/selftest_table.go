@@ -27,10 +27,11 @@ func fipsAnswer(answer string) string {
 // drbgAnswer is that of SelfTestDRBG.
 const drbgAnswer = "b4c0756397a69c244cd06ed36f053f7bedea8a5884577d1e6871a91b80c1a11f"
 
-// selfTests are the known answers. Those of hashes are FIPS 180-4's and FIPS 202's
+// selfTests are the known answers, computed with p. Those of hashes are FIPS 180-4's and FIPS 202's
 // for "abc"; the others were computed by this package and, as the tests of the
 // package show, by others.
-func selfTests() []selfTest {
+func selfTests(p selfTestParts) []selfTest {
+	key := p.privateTest()
 	return []selfTest{
 		{tpm2.AlgSHA1, hashTest(tpm2.AlgSHA1), "a9993e364706816aba3e25717850c26c9cd0d89d"},
 		{tpm2.AlgSHA256, hashTest(tpm2.AlgSHA256), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
@@ -52,17 +53,17 @@ func selfTests() []selfTest {
 		{tpm2.AlgKDF1, testKDFe, "c5146881bedbaa12eafd5789a3220a9dd70bd4a5f915696a1b336f6db35d7c8eef8aafd66b05ccfb124a8a3ebd349067"},
 		{tpm2.AlgMGF1, maskTest(0), "42f6e1629b3d7bbd45a119f514c6f0d1df152998a03b3847cef405dd38528a081924f3c9781a9466"},
 		{tpm2.AlgKDF2, maskTest(1), "1924f3c9781a9466878feb0f6a8790618eec70c07c1262e3be85e3e03efef680b5fe5ffa4e0e7eb1"},
-		{tpm2.AlgRSA, rsaEncryptTest(tpm2.RSAScheme{Scheme: tpm2.AlgNull}), "5764eca0f5aaffa4516f41437d9602d1aa29d8e21890760937aafffa60be69f2"},
-		{tpm2.AlgRSASSA, rsaSignTest(tpm2.AlgRSASSA), "3997505f63a649af40ccf7a6f6f0ec1f88f859a81bfde62a5894561f0b0f2c75"},
-		{tpm2.AlgRSAPSS, rsaSignTest(tpm2.AlgRSAPSS), fipsAnswer("856c10a77a4dba69754eae33cb92f89f75e868f70381e5052aba7c5b94f1bc9b")},
-		{tpm2.AlgRSAES, rsaEncryptTest(tpm2.RSAScheme{Scheme: tpm2.AlgRSAES}), "dfa636a814a0ba4458aa1fb4fbbfe3c2239df81d53efdaf9647087ee3f12e033"},
-		{tpm2.AlgOAEP, rsaEncryptTest(tpm2.RSAScheme{Scheme: tpm2.AlgOAEP, HashAlg: tpm2.AlgSHA256}), "708c97b25da7428d53834707d4363520f1573f3a6daf6ceb7c6032d5a497612e"},
-		{tpm2.AlgECC, testECC, "115faee2c665730351477c69b7f4806583f3264581a95050de513e9c12b04a62"},
-		{tpm2.AlgECDSA, eccSignTest(tpm2.AlgECDSA, (*ECCKey).SignECDSA), fipsAnswer("21ad355ef96e201c847e15235fc5c501cf2d1f9fb1dcd8c79fb0546f5e7669cb")},
-		{tpm2.AlgECSchnorr, eccSignTest(tpm2.AlgECSchnorr, signSchnorrSHA256), "9f31d6231d77d8300ad55d1cf5a08c9556461015b2efc9e10448976e9fc7026f"},
-		{tpm2.AlgECDAA, testECDAA, "f1774c6f6ecd1ecc3c1732eb7d1c022b74be9d26898c242b0091fd495cb70b90"},
-		{tpm2.AlgECDH, agreeTest(tpm2.AlgECDH), "c949d32844ff0da8e683e00577416a5b51be6bb5f800f26c215ca196a009ad65"},
-		{tpm2.AlgECMQV, agreeTest(tpm2.AlgECMQV), "b8a048124f247a63620c78b4eeb28645e2ac7b4e93d06755a7f29e6b5c90b652"},
+		{tpm2.AlgRSA, rsaEncryptTest(key, tpm2.RSAScheme{Scheme: tpm2.AlgNull}), "5764eca0f5aaffa4516f41437d9602d1aa29d8e21890760937aafffa60be69f2"},
+		{tpm2.AlgRSASSA, rsaSignTest(key, tpm2.AlgRSASSA, testRSASSA), "21c0b77f8fe2659ae973cacd2b1c93b2a7d583502ce5f7c47b9524d10978d7d1"},
+		{tpm2.AlgRSAPSS, rsaSignTest(key, tpm2.AlgRSAPSS, testRSAPSS), "1a3a43795f0d7ed5aaaed6a3cb2334e2986b2bce2cc718c3d539e446d1cf5660"},
+		{tpm2.AlgRSAES, rsaEncryptTest(key, tpm2.RSAScheme{Scheme: tpm2.AlgRSAES}), "dfa636a814a0ba4458aa1fb4fbbfe3c2239df81d53efdaf9647087ee3f12e033"},
+		{tpm2.AlgOAEP, rsaEncryptTest(key, tpm2.RSAScheme{Scheme: tpm2.AlgOAEP, HashAlg: tpm2.AlgSHA256}), "708c97b25da7428d53834707d4363520f1573f3a6daf6ceb7c6032d5a497612e"},
+		{tpm2.AlgECC, p.eccTest, "f60ca60697ec2d0dd2956c4c011c92f2bce79af6a7483abe87f154f260953b98"},
+		{tpm2.AlgECDSA, p.eccSignTest(tpm2.AlgECDSA, (*ECCKey).SignECDSA), fipsAnswer("21ad355ef96e201c847e15235fc5c501cf2d1f9fb1dcd8c79fb0546f5e7669cb")},
+		{tpm2.AlgECSchnorr, p.eccSignTest(tpm2.AlgECSchnorr, signSchnorrSHA256), "9f31d6231d77d8300ad55d1cf5a08c9556461015b2efc9e10448976e9fc7026f"},
+		{tpm2.AlgECDAA, p.ecdaaTest, "f1774c6f6ecd1ecc3c1732eb7d1c022b74be9d26898c242b0091fd495cb70b90"},
+		{tpm2.AlgECDH, p.agreeTest(tpm2.AlgECDH), "c949d32844ff0da8e683e00577416a5b51be6bb5f800f26c215ca196a009ad65"},
+		{tpm2.AlgECMQV, p.agreeTest(tpm2.AlgECMQV), "b8a048124f247a63620c78b4eeb28645e2ac7b4e93d06755a7f29e6b5c90b652"},
 		{tpm2.AlgMLKEM, testMLKEM, "437f257dc5c0e18ece6587b16999c29ed5082c7557283ea4bc78871e0639d16b"},
 		{tpm2.AlgMLDSA, testMLDSA, "a6f4084aa6d30323497b5b0cf3565f42b8feae995006daa6c6ea569021ad5f34"},
 	}
@@ -73,8 +74,16 @@ func signSchnorrSHA256(k *ECCKey, r io.Reader, digest []byte) (sigR, sigS []byte
 }
 
 // The key of the RSA tests: the seeded key of 2048 bits that the tests of the
-// package make, too.
+// package make, too; the inverse of its second prime; and signatures by it of
+// testPattern(32) with SHA-256, the second with that for salt.
 const (
 	testModulus = "ab457a984bbc563f1be4fdb5f38c1e2e09084bce36bcf2a0d4a506e838636ee3738cca1667166af94c971d962e7cb78f2888396e18f3f07e25ffb463c752db884a30d8a49639c7db52f2d61e30471459e26246210c6b3c425d7e46f4de89bf6f7b4d8d01809cb1f0217c3d93ad981200121eddb10b1b72970c55c94839bbe64c3c2013d0595eceeb870afeb7923ba92f2f3351c00e5d8e5f3442d4e696b2d5231fa9e606fb3cae10ad858d3520c471163276240ebb431e37732644678653b02ab2cb7bf9722b6f15aa7637121715a66b5deb80d12f8a0f37cc22ebc715229e54d3c84954bc37cb64d4dc54efed9a21449f662395b8e4850830e21b7194bfacb3"
 	testPrime   = "d55ea3d55dff342e7ccae6f74eb1f48e19045ec3594a06653a11d933a27ecc61ce30cfbd16437476e7a6ef3b96a929af829b899441894f9a53f9a16c7c12e4e366596d6aed5b64507288d0724522a6646159436665e0c701462306f514ca349ebd2b494e13feacd5b96efd23a35f5f064c7cee8aada8114730478de0f1176215"
+	testInverse = "91971f0a2d5f903c6ef325218eded20cd7e781d5feed9b95fe44960c080c2e0f89196897f871f8933d972502ca229b56846571349ddb79547b2d0a7e849e6e0218b229197a6aa2dfed2371235076a55e2b10c969a1d6231134a2935ca9621ca368cf8e7b54bff54ec0152cb15a016985e62effca625a6541422f909ea5c66bb9"
+	testRSASSA  = "30055d7edde27ffa0fb754cf67598b80b001780cdbbfa0f741099aac6c89543b5a1a196e064109006f964614b4609126bc5081d31fd1f501720a7aea013a17d6a7121858813c7453fa2fe1374672e8834b624b70526a97420ad193c390ecf06d2f549d73d963a223f3c59acb6db51f7ca5a507228dc4860d89df24f78fa466e8e51697468f29565ea68a9847ce1f1deeceea59096e8795eab92180aff2285d77d92eba306a3b2bbad6388e41109d88463d3f04a4c161fc5445cd9a58a3fb535ef8047e725ae6a7099afbdd67f4732fcdc97cdf20672c07f64a365fda6dbcea593612d1d4f216bab910a043b6552c8fb34ed272cb52a9b289e220f7ecac464c27"
+	testRSAPSS  = "641409de61df11be0b842b734abdf7dc696d1762ce96a89275a3f305368cc853e9e4f8b7628e815183ab804b7a398085678edc5ac7dcba08ca8de4f116c5833fcfec52bd477b69c1d2d4d782a4f55b575c0d7bf67d32b23abe8f67e07abdcc7fdd3f39f3ef6eb624a81a76538df8c5de0c989e644a731873dce6f71dee5766a61051dcbf48fcf0b72958b6c28e836f5c61384213489fe37c93c7ff389404b53f03bb944bef80561228e4519c3fb481391b336f0dd8b9728592da7305be6d184c715892f05e6a1758bbf6c38d810c246c098bbee74e54e714ffdb23299fa9dc259f6841c7ebeaae79c7a1be11dcc9db79a7cee4b50b23cd3a3f7083d6b796e8ca"
 )
+
+// testMultiple takes each of the 16 entries that the products of nistec choose from.
+// They take scalars of any size, which a group need not.
+const testMultiple = "0123456789abcdef"
