@@ -50,9 +50,12 @@ func NewMetrics() *Metrics {
 // Registry is where others register what they count beside it.
 func (m *Metrics) Registry() *prometheus.Registry { return m.registry }
 
-// Handler serves the metrics to whoever reaches it: for a listener of its own.
+// Handler serves the metrics to whoever reaches it: for a listener of its own. One value
+// that cannot be told hides no other.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry, MaxRequestsInFlight: 4})
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		Registry: m.registry, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4,
+	})
 }
 
 // route returns what counts the answers of one route. The pattern and the status

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 
 	"github.com/assay-project/assay/internal/apiserver"
@@ -68,6 +69,18 @@ func (o *machineOptions) open(ctx context.Context, env *program.Env, data string
 		return nil, errors.Join(err, m.host.Close())
 	}
 	return m, nil
+}
+
+// count has the metrics of a service tell how its machines are, too.
+func (m *servedMachines) count(to *prometheus.Registry) error {
+	if m.host == nil {
+		return nil
+	}
+	c, err := m.host.Metrics()
+	if err != nil {
+		return err
+	}
+	return to.Register(c)
 }
 
 // routes are what the API has of the machines.

@@ -97,6 +97,9 @@ func (w *wired) serve(ctx context.Context, env *program.Env, c wiring) error {
 	if w.machines, err = c.Machines.open(ctx, env, c.Data, w.Store, c.Log); err != nil {
 		return err
 	}
+	if err := w.machines.count(w.Metrics.Registry()); err != nil {
+		return fmt.Errorf("metrics of machines: %w", err)
+	}
 	w.API, err = httpapi.New(ctx, httpapi.Config{
 		Service: w.Service, Principals: principals, Audit: w.Store, Now: env.Now, Rand: env.Rand, Log: c.Log,
 		OpenAttestation: c.OpenAttestation, Limits: c.Limits, Metrics: w.Metrics,

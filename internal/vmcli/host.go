@@ -5,6 +5,8 @@ import (
 	"errors"
 	"path/filepath"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/assay-project/assay/internal/finding"
 	"github.com/assay-project/assay/internal/instances"
 	"github.com/assay-project/assay/internal/machine"
@@ -83,6 +85,9 @@ func (h *Host) Start(_ context.Context, actor, name string) error {
 	go child.Wait() //nolint:errcheck // a process that ended and that nobody waited for stays; how the machine ended is in its events
 	return nil
 }
+
+// Metrics collects how the machines of the host are, as assay vm metrics does.
+func (h *Host) Metrics() (prometheus.Collector, error) { return h.flags.collector(h.Machines) }
 
 // Changed looks at the recommendations for a machine anew.
 func (h *Host) Changed(ctx context.Context, name string) { h.flags.recommend(ctx, h.Machines, name) }

@@ -76,16 +76,20 @@ signal ends it. docs/metrics.md has every metric, the alert rules and the dashbo
 
 // metrics are those of the host's machines.
 func (h *hostFlags) metrics(r *machine.Root) (*prometheus.Registry, error) {
-	findings, err := h.Findings(h.env)
-	if err != nil {
-		return nil, err
-	}
-	c, err := metrics.New(metrics.Config{Machines: r, Findings: findings, Keysets: h.keysets(), Now: h.env.Now})
+	c, err := h.collector(r)
 	if err != nil {
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
 	return registry, registry.Register(c)
+}
+
+func (h *hostFlags) collector(r *machine.Root) (*metrics.Collector, error) {
+	findings, err := h.Findings(h.env)
+	if err != nil {
+		return nil, err
+	}
+	return metrics.New(metrics.Config{Machines: r, Findings: findings, Keysets: h.keysets(), Now: h.env.Now})
 }
 
 // keysetsEvery is how often key sets are read: they change once in years.
