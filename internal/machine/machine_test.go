@@ -27,6 +27,7 @@ import (
 	"github.com/assay-project/assay/internal/seal"
 	"github.com/assay-project/assay/internal/vtpm"
 	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/tpm2/engine"
 	"github.com/assay-project/assay/uefi/keyset"
 	"github.com/assay-project/assay/uefi/varstore"
 )
@@ -404,6 +405,50 @@ func TestAFirmwareThatHasNothingLeftIsAnEvent(t *testing.T) {
 	}
 	h.stop(s)
 	h.want("1 startupEvent", "1 bootRefusedEvent", "1 shutdownEvent")
+}
+
+// GRUB goes on to the commands that follow a refused kernel, measures them, and stops.
+func TestCommandsAfterARefusedKernelHideItNot(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.create()
+	s := h.start("print error: bad shim signature.\nawait go\n8 " + strings.Repeat("a5", 32) + "\n")
+	for end := time.Now().Add(time.Minute); h.status().Boot == nil || len(h.status().Boot.Refused) == 0; {
+		if time.Now().After(end) {
+			t.Fatal("the words are not heard")
+		}
+	}
+	h.put(h.inRun("go"), "")
+	h.await(integrity.EventRefused, 1)
+	h.stop(s)
+	h.want("1 startupEvent", "1 bootRefusedEvent", "1 shutdownEvent")
+}
+
+// What is measured after the words of a refusal tells whether the boot goes on.
+func TestOnlyABootLoadersCommandsLetARefusalStand(t *testing.T) {
+	t.Parallel()
+	extend := func(pcrs ...uint8) (out []engine.JournalRecord) {
+		for _, p := range pcrs {
+			out = append(out, engine.JournalRecord{Kind: engine.JournalExtend, PCR: p})
+		}
+		return out
+	}
+	for name, c := range map[string]struct {
+		m    vtpm.Measured
+		want bool
+	}{
+		"a command":               {vtpm.Measured{Records: extend(8)}, false},
+		"commands":                {vtpm.Measured{Records: extend(8, 8)}, false},
+		"a command and a file":    {vtpm.Measured{Records: extend(8, 9)}, true},
+		"an image":                {vtpm.Measured{Records: extend(4)}, true},
+		"a start":                 {vtpm.Measured{Records: []engine.JournalRecord{{Kind: engine.JournalInit, PCR: 8}}}, true},
+		"more than was kept":      {vtpm.Measured{Lost: true}, true},
+		"the state of a snapshot": {vtpm.Measured{Restored: true}, true},
+	} {
+		if got := goesOn(c.m); got != c.want {
+			t.Errorf("%s: goes on is %v", name, got)
+		}
+	}
 }
 
 // What a guest prints once its system runs changes nothing.

@@ -13,6 +13,7 @@ import (
 	"github.com/assay-project/assay/internal/qemu/qmp"
 	"github.com/assay-project/assay/internal/serial"
 	"github.com/assay-project/assay/internal/vtpm"
+	"github.com/assay-project/assay/tpm2/engine"
 )
 
 // The phases of a boot.
@@ -77,7 +78,9 @@ func (s *supervisor) measured() {
 		return // until it is known which boot it is of
 	}
 	for _, m := range s.journal.take() {
-		s.quiet.Stop() // words of a refusal that something was measured after
+		if s.quiet.Stop() && !goesOn(m) { // else the words were of something that was got over
+			s.quiet.Reset(quietTime)
+		}
 		if m.Restored {
 			s.restored(m)
 			continue
@@ -265,6 +268,17 @@ func (s *supervisor) stuck() {
 // quietTime is how long nothing may be measured after words of a refusal until they are
 // believed: words alone decide nothing.
 const quietTime = 5 * time.Second
+
+// loaderCommands is the register of a boot loader's commands (GRUB manual, "Measured Boot").
+const loaderCommands = 8
+
+// goesOn reports whether what was measured shows that a boot goes on. Commands of its
+// boot loader do not: GRUB measures those that follow a refused kernel before they fail.
+func goesOn(m vtpm.Measured) bool {
+	return m.Restored || m.Lost || slices.ContainsFunc(m.Records, func(r engine.JournalRecord) bool {
+		return r.Kind != engine.JournalExtend || r.PCR != loaderCommands
+	})
+}
 
 // printed takes a line of the console that says something about the boot.
 func (s *supervisor) printed(f serial.Finding) {
