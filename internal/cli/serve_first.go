@@ -48,7 +48,7 @@ func firstAdministrator(ctx context.Context, env *program.Env, w *wired, data st
 	}
 	now := env.Now().UTC()
 	p := access.Principal{Name: firstAdmin, Roles: []access.Role{access.Admin}, TokenHash: hash, TokenTail: tail, Added: now, AddedBy: "service"}
-	err = w.Store.AddPrincipal(ctx, p, audit.Entry{Time: now, Actor: "service", Action: "principal.add", Subject: p.Name, Outcome: "done"})
+	err = w.Store.AddPrincipal(ctx, p, nil, audit.Entry{Time: now, Actor: "service", Action: "principal.add", Subject: p.Name, Outcome: "done"})
 	if errors.Is(err, access.ErrExists) { // another service of this database was first
 		return "", os.Remove(name)
 	}

@@ -246,7 +246,7 @@ func (f *fixture) principal(name string, p access.Principal) string {
 	token, hash, tail, err := access.NewToken(rand.Reader)
 	must(f.t, err)
 	p.Name, p.TokenHash, p.TokenTail, p.Added, p.AddedBy = name, hash, tail, f.clock.now(), "test"
-	must(f.t, f.store.AddPrincipal(f.t.Context(), p, audit.Entry{Time: f.clock.now(), Actor: "test", Action: "principal.add", Subject: name, Outcome: "done"}))
+	must(f.t, f.store.AddPrincipal(f.t.Context(), p, nil, audit.Entry{Time: f.clock.now(), Actor: "test", Action: "principal.add", Subject: name, Outcome: "done"}))
 	return token
 }
 

@@ -8,7 +8,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/assay-project/assay/internal/access"
@@ -73,17 +72,6 @@ func (a *API) addPrincipal(ctx context.Context, in *principalInput) (*apiserver.
 	if end := apiserver.Caller(ctx).Expires; !end.IsZero() && (p.Expires.IsZero() || p.Expires.After(end)) {
 		p.Expires = end
 	}
-	custom, err := a.principals.CustomRoles(ctx)
-	if err != nil {
-		return nil, err
-	}
-	p.Custom = custom
-	if p.CheckRoles(custom) != nil {
-		return nil, apiserver.InvalidField("roles", "name a role that does not exist")
-	}
-	if err := a.mayGrant(ctx, p); err != nil {
-		return nil, err
-	}
 	token, err := a.credential(&p, in.Body.Certificate)
 	if err != nil {
 		return nil, err
@@ -93,7 +81,14 @@ func (a *API) addPrincipal(ctx context.Context, in *principalInput) (*apiserver.
 	}
 	e := a.entry(ctx, "principal.add", p.Name)
 	e.Detail, _ = json.Marshal(map[string]any{"roles": p.Roles, "permissions": p.Permissions, "tokenTail": p.TokenTail, "expires": endOf(p)})
-	if err := a.principals.AddPrincipal(ctx, p, e); err != nil {
+	err = a.principals.AddPrincipal(ctx, p, func(st access.State) error {
+		p.Custom = st.Custom
+		if p.CheckRoles(st.Custom) != nil {
+			return apiserver.InvalidField("roles", "name a role that does not exist")
+		}
+		return mayGrant(ctx, st, p)
+	}, e)
+	if err != nil {
 		return nil, err
 	}
 	a.server.Learn(p)
@@ -109,15 +104,17 @@ func rolesNamed(names []string) []access.Role {
 }
 
 // mayGrant keeps names that mean somebody else in the audit chain free, and keeps
-// who may add principals from giving away more than they have.
-func (a *API) mayGrant(ctx context.Context, p access.Principal) error {
+// who may add principals from giving away more than they have: by what they have in the
+// transaction that gives it, not by what they had when they asked.
+func mayGrant(ctx context.Context, st access.State, p access.Principal) error {
 	if p.Name == apiserver.Anonymous || p.Name == "service" {
 		return apiserver.InvalidField("name", "is reserved")
 	}
-	giver := apiserver.Caller(ctx)
+	giver, _ := st.Principal(apiserver.Actor(ctx)) // who is there no more may do nothing
 	for _, permission := range access.Permissions() {
-		if p.MaySomewhere(permission) && !giver.May(permission) {
-			return &access.DeniedError{Principal: giver.Name, Permission: permission}
+		needs := permission == access.SetPrincipals || p.MaySomewhere(permission)
+		if needs && !giver.May(permission) {
+			return &access.DeniedError{Principal: apiserver.Actor(ctx), Permission: permission}
 		}
 	}
 	return nil
@@ -152,23 +149,14 @@ func (a *API) removePrincipal(ctx context.Context, in *ByName) (*struct{}, error
 	if in.Name == apiserver.Actor(ctx) {
 		return nil, apiserver.NewProblem(http.StatusConflict, apiserver.CodeConflict, "a principal cannot remove itself: the last administrator would be locked out")
 	}
-	if err := a.mayRemove(ctx, in.Name); err != nil {
-		return nil, err
-	}
-	return nil, a.principals.RemovePrincipal(ctx, in.Name, a.entry(ctx, "principal.remove", in.Name))
-}
-
-// mayRemove keeps who may remove principals from removing one that may do more.
-func (a *API) mayRemove(ctx context.Context, name string) error {
-	all, err := a.principals.Principals(ctx)
-	if err != nil {
-		return err
-	}
-	i := slices.IndexFunc(all, func(p access.Principal) bool { return p.Name == name })
-	if i < 0 {
-		return access.ErrNotFound
-	}
-	return a.mayGrant(ctx, all[i])
+	return nil, a.principals.RemovePrincipal(ctx, in.Name, func(st access.State) error {
+		// Who may remove principals removes none that may do more.
+		p, there := st.Principal(in.Name)
+		if !there {
+			return access.ErrNotFound
+		}
+		return mayGrant(ctx, st, p)
+	}, a.entry(ctx, "principal.remove", in.Name))
 }
 
 // entry begins the audit entry of a change that the API itself makes.

@@ -63,27 +63,27 @@ func (c *principalCache) find(ctx context.Context, in map[access.Digest]access.P
 }
 
 // AddPrincipal adds one.
-func (c *principalCache) AddPrincipal(ctx context.Context, p access.Principal, e audit.Entry) error {
+func (c *principalCache) AddPrincipal(ctx context.Context, p access.Principal, check access.Check, e audit.Entry) error {
 	defer c.forget()
-	return c.Store.AddPrincipal(ctx, p, e)
+	return c.Store.AddPrincipal(ctx, p, check, e)
 }
 
 // RemovePrincipal revokes a credential; when it returns, nobody is let in by it.
-func (c *principalCache) RemovePrincipal(ctx context.Context, name string, e audit.Entry) error {
+func (c *principalCache) RemovePrincipal(ctx context.Context, name string, check access.Check, e audit.Entry) error {
 	defer c.forget()
-	return c.Store.RemovePrincipal(ctx, name, e)
+	return c.Store.RemovePrincipal(ctx, name, check, e)
 }
 
 // ChangeGrants changes what a principal may do; when it returns, nobody may do more.
-func (c *principalCache) ChangeGrants(ctx context.Context, name string, change func(*access.Principal) error, e audit.Entry) error {
+func (c *principalCache) ChangeGrants(ctx context.Context, name string, change func(*access.Principal, access.State) error, e audit.Entry) error {
 	defer c.forget()
 	return c.Store.ChangeGrants(ctx, name, change, e)
 }
 
 // PutRole makes or changes a custom role.
-func (c *principalCache) PutRole(ctx context.Context, r access.CustomRole, e audit.Entry) error {
+func (c *principalCache) PutRole(ctx context.Context, r access.CustomRole, check access.Check, e audit.Entry) error {
 	defer c.forget()
-	return c.Store.PutRole(ctx, r, e)
+	return c.Store.PutRole(ctx, r, check, e)
 }
 
 // RemoveRole removes a custom role.

@@ -28,7 +28,7 @@ func (s *slowPrincipals) PrincipalByToken(_ context.Context, d access.Digest) (a
 	return access.Principal{Name: "a", TokenHash: d}, nil
 }
 
-func (s *slowPrincipals) RemovePrincipal(context.Context, string, audit.Entry) error {
+func (s *slowPrincipals) RemovePrincipal(context.Context, string, access.Check, audit.Entry) error {
 	s.there = false
 	return nil
 }
@@ -44,7 +44,7 @@ func TestRemovedPrincipalLeavesTheCacheAtOnce(t *testing.T) {
 	if slow.reads != 1 {
 		t.Errorf("%d reads of one principal, want 1", slow.reads)
 	}
-	must(t, c.RemovePrincipal(t.Context(), "a", audit.Entry{}))
+	must(t, c.RemovePrincipal(t.Context(), "a", nil, audit.Entry{}))
 	for range 2 {
 		if _, err := c.PrincipalByToken(t.Context(), access.Digest{1}); !errors.Is(err, access.ErrNotFound) {
 			t.Errorf("removed principal: %v", err)
@@ -58,7 +58,7 @@ func TestRemovedPrincipalLeavesTheCacheAtOnce(t *testing.T) {
 func TestReadThatARemovalOvertookIsNotCached(t *testing.T) {
 	slow := &slowPrincipals{there: true}
 	c := CachePrincipals(slow)
-	slow.between = func() { must(t, c.RemovePrincipal(t.Context(), "a", audit.Entry{})) }
+	slow.between = func() { must(t, c.RemovePrincipal(t.Context(), "a", nil, audit.Entry{})) }
 	if _, err := c.PrincipalByToken(t.Context(), access.Digest{1}); err != nil {
 		t.Fatal(err)
 	}

@@ -100,7 +100,8 @@ func (a *API) roleRoutes(s *apiserver.Server) {
 			if err := mayLast(ctx, *p); err != nil {
 				return err
 			}
-			return give(p, g)
+			give(p, g)
+			return nil
 		})
 	})
 	apiserver.Serve(s, apiserver.Operation{
@@ -149,38 +150,28 @@ func (a *API) putRole(ctx context.Context, in *roleInput) (*apiserver.Reply[role
 	if err := r.Check(); err != nil {
 		return nil, apiserver.NewProblem(http.StatusUnprocessableEntity, apiserver.CodeInvalid, err.Error())
 	}
-	// What the role gave before counts, too: who may not give it may not take it away.
-	custom, err := a.principals.CustomRoles(ctx)
-	if err != nil {
-		return nil, err
-	}
-	before := slices.DeleteFunc(custom, func(c access.CustomRole) bool { return c.Name != r.Name })
-	for _, role := range append(slices.Clip(before), r) {
-		if err := a.mayGrant(ctx, access.Principal{Name: "role " + in.Name, Permissions: role.Permissions}); err != nil {
-			return nil, err
-		}
-	}
-	if err := a.mayWiden(ctx, before, r); err != nil {
-		return nil, err
-	}
 	e := a.entry(ctx, "role.put", in.Name)
 	e.Detail, _ = json.Marshal(map[string]any{"permissions": r.Permissions, "meaning": r.Meaning})
-	return apiserver.Answer(customBody(r)), a.principals.PutRole(ctx, r, e)
+	return apiserver.Answer(customBody(r)), a.principals.PutRole(ctx, r, func(st access.State) error { return mayPut(ctx, st, r) }, e)
 }
 
-// mayWiden keeps who has an end from giving more, by a role, to those who have it and end
-// later.
-func (a *API) mayWiden(ctx context.Context, before []access.CustomRole, r access.CustomRole) error {
+// mayPut keeps who may make roles from giving more by one than they have, to those who
+// have it already, too. What the role gave before counts: who may not give it may not take
+// it away.
+func mayPut(ctx context.Context, st access.State, r access.CustomRole) error {
+	before := slices.DeleteFunc(slices.Clone(st.Custom), func(c access.CustomRole) bool { return c.Name != r.Name })
+	for _, role := range append(slices.Clip(before), r) {
+		if err := mayGrant(ctx, st, access.Principal{Name: "role " + string(r.Name), Permissions: role.Permissions}); err != nil {
+			return err
+		}
+	}
 	for _, b := range before {
 		if !slices.ContainsFunc(r.Permissions, func(p access.Permission) bool { return !slices.Contains(b.Permissions, p) }) {
 			return nil
 		}
 	}
-	all, err := a.principals.Principals(ctx)
-	if err != nil {
-		return err
-	}
-	for _, p := range all {
+	// Who has an end gives nothing more to those who have the role and end later.
+	for _, p := range st.Principals {
 		if !slices.Contains(p.CustomNames(), r.Name) {
 			continue
 		}
@@ -206,30 +197,29 @@ func (a *API) changeGrants(ctx context.Context, in *grantInput, action string, c
 	if err := in.Body.check(); err != nil {
 		return nil, err
 	}
-	custom, err := a.principals.CustomRoles(ctx)
-	if err != nil {
-		return nil, err
-	}
-	given := access.Principal{Name: in.Name, Custom: custom}
-	if err := give(&given, in.Body); err != nil {
-		return nil, err
-	}
-	if given.CheckRoles(custom) != nil {
-		return nil, apiserver.InvalidField("role", fmt.Sprintf("%q does not exist", in.Body.Role))
-	}
-	if err := a.mayGrant(ctx, given); err != nil {
-		return nil, err
-	}
 	e := a.entry(ctx, action, in.Name)
 	e.Detail, _ = json.Marshal(in.Body)
 	var after access.Principal
-	err = a.principals.ChangeGrants(ctx, in.Name, func(p *access.Principal) error {
+	err := a.principals.ChangeGrants(ctx, in.Name, func(p *access.Principal, st access.State) error {
+		if err := mayChange(ctx, st, in); err != nil {
+			return err
+		}
 		err := change(p, in.Body)
 		after = *p
 		after.Roles = apiserver.OrEmpty(after.Roles)
 		return err
 	}, e)
 	return apiserver.Answer(principalBody{after}), err
+}
+
+// mayChange keeps who may give and take grants from those that give more than they have.
+func mayChange(ctx context.Context, st access.State, in *grantInput) error {
+	given := access.Principal{Name: in.Name, Custom: st.Custom}
+	give(&given, in.Body)
+	if given.CheckRoles(st.Custom) != nil {
+		return apiserver.InvalidField("role", fmt.Sprintf("%q does not exist", in.Body.Role))
+	}
+	return mayGrant(ctx, st, given)
 }
 
 // check refuses what is neither a role nor a permission.
@@ -250,7 +240,7 @@ func (g grantBody) check() error {
 }
 
 // give gives p what g says, once.
-func give(p *access.Principal, g grantBody) error {
+func give(p *access.Principal, g grantBody) {
 	switch {
 	case g.Permission != "":
 		p.Permissions = once(p.Permissions, g.Permission)
@@ -259,7 +249,6 @@ func give(p *access.Principal, g grantBody) error {
 	default:
 		p.Roles = once(p.Roles, access.Role(g.Role))
 	}
-	return nil
 }
 
 func once[T comparable](list []T, one T) []T {

@@ -14,7 +14,7 @@ const selectPrincipal = `SELECT name, roles, permissions, token_hash, token_tail
 	FROM principal`
 
 // AddPrincipal answers access.ErrExists when the name or the credential is taken.
-func (s *Store) AddPrincipal(ctx context.Context, p access.Principal, e audit.Entry) error {
+func (s *Store) AddPrincipal(ctx context.Context, p access.Principal, c access.Check, e audit.Entry) error {
 	if err := errors.Join(p.Check(), texts(p.TokenTail, p.AddedBy)); err != nil {
 		return fmt.Errorf("add principal: %w", err)
 	}
@@ -29,6 +29,9 @@ func (s *Store) AddPrincipal(ctx context.Context, p access.Principal, e audit.En
 			return access.ErrExists
 		}
 		if err != nil {
+			return err
+		}
+		if err := t.judge(ctx, c); err != nil {
 			return err
 		}
 		if err := t.rolesExist(ctx, p); err != nil {
@@ -50,11 +53,14 @@ func credential(d access.Digest) []byte {
 }
 
 // RemovePrincipal revokes the credential at once; the audit chain remembers it.
-func (s *Store) RemovePrincipal(ctx context.Context, name string, e audit.Entry) error {
+func (s *Store) RemovePrincipal(ctx context.Context, name string, c access.Check, e audit.Entry) error {
 	if texts(name) != nil {
 		return fmt.Errorf("remove principal %.80q: %w", name, access.ErrNotFound)
 	}
 	return s.change(ctx, fmt.Sprintf("remove principal %q", name), &e, keeps, func(t *txn) error {
+		if err := t.judge(ctx, c); err != nil {
+			return err
+		}
 		n, err := t.exec(ctx, "DELETE FROM principal WHERE name = ?", name)
 		if err == nil && n == 0 {
 			err = access.ErrNotFound

@@ -22,19 +22,23 @@ func grantsOf(p access.Principal) (g grants, err error) {
 }
 
 // ChangeGrants has change alter what a principal may do.
-func (s *Store) ChangeGrants(ctx context.Context, name string, change func(*access.Principal) error, e audit.Entry) error {
+func (s *Store) ChangeGrants(ctx context.Context, name string, change func(*access.Principal, access.State) error, e audit.Entry) error {
 	if texts(name) != nil {
 		return fmt.Errorf("change principal %.80q: %w", name, access.ErrNotFound)
 	}
 	return s.change(ctx, fmt.Sprintf("change principal %q", name), &e, keeps, func(t *txn) error {
-		p, err := t.principal(ctx, name)
+		st, err := t.access(ctx)
 		if err != nil {
 			return err
 		}
-		if err := change(&p); err != nil {
+		p, there := st.Principal(name)
+		if !there {
+			return access.ErrNotFound
+		}
+		if err := change(&p, st); err != nil {
 			return err
 		}
-		if err := errors.Join(p.Check(), t.rolesExist(ctx, p)); err != nil {
+		if err := errors.Join(p.Check(), p.CheckRoles(st.Custom)); err != nil {
 			return err
 		}
 		g, err := grantsOf(p)
@@ -46,22 +50,41 @@ func (s *Store) ChangeGrants(ctx context.Context, name string, change func(*acce
 	})
 }
 
-func (t *txn) principal(ctx context.Context, name string) (access.Principal, error) {
-	var out []access.Principal
-	err := t.query(ctx, selectPrincipal+" WHERE name = ?", []any{name}, func(row scanner) error {
+// access is who may do what: nobody changes it before the transaction has ended.
+func (t *txn) access(ctx context.Context) (st access.State, err error) {
+	if st.Custom, err = t.customRoles(ctx); err != nil {
+		return st, err
+	}
+	err = t.query(ctx, selectPrincipal+" ORDER BY name", nil, func(row scanner) error {
 		p, err := scanPrincipal(row)
-		out = append(out, p)
+		p.Custom = rolesOf(p, st.Custom)
+		st.Principals = append(st.Principals, p)
 		return err
 	})
+	return st, err
+}
+
+// judge has a check judge a change.
+func (t *txn) judge(ctx context.Context, c access.Check) error {
+	if c == nil {
+		return nil
+	}
+	st, err := t.access(ctx)
 	if err != nil {
-		return access.Principal{}, err
+		return err
 	}
-	if len(out) == 0 {
-		return access.Principal{}, access.ErrNotFound
+	return c(st)
+}
+
+// rolesOf are those of all custom roles that a principal has.
+func rolesOf(p access.Principal, all []access.CustomRole) (out []access.CustomRole) {
+	names := p.CustomNames()
+	for _, r := range all {
+		if slices.Contains(names, r.Name) {
+			out = append(out, r)
+		}
 	}
-	p := out[0]
-	p.Custom, err = t.customRoles(ctx)
-	return p, err
+	return out
 }
 
 // rolesExist refuses a principal with a role that nobody made.
@@ -125,18 +148,13 @@ func (s *Store) resolve(ctx context.Context, principals []access.Principal) erro
 		return err
 	}
 	for i := range principals {
-		names := principals[i].CustomNames()
-		for _, r := range all {
-			if slices.Contains(names, r.Name) {
-				principals[i].Custom = append(principals[i].Custom, r)
-			}
-		}
+		principals[i].Custom = rolesOf(principals[i], all)
 	}
 	return nil
 }
 
 // PutRole makes a custom role, or gives it other permissions.
-func (s *Store) PutRole(ctx context.Context, r access.CustomRole, e audit.Entry) error {
+func (s *Store) PutRole(ctx context.Context, r access.CustomRole, c access.Check, e audit.Entry) error {
 	if err := errors.Join(r.Check(), texts(r.Meaning, r.ChangedBy)); err != nil {
 		return fmt.Errorf("put role: %w", err)
 	}
@@ -145,6 +163,9 @@ func (s *Store) PutRole(ctx context.Context, r access.CustomRole, e audit.Entry)
 		return fmt.Errorf("put role: %w", err)
 	}
 	return s.change(ctx, fmt.Sprintf("put role %q", r.Name), &e, keeps, func(t *txn) error {
+		if err := t.judge(ctx, c); err != nil {
+			return err
+		}
 		const query = `INSERT INTO custom_role (name, meaning, permissions, changed, changed_by) VALUES (?, ?, ?, ?, ?)
 			ON CONFLICT (name) DO UPDATE SET meaning = excluded.meaning, permissions = excluded.permissions,
 				changed = excluded.changed, changed_by = excluded.changed_by`

@@ -31,7 +31,7 @@ func principalsAreFound(t *testing.T, open Opener) {
 	token.Certificate, token.Expires, token.Permissions = access.Digest{}, time.Time{}, nil
 	certificate.TokenHash, certificate.TokenTail, certificate.Roles = access.Digest{}, "", nil
 	for _, p := range []access.Principal{certificate, both, token} {
-		must(t, s.AddPrincipal(t.Context(), p, Entry("principal.add", p.Name)))
+		must(t, s.AddPrincipal(t.Context(), p, nil, Entry("principal.add", p.Name)))
 	}
 	list, err := s.Principals(t.Context())
 	must(t, err)
@@ -54,16 +54,16 @@ func principalsAreFound(t *testing.T, open Opener) {
 	}
 	_, err = s.PrincipalByCertificate(t.Context(), both.TokenHash)
 	wantErr(t, "a token's digest as a certificate's", err, access.ErrNotFound)
-	must(t, s.RemovePrincipal(t.Context(), both.Name, Entry("principal.remove", both.Name)))
+	must(t, s.RemovePrincipal(t.Context(), both.Name, nil, Entry("principal.remove", both.Name)))
 	_, err = s.PrincipalByToken(t.Context(), both.TokenHash)
 	wantErr(t, "removed principal", err, access.ErrNotFound)
-	wantErr(t, "removed twice", s.RemovePrincipal(t.Context(), both.Name, Entry("principal.remove", both.Name)), access.ErrNotFound)
+	wantErr(t, "removed twice", s.RemovePrincipal(t.Context(), both.Name, nil, Entry("principal.remove", both.Name)), access.ErrNotFound)
 	kept(t, s, 4)
 }
 
 func principalsAreUnique(t *testing.T, open Opener) {
 	s := opened(t, open)
-	must(t, s.AddPrincipal(t.Context(), principal(1), Entry("principal.add", "")))
+	must(t, s.AddPrincipal(t.Context(), principal(1), nil, Entry("principal.add", "")))
 	for what, change := range map[string]func(*access.Principal){
 		"name":        func(p *access.Principal) { p.Name = principal(1).Name },
 		"token":       func(p *access.Principal) { p.TokenHash = principal(1).TokenHash },
@@ -71,11 +71,11 @@ func principalsAreUnique(t *testing.T, open Opener) {
 	} {
 		p := principal(2)
 		change(&p)
-		wantErr(t, "same "+what, s.AddPrincipal(t.Context(), p, Entry("principal.add", "")), access.ErrExists)
+		wantErr(t, "same "+what, s.AddPrincipal(t.Context(), p, nil, Entry("principal.add", "")), access.ErrExists)
 	}
 	p := principal(2)
 	p.Roles = []access.Role{"root"}
-	wantErr(t, "invalid", s.AddPrincipal(t.Context(), p, Entry("principal.add", "")), access.ErrInvalid)
+	wantErr(t, "invalid", s.AddPrincipal(t.Context(), p, nil, Entry("principal.add", "")), access.ErrInvalid)
 	kept(t, s, 1)
 }
 
@@ -98,8 +98,8 @@ func everyWriteIsAudited(t *testing.T, open Opener) {
 	must(t, s.SetAttester(ctx, a, entry("attester.set")))
 	must(t, s.PutEnrolment(ctx, enrolment(1)))
 	must(t, s.FinishEnrolment(ctx, enrolment(1).ID, Attester(1), entry("attester.enrol")))
-	must(t, s.AddPrincipal(ctx, principal(1), entry("principal.add")))
-	must(t, s.RemovePrincipal(ctx, principal(1).Name, entry("principal.remove")))
+	must(t, s.AddPrincipal(ctx, principal(1), nil, entry("principal.add")))
+	must(t, s.RemovePrincipal(ctx, principal(1).Name, nil, entry("principal.remove")))
 	must(t, s.RecordAudit(ctx, entry("request")))
 	d := Decision(1, nil)
 	d.Generation, d.Audit = 6, entry("attest")
@@ -164,7 +164,7 @@ func hostileText(t *testing.T, open Opener) {
 			wantErr(t, fmt.Sprintf("%s %q", what, bad), read(), attest.ErrNotFound)
 		}
 	}
-	wantErr(t, "principal", s.RemovePrincipal(t.Context(), "\x00", Entry("", "")), access.ErrNotFound)
+	wantErr(t, "principal", s.RemovePrincipal(t.Context(), "\x00", nil, Entry("", "")), access.ErrNotFound)
 	// What an attacker can put into an audit entry must not keep it out of the chain.
 	d := Decision(1, nil)
 	d.Audit.Subject, d.Audit.Detail = "\x00\xff'; DROP TABLE audit; --", []byte("{\x00")
@@ -194,7 +194,7 @@ func reopened(t *testing.T, open Opener) {
 	d := Decision(1, Bundle(0, 1))
 	d.Generation = 2
 	must(t, s.Decide(t.Context(), d))
-	must(t, s.AddPrincipal(t.Context(), principal(1), Entry("principal.add", "")))
+	must(t, s.AddPrincipal(t.Context(), principal(1), nil, Entry("principal.add", "")))
 	head, err := s.AuditHead(t.Context())
 	must(t, err)
 	must(t, s.Close())
