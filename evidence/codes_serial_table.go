@@ -65,6 +65,12 @@ var serialCodes = []CodeInfo{
 		Action:  "Run assay vm check on the stopped machine: it names the file and the reason. Turn secure boot off only to examine it.",
 	},
 	{
+		Code:    "serial.shell-refused",
+		Meaning: "The firmware says that secure boot kept its own shell from starting, which it tries when nothing else has booted.",
+		Causes:  []string{"the boot options before it were refused, see the reasons beside this one", "there was nothing else to start: no disk, an empty one, or no boot loader where firmware looks for it"},
+		Action:  "Check the disks of the machine and their order; run assay vm check on the stopped machine.",
+	},
+	{
 		Code:    "serial.shim-refused",
 		Meaning: "Shim says that it refused the program that it was to start.",
 		Causes:  []string{"the boot loader is not signed by a key that shim knows", "it was altered", "its SBAT generation is revoked"},

@@ -83,7 +83,7 @@ func (h *History) Version(number int) (*Version, error) {
 			return &h.Versions[i], nil
 		}
 	}
-	return nil, fmt.Errorf("baseline %d: %w", number, ErrNotKept)
+	return nil, fmt.Errorf("baseline %d %w", number, ErrNotKept)
 }
 
 // Boot returns the boot with a counter.
@@ -93,7 +93,7 @@ func (h *History) Boot(counter uint64) (*BootRecord, error) {
 			return &h.Boots[i], nil
 		}
 	}
-	return nil, fmt.Errorf("boot %d: %w", counter, ErrNotKept)
+	return nil, fmt.Errorf("boot %d %w", counter, ErrNotKept)
 }
 
 // ErrNotKept is a boot or a baseline that there never was, or no longer is.

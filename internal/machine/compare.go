@@ -19,6 +19,14 @@ import (
 	"github.com/assay-project/assay/uefi/launch"
 )
 
+// LastTwo are the boots that are compared where none are named.
+func LastTwo(h *integrity.History) (a, b uint64, err error) {
+	if h.BootCounter < 2 {
+		return 0, 0, fmt.Errorf("two boots are compared, and there were %d: %w", h.BootCounter, integrity.ErrNotKept)
+	}
+	return h.BootCounter - 1, h.BootCounter, nil
+}
+
 // Compare says what boot b of a history measured otherwise than boot a, under a policy.
 func Compare(h *integrity.History, a, b uint64, policy string) (*baseline.Comparison, error) {
 	profile, err := baseline.ProfileNamed(policy)
@@ -35,7 +43,7 @@ func Compare(h *integrity.History, a, b uint64, policy string) (*baseline.Compar
 	}
 	for _, r := range []*integrity.BootRecord{before, after} {
 		if early, _ := r.Boot.Ended(); !early {
-			return nil, fmt.Errorf("boot %d: %w", r.Counter, ErrNotReached)
+			return nil, fmt.Errorf("boot %d %w", r.Counter, ErrNotReached)
 		}
 	}
 	profile.Shape = after.Shape
@@ -50,6 +58,9 @@ var ErrNotJudged = errors.New("was compared with no baseline")
 
 // Why compares a boot with the baseline that it was judged by, 0 for the last boot.
 func Why(h *integrity.History, boot uint64, policy string) (*integrity.BootRecord, *baseline.Comparison, error) {
+	if boot == 0 && h.BootCounter == 0 {
+		return nil, nil, fmt.Errorf("the machine has not booted yet: its last boot %w", integrity.ErrNotKept)
+	}
 	if boot == 0 {
 		boot = h.BootCounter
 	}
@@ -58,7 +69,7 @@ func Why(h *integrity.History, boot uint64, policy string) (*integrity.BootRecor
 		return nil, nil, err
 	}
 	if r.Baseline == 0 {
-		return r, nil, fmt.Errorf("boot %d: %w", boot, ErrNotJudged)
+		return r, nil, fmt.Errorf("boot %d %w", boot, ErrNotJudged)
 	}
 	v, err := h.Version(r.Baseline)
 	if err != nil {
@@ -69,7 +80,11 @@ func Why(h *integrity.History, boot uint64, policy string) (*integrity.BootRecor
 		return r, nil, err
 	}
 	profile.Shape = r.Shape
-	return r, v.Baseline.Compare(r.Boot, profile), nil
+	c := v.Baseline.Compare(r.Boot, profile)
+	if r.Late == integrity.NotReached { // what comes later is missing since nothing was started
+		c.Differences = slices.DeleteFunc(c.Differences, func(d baseline.Difference) bool { return d.Phase != "early" })
+	}
+	return r, c, nil
 }
 
 // ErrNotRunning is a machine that would have to run for what was asked.
@@ -81,6 +96,9 @@ type Reasoned struct {
 	Comparison *baseline.Comparison `json:"comparison,omitempty"`
 	// Note says why there is no comparison.
 	Note string `json:"note,omitempty"`
+	// Refused is, of a boot that started no operating system, what the host found on the disk
+	// and what the console said.
+	Refused []evidence.Reason `json:"refused,omitempty"`
 }
 
 // Reason compares a boot of a machine, 0 for the last, with the baseline that it was
@@ -107,7 +125,22 @@ func (r *Root) Reason(ctx context.Context, name string, boot uint64) (*Reasoned,
 	if err != nil {
 		out.Note = err.Error()
 	}
-	return out, nil
+	if record.Late != integrity.NotReached {
+		return out, nil
+	}
+	events, err := r.Events(ctx, name)
+	out.Refused = refusalOf(events, record.Counter)
+	return out, err
+}
+
+// refusalOf is what the last event of a boot says of why it started nothing.
+func refusalOf(events []integrity.Notice, boot uint64) []evidence.Reason {
+	for _, n := range slices.Backward(events) {
+		if n.BootCounter == boot && (n.Type == integrity.EventRefused || n.Type == integrity.EventStuck) {
+			return n.Reasons
+		}
+	}
+	return nil
 }
 
 // StateUnknown is that of a machine that does not say how it is.

@@ -43,7 +43,7 @@ var (
 	ErrName     = errors.New("not a name for a machine: want 1 to 63 lower-case letters, digits and hyphens")
 	ErrExists   = errors.New("there is a machine of that name")
 	ErrUnknown  = errors.New("there is no machine of that name")
-	ErrBusy     = errors.New("the machine is in use by another process")
+	ErrBusy     = errors.New("the machine runs, or another command works on it")
 	ErrDamaged  = errors.New("the home of the machine is damaged")
 	ErrLong     = errors.New("the folder of the machines, or the machine, needs a shorter name")
 	ErrLeftover = errors.New("a folder is there that has no card, as when the making of one was cut short")

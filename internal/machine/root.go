@@ -180,15 +180,25 @@ func (r *Root) Card(name string) (*Card, error) {
 	return c, nil
 }
 
+// takeHome takes a folder for this process alone. A folder that cannot be locked for
+// another reason than that somebody has it is not busy.
+func takeHome(dir string) (*durable.Lock, error) {
+	lock, err := durable.LockDir(dir)
+	if errors.Is(err, durable.ErrLocked) {
+		return nil, ErrBusy
+	}
+	return lock, err
+}
+
 // Open opens the home of a machine for this process alone. It returns [ErrBusy],
 // wrapped, while another has it: the machine runs, or is being changed.
 func (r *Root) Open(ctx context.Context, name string) (_ *Home, err error) {
 	if _, err := r.Card(name); err != nil {
 		return nil, err
 	}
-	lock, err := durable.LockDir(r.dir(name))
+	lock, err := takeHome(r.dir(name))
 	if err != nil {
-		return nil, fmt.Errorf("machine %q: %w: %w", name, ErrBusy, err)
+		return nil, fmt.Errorf("machine %q: %w", name, err)
 	}
 	defer func() {
 		if err != nil {
@@ -292,9 +302,9 @@ func (r *Root) makeHome(ctx context.Context, actor, name, provider, id string) (
 	if err := os.MkdirAll(filepath.Join(dir, runFolder), 0o700); err != nil {
 		return nil, err
 	}
-	lock, err := durable.LockDir(dir)
+	lock, err := takeHome(dir)
 	if err != nil {
-		return nil, fmt.Errorf("machine %q: %w: %w", name, ErrBusy, err)
+		return nil, fmt.Errorf("machine %q: %w", name, err)
 	}
 	defer func() {
 		if err != nil {
@@ -436,9 +446,9 @@ func (r *Root) remove(ctx context.Context, actor, name string, may func() error)
 	if _, err := r.Card(name); errors.Is(err, ErrName) || errors.Is(err, ErrUnknown) && !errors.Is(err, ErrLeftover) {
 		return err
 	}
-	lock, err := durable.LockDir(r.dir(name))
+	lock, err := takeHome(r.dir(name))
 	if err != nil {
-		return fmt.Errorf("machine %q: %w: %w", name, ErrBusy, err)
+		return fmt.Errorf("machine %q: %w", name, err)
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	if err := may(); err != nil {

@@ -40,7 +40,7 @@ var ErrConfirm = errors.New("the change destroys secrets for good: confirm it")
 func (r *Root) Update(ctx context.Context, actor, name string, o UpdateOptions) (effects []fleet.Effect, err error) {
 	h, err := ours(r.Open(ctx, name))
 	if errors.Is(err, ErrBusy) {
-		return nil, fmt.Errorf("%w: every change takes effect at a start: stop the machine first", err)
+		return nil, fmt.Errorf("%w: every change takes effect at a start: stop it first", err)
 	}
 	if err != nil {
 		return nil, err

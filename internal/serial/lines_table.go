@@ -11,6 +11,7 @@ import (
 const (
 	codeRefused       = "serial.secure-boot-refused"
 	codeNotLoaded     = "serial.not-loaded"
+	codeShell         = "serial.shell-refused"
 	codeStuck         = "serial.no-boot-option"
 	codeShimRefused   = "serial.shim-refused"
 	codeShimRevoked   = "serial.shim-revoked"
@@ -26,6 +27,11 @@ const (
 
 // bds is BdsDxe's line about a boot option (edk2, MdeModulePkg/Universal/BdsDxe).
 var bds = regexp.MustCompile(`^BdsDxe: failed to (load|start) (Boot[0-9A-F]{4} ".*") from (.+): ([A-Z][A-Za-z ]+?)(?: -- rejected probably by Secure Boot)?$`)
+
+// shell is how the device path of the firmware's own shell ends (edk2, gUefiShellFileGuid).
+// OVMF tries it when nothing else has booted, and secure boot never lets it start: of a
+// machine with an empty disk that is all that was refused.
+const shell = "/FvFile(7C04A583-9E3E-4F1C-AD65-E05268D0B4D1)"
 
 // denials are the statuses (EFI_STATUS, UEFI 2.10 appendix D) with which secure boot
 // refuses.
@@ -75,7 +81,10 @@ func classify(line string) (f Finding, ok bool) {
 	f.Line = line
 	if m := bds.FindStringSubmatch(line); m != nil {
 		f.Code, f.Option, f.Device, f.Status = codeNotLoaded, m[2], m[3], m[4]
-		if denials[f.Status] {
+		switch {
+		case denials[f.Status] && strings.HasSuffix(f.Device, shell):
+			f.Code = codeShell
+		case denials[f.Status]:
 			f.Code = codeRefused
 		}
 		return f, true

@@ -30,7 +30,7 @@ func codes(l *Log) (out []evidence.Code) {
 }
 
 func TestRecordedBootsSayWhyTheyEnded(t *testing.T) {
-	refused := []evidence.Code{codeRefused, codeRefused, codeStuck}
+	refused := []evidence.Code{codeRefused, codeShell, codeStuck}
 	for name, want := range map[string][]evidence.Code{
 		"good-shim-grub": nil, "good-uki": nil,
 		"bad-dbx-cert": refused, "bad-dbx-hash": refused, "bad-uki-unsigned": refused,
@@ -95,8 +95,10 @@ func TestLinesAndTheirMeaning(t *testing.T) {
 		"[    1.5] Lockdown: modprobe: /dev/mem,kmem,port is restricted; see man kernel_lockdown.7":        codeLockdown,
 		"[    1.5] Lockdown: swapper/0: hibernation is restricted; see man kernel_lockdown.7":              "",
 		"[    1.5] Kernel panic - not syncing: VFS: Unable to mount root fs":                               codePanic,
-		`BdsDxe: loading Boot0001 "UEFI Misc Device" from PciRoot(0x0)/Pci(0x1,0x0)`:                       "",
-		"he said: BdsDxe: No bootable option or device was found.":                                         "",
+		`BdsDxe: failed to start Boot0002 "EFI Internal Shell" from Fv(7CB8BDC9-F8EB-4F34-AAEA-3EE4AF6516A1)/FvFile(7C04A583-9E3E-4F1C-AD65-E05268D0B4D1): Security Violation`: codeShell,
+		`BdsDxe: failed to load Boot0003 "x" from HD(1,GPT)/FvFile(7C04A583-9E3E-4F1C-AD65-E05268D0B4D1)/\a.efi: Access Denied`:                                                codeRefused,
+		`BdsDxe: loading Boot0001 "UEFI Misc Device" from PciRoot(0x0)/Pci(0x1,0x0)`:                                                                                           "",
+		"he said: BdsDxe: No bootable option or device was found.":                                                                                                             "",
 	} {
 		f, ok := classify(line)
 		if f.Code != want || ok != (want != "") {

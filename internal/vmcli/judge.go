@@ -68,7 +68,11 @@ func printSides(w io.Writer, d *baseline.Difference) {
 		side *baseline.Side
 	}{{"old", d.Old}, {"new", d.New}} {
 		if s.side != nil {
-			fmt.Fprintf(w, "         %s: %s\n", s.name, program.Printable(strings.TrimSpace(s.side.Digest+" "+s.side.Detail)))
+			text := strings.TrimSpace(s.side.Digest + " " + s.side.Detail)
+			if s.side.Signer != "" {
+				text += ", signed by " + s.side.Signer
+			}
+			fmt.Fprintf(w, "         %s: %s\n", s.name, program.Printable(text))
 		}
 	}
 }
@@ -90,11 +94,12 @@ func newDiffCmd(env *program.Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			a, b := history.BootCounter-1, history.BootCounter
+			a, b, err := machine.LastTwo(history)
 			if *boots != "" {
-				if a, b, err = parseRange(*boots); err != nil {
-					return err
-				}
+				a, b, err = parseRange(*boots)
+			}
+			if err != nil {
+				return fmt.Errorf("diff %s: %w", args[0], err)
 			}
 			c, err := machine.Compare(history, a, b, *policy)
 			if err != nil {
@@ -130,7 +135,12 @@ func newWhyCmd(env *program.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "why NAME",
 		Short: "Why the last boot passed or failed: each component that changed, and what to do",
-		Args:  cobra.ExactArgs(1),
+		Long: `Compare the last boot with the baseline that it was judged by. "decides" lines made it
+fail, "informs" lines did not, and "refused" lines are of a boot that started no operating
+system: what the host found on the disk, and the words of the console, which prove nothing.
+
+Exit status: 0 it passed; 1 it failed, ended early, or was compared with nothing.`,
+		Args: cobra.ExactArgs(1),
 	}
 	h := addHostFlags(env, cmd)
 	format := program.AddOutputFlag(cmd, "table", "json")
@@ -156,6 +166,9 @@ func newWhyCmd(env *program.Env) *cobra.Command {
 func printWhy(w io.Writer, r *machine.Reasoned) error {
 	b := &r.Boot
 	fmt.Fprintf(w, "boot %d of %s: early %s, late %s; baseline %d\n", b.Counter, b.Started.Format(time.RFC3339), outcome(b.Early), outcome(b.Late), b.Baseline)
+	for _, reason := range r.Refused {
+		fmt.Fprintf(w, "refused  %s\n", program.Printable(reason.Message))
+	}
 	if r.Comparison == nil {
 		_, err := fmt.Fprintln(w, program.Printable(r.Note))
 		return err

@@ -97,6 +97,9 @@ func printDescription(w io.Writer, d *machine.Description) error {
 	}
 	if def := d.Definition; def != nil {
 		row("options", options(&def.Shielded))
+		if more := moreOptions(def); more != "" {
+			row("also", more)
+		}
 		row("key set", def.Keyset)
 		row("integrity policy", def.Policy)
 		row("guest", fmt.Sprintf("%s, %d processors, %d MiB, %s", def.GuestOS, def.CPUs, def.MemoryMiB, def.MachineType))
@@ -124,6 +127,29 @@ func printDescription(w io.Writer, d *machine.Description) error {
 		row("baseline", fmt.Sprintf("%d of %s, from boot %d, by %s: %s", v.Number, v.Made.Format(time.RFC3339), v.Boot, v.Actor, v.Reason))
 	}
 	return t.Flush()
+}
+
+// moreOptions are those of a definition that are set beside the three.
+func moreOptions(d *fleet.Definition) string {
+	var out []string
+	for _, o := range []struct {
+		on   bool
+		what string
+	}{
+		{d.Agent, "an agent attests"},
+		{d.ApproveFirst, "the first boot is approved by a person"},
+		{d.StopOnFailure, "it is stopped when a boot fails"},
+		{d.Virtualization, "virtualization-based security"},
+		{d.TPM == "tis", "TPM on TIS"},
+		{d.Image != "", "made from the image " + d.Image},
+		{d.Host != "", "runs on host " + d.Host},
+		{d.Site != "", "runs at site " + d.Site},
+	} {
+		if o.on {
+			out = append(out, o.what)
+		}
+	}
+	return strings.Join(out, ", ")
 }
 
 func outcome(o integrity.Outcome) string {

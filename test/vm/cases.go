@@ -81,7 +81,7 @@ func (m *Media) debian(change func(menu *string, kernel, initrd *[]byte)) ([]Fil
 const loader = "BOOTX64.EFI"
 
 func ukiCases() []Case {
-	refused := []string{"serial.secure-boot-refused", "serial.secure-boot-refused", "serial.no-boot-option"}
+	refused := []string{"serial.secure-boot-refused", "serial.shell-refused", "serial.no-boot-option"}
 	return []Case{
 		{
 			Name: Unsigned, Disk: func(m *Media) ([]File, error) { return image(m.Guests.Unsigned) },
