@@ -19,6 +19,7 @@ import (
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
+	"github.com/assay-project/assay/internal/qemu"
 	"github.com/assay-project/assay/internal/strictjson"
 )
 
@@ -62,7 +63,9 @@ type request struct {
 
 // A response is one line of JSON.
 type response struct {
-	Error  string          `json:"error,omitempty"`
+	Error string `json:"error,omitempty"`
+	// Kind is what kinds calls the error, if it is one that callers act on.
+	Kind   string          `json:"kind,omitempty"`
 	Result json.RawMessage `json:"result,omitempty"`
 }
 
@@ -146,13 +149,62 @@ func (s *supervisor) handle(a asked) {
 
 func respond(result any, err error) response {
 	if err != nil {
-		return response{Error: err.Error()}
+		return response{Error: err.Error(), Kind: kindOf(err)}
 	}
 	b, err := json.Marshal(result)
 	if err != nil {
 		return response{Error: err.Error()}
 	}
 	return response{Result: b}
+}
+
+// A StateError is a machine that cannot do what was asked as it is now, in words for
+// whoever asked.
+type StateError struct{ Words string }
+
+func (e *StateError) Error() string { return e.Words }
+
+// kindState is the kind of a [StateError].
+const kindState = "state"
+
+// kinds are the other errors that callers act on: errors.Is holds on both sides of the
+// control socket.
+func kinds() map[string]error {
+	return map[string]error{
+		"snapshotName": ErrSnapshotName, "snapshotThere": ErrSnapshotThere, "noSnapshot": ErrNoSnapshot, "noSnapshotOfDisk": qemu.ErrNoSnapshot,
+		"noBoot": integrity.ErrNoBoot, "notSeen": integrity.ErrNotSeen, "notKept": integrity.ErrNotKept, "notJudged": ErrNotJudged,
+	}
+}
+
+func kindOf(err error) string {
+	var state *StateError
+	if errors.As(err, &state) || errors.Is(err, errMoving) {
+		return kindState
+	}
+	for kind, e := range kinds() {
+		if errors.Is(err, e) {
+			return kind
+		}
+	}
+	return ""
+}
+
+// A toldError is what a supervisor said, and which error that is here.
+type toldError struct {
+	words string
+	is    error
+}
+
+func (e *toldError) Error() string { return e.words }
+func (e *toldError) Unwrap() error { return e.is }
+
+// err is the error of a response that has one.
+func (r *response) err() error {
+	words := strings.TrimSpace(r.Error)
+	if r.Kind == kindState {
+		return &StateError{words}
+	}
+	return &toldError{words, kinds()[r.Kind]}
 }
 
 func (s *supervisor) do(q request) (any, error) {
@@ -395,7 +447,7 @@ func exchange(conn *net.UnixConn, q request, result any) (*bufio.Reader, error) 
 		return nil, err
 	}
 	if got.Error != "" {
-		return nil, errors.New(strings.TrimSpace(got.Error))
+		return nil, got.err()
 	}
 	if result == nil {
 		return in, nil

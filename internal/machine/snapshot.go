@@ -170,9 +170,9 @@ func (r *Root) newSnapshot(h *Home, d *fleet.Definition, actor, name string) (*S
 	}
 	switch {
 	case on.Going != nil:
-		return nil, nil, errors.New("the machine is on its way back to a snapshot: start it first")
+		return nil, nil, &StateError{"the machine is on its way back to a snapshot: start it first"}
 	case len(on.Snapshots) >= maxSnapshots:
-		return nil, nil, fmt.Errorf("the machine has %d snapshots already: delete one", maxSnapshots)
+		return nil, nil, &StateError{fmt.Sprintf("the machine has %d snapshots already: delete one", maxSnapshots)}
 	}
 	if _, err := on.named(name); err == nil {
 		return nil, nil, fmt.Errorf("snapshot %q: %w", name, ErrSnapshotThere)
@@ -318,7 +318,7 @@ func (r *Root) unshelve(h *Home, actor, name string) (n integrity.Notice, gone S
 	}
 	gone = *s
 	if on.Going != nil && on.Going.Tag == gone.Tag {
-		return n, gone, errors.New("the machine is on its way back to this snapshot: start it first")
+		return n, gone, &StateError{"the machine is on its way back to this snapshot: start it first"}
 	}
 	on.Snapshots = slices.DeleteFunc(on.Snapshots, func(s Snapshot) bool { return s.Tag == gone.Tag })
 	n = integrity.Notice{
@@ -375,11 +375,11 @@ func (r *Root) canGoBack(ctx context.Context, h *Home, d *fleet.Definition, s *S
 	case err != nil:
 		return err
 	case memory && !s.Memory:
-		return fmt.Errorf("snapshot %q has no memory: the machine was off", s.Name)
+		return &StateError{fmt.Sprintf("snapshot %q has no memory: the machine was off", s.Name)}
 	case memory && now != s.Hardware:
 		return ErrHardware
 	case d.Shielded.VTPM != (s.TPM > 0):
-		return fmt.Errorf("snapshot %q and the machine do not both have a TPM: assay vm update changes that", s.Name)
+		return &StateError{fmt.Sprintf("snapshot %q and the machine do not both have a TPM: an update changes that", s.Name)}
 	}
 	m := r.hypervised(d, h.card.ID)
 	disks, err := qemu.Kept(m.Disks)
@@ -394,11 +394,11 @@ func (r *Root) canGoBack(ctx context.Context, h *Home, d *fleet.Definition, s *S
 			return err
 		}
 		if !slices.Contains(tags, s.Tag) {
-			return fmt.Errorf("disk %q has no snapshot %s: it is another disk, or somebody removed that", d.Disks[i].File, s.Tag)
+			return &StateError{fmt.Sprintf("disk %q has no snapshot %s: it is another disk, or somebody removed that", d.Disks[i].File, s.Tag)}
 		}
 	}
 	if !slices.Equal(files, s.Disks) {
-		return fmt.Errorf("snapshot %q is of the disks %q, and the machine has %q", s.Name, s.Disks, files)
+		return &StateError{fmt.Sprintf("snapshot %q is of the disks %q, and the machine has %q", s.Name, s.Disks, files)}
 	}
 	return nil
 }
