@@ -137,6 +137,8 @@ type Monitor struct {
 	template string // of the endorsement key
 	orders   chan order
 	starts   atomic.Uint64 // of the machine, as its host saw them
+	patience atomic.Int64  // of what follows the last start, as a duration; 0 for that of a boot
+	late     atomic.Int64  // when what is waited for has not come, as Unix nanoseconds; 0 for nothing
 }
 
 // An order is what the host's side knows of the machine, or wants of it.
@@ -180,6 +182,7 @@ func orDefault(d, otherwise time.Duration) time.Duration {
 // Booted says that the machine began a new boot, as its TPM saw it: all that the agent
 // said before is of another one. What is being judged at that moment is said no more.
 func (m *Monitor) Booted() {
+	m.patience.Store(0)
 	m.starts.Add(1) // before the order, which may find no room
 	m.order(orderBooted)
 }
@@ -187,6 +190,27 @@ func (m *Monitor) Booted() {
 // Restored says that the machine has another memory than before, and an agent in it that
 // need not know: what was proven before is of another machine state.
 func (m *Monitor) Restored() {
+	m.patience.Store(0)
+	m.starts.Add(1)
+	m.order(orderRestored)
+}
+
+// Left says how long the agent still has for what is waited for; 0 when nothing is.
+func (m *Monitor) Left() time.Duration {
+	at := m.late.Load()
+	if at == 0 {
+		return 0
+	}
+	return max(time.Unix(0, at).Sub(m.cfg.Now()), 1)
+}
+
+// Arrived is [Monitor.Restored] for a machine that another host had until now, whose monitor
+// had left that much: a move gives the agent no new time, but for what it needs to answer.
+func (m *Monitor) Arrived(left time.Duration) {
+	if left <= 0 {
+		left = m.cfg.Deadline
+	}
+	m.patience.Store(int64(min(max(left, gap), m.cfg.BootDeadline)))
 	m.starts.Add(1)
 	m.order(orderRestored)
 }

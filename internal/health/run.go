@@ -121,11 +121,14 @@ func (r *run) tick() {
 }
 
 // wait begins a phase that ends in silence.
-func (r *run) wait(p phase, d time.Duration) { r.phase, r.due = p, r.cfg.Now().Add(d) }
+func (r *run) wait(p phase, d time.Duration) {
+	r.phase, r.due = p, r.cfg.Now().Add(d)
+	r.late.Store(r.due.UnixNano())
+}
 
-// boots waits for the agent's first words of a boot.
+// boots waits for the agent's first words of a boot, or since it came from another host.
 func (r *run) boots() {
-	r.wait(booting, r.cfg.BootDeadline)
+	r.wait(booting, orDefault(time.Duration(r.patience.Load()), r.cfg.BootDeadline))
 	r.bootDue = r.due
 }
 

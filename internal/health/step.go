@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/evidence/tpm"
@@ -232,6 +233,9 @@ func (r *run) silent() {
 	words := "the agent did not answer in " + r.cfg.Deadline.String()
 	if r.phase == booting {
 		words = "no agent has spoken in the " + r.cfg.BootDeadline.String() + " since the machine started"
+		if left := time.Duration(r.patience.Load()); left != 0 {
+			words = "no agent has spoken in the " + left.Round(time.Second).String() + " that it had left when the machine came from another host"
+		}
 	}
 	if r.noise > 0 {
 		words += fmt.Sprintf("; %d lines came that are no messages, the last: %v", r.noise, r.noiseErr)
@@ -253,6 +257,7 @@ func (r *run) conclude(a Assessment) {
 		r.step.kind = kind // its answer did not come; see ask
 	}
 	r.phase, r.next, r.last = idle, now.Add(r.cfg.Interval), now
+	r.late.Store(0)
 	r.noise, r.noiseErr = 0, nil
 	r.cfg.Assessed(a)
 }

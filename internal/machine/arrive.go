@@ -1,19 +1,14 @@
 package machine
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"filippo.io/age"
@@ -26,79 +21,6 @@ import (
 	"github.com/assay-project/assay/internal/seal"
 	"github.com/assay-project/assay/internal/vtpm"
 )
-
-// resume is the last part of a way back: the machine that waits gets its memory, and goes
-// on. From when that is kept, a crash leaves it as after a loss of power there.
-func (s *supervisor) resume(ctx context.Context) error {
-	on, err := s.home.shelf()
-	if err != nil {
-		return err
-	}
-	saved := on.tagged(s.going.Tag)
-	memory, file, err := s.home.memoryOf(saved)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	take := func(conn *net.UnixConn) error {
-		_, err := io.Copy(conn, memory)
-		return errors.Join(err, conn.CloseWrite())
-	}
-	if err := s.feed(ctx, false, take); err != nil {
-		return fmt.Errorf("the memory of snapshot %q does not come back (assay vm snapshot restore --without-memory leaves it): %w", saved.Name, err)
-	}
-	err = s.within(ctx, func() error {
-		s.measured()
-		on, err := s.home.shelf() // other snapshots were made or deleted meanwhile
-		if err != nil {
-			return err
-		}
-		on.Going = nil
-		return errors.Join(s.tell([]integrity.Notice{s.root.wentBack(s.home, saved, s.going)}), s.home.setShelf(on))
-	})
-	if err != nil {
-		return err
-	}
-	return s.goOn(ctx)
-}
-
-// feed has a hypervisor that waits take the memory of its machine over a socket. asking is
-// whether it says to the other end that it has all.
-func (s *supervisor) feed(ctx context.Context, asking bool, take func(*net.UnixConn) error) error {
-	path := filepath.Join(s.home.RunDir(), moveSocket)
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	if err := s.hypervisor.Receive(ctx, moveSocket, asking); err != nil {
-		return err
-	}
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	if err := take(conn.(*net.UnixConn)); err != nil {
-		return err
-	}
-	return s.hypervisor.Moved(ctx)
-}
-
-// arrive has a machine that waits go on, and says when it is ready.
-func (s *supervisor) arrive(ready func() error) {
-	s.aside(func(ctx context.Context) {
-		err := s.resume(ctx)
-		s.finally(func() {
-			if err == nil && ready != nil {
-				err = ready()
-			}
-			if err != nil {
-				s.failed = err
-				s.hypervisor.Kill()
-			}
-		})
-	})
-}
 
 // ReceiveOptions say which machine is awaited, and how.
 type ReceiveOptions struct {
@@ -380,7 +302,11 @@ func (a *arrival) complete(ctx context.Context) error {
 func (s *supervisor) goOn(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutTime)
 	defer cancel()
-	return s.hypervisor.Continue(ctx)
+	if err := s.hypervisor.Continue(ctx); err != nil {
+		return err
+	}
+	s.agent.rest(false)
+	return nil
 }
 
 func (a *arrival) tpmAsEver() {
@@ -401,7 +327,11 @@ func (a *arrival) adopt(last *lastWords) (err error) {
 		return err
 	}
 	a.supervisor.boot = BootStatus{Counter: last.Boot, Phase: PhaseFirmware}
-	return errors.Join(a.home.SetHistory(a.history), a.home.SetVariables(last.Variables), a.home.setLog(last.Events))
+	a.console.log.Restore(string(last.Console))
+	return errors.Join(
+		a.home.SetHistory(a.history), a.home.SetVariables(last.Variables), a.home.setLog(last.Events),
+		a.home.write(consoleFile, []byte(a.console.log.Text())), a.root.shelveFindings(a.home, last.Findings),
+	)
 }
 
 // awaitGo waits until the other host has given the machine up. When the connection is lost
@@ -434,11 +364,10 @@ func (a *arrival) own(last *lastWords) error {
 		return err
 	}
 	a.mine, a.waiting = true, false
+	a.root.unpack(context.Background(), a.home) // before anything begins or ends here
 	a.recall()
 	a.measured()
-	if a.supervisor.boot.Phase == PhaseFirmware || a.supervisor.boot.Phase == PhaseLoader {
-		a.armDeadline()
-	}
+	a.goesOnIn(last)
 	// The machine is nowhere else now: an event that cannot be kept is a problem of a
 	// machine that runs, and no reason to end it.
 	a.tell([]integrity.Notice{{ //nolint:errcheck // said there
@@ -446,6 +375,28 @@ func (a *arrival) own(last *lastWords) error {
 		Reasons: []evidence.Reason{reason(codeArrived, fmt.Sprintf("the machine came from another host, and goes on here; %s awaited it", a.actor))},
 	}})
 	return nil
+}
+
+// goesOnIn gives the machine's boot and its agent what they had left of their time, and says
+// nothing again that was said of a boot which gets nowhere.
+func (a *arrival) goesOnIn(last *lastWords) {
+	b := &a.supervisor.boot
+	if b.Phase == PhaseFirmware || b.Phase == PhaseLoader {
+		a.armDeadline()
+		if last.BootLeft != nil && a.timed {
+			a.endsBy(min(*last.BootLeft, time.Duration(a.definition.BootDeadline)*time.Second))
+		}
+		if last.Phase == PhaseStuck || last.Phase == PhaseRefused {
+			b.Phase, b.Refused = last.Phase, last.Refused[:min(len(last.Refused), maxFindings)]
+		}
+		if last.Phase == PhaseStuck {
+			a.timed = false
+			a.deadline.Stop()
+		}
+	}
+	if a.agent != nil && last.AgentLeft != nil {
+		a.agent.arrived(*last.AgentLeft)
+	}
 }
 
 // confirm says for a while that the machine is here, to a host that did not hear it.
@@ -463,32 +414,4 @@ func (a *arrival) confirm(ctx context.Context) {
 		stop()
 		link.Close()
 	}
-}
-
-// setLog makes the log of a home hold these events, the newest that fit.
-func (h *Home) setLog(events []integrity.Notice) error {
-	var lines [][]byte
-	size := 0
-	for n := range events {
-		text, err := json.Marshal(events[n])
-		if err != nil {
-			return err
-		}
-		sealed, err := seal.Seal(h.random, h.key, h.eventContext(n), text)
-		if err != nil {
-			return err
-		}
-		line := append(base64.StdEncoding.AppendEncode(nil, sealed), '\n')
-		lines, size = append(lines, line), size+len(line)
-	}
-	first := 0
-	for ; size > maxEventFile; first++ {
-		size -= len(lines[first])
-	}
-	text := slices.Concat(logHead(first), bytes.Join(lines[first:], nil))
-	if err := errors.Join(durable.WriteFile(filepath.Join(h.dir, eventsFile), text, 0o600), h.log.close()); err != nil {
-		return err
-	}
-	h.log = nil
-	return h.openLog()
 }

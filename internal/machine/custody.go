@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/keyprovider"
+	"github.com/assay-project/assay/internal/move"
 	"github.com/assay-project/assay/internal/strictjson"
 	"github.com/assay-project/assay/internal/vtpm"
 	"github.com/assay-project/assay/internal/vtpm/frontend"
@@ -225,3 +227,69 @@ func (s *supervisor) lostTPM(why error) {
 	n.Reasons = append(n.Reasons, reason(codeTPMLost, "the TPM of the machine ended while it ran: "+why.Error()))
 	s.tell([]integrity.Notice{n}) //nolint:errcheck // said there
 }
+
+// givenFile says, once it is there, that the machine is another host's: the point of no
+// return.
+const givenFile = "given.sealed"
+
+// A given is what is known of a machine that was given away.
+type given struct {
+	Ticket *move.Ticket `json:"ticket"`
+	Actor  string       `json:"actor"`
+	Time   time.Time    `json:"time"`
+}
+
+// ErrGiven is a machine that was given to another host.
+var ErrGiven = errors.New("the machine was given to another host")
+
+// given reads whether the machine was given away; nil when it was not.
+func (h *Home) given() (*given, error) {
+	text, err := h.open(givenFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer text.Destroy()
+	g := new(given)
+	if err := json.Unmarshal(text.Expose(), g); err != nil || g.Ticket == nil {
+		return nil, fmt.Errorf("%s: %w", givenFile, errors.Join(err, ErrDamaged))
+	}
+	return g, nil
+}
+
+// askWhereItIs is what to do about a machine that was given away.
+const askWhereItIs = "assay vm migrate --settle asks whether it has it, and --take-back takes your word that it never will"
+
+// notGiven refuses what is not to be done with a machine that is another host's.
+func (h *Home) notGiven() error {
+	g, err := h.given()
+	if g != nil {
+		err = fmt.Errorf("%w, at %s: %s", ErrGiven, g.Ticket.Address, askWhereItIs)
+	}
+	return err
+}
+
+// ours is for who changes or copies a machine: a home that was opened is closed again where
+// the machine was given to another host. What is here may be all that there is of it, or old.
+func ours(h *Home, err error) (*Home, error) {
+	if err != nil {
+		return nil, err
+	}
+	if err := h.notGiven(); err != nil {
+		return nil, errors.Join(fmt.Errorf("machine %q: %w", h.Name(), err), h.Close())
+	}
+	return h, nil
+}
+
+// givenAway says without the home's key whether a machine was given away.
+func (r *Root) givenAway(name string) (bool, error) {
+	_, err := os.Lstat(filepath.Join(r.dir(name), givenFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (h *Home) take() error { return durable.Remove(filepath.Join(h.dir, givenFile)) }

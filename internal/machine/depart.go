@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"github.com/assay-project/assay/evidence"
-	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/move"
@@ -24,7 +22,7 @@ import (
 )
 
 // moveFormat is that of the messages of a move.
-const moveFormat = 1
+const moveFormat = 2 // 1 left findings and the console's text behind
 
 // The messages of a move, in their order; between stepWaits and stepLoaded is the memory.
 type (
@@ -55,6 +53,16 @@ type (
 		Variables []byte             `json:"variables"`
 		Boot      uint64             `json:"bootCounter,string"`
 		Actor     string             `json:"actor"`
+		// Findings are those of [Findings.Pack]; Console is what the machine printed.
+		Findings []byte `json:"findings,omitempty"`
+		Console  []byte `json:"console,omitempty"`
+		// Phase is that of a boot that gets nowhere, which was said, with the words of it.
+		Phase   string            `json:"phase,omitempty"`
+		Refused []evidence.Reason `json:"refused,omitempty"`
+		// BootLeft and AgentLeft are what the boot and the agent had of their time, in
+		// nanoseconds; nil where none runs, and 0 for an agent that nothing is waited for of.
+		BootLeft  *time.Duration `json:"bootLeft,omitempty"`
+		AgentLeft *time.Duration `json:"agentLeft,omitempty"`
 	}
 	step struct {
 		At string `json:"at"`
@@ -80,72 +88,6 @@ func hear(l *move.Link, want string) error {
 	}
 	return nil
 }
-
-// givenFile says, once it is there, that the machine is another host's: the point of no
-// return.
-const givenFile = "given.sealed"
-
-// A given is what is known of a machine that was given away.
-type given struct {
-	Ticket *move.Ticket `json:"ticket"`
-	Actor  string       `json:"actor"`
-	Time   time.Time    `json:"time"`
-}
-
-// ErrGiven is a machine that was given to another host.
-var ErrGiven = errors.New("the machine was given to another host")
-
-// given reads whether the machine was given away; nil when it was not.
-func (h *Home) given() (*given, error) {
-	text, err := h.open(givenFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer text.Destroy()
-	g := new(given)
-	if err := json.Unmarshal(text.Expose(), g); err != nil || g.Ticket == nil {
-		return nil, fmt.Errorf("%s: %w", givenFile, errors.Join(err, ErrDamaged))
-	}
-	return g, nil
-}
-
-// askWhereItIs is what to do about a machine that was given away.
-const askWhereItIs = "assay vm migrate --settle asks whether it has it, and --take-back takes your word that it never will"
-
-// notGiven refuses what is not to be done with a machine that is another host's.
-func (h *Home) notGiven() error {
-	g, err := h.given()
-	if g != nil {
-		err = fmt.Errorf("%w, at %s: %s", ErrGiven, g.Ticket.Address, askWhereItIs)
-	}
-	return err
-}
-
-// ours is for who changes or copies a machine: a home that was opened is closed again where
-// the machine was given to another host. What is here may be all that there is of it, or old.
-func ours(h *Home, err error) (*Home, error) {
-	if err != nil {
-		return nil, err
-	}
-	if err := h.notGiven(); err != nil {
-		return nil, errors.Join(fmt.Errorf("machine %q: %w", h.Name(), err), h.Close())
-	}
-	return h, nil
-}
-
-// givenAway says without the home's key whether a machine was given away.
-func (r *Root) givenAway(name string) (bool, error) {
-	_, err := os.Lstat(filepath.Join(r.dir(name), givenFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-func (h *Home) take() error { return durable.Remove(filepath.Join(h.dir, givenFile)) }
 
 // A departure is a machine on its way to another host.
 type departure struct {
@@ -186,6 +128,8 @@ func (d *departure) begin() error {
 		return errMoving
 	case d.ticket.Machine != d.home.Name():
 		return fmt.Errorf("the ticket is for machine %q", d.ticket.Machine)
+	case d.home.packed():
+		return errors.New("the findings that came with the machine are not in this host's book yet")
 	case len(on.Snapshots) > 0:
 		return fmt.Errorf("the machine has %d snapshots, which would stay behind: delete them first", len(on.Snapshots))
 	}
@@ -217,6 +161,9 @@ func (d *departure) leave(ctx context.Context) error {
 	}
 	var last lastWords
 	if err := d.within(ctx, func() (err error) { last, err = d.lastWords(); return err }); err != nil {
+		return err
+	}
+	if last.Findings, err = d.root.pack(ctx, d.home.Name()); err != nil {
 		return err
 	}
 	if err := link.Send(last); err != nil {
@@ -286,8 +233,25 @@ func (d *departure) lastWords() (out lastWords, err error) {
 		return out, err
 	}
 	out.Variables, out.Boot, out.Actor = d.variables.kept, d.monitor.BootCounter(), d.actor
+	out.Console = []byte(d.console.log.Text())
+	d.times(&out)
 	out.Events, err = d.home.Events()
 	return out, err
+}
+
+// times are what the machine's boot and its agent have left of theirs: a move gives no more.
+func (d *departure) times(out *lastWords) {
+	if d.timed {
+		left := max(d.late.Sub(d.root.cfg.Now()), 0)
+		out.BootLeft = &left
+	}
+	if m := d.agent.get(); m != nil {
+		left := m.Left()
+		out.AgentLeft = &left
+	}
+	if d.supervisor.boot.Phase == PhaseStuck || d.supervisor.boot.Phase == PhaseRefused {
+		out.Phase, out.Refused = d.supervisor.boot.Phase, d.supervisor.boot.Refused
+	}
 }
 
 // give is the point of no return.
@@ -437,6 +401,7 @@ func (r *Root) Settle(ctx context.Context, actor, name string) (there bool, err 
 	var refused *move.PeerError
 	switch {
 	case err == nil:
+		r.departed(ctx, name)
 		return true, errors.Join(h.Close(), r.deleteGiven(ctx, actor, name))
 	case errors.As(err, &refused):
 		return false, errors.Join(h.take(), h.Close())

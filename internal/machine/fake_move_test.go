@@ -68,8 +68,10 @@ func (f *fakeQEMU) perform(command string, arguments json.RawMessage) (any, erro
 		return map[string]string{"status": f.state()}, nil
 	case "stop":
 		f.setState("paused")
+		f.event("STOP")
 	case "cont":
 		f.setState("running")
+		f.event("RESUME")
 	case "transaction":
 		for _, s := range a.Actions {
 			if err := snapshotImage("-c", s.Data.Name, f.disk(s.Data.Device)); err != nil {
@@ -102,6 +104,11 @@ func (f *fakeQEMU) disk(device string) string {
 		}
 	}
 	return ""
+}
+
+// event says that the processors stand still, or run.
+func (f *fakeQEMU) event(name string) {
+	fmt.Fprintf(f.monitor, `{"event": %q, "timestamp": {"seconds": 1, "microseconds": 0}}`+"\n", name)
 }
 
 func (f *fakeQEMU) state() string {

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/assay-project/assay/eventlog/baseline"
 	"github.com/assay-project/assay/internal/health"
@@ -21,11 +23,51 @@ type HealthStatus struct {
 	Heard *health.Report `json:"heard,omitempty"`
 }
 
-// attestation is the host's half of the agent's port. The baseline is set by the
-// machine's loop and read by the monitor's goroutine.
+// attestation is the host's half of the agent's port.
 type attestation struct {
-	monitor chan *health.Monitor // has it once there is one
-	known   *health.Monitor      // the loop's
+	mu      sync.Mutex      // guards what follows
+	monitor *health.Monitor // nil before there is one
+	still   bool            // the machine's processors stand still
+	left    *time.Duration  // what another host had left for the agent; nil for a machine of this one
+}
+
+// begin makes m the monitor, and tells it what was said before it was there.
+func (a *attestation) begin(m *health.Monitor) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.monitor = m
+	if a.left != nil {
+		m.Arrived(*a.left)
+	}
+	if a.still {
+		m.Pause()
+	}
+}
+
+// rest says whether the machine's processors stand still.
+func (a *attestation) rest(still bool) {
+	if a == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.still = still
+	switch {
+	case a.monitor == nil:
+	case still:
+		a.monitor.Pause()
+	default:
+		a.monitor.Resume()
+	}
+}
+
+// arrived says that the machine came from another host, and how long its agent had left there.
+func (a *attestation) arrived(left time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.left = &left; a.monitor != nil {
+		a.monitor.Arrived(left)
+	}
 }
 
 // serveAgent offers the agent's port, when the definition has one.
@@ -33,7 +75,7 @@ func (s *supervisor) serveAgent(ctx context.Context) error {
 	if !s.definition.Agent {
 		return nil
 	}
-	s.agent = &attestation{monitor: make(chan *health.Monitor, 1)}
+	s.agent = &attestation{still: s.going != nil || s.waiting}
 	return s.listen(ctx, agentSocket, s.attest)
 }
 
@@ -42,7 +84,7 @@ func (s *supervisor) serveAgent(ctx context.Context) error {
 func (s *supervisor) attest(ctx context.Context, port *net.UnixConn) {
 	m, err := s.newHealth(ctx)
 	if err == nil {
-		s.agent.monitor <- m
+		s.agent.begin(m)
 		err = m.Run(ctx, port)
 	}
 	if err != nil && ctx.Err() == nil {
@@ -147,7 +189,14 @@ func (s *supervisor) heard(r health.Report) {
 }
 
 // booted tells the agent's monitor of a new boot.
-func (s *supervisor) booted() { s.unproven((*health.Monitor).Booted) }
+func (s *supervisor) booted() {
+	if a := s.agent; a != nil {
+		a.mu.Lock()
+		a.left = nil
+		a.mu.Unlock()
+	}
+	s.unproven((*health.Monitor).Booted)
+}
 
 // unproven forgets what was proved of what ran until now, and tells the agent's monitor why.
 func (s *supervisor) unproven(why func(*health.Monitor)) {
@@ -165,11 +214,9 @@ func (a *attestation) get() *health.Monitor {
 	if a == nil {
 		return nil
 	}
-	select {
-	case a.known = <-a.monitor:
-	default:
-	}
-	return a.known
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.monitor
 }
 
 // refer lets the agent's monitor know what a boot is to match.

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -243,4 +244,32 @@ func (h *Home) event(number int, line []byte) (*integrity.Notice, error) {
 	defer text.Destroy()
 	out := new(integrity.Notice)
 	return out, json.Unmarshal(text.Expose(), out)
+}
+
+// setLog makes the log of a home hold these events, the newest that fit.
+func (h *Home) setLog(events []integrity.Notice) error {
+	var lines [][]byte
+	size := 0
+	for n := range events {
+		text, err := json.Marshal(events[n])
+		if err != nil {
+			return err
+		}
+		sealed, err := seal.Seal(h.random, h.key, h.eventContext(n), text)
+		if err != nil {
+			return err
+		}
+		line := append(base64.StdEncoding.AppendEncode(nil, sealed), '\n')
+		lines, size = append(lines, line), size+len(line)
+	}
+	first := 0
+	for ; size > maxEventFile; first++ {
+		size -= len(lines[first])
+	}
+	text := slices.Concat(logHead(first), bytes.Join(lines[first:], nil))
+	if err := errors.Join(durable.WriteFile(filepath.Join(h.dir, eventsFile), text, 0o600), h.log.close()); err != nil {
+		return err
+	}
+	h.log = nil
+	return h.openLog()
 }

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,6 +39,7 @@ type host struct {
 	root *Root
 	dir  string
 
+	clock  atomic.Int64 // how far its clock is ahead
 	mu     sync.Mutex
 	events []integrity.Notice
 }
@@ -102,7 +104,7 @@ func newHost(t testing.TB) *host {
 			return set, nil
 		},
 		Matrix: matrix, Firmware: Firmware{"/code.fd", "/secure.fd", variables}, Accelerator: qemu.TCG, Program: program, Images: qemu.Images{Program: images},
-		Random: rand.Reader, Now: time.Now, Event: func(n integrity.Notice) {
+		Random: rand.Reader, Now: func() time.Time { return time.Now().Add(time.Duration(h.clock.Load())) }, Event: func(n integrity.Notice) {
 			h.mu.Lock()
 			h.events = append(h.events, n)
 			h.mu.Unlock()

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -259,4 +261,174 @@ func (h *Home) keepMemory(s *Snapshot, from io.Reader) (err error) {
 		return errors.Join(err, os.Remove(p.Name()))
 	}
 	return p.Commit()
+}
+
+// resume is the last part of a way back: the machine that waits gets its memory, and goes
+// on. From when that is kept, a crash leaves it as after a loss of power there.
+func (s *supervisor) resume(ctx context.Context) error {
+	on, err := s.home.shelf()
+	if err != nil {
+		return err
+	}
+	saved := on.tagged(s.going.Tag)
+	memory, file, err := s.home.memoryOf(saved)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	take := func(conn *net.UnixConn) error {
+		_, err := io.Copy(conn, memory)
+		return errors.Join(err, conn.CloseWrite())
+	}
+	if err := s.feed(ctx, false, take); err != nil {
+		return fmt.Errorf("the memory of snapshot %q does not come back (assay vm snapshot restore --without-memory leaves it): %w", saved.Name, err)
+	}
+	err = s.within(ctx, func() error {
+		s.measured()
+		on, err := s.home.shelf() // other snapshots were made or deleted meanwhile
+		if err != nil {
+			return err
+		}
+		on.Going = nil
+		return errors.Join(s.tell([]integrity.Notice{s.root.wentBack(s.home, saved, s.going)}), s.home.setShelf(on))
+	})
+	if err != nil {
+		return err
+	}
+	return s.goOn(ctx)
+}
+
+// feed has a hypervisor that waits take the memory of its machine over a socket. asking is
+// whether it says to the other end that it has all.
+func (s *supervisor) feed(ctx context.Context, asking bool, take func(*net.UnixConn) error) error {
+	path := filepath.Join(s.home.RunDir(), moveSocket)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := s.hypervisor.Receive(ctx, moveSocket, asking); err != nil {
+		return err
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	if err := take(conn.(*net.UnixConn)); err != nil {
+		return err
+	}
+	return s.hypervisor.Moved(ctx)
+}
+
+// arrive has a machine that waits go on, and says when it is ready.
+func (s *supervisor) arrive(ready func() error) {
+	s.aside(func(ctx context.Context) {
+		err := s.resume(ctx)
+		s.finally(func() {
+			if err == nil && ready != nil {
+				err = ready()
+			}
+			if err != nil {
+				s.failed = err
+				s.hypervisor.Kill()
+			}
+		})
+	})
+}
+
+// Findings are what a host keeps of its machines beside their homes, and what goes with them
+// all the same.
+type Findings interface {
+	// Pack gives all that there is of a machine, with what was said of it last.
+	Pack(ctx context.Context, machine string) ([]byte, error)
+	// Check refuses what Unpack would.
+	Check(machine string, parcel []byte) error
+	// Unpack takes what came with a machine. What was taken before stays as it is since.
+	Unpack(ctx context.Context, machine string, parcel []byte) error
+	// Depart ends what there is of a machine that is another host's now.
+	Depart(ctx context.Context, machine string) error
+}
+
+// parcelFile has the findings that came with a machine until they are in the host's book.
+const parcelFile = "findings.sealed"
+
+// The times that the book of findings is waited for: while the machine stands still, and
+// after it.
+const (
+	packTime   = 10 * time.Second
+	unpackTime = 2 * time.Second
+)
+
+// pack gives the findings of a machine that stands still; nil where the host keeps none.
+func (r *Root) pack(ctx context.Context, name string) ([]byte, error) {
+	if r.cfg.Findings == nil {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, packTime)
+	defer cancel()
+	text, err := r.cfg.Findings.Pack(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("the machine's findings: %w", err)
+	}
+	return text, nil
+}
+
+// shelveFindings keeps what came until the machine is this host's.
+func (r *Root) shelveFindings(h *Home, parcel []byte) error {
+	if parcel == nil {
+		return nil
+	}
+	if r.cfg.Findings != nil {
+		if err := r.cfg.Findings.Check(h.Name(), parcel); err != nil {
+			return fmt.Errorf("the machine's findings: %w", err)
+		}
+	}
+	return h.write(parcelFile, parcel)
+}
+
+// unpackInto puts the findings that came with a machine into the host's book. They stay in
+// the home until they are there.
+func (r *Root) unpackInto(ctx context.Context, h *Home) error {
+	text, err := h.open(parcelFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer text.Destroy()
+	if r.cfg.Findings != nil {
+		ctx, cancel := context.WithTimeout(ctx, unpackTime)
+		defer cancel()
+		if err := r.cfg.Findings.Unpack(ctx, h.Name(), text.Expose()); err != nil {
+			return err
+		}
+	}
+	return durable.Remove(filepath.Join(h.dir, parcelFile))
+}
+
+// unpack is that for a machine that was opened; it is done again until it succeeds.
+func (r *Root) unpack(ctx context.Context, h *Home) {
+	if err := r.unpackInto(ctx, h); err != nil {
+		r.cfg.Log.Error("the findings that came with a machine are not in the book yet", slog.String("machine", h.Name()), slog.Any("error", err))
+	}
+}
+
+// packed reports whether findings that came with the machine are not in the book yet.
+func (h *Home) packed() bool {
+	_, err := os.Lstat(filepath.Join(h.dir, parcelFile))
+	return err == nil
+}
+
+// departed ends the findings of a machine that another host has said to have. It is gone, so
+// that a fault is only said.
+func (r *Root) departed(ctx context.Context, name string) {
+	if r.cfg.Findings == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, packTime)
+	defer cancel()
+	if err := r.cfg.Findings.Depart(ctx, name); err != nil {
+		r.cfg.Log.Error("the findings of a machine that went to another host are still in the book here", slog.String("machine", name), slog.Any("error", err))
+	}
 }

@@ -79,6 +79,8 @@ type Config struct {
 	Issuer func(machine string) health.Issuer
 	// Heard is told what the agent of a machine says that it saw in a boot; nil for none.
 	Heard func(machine string, boot uint64, r health.Report)
+	// Findings go with machines to other hosts; nil for a host that keeps none.
+	Findings Findings
 }
 
 // A Root is the folder of the machines of a host. It is safe for concurrent use, and
@@ -230,6 +232,7 @@ func (r *Root) Open(ctx context.Context, name string) (_ *Home, err error) {
 	if err := r.settle(h); err != nil {
 		return nil, errors.Join(err, h.log.close())
 	}
+	r.unpack(ctx, h)
 	return h, nil
 }
 

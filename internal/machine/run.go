@@ -82,6 +82,7 @@ type supervisor struct {
 	health     *HealthStatus // nil before the first assessment of the boot
 	deadline   *time.Timer
 	timed      bool        // the deadline runs: for all starts until the operating system's
+	late       time.Time   // when it ends
 	quiet      *time.Timer // runs while words of a refusal wait to be believed
 	unkept     error       // what happened last could not be kept
 	counts     map[EventCount]uint64
@@ -143,7 +144,9 @@ func (s *supervisor) vacate(ctx context.Context) error {
 	if s.leftFor == "" {
 		return nil
 	}
-	return s.root.deleteGiven(context.WithoutCancel(ctx), s.leftFor, s.home.Name())
+	ctx = context.WithoutCancel(ctx)
+	s.root.departed(ctx, s.home.Name())
+	return s.root.deleteGiven(ctx, s.leftFor, s.home.Name())
 }
 
 func newSupervisor(r *Root, h *Home) *supervisor {
@@ -387,6 +390,7 @@ func (s *supervisor) follow(ctx context.Context) {
 		case <-keep.C:
 			s.keepVariables()
 			s.lookAtTPM()
+			s.root.unpack(ctx, s.home)
 		case <-s.quiet.C:
 			s.refused()
 		case <-s.deadline.C:

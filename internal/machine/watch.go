@@ -249,9 +249,15 @@ func (s *supervisor) armDeadline() {
 	}
 	s.deadline.Stop()
 	if d := s.definition.BootDeadline; d > 0 && !s.waiting && s.definition.Shielded.VTPM {
-		s.deadline.Reset(time.Duration(d) * time.Second)
+		s.endsBy(time.Duration(d) * time.Second)
 		s.timed = true
 	}
+}
+
+// endsBy has the boot's time end.
+func (s *supervisor) endsBy(left time.Duration) {
+	s.deadline.Reset(left)
+	s.late = s.root.cfg.Now().Add(left)
 }
 
 // stuck is a boot that did not get on in time.
@@ -318,12 +324,8 @@ func (s *supervisor) happened(e qmp.Event) {
 		s.keepVariables()
 	case "STOP":
 		s.keepVariables()
-		if m := s.agent.get(); m != nil {
-			m.Pause()
-		}
+		s.agent.rest(true)
 	case "RESUME":
-		if m := s.agent.get(); m != nil {
-			m.Resume()
-		}
+		s.agent.rest(false)
 	}
 }

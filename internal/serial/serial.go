@@ -173,6 +173,29 @@ func (l *Log) Restart() {
 	l.escape, l.line, l.text, l.cut, l.findings, l.more = none, nil, nil, false, nil, 0
 }
 
+// cutNote begins a text whose older lines are gone.
+var cutNote = fmt.Sprintf("[what came before the last %d kB is not kept]\n", maxText>>10)
+
+// Restore has the log go on after the text of another, of a machine that goes on: nothing in
+// it is looked for once more.
+func (l *Log) Restore(text string) {
+	l.Restart()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if text, l.cut = strings.CutPrefix(text, cutNote); len(text) > 2*maxText {
+		text, l.cut = text[len(text)-2*maxText:], true
+	}
+	for line := range strings.Lines(string(last([]byte(text)))) {
+		whole := strings.HasSuffix(line, "\n")
+		line = readable([]byte(strings.TrimSuffix(line, "\n")))
+		if !whole {
+			l.line = []byte(line)
+			return
+		}
+		l.text = append(append(l.text, line...), '\n')
+	}
+}
+
 // Findings returns what was found, in order. more is how many there were beyond the
 // limit.
 func (l *Log) Findings() (found []Finding, more int) {
@@ -190,7 +213,7 @@ func (l *Log) Text() string {
 	var head string
 	text := last(l.text)
 	if l.cut || len(text) < len(l.text) {
-		head = fmt.Sprintf("[what came before the last %d kB is not kept]\n", maxText>>10)
+		head = cutNote
 	}
 	return head + string(text) + readable(l.line)
 }

@@ -252,3 +252,33 @@ func FuzzLog(f *testing.F) {
 		}
 	})
 }
+
+// A log that goes on after another's text shows both, and finds nothing of the first again.
+func TestALogGoesOnAfterAnothersText(t *testing.T) {
+	var a Log
+	a.Write([]byte("error: bad shim signature.\nhalf a ")) //nolint:errcheck // never fails
+	var b Log
+	b.Write([]byte("of before\n")) //nolint:errcheck // never fails
+	b.Restore(a.Text())
+	b.Write([]byte("line\n")) //nolint:errcheck // never fails
+	if found, _ := b.Findings(); len(found) != 0 || b.Text() != "error: bad shim signature.\nhalf a line\n" {
+		t.Errorf("found %+v, text %q", found, b.Text())
+	}
+	for name, tc := range map[string]struct {
+		text  string
+		long  bool
+		start string
+	}{
+		"one whose beginning is gone": {cutNote + "a\n", false, cutNote + "a\n"},
+		"one that is too long":        {strings.Repeat(strings.Repeat("x", 99)+"\n", 5*maxText/100), true, cutNote + "x"},
+		"one line without end":        {strings.Repeat("x", 5*maxText), true, cutNote + "x"},
+		"control characters":          {"a\x1b[31mb\u202ec\n", false, "a[31mbc\n"},
+	} {
+		var l Log
+		l.Restore(tc.text)
+		got := l.Text()
+		if !strings.HasPrefix(got, tc.start) || len(got) > maxText+maxLine+len(cutNote) || tc.long != (len(got) > maxText/2) {
+			t.Errorf("%s: text of %d bytes, %.80q", name, len(got), got)
+		}
+	}
+}

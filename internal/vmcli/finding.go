@@ -82,6 +82,55 @@ func facts(m *fleet.Matrix, d *fleet.Definition, accelerator string) finding.Fac
 	}
 }
 
+// carried has the findings of machines go with them to other hosts.
+type carried struct{ *hostFlags }
+
+func (c carried) update(ctx context.Context, change func(*finding.Book, time.Time) error) error {
+	s, err := c.Findings(c.env)
+	if err == nil {
+		err = c.recorder.Flush(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	at := c.env.Now().UTC()
+	return s.Update(ctx, at, func(b *finding.Book) error { return change(b, at) })
+}
+
+// Pack gives the findings of a machine.
+func (c carried) Pack(ctx context.Context, name string) (parcel []byte, err error) {
+	err = c.update(ctx, func(b *finding.Book, at time.Time) (err error) {
+		parcel, err = b.Pack(name, at)
+		return err
+	})
+	return parcel, err
+}
+
+// Check refuses a parcel that Unpack would.
+func (c carried) Check(name string, parcel []byte) error {
+	_, err := finding.ParseParcel(parcel, name, c.env.Now())
+	return err
+}
+
+// Unpack takes the findings of a machine that came.
+func (c carried) Unpack(ctx context.Context, name string, parcel []byte) error {
+	return c.update(ctx, func(b *finding.Book, at time.Time) error {
+		p, err := finding.ParseParcel(parcel, name, at)
+		if err != nil {
+			return err
+		}
+		return b.Unpack(p, at)
+	})
+}
+
+// Depart ends the findings of a machine that is another host's.
+func (c carried) Depart(ctx context.Context, name string) error {
+	return c.update(ctx, func(b *finding.Book, at time.Time) error {
+		b.Depart(name, at)
+		return nil
+	})
+}
+
 // forget ends the findings of a machine that is deleted.
 func (h *hostFlags) forget(ctx context.Context, name string) {
 	h.book(ctx, func(b *finding.Book, at time.Time) error {

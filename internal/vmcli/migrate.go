@@ -23,8 +23,8 @@ func newMigrateCmd(env *program.Env) *cobra.Command {
 		Use:   "migrate NAME --ticket FILE",
 		Short: "Give a machine that runs to another host",
 		Long: `Give a machine that runs to the host that awaits it: assay vm receive there makes the
-ticket. It goes on there in the same boot, with its TPM, baselines and events; nothing of
-it is left here. Both hosts must have its disks under the same path.
+ticket. It goes on there in the same boot, with its TPM, baselines, events, findings and
+what its console printed; nothing of it is left here. Both hosts must have its disks under the same path.
 
 Until the other host has all of it, whatever fails leaves it running here. From then on it
 is the other host's. When that does not confirm, the machine stands still here and is not
@@ -76,7 +76,6 @@ func (h *hostFlags) settle(cmd *cobra.Command, r *machine.Root, name string) err
 	}
 	words := "%s is not on the other host, and can be started here\n"
 	if there {
-		h.forget(cmd.Context(), name)
 		words = "%s is on the other host\n"
 	}
 	_, err = fmt.Fprintf(h.env.Stdout, words, name)

@@ -107,18 +107,20 @@ func (h *hostFlags) open(ctx context.Context) (_ *machine.Root, closing func() e
 		return nil, nil, errors.Join(err, root.Close())
 	}
 	h.runsBy, h.provider = accelerator, tpms.Provider
+	stop, err := h.record()
+	if err != nil {
+		return nil, nil, errors.Join(err, root.Close())
+	}
 	r, err := machine.OpenRoot(machine.Config{
 		Dir: dir, TPMs: root, Provider: tpms.Provider, DefaultProvider: tpms.DefaultProvider,
 		Keyset: func(name string) (*keyset.Set, error) { return h.Keyset(ctx, h.env, name) },
 		Matrix: matrix, Place: place, Firmware: h.firmware, Accelerator: accelerator,
 		Random: h.env.Rand, Now: h.env.Now, Log: slog.New(slog.NewTextHandler(h.env.Stderr, nil)),
 		Event: h.told, Heard: h.heard, Booted: h.booted, Issuer: h.issuer, Components: h.components(),
+		Findings: carried{h},
 	})
 	if err != nil {
-		return nil, nil, errors.Join(err, root.Close())
-	}
-	stop, err := h.record()
-	if err != nil {
+		stop()
 		return nil, nil, errors.Join(err, root.Close())
 	}
 	return r, func() error {
