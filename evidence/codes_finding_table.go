@@ -88,6 +88,12 @@ var findingCodes = []CodeInfo{
 		Action:  "Find out which package brought the named module and who loads it. Turn secure boot on, so that the kernel refuses it.",
 	},
 	{
+		Code:    "finding.record-full",
+		Meaning: "After its boot the machine has extended registers so often that the record holds no more: whether one of the firmware is extended from now on is not seen. It ends with the next start.",
+		Causes:  []string{"a program in the guest extends registers without end", "a guest that wants to hide what it extends"},
+		Action:  "Find the program. The list of Linux IMA does not do that: its register has a part of the record to itself. Restart the machine to be told again.",
+	},
+	{
 		Code:    "finding.register-changed",
 		Meaning: "A register that belongs to the firmware was extended after the operating system took over.",
 		Causes:  []string{"a program in the guest extends PCRs that are not its own", "somebody tries to make the log of another boot fit"},

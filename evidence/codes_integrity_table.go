@@ -66,8 +66,8 @@ var integrityCodes = []CodeInfo{
 	{
 		Code:    "integrity.record-full",
 		Meaning: "After the operating system took over, so much was measured that the record holds no more: whether a register of the firmware is extended from now on is not seen.",
-		Causes:  []string{"Linux measures every file that it runs (IMA)", "a guest that wants to hide what it extends"},
-		Action:  "Nothing, where IMA is on. Otherwise find out which program extends registers.",
+		Causes:  []string{"a program in the guest extends registers without end; Linux IMA is none, its register cannot fill the record", "a guest that wants to hide what it extends"},
+		Action:  "Find out which program extends registers, and restart the machine.",
 	},
 	{
 		Code:    "integrity.record-incomplete",

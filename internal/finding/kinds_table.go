@@ -21,6 +21,7 @@ const (
 	BootRefused           evidence.Code = "finding.boot-refused"
 	BootDeadline          evidence.Code = "finding.boot-deadline"
 	RegisterChanged       evidence.Code = "finding.register-changed"
+	RecordFull            evidence.Code = "finding.record-full"
 	TPMLost               evidence.Code = "finding.tpm-lost"
 	TPMCleared            evidence.Code = "finding.tpm-cleared"
 	DeliveryFailed        evidence.Code = "finding.delivery-failed"
@@ -59,6 +60,7 @@ var kinds = []kind{
 	{BootRefused, Medium, "Secure boot refused what the machine was to start", false, false, false},
 	{BootDeadline, Medium, "The machine does not boot", false, false, false},
 	{RegisterChanged, Medium, "A firmware register changed after the boot", false, true, false},
+	{RecordFull, Low, "What the machine measures is no longer seen", false, false, false},
 	{TPMLost, High, "The machine runs without its vTPM", false, false, true},
 	{TPMCleared, Medium, "The vTPM was cleared", false, true, false},
 	{DeliveryFailed, Medium, "Findings are not delivered", false, false, false},

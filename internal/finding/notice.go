@@ -36,11 +36,13 @@ func FromNotice(n *integrity.Notice) []Signal {
 		}
 		return []Signal{begin(BootDeadline)}
 	case integrity.EventStartup:
-		return []Signal{{Kind: TPMLost, Machine: n.Instance, Ends: true}}
+		return []Signal{{Kind: TPMLost, Machine: n.Instance, Ends: true}, {Kind: RecordFull, Machine: n.Instance, Ends: true}}
 	case integrity.EventTPMLost:
 		return []Signal{begin(TPMLost)}
 	case integrity.EventAppended:
 		return []Signal{begin(RegisterChanged)}
+	case integrity.EventRecordFull:
+		return []Signal{begin(RecordFull)}
 	case integrity.EventClearTPM:
 		s := begin(TPMCleared)
 		s.Reasons = append(slices.Clone(s.Reasons), evidence.Reason{Code: TPMCleared, Message: "cleared by " + orUnknown(n.Actor)})
@@ -62,7 +64,7 @@ func unwatched(n *integrity.Notice) (out []Signal) {
 		case monitoringOff:
 			codes = []evidence.Code{EarlyBootFailed, LateBootFailed, BootNotJudged, BaselineUnapproved}
 		case vtpmRemoved:
-			codes = []evidence.Code{BootRefused, BootDeadline, TPMLost, RegisterChanged, TPMCleared}
+			codes = []evidence.Code{BootRefused, BootDeadline, TPMLost, RecordFull, RegisterChanged, TPMCleared}
 		}
 		for _, code := range codes {
 			out = append(out, Signal{Kind: code, Machine: n.Instance, Ends: true, Reasons: []evidence.Reason{r}})

@@ -42,7 +42,8 @@ func TestEachNoticeHasItsFindings(t *testing.T) {
 		reasons []evidence.Reason
 		want    []string
 	}{
-		"startup":                               {integrity.EventStartup, nil, nil, []string{"-tpm-lost"}},
+		"startup":                               {integrity.EventStartup, nil, nil, []string{"-tpm-lost", "-record-full"}},
+		"the record is full":                    {integrity.EventRecordFull, nil, because("integrity.record-full"), []string{"+record-full"}},
 		"the TPM ends":                          {integrity.EventTPMLost, nil, because("machine.tpm-lost"), []string{"+tpm-lost"}},
 		"refused for good":                      {integrity.EventRefused, nil, because("serial.shim-refused", "serial.no-boot-option"), []string{"+boot-refused", "-boot-deadline"}},
 		"nothing to boot from":                  {integrity.EventRefused, nil, because("serial.not-loaded", "serial.no-boot-option"), []string{"+boot-deadline"}},
@@ -70,7 +71,7 @@ func TestEachNoticeHasItsFindings(t *testing.T) {
 		"TPM cleared":                           {integrity.EventClearTPM, nil, nil, []string{"+tpm-cleared"}},
 		"configuration changed":                 {kind: integrity.EventConfig},
 		"monitoring is off":                     {integrity.EventConfig, nil, because("machine.configuration-changed", "machine.monitoring-off"), []string{"-early-boot-failed", "-late-boot-failed", "-boot-not-judged", "-baseline-unapproved"}},
-		"the vTPM is gone":                      {integrity.EventConfig, nil, because("machine.tpm-removed"), []string{"-boot-refused", "-boot-deadline", "-tpm-lost", "-register-changed", "-tpm-cleared"}},
+		"the vTPM is gone":                      {integrity.EventConfig, nil, because("machine.tpm-removed"), []string{"-boot-refused", "-boot-deadline", "-tpm-lost", "-record-full", "-register-changed", "-tpm-cleared"}},
 		"a resume":                              {kind: integrity.EventResumed},
 		"an event that nobody knows here":       {kind: "somethingNew"},
 	} {

@@ -61,6 +61,9 @@ const (
 	// four banks. What comes later is counted, not kept: a guest must not be able to
 	// push out the record of its own boot.
 	journalLimit = 96 << 10
+	// besideLimit bounds the part of it that registers beside the boot may fill: Linux
+	// extends PCR 10 for each file that it runs, and no boot is known by that.
+	besideLimit = journalLimit / 2
 	// recordSize is that of a record without digests, countAt the place of their number.
 	recordSize = 13
 	countAt    = recordSize - 1
@@ -78,8 +81,15 @@ type journal struct {
 	locality uint8  // of the last command
 }
 
+// besideBoot reports whether a record is of a register that holds nothing of a boot: that of
+// Linux IMA, and those of applications and dynamic launches (PFP 3.3.3 and 3.3.4).
+func besideBoot(kind JournalKind, pcr uint8) bool {
+	return (kind == JournalExtend || kind == JournalEvent || kind == JournalReset) && (pcr == 10 || pcr >= 16)
+}
+
 // Journal yields the records since power came on, in order. dropped is how many
-// more there were after the journal was full. The records share no memory with
+// more there were after the journal was full. Of PCR 10 and from 16 on there may be more,
+// which are not counted: half of the journal is not theirs. The records share no memory with
 // the TPM, and need not be read before the next command. There is always one of
 // power coming on, unless a fault of ours made them unreadable.
 func (t *TPM) Journal() (records iter.Seq[JournalRecord], dropped uint64) {
@@ -116,6 +126,10 @@ func (j *journal) restart() { *j = journal{buf: j.buf[:0]} }
 // begin appends a record without digests at the given time.
 func (j *journal) begin(kind JournalKind, locality, pcr, detail uint8, time uint64) {
 	n := len(j.buf)
+	if n >= besideLimit && besideBoot(kind, pcr) {
+		j.last = -1
+		return
+	}
 	if j.dropped != 0 || n >= journalLimit {
 		j.last = -1
 		j.dropped++
