@@ -279,6 +279,43 @@ func isTable(fn *ast.FuncDecl) bool {
 	return ok
 }
 
+// assemblers are the packages with assembly: what the compiler does not check is in
+// few places, and each can be left out.
+var assemblers = []string{"internal/fermat"}
+
+func TestAssemblyIsWhereItIsKnown(t *testing.T) {
+	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == ".git" || d.Name() == "node_modules" || d.Name() == "testdata") {
+			return fs.SkipDir
+		}
+		if d.IsDir() || !strings.EqualFold(filepath.Ext(name), ".s") {
+			return nil
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		rel, _ := filepath.Rel(root, name)
+		rel = filepath.ToSlash(rel)
+		if !slices.Contains(assemblers, path.Dir(rel)) {
+			t.Errorf("%s: assembly is in %q only", rel, assemblers)
+		}
+		if n := strings.Count(string(text), "\n"); n > maxFile {
+			t.Errorf("%s has %d lines, more than %d", rel, n, maxFile)
+		}
+		if !strings.HasPrefix(string(text), "//go:build !purego\n") {
+			t.Errorf("%s does not begin with the build constraint !purego", rel)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestEveryDecoderPackageHasAFuzzTarget(t *testing.T) {
 	decodes, fuzzes := map[string]string{}, map[string]bool{}
 	for _, f := range goFiles(t) {
