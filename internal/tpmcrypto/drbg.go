@@ -1,6 +1,7 @@
 package tpmcrypto
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/sha512"
@@ -116,6 +117,13 @@ func (d *DRBG) Read(p []byte) (int, error) {
 // Fresh says for [Fresh] that nothing depends on which random bytes these are.
 func (d *DRBG) Fresh() bool { return true }
 
+// Mark is for the function [Mark]. It is not ok when a new seed is near: entropy that
+// was taken does not come again.
+func (d *DRBG) Mark() (back func(), ok bool) {
+	key, v, counter := d.key, d.v, d.counter
+	return func() { d.key, d.v, d.counter = key, v, counter }, counter-1 < reseedInterval-1<<20
+}
+
 // Generate fills p with CTR_DRBG_Generate (10.2.1.5.1), in requests of 64 KiB.
 // It fails only when a new seed is due and cannot be had.
 func (d *DRBG) Generate(p, additional []byte) error {
@@ -206,4 +214,26 @@ func (s *seeded) Read(p []byte) (int, error) {
 		n += k
 	}
 	return len(p), nil
+}
+
+// Mark is for the function [Mark].
+func (s *seeded) Mark() (back func(), ok bool) {
+	key, v, counter := s.drbg.key, s.drbg.v, s.drbg.counter
+	rest := bytes.Clone(s.rest)
+	return func() {
+		s.drbg.key, s.drbg.v, s.drbg.counter = key, v, counter
+		s.rest = s.buf[len(s.buf)-len(rest):]
+		copy(s.rest, rest)
+	}, true
+}
+
+// Mark returns a function that brings r back to where it is now, so that it gives the
+// same bytes again. A reader that can do that says so by a method Mark() (func(), bool);
+// of any other, ok is false. Both the mark and what it leads back to are secret if r is.
+func Mark(r io.Reader) (back func(), ok bool) {
+	m, ok := r.(interface{ Mark() (func(), bool) })
+	if !ok {
+		return nil, false
+	}
+	return m.Mark()
 }

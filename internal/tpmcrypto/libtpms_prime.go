@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/assay-project/assay/internal/fermat"
 	"github.com/assay-project/assay/tpm2"
 )
 
@@ -56,25 +57,50 @@ func (s libtpmsSearch) adjust(b []byte) []byte {
 // primeNear returns a prime of the field that begins near x, or nil when none of
 // its numbers is one.
 func (s libtpmsSearch) primeNear(x []uint64, e uint32) ([]byte, error) {
-	first := uint32(x[0]) | 1<<31
 	field, base := sieveField(x)
-	for ones := field.count(); ones > 0; ones-- {
-		chosen := field.nth(int(first % uint32(ones)))
-		candidate := addShort(base, uint64(2*chosen))
-		// p-1 must have an inverse modulo e, a prime.
-		if r := modShort(candidate, uint64(e)); r > 1 {
-			p := bytesOf(candidate)
-			ok, err := probablyPrime(s.r, p, libtpmsRounds(len(p)))
-			if err != nil {
-				return nil, err
+	o := fieldOrder{field, base, uint32(x[0]) | 1<<31, field.count()}
+	for batch := o.next(e); len(batch) > 0; batch = o.next(e) {
+		composite := fermat.Composite(batch...)
+		for i, c := range batch {
+			// The base of a composite number is read all the same.
+			if composite[i] {
+				if _, err := readBase(s.r, c); err != nil {
+					return nil, err
+				}
+				continue
 			}
-			if ok {
+			p := bytesOf(c)
+			if ok, err := probablyPrime(s.r, p, libtpmsRounds(len(p))); err != nil {
+				return nil, err
+			} else if ok {
 				return p, nil
 			}
 		}
-		field.clear(chosen)
 	}
 	return nil, nil
+}
+
+// A fieldOrder gives the numbers of a field in the order in which libtpms tries them.
+type fieldOrder struct {
+	field *primeField
+	base  []uint64
+	first uint32
+	ones  int
+}
+
+// next returns the next numbers p that have p-1 prime to e, a prime, and none when
+// there are no more. The field loses them.
+func (o *fieldOrder) next(e uint32) (batch [][]uint64) {
+	for ; o.ones > 0 && len(batch) < fermat.Lanes; o.ones-- {
+		chosen := o.field.nth(int(o.first % uint32(o.ones)))
+		candidate := addShort(o.base, uint64(2*chosen))
+		// p-1 must have an inverse modulo e.
+		if modShort(candidate, uint64(e)) > 1 {
+			batch = append(batch, candidate)
+		}
+		o.field.clear(chosen)
+	}
+	return batch
 }
 
 // referencePrimes are the primes of the reference's table.

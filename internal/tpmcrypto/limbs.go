@@ -37,6 +37,15 @@ func subShort(x []uint64, y uint64) []uint64 {
 	return out
 }
 
+// below reports whether x < y; both have as many limbs.
+func below(x, y []uint64) bool {
+	var borrow uint64
+	for i := range x {
+		_, borrow = bits.Sub64(x[i], y[i], borrow)
+	}
+	return borrow == 1
+}
+
 // modShort returns x mod d.
 func modShort(x []uint64, d uint64) uint64 {
 	var r uint64

@@ -9,6 +9,7 @@ import (
 
 	"filippo.io/bigmod"
 
+	"github.com/assay-project/assay/internal/fermat"
 	"github.com/assay-project/assay/tpm2"
 )
 
@@ -127,39 +128,141 @@ func divideStep(limb, carried, d, inverse uint64) uint64 {
 // that is tried. What is read, and in what order, is part of the promise of [Seeded].
 //
 // A candidate with a factor from sieveBound on is no prime whatever its base says,
-// and its one base is read and not used. A base that took it for a prime would have
-// led to a second one: of random candidates of 1024 bits fewer than one in 2^40 gives
-// a random base that chance (Damgård, Landrock and Pomerance, 1993, theorem 2).
+// and neither is one that package fermat finds composite: the one base of either is
+// read and not used. A base that took it for a prime would have led to a second one:
+// of random candidates of 1024 bits fewer than one in 2^40 gives a random base that
+// chance (Damgård, Landrock and Pomerance, 1993, theorem 2). What is found to be a
+// prime was found so by random bases alone.
 func randomPrime(r io.Reader, size int, e uint32) ([]byte, error) {
+	ahead := 1
+	if _, ok := Mark(r); ok && fermat.Fits(8*size) {
+		ahead = fermat.Lanes
+	}
+	return newPrimeSearch(r, size, e, ahead).prime()
+}
+
+// A primeSearch looks at some candidates together, and has r stand behind the one that
+// is taken, as if it had looked at one after the other.
+type primeSearch struct {
+	r     io.Reader
+	size  int
+	e     uint32
+	ahead int // candidates that are read together
+	left  int // candidates that may still be read
+}
+
+// newPrimeSearch returns a search by the bytes of r. More than one candidate may be
+// read ahead if r can be marked.
+func newPrimeSearch(r io.Reader, size int, e uint32, ahead int) *primeSearch {
 	// Of 1024-bit candidates one in 355 is a prime: a reader that has given ten for
 	// each bit of the modulus without one is broken.
-	for range 10 * 16 * size {
-		p, err := read(r, size)
+	return &primeSearch{r, size, e, ahead, 10 * 16 * size}
+}
+
+// A candidate has no factor below sieveFurther. Its first base is read.
+type candidate struct {
+	p, base []byte
+	limbs   []uint64 // of p
+	back    func()   // brings the search to where it was when the base had been read
+}
+
+func (s *primeSearch) prime() ([]byte, error) {
+	for {
+		batch, err := s.readAhead()
+		c := firstNotComposite(batch)
+		if c == nil && err != nil {
+			return nil, err
+		}
+		if c == nil {
+			continue
+		}
+		// What was read behind c, and an error that ended that, comes again if c is no prime.
+		c.back()
+		if ok, err := s.accept(c); err != nil {
+			return nil, err
+		} else if ok {
+			return c.p, nil
+		}
+	}
+}
+
+// readAhead reads candidates, as many as are looked at together. With an error it
+// returns those before it.
+func (s *primeSearch) readAhead() (batch []*candidate, err error) {
+	for len(batch) < s.ahead {
+		c, err := s.next()
+		if err != nil {
+			return batch, err
+		}
+		batch = append(batch, c)
+	}
+	return batch, nil
+}
+
+// next reads up to the next candidate and its base.
+func (s *primeSearch) next() (*candidate, error) {
+	for ; s.left > 0; s.left-- {
+		p, err := read(s.r, s.size)
 		if err != nil {
 			return nil, err
 		}
 		p[0] |= 0xC0
-		p[size-1] |= 1
+		p[s.size-1] |= 1
 		x := limbsOf(p)
 		if hasFactor(x, sieveGroups()) {
 			continue
 		}
-		if hasFactor(x, furtherGroups()) {
-			if err := skipBase(r, p); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		if ok, err := probablyPrime(r, p, millerRabinRounds(size)); err != nil {
+		base, err := readBase(s.r, x)
+		if err != nil {
 			return nil, err
-		} else if !ok {
+		}
+		if hasFactor(x, furtherGroups()) {
 			continue
 		}
-		if _, ok := inverseShort(modShort(subShort(x, 1), uint64(e)), uint64(e)); ok {
-			return p, nil
-		}
+		s.left--
+		return &candidate{p, base, x, s.mark()}, nil
 	}
 	return nil, fmt.Errorf("no prime among the candidates: random source is broken: %w", tpm2.RCNoResult)
+}
+
+// mark returns what brings the search back to where it is.
+func (s *primeSearch) mark() (back func()) {
+	if s.ahead == 1 {
+		return func() {}
+	}
+	left := s.left
+	reader, _ := Mark(s.r) // ok when the search began, and that is enough for all of it
+	return func() { s.left = left; reader() }
+}
+
+// firstNotComposite returns the first candidate that may be a prime, as far as can be
+// said of many together, or nil.
+func firstNotComposite(batch []*candidate) *candidate {
+	var composite [fermat.Lanes]bool
+	if len(batch) > 1 {
+		numbers := make([][]uint64, len(batch))
+		for i, c := range batch {
+			numbers[i] = c.limbs
+		}
+		composite = fermat.Composite(numbers...)
+	}
+	for i, c := range batch {
+		if !composite[i] {
+			return c
+		}
+	}
+	return nil
+}
+
+// accept reports whether c is the prime that is searched.
+func (s *primeSearch) accept(c *candidate) (bool, error) {
+	bases := io.MultiReader(bytes.NewReader(c.base), s.r)
+	if ok, err := probablyPrime(bases, c.p, millerRabinRounds(s.size)); !ok || err != nil {
+		return false, err
+	}
+	e := uint64(s.e)
+	_, ok := inverseShort(modShort(subShort(c.limbs, 1), e), e)
+	return ok, nil
 }
 
 // probablyPrime is the Miller-Rabin test of FIPS 186-5, B.3.1, on an odd p.
@@ -206,16 +309,18 @@ func randomBase(r io.Reader, m *bigmod.Modulus) (*bigmod.Nat, error) {
 	}
 }
 
-// skipBase reads what randomBase reads for an odd m that is not secret.
-func skipBase(r io.Reader, m []byte) error {
-	minus1 := bytes.Clone(m)
-	minus1[len(m)-1]--
-	one := make([]byte, len(m))
-	one[len(m)-1] = 1
+// readBase reads what randomBase reads for an odd m, without preparing m.
+func readBase(r io.Reader, m []uint64) ([]byte, error) {
+	minus1 := subShort(m, 1)
+	two := make([]uint64, len(m))
+	two[0] = 2
 	for {
-		b, err := read(r, len(m))
-		if err != nil || bytes.Compare(b, one) > 0 && bytes.Compare(b, minus1) < 0 {
-			return err
+		b, err := read(r, 8*len(m))
+		if err != nil {
+			return nil, err
+		}
+		if x := limbsOf(b); below(x, minus1) && !below(x, two) {
+			return b, nil
 		}
 	}
 }

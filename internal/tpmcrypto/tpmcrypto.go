@@ -10,7 +10,9 @@
 // operation it does, with its own randomness.
 //
 // Secrets are computed with filippo.io/bigmod and filippo.io/nistec in constant
-// time, never with math/big, but for these places: FIPS 140-3 mode, where
+// time, never with math/big. Candidates for primes meet package fermat before, also in
+// FIPS 140-3 mode: it only discards, in constant time, and what it passes is judged as if
+// there were none. The places that are not so: FIPS 140-3 mode, where
 // crypto/rsa holds its keys as big.Int; the greatest common divisor of a public
 // exponent and a prime less one, which tells the time of a few divisions of
 // 32-bit numbers; the inverse of an ECDSA nonce, which math/big takes, in variable

@@ -57,3 +57,6 @@ func (c cancelable) Read(b []byte) (int, error) {
 // Fresh passes on whether r's bytes are random only, or a primary key's stream
 // that nothing may replace.
 func (c cancelable) Fresh() bool { return tpmcrypto.Fresh(c.r) }
+
+// Mark passes on whether r can be brought back, for a search that reads ahead.
+func (c cancelable) Mark() (back func(), ok bool) { return tpmcrypto.Mark(c.r) }
