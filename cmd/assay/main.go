@@ -4,6 +4,7 @@ package main
 import (
 	"crypto/rand"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/assay-project/assay/internal/cli"
@@ -13,6 +14,6 @@ import (
 func main() {
 	os.Exit(cli.Main(&program.Env{
 		Program: os.Args[0], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Getenv: os.Getenv, Now: time.Now, Rand: rand.Reader,
+		Getenv: os.Getenv, Now: time.Now, Rand: rand.Reader, Processors: runtime.GOMAXPROCS,
 	}, os.Args[1:]))
 }

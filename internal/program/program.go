@@ -25,6 +25,8 @@ type Env struct {
 	Getenv  func(string) string
 	Now     func() time.Time
 	Rand    io.Reader
+	// Processors is runtime.GOMAXPROCS; nil for a process that others share.
+	Processors func(n int) (before int)
 }
 
 // The exit statuses that docs/cli.md fixes.

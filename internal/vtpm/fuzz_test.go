@@ -53,5 +53,5 @@ func FuzzParseVM(f *testing.F) {
 // FuzzIsHeavy holds that no request makes the guard look outside it.
 func FuzzIsHeavy(f *testing.F) {
 	f.Add([]byte("\x80\x02\x00\x00\x00\x40\x00\x00\x01\x31\x40\x00\x00\x01\x00\x00\x00\x09\x40\x00\x00\x09\x00\x00\x00\x00\x00\x00\x04\x00\x00\x00\x00\x00\x10\x00\x01"))
-	f.Fuzz(func(_ *testing.T, request []byte) { isHeavy(request) })
+	f.Fuzz(func(_ *testing.T, request []byte) { IsHeavy(request) })
 }

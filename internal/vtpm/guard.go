@@ -92,7 +92,7 @@ type guarded struct {
 
 // Execute runs a command.
 func (g *guarded) Execute(locality uint8, request []byte) []byte {
-	if !isHeavy(request) {
+	if !IsHeavy(request) {
 		return g.TPM.Execute(locality, request)
 	}
 	limits := &g.root.cfg.Limits
@@ -116,8 +116,8 @@ func refusal(rc tpm2.RC) []byte {
 	return binary.BigEndian.AppendUint32(b, uint32(rc))
 }
 
-// isHeavy reports whether a command makes an RSA key: all others are short.
-func isHeavy(request []byte) bool {
+// IsHeavy reports whether a command makes an RSA key: all others are short.
+func IsHeavy(request []byte) bool {
 	if len(request) < 10 {
 		return false
 	}

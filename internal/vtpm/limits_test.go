@@ -101,11 +101,11 @@ func TestHeavyIsWhatMakesRSAKeys(t *testing.T) {
 	}{"RSA": {anRSAKey(2048), true}, "ECC": {ecc, false}, "extension": {extend(1), false}} {
 		var sent recorder
 		client.New(&sent, zeroReader{}).Run(tc.c)
-		if got := isHeavy(sent.request); got != tc.want {
+		if got := IsHeavy(sent.request); got != tc.want {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)
 		}
 		for n := range sent.request {
-			if isHeavy(sent.request[:n]) && !tc.want {
+			if IsHeavy(sent.request[:n]) && !tc.want {
 				t.Errorf("%s: the first %d bytes are heavy", name, n)
 			}
 		}

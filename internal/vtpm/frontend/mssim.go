@@ -56,7 +56,7 @@ func ServeMSSIM(ctx context.Context, m *Machine, commands, platform net.Listener
 		return err
 	}
 	s := newServer(ctx, cfg)
-	sim := &simulator{machine: m}
+	sim := &simulator{machine: m, before: cfg.Before}
 	s.listen(commands, s.link, sim.commandPort)
 	s.listen(platform, s.link, sim.platformPort)
 	return s.wait()
@@ -65,6 +65,7 @@ func ServeMSSIM(ctx context.Context, m *Machine, commands, platform net.Listener
 // A simulator is what the connections to both ports share.
 type simulator struct {
 	machine *Machine
+	before  before
 	largest struct {
 		command, response atomic.Uint64 // size in the upper half, code in the lower
 	}
@@ -134,7 +135,7 @@ func (s *simulator) send(l *link) error {
 	if err != nil {
 		return err
 	}
-	l.out = s.machine.Execute(append(l.out, 0, 0, 0, 0), locality, request)
+	l.out = s.before.execute(s.machine, append(l.out, 0, 0, 0, 0), locality, request)
 	response := l.out[4:]
 	binary.BigEndian.PutUint32(l.out, uint32(len(response))) // bounded by the TPM's response buffer
 	note(&s.largest.command, request)

@@ -26,6 +26,22 @@ type Config struct {
 	Log *slog.Logger
 	// Threads are what connections may read on; nil for none.
 	Threads *Threads
+	// Before, if not nil, is told of each command before it runs. What it returns, if
+	// that is not nil, is called after.
+	Before func(request []byte) (after func())
+}
+
+// A before is Config.Before.
+type before func(request []byte) (after func())
+
+// execute appends the response to a command to dst.
+func (b before) execute(m *Machine, dst []byte, locality uint8, request []byte) []byte {
+	if b != nil {
+		if after := b(request); after != nil {
+			defer after()
+		}
+	}
+	return m.Execute(dst, locality, request)
 }
 
 func (c Config) check() (Config, error) {

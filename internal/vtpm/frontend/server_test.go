@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 	"golang.org/x/time/rate"
 )
@@ -282,6 +283,44 @@ func TestTerminateEndsWithTheClient(t *testing.T) {
 	c.Close()
 	if err := <-done; err != nil {
 		t.Errorf("ServeSWTPM = %v after its client left", err)
+	}
+}
+
+func TestBeforeIsToldOfEachCommand(t *testing.T) {
+	command := "execute 0 " + getRandom
+	for name, tc := range map[string]struct {
+		serve        func(m *Machine, l, other net.Listener, cfg Config) error
+		send, answer string
+	}{
+		"swtpm": {func(m *Machine, l, control net.Listener, cfg Config) error {
+			return ServeSWTPM(t.Context(), m, l, SWTPMConfig{Control: control, Terminate: true}, cfg)
+		}, getRandom, "80010000000b0000017b00"},
+		"simulator": {func(m *Machine, l, platform net.Listener, cfg Config) error {
+			return ServeMSSIM(t.Context(), m, l, platform, cfg)
+		}, simCommand + "00000015", simAnswer}, // and TPM_STOP
+	} {
+		t.Run(name, func(t *testing.T) {
+			tpm := &fakeTPM{}
+			m := NewMachine(tpm, MachineConfig{})
+			m.PowerOn()
+			l, other := listenTCP(t), listenTCP(t)
+			done := make(chan error, 1)
+			go func() {
+				done <- tc.serve(m, l, other, Config{Now: time.Now, Before: func(request []byte) func() {
+					tpm.note("before %x", request)
+					return func() { tpm.note("after") }
+				}})
+			}()
+			c := dial(t, "tcp", l.Addr().String())
+			ask(t, c, tc.send, tc.answer)
+			c.Close()
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([]string{"power on", "before " + getRandom, command, "after"}, tpm.noted()); diff != "" {
+				t.Errorf("calls (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

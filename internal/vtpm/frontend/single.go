@@ -17,7 +17,7 @@ func ServeControl(ctx context.Context, m *Machine, conn net.Conn, sw SWTPMConfig
 		return errors.Join(err, conn.Close())
 	}
 	s := newServer(ctx, cfg)
-	t := &swtpm{server: s, machine: m, cfg: sw}
+	t := &swtpm{server: s, machine: m, cfg: sw, before: cfg.Before}
 	p := &port{s, single{conn}, s.controlLink, func(l *link) error {
 		err := t.control(l)
 		if err != nil && !errors.Is(err, errStop) && !errors.Is(err, io.EOF) && s.ctx.Err() == nil {

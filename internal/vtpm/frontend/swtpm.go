@@ -48,7 +48,7 @@ func ServeSWTPM(ctx context.Context, m *Machine, data net.Listener, sw SWTPMConf
 		return errors.New("a TPM needs a channel")
 	}
 	s := newServer(ctx, cfg)
-	t := &swtpm{server: s, machine: m, cfg: sw}
+	t := &swtpm{server: s, machine: m, cfg: sw, before: cfg.Before}
 	if data != nil {
 		s.listen(data, s.link, t.data)
 	}
@@ -63,6 +63,7 @@ type swtpm struct {
 	*server
 	machine  *Machine
 	cfg      SWTPMConfig
+	before   before
 	locality atomic.Uint32 // of commands without the prefix
 	passed   atomic.Bool   // a data channel that a client passed is open
 }
@@ -185,7 +186,7 @@ func (s *swtpm) execute(dst, request []byte) []byte {
 		return refuse(dst, s.setLocality(request))
 	}
 	start := len(dst)
-	dst = s.machine.Execute(dst, uint8(s.locality.Load()), request) // stored from a byte
+	dst = s.before.execute(s.machine, dst, uint8(s.locality.Load()), request) // stored from a byte
 	if len(dst) == start {
 		// Clients tell a TPM 2.0 by the tag of this answer, before CMD_INIT.
 		return refuse(dst, tpm2.RCFailure)
