@@ -7,7 +7,7 @@ var findingCodes = []CodeInfo{
 		Code:    "finding.agent-missing",
 		Meaning: "The machine has secure boot and a TPM, and no attestation agent in its guest.",
 		Causes:  []string{"the agent was never installed", "it was removed or does not start"},
-		Action:  "Install assay-agent in the guest, so that others can be shown how the machine booted.",
+		Action:  "Install assay-agent in the guest and give the machine its port (assay vm update NAME --agent), so that others can be shown how the machine booted.",
 	},
 	{
 		Code:    "finding.attestation-departs",

@@ -168,7 +168,7 @@ func (d *machineDemo) say(format string, args ...any) {
 // assay runs a command as a person would, shows it, and returns its exit status and what
 // it printed.
 func (d *machineDemo) assay(args ...string) (status int, out string) {
-	fmt.Fprintf(d.out, "  $ assay %s\n", strings.Join(args, " "))
+	fmt.Fprintf(d.out, "  $ assay %s\n", shortTokens(strings.Join(args, " ")))
 	var stdout bytes.Buffer
 	e := *d.env
 	e.Stdout, e.Stderr = io.MultiWriter(&stdout, indented{d.out}), indented{d.out}
@@ -180,6 +180,18 @@ func (d *machineDemo) assay(args ...string) (status int, out string) {
 	return status, stdout.String()
 }
 
+// shortTokens shows of each token, which fills a screen, its beginning.
+func shortTokens(line string) string {
+	const shown = 40
+	words := strings.Split(line, " ")
+	for i, w := range words {
+		if text := strings.TrimRight(w, "\n"); strings.HasPrefix(text, "eyJ") && len(text) > shown {
+			words[i] = fmt.Sprintf("%s…%s", text[:shown], w[len(text):])
+		}
+	}
+	return strings.Join(words, " ")
+}
+
 // indented shows the output of a command below it.
 type indented struct{ w io.Writer }
 
@@ -188,7 +200,7 @@ func (i indented) Write(b []byte) (int, error) {
 		if strings.HasPrefix(line, "{") {
 			continue // events, for a log
 		}
-		if _, err := fmt.Fprintf(i.w, "    %s", line); err != nil {
+		if _, err := fmt.Fprintf(i.w, "    %s", shortTokens(line)); err != nil {
 			return 0, err
 		}
 	}

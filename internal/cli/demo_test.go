@@ -71,3 +71,10 @@ func TestDemoTouchesNoExistingFolder(t *testing.T) {
 		t.Errorf("demo --keep of a folder that exists: status %d, want 2", status)
 	}
 }
+
+func TestATokenIsShownByItsBeginning(t *testing.T) {
+	token := "eyJhbGciOiJFUzI1NiIsImtpZCI6IkYzZWI3SlpEUjVPTFNJNWdnbmJreEx2"
+	if got, want := shortTokens("token verify "+token+" --issuer x\ntoken "+token+"\n"), "token verify "+token[:40]+"… --issuer x\ntoken "+token[:40]+"…\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

@@ -43,20 +43,21 @@ func TestImageCheckSaysWhetherADiskBoots(t *testing.T) {
 		boots  any
 		says   string
 	}{
-		"a kernel":               {[]string{raw, "--vars", vars}, program.StatusOK, true, "PCR 4   sha256 "},
-		"the same as qcow2":      {[]string{packed, "--vars", vars}, program.StatusOK, true, "boots; Secure Boot off"},
-		"qcow2 of another name":  {[]string{other, "--vars", vars, "--format", "qcow2"}, program.StatusOK, true, "boots; Secure Boot off"},
-		"qcow2 taken for raw":    {[]string{other, "--vars", vars}, program.StatusUnusable, nil, "no GUID partition table"},
-		"no loader":              {[]string{empty, "--vars", vars}, program.StatusRefused, false, "launch.no-loader"},
-		"a menu":                 {[]string{menu, "--vars", vars}, program.StatusUnusable, nil, "whether it boots cannot be known"},
-		"what a terminal obeys":  {[]string{hostile, "--vars", vars}, program.StatusUnusable, nil, "launch.grub-script"},
-		"no disk":                {[]string{junk, "--vars", vars}, program.StatusUnusable, nil, "disk is malformed"},
-		"no file":                {[]string{filepath.Join(dir, "gone"), "--vars", vars}, program.StatusUnusable, nil, "no such file"},
-		"a folder":               {[]string{dir, "--vars", vars}, program.StatusUnusable, nil, "neither a file nor a disk"},
-		"neither keys nor store": {[]string{raw}, program.StatusUnusable, nil, "name a key set by --keyset"},
-		"no such format":         {[]string{raw, "--vars", vars, "--format", "vmdk"}, program.StatusUnusable, nil, `format "vmdk"`},
-		"no store":               {[]string{raw, "--vars", junk}, program.StatusUnusable, nil, "junk.img"},
-		"no such set":            {[]string{raw, "--keyset", "x", "--root", dir}, program.StatusUnusable, nil, "no key set of this name"},
+		"a kernel":                {[]string{raw, "--vars", vars}, program.StatusOK, true, "PCR 4   sha256 "},
+		"the same as qcow2":       {[]string{packed, "--vars", vars}, program.StatusOK, true, "boots; Secure Boot off"},
+		"qcow2 of another name":   {[]string{other, "--vars", vars, "--format", "qcow2"}, program.StatusOK, true, "boots; Secure Boot off"},
+		"qcow2 taken for raw":     {[]string{other, "--vars", vars}, program.StatusUnusable, nil, "no GUID partition table"},
+		"no loader":               {[]string{empty, "--vars", vars}, program.StatusRefused, false, "launch.no-loader"},
+		"a menu":                  {[]string{menu, "--vars", vars}, program.StatusUnusable, nil, "whether it boots cannot be known"},
+		"what a terminal obeys":   {[]string{hostile, "--vars", vars}, program.StatusUnusable, nil, "launch.grub-script"},
+		"no disk":                 {[]string{junk, "--vars", vars}, program.StatusUnusable, nil, "disk is malformed"},
+		"no file":                 {[]string{filepath.Join(dir, "gone"), "--vars", vars}, program.StatusUnusable, nil, "no such file"},
+		"a folder":                {[]string{dir, "--vars", vars}, program.StatusUnusable, nil, "neither a file nor a disk"},
+		"neither keys nor store":  {[]string{raw}, program.StatusUnusable, nil, "name a key set by --keyset"},
+		"no such format":          {[]string{raw, "--vars", vars, "--format", "vmdk"}, program.StatusUnusable, nil, `format "vmdk"`},
+		"no store":                {[]string{raw, "--vars", junk}, program.StatusUnusable, nil, "junk.img"},
+		"Microsoft's is not made": {[]string{raw, "--keyset", "microsoft", "--root", dir}, program.StatusUnusable, nil, "no key set of this name yet: the first machine makes it, or assay keyset create microsoft --kind microsoft"},
+		"no such set":             {[]string{raw, "--keyset", "x", "--root", dir}, program.StatusUnusable, nil, "no key set of this name"},
 	} {
 		run := func(format string) (int, []byte, string) {
 			var out, errs bytes.Buffer

@@ -1,6 +1,10 @@
 package finding
 
-import "github.com/assay-project/assay/evidence"
+import (
+	"strings"
+
+	"github.com/assay-project/assay/evidence"
+)
 
 // The kinds of findings. Their meaning, causes and what to do are in the table of
 // package evidence.
@@ -65,4 +69,13 @@ var kinds = []kind{
 	{TPMCleared, Medium, "The vTPM was cleared", false, true, false},
 	{DeliveryFailed, Medium, "Findings are not delivered", false, false, false},
 	{Test, Low, "Test alert", false, true, false},
+}
+
+// kindNames are all kinds, for who has named another.
+func kindNames() string {
+	names := make([]string, 0, len(kinds))
+	for i := range kinds {
+		names = append(names, string(kinds[i].code))
+	}
+	return strings.Join(names, ", ")
 }

@@ -51,12 +51,13 @@ func (b *Book) Suppress(s Suppression) error {
 
 // check returns the first fault of a suppression.
 func (s *Suppression) check() error {
-	_, known := lookup(s.Kind)
+	if _, known := lookup(s.Kind); !known {
+		return fmt.Errorf("kind %q is none of %s: it %w", s.Kind, kindNames(), ErrMust)
+	}
 	for _, rule := range []struct {
 		good bool
 		what string
 	}{
-		{known, "kind"},
 		{s.Reason != "", "reason"},
 		{s.Author != "", "author"},
 		{s.Until.After(s.Made), "end, which lies after the beginning,"},

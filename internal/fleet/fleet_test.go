@@ -177,6 +177,18 @@ func TestLimitsAndSitesOfARowCount(t *testing.T) {
 	}
 }
 
+// The list is of all systems: that of one row would say that there are no others.
+func TestAnUnknownSystemIsToldAllThatThereAre(t *testing.T) {
+	m, err := DefaultMatrix()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := m.Judge(machine(func(d *Definition) { d.GuestOS = "windows-98" }), "tcg")
+	if len(got) != 1 || !strings.Contains(got[0].Message, "linux, linux-*, windows-11, ") || !strings.Contains(got[0].Message, "windows-server-2012*") {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestABadMatrixIsRefused(t *testing.T) {
 	const row = `{"name": "x", "guestOS": ["linux"], "machineTypes": ["q35"], "accelerators": ["kvm"], "features": ["vtpm"]}`
 	for name, text := range map[string]string{

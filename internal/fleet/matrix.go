@@ -147,10 +147,28 @@ func (m *Matrix) Judge(d *Definition, accelerator string) []evidence.Reason {
 			best, foreign = missing, other
 		}
 	}
-	if best == nil { // the zero Matrix
-		best = []evidence.Reason{{Code: codeUnsupported, Message: "the support matrix has no row"}}
+	switch {
+	case best == nil: // the zero Matrix
+		return []evidence.Reason{{Code: codeUnsupported, Message: "the support matrix has no row"}}
+	case foreign: // all else depends on which system it is
+		return []evidence.Reason{{
+			Code: codeUnsupported, Component: "guestOS",
+			Message: fmt.Sprintf("guestOS %q is none of %s", d.GuestOS, strings.Join(m.systems(), ", ")),
+		}}
 	}
 	return best
+}
+
+// systems are the operating systems of all rows.
+func (m *Matrix) systems() (out []string) {
+	for i := range m.Rows {
+		for _, p := range m.Rows[i].GuestOS {
+			if !slices.Contains(out, p) {
+				out = append(out, p)
+			}
+		}
+	}
+	return out
 }
 
 // Supports returns the names of the rows that support the machine.

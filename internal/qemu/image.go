@@ -56,6 +56,9 @@ func checkQcow2(r io.ReaderAt) error {
 func checkImages(dir string, disks []Disk, files []*os.File) error {
 	for i := range disks {
 		if disks[i].Format != "qcow2" {
+			if err := checkThere(dir, disks[i].File); err != nil {
+				return &FieldError{fmt.Sprintf("disk %d", i), err.Error()}
+			}
 			continue
 		}
 		if err := checkImage(dir, disks[i].File, files); err != nil {
@@ -63,6 +66,18 @@ func checkImages(dir string, disks []Disk, files []*os.File) error {
 		}
 	}
 	return nil
+}
+
+// checkThere reports a file that is not there, in fewer words than QEMU does.
+func checkThere(dir, path string) error {
+	if strings.HasPrefix(path, "/dev/fdset/") {
+		return nil // it is open
+	}
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(dir, path)
+	}
+	_, err := os.Stat(path)
+	return err
 }
 
 func checkImage(dir, path string, files []*os.File) error {

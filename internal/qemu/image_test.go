@@ -80,6 +80,11 @@ func TestStartRefusesADiskThatLeadsToAnotherFile(t *testing.T) {
 		}
 	}
 	m := plain()
+	m.Disks = []Disk{{File: "raw", Format: "raw", Bus: "virtio"}, {File: "none", Format: "raw", Bus: "virtio"}}
+	var f *FieldError
+	if _, err := Start(t.Context(), Config{Dir: dir, Machine: m, Program: "no-such-qemu"}); !errors.As(err, &f) || f.Field != "disk 1" {
+		t.Errorf("a raw disk that is not there: Start = %v", err)
+	}
 	m.Disks = []Disk{{File: "raw", Format: "raw", Bus: "virtio"}, {File: "good", Format: "qcow2", Bus: "virtio"}}
 	if _, err := Start(t.Context(), Config{Dir: dir, Machine: m, Program: "no-such-qemu"}); !errors.Is(err, exec.ErrNotFound) {
 		t.Errorf("Start = %v, want only the program to be missing", err)

@@ -83,6 +83,9 @@ func lastWords(log *os.File, size int64) error {
 	}
 	var lines []string
 	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "time=") && strings.Contains(line, " level=INFO ") {
+			continue // it is no reason
+		}
 		lines = append(lines, strings.TrimPrefix(program.Printable(strings.TrimSpace(line)), "assay: "))
 	}
 	if len(lines) == 0 {

@@ -20,6 +20,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 3 && slices.Equal(os.Args[1:3], []string{"vm", "run"}) {
 		fmt.Fprintf(os.Stderr, "assay: told %s\n", strings.Join(os.Args[3:], " "))
 		if os.Args[3] == "bad" {
+			fmt.Fprintln(os.Stderr, `time=2026-11-22T23:33:50.357Z level=INFO msg="what the machine boots from is not read"`)
 			os.Exit(1)
 		}
 		fmt.Println(readyLine)
@@ -48,7 +49,7 @@ func TestAStartLeavesTheLogOfAnother(t *testing.T) {
 		t.Errorf("its last words: %v", err)
 	}
 	text, err := os.ReadFile(name)
-	if want := "assay: told good --background --root /r\nassay: told bad --background --root /r\n"; err != nil || string(text) != want {
+	if want := "assay: told good --background --root /r\nassay: told bad --background --root /r\ntime=2026-11-22T23:33:50.357Z level=INFO msg=\"what the machine boots from is not read\"\n"; err != nil || string(text) != want {
 		t.Errorf("log %q, %v; want %q", text, err, want)
 	}
 }

@@ -36,7 +36,7 @@ it silent for a time and with a reason; and have it told to a webhook, to Alertm
 to a syslog. docs/findings.md explains each finding.`,
 	}
 	cmd.AddCommand(
-		newFindingListCmd(env), newFindingShowCmd(env), newFindingAckCmd(env), newFindingSuppressCmd(env), newFindingUnsuppressCmd(env),
+		newFindingListCmd(env), newFindingShowCmd(env), newFindingAckCmd(env), newFindingSuppressCmd(env), newFindingUnsuppressCmd(env), newFindingSuppressionsCmd(env),
 		newFindingDeliverCmd(env), newFindingTestCmd(env), newFindingRouteCmd(env),
 	)
 	return cmd
@@ -317,6 +317,31 @@ func newFindingUnsuppressCmd(env *program.Env) *cobra.Command {
 			return program.RefusedBy(errors.New("there is no such suppression"))
 		}
 		return err
+	}
+	return cmd
+}
+
+func newFindingSuppressionsCmd(env *program.Env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "suppressions",
+		Short: "List what is suppressed, also where there is no such finding yet",
+		Args:  cobra.NoArgs,
+	}
+	root, format := addRootFlag(cmd), program.AddOutputFlag(cmd, "table", "json")
+	cmd.RunE = func(*cobra.Command, []string) error {
+		b, err := root.book(env)
+		if err != nil {
+			return err
+		}
+		list := b.Suppressions(env.Now())
+		if *format == "json" {
+			return program.PrintJSON(env, list)
+		}
+		t := tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)
+		for _, s := range list {
+			fmt.Fprintf(t, "%s\t%s\tuntil %s\tby %s: %s\n", cmp.Or(s.Machine, "(host)"), strings.TrimSpace(string(s.Kind)+" "+s.Component), s.Until.Format(time.RFC3339), s.Author, s.Reason)
+		}
+		return t.Flush()
 	}
 	return cmd
 }

@@ -193,7 +193,11 @@ func (f *rootFlags) loadKeyset(env *program.Env, name string) (*keysets.Stored, 
 	if err != nil {
 		return nil, err
 	}
-	return r.Load(name)
+	s, err := r.Load(name)
+	if errors.Is(err, keysets.ErrNone) && name == string(keyset.Microsoft) {
+		err = fmt.Errorf("%w yet: the first machine makes it, or assay keyset create %s --kind %[2]s", err, name)
+	}
+	return s, err
 }
 
 // varsView is the JSON of the keys in a variable store.

@@ -89,7 +89,7 @@ func New(name string, o Options) (*Set, Keys, error) {
 		return nil, nil, fmt.Errorf("%q: %w", name, ErrName)
 	}
 	if !slices.Contains(Kinds(), o.Kind) {
-		return nil, nil, fmt.Errorf("%q: %w", o.Kind, ErrKind)
+		return nil, nil, fmt.Errorf("%q: %w: want one of %v", o.Kind, ErrKind, Kinds())
 	}
 	now := o.Now.UTC().Truncate(time.Second)
 	s := &Set{Name: name, Kind: o.Kind, Created: now, Updated: now, lists: map[sigdb.Role][]sigdb.Signature{}}
