@@ -51,8 +51,8 @@ test-qemu: setup ## every real machine: both interfaces, snapshots, migrations a
 test-vm: setup ## the negative matrix as real boots of whole machines: what is refused, what is noticed and how
 	ASSAY_REQUIRE_QEMU=1 $(GO) test -count=1 -timeout 60m ./test/vm -all -v
 
-bench-qemu: setup ## our TPM beside swtpm under QEMU: start, boot, snapshot, migration
-	ASSAY_REQUIRE_QEMU=1 $(GO) test -count=1 -timeout 60m -run Bench ./test/qemu -bench-swtpm -v
+bench-qemu: setup ## our TPM beside swtpm under QEMU: start, boot, snapshot, migration; PAIRS boots over each (15)
+	ASSAY_REQUIRE_QEMU=1 $(GO) test -count=1 -timeout 60m -run Bench ./test/qemu -bench-swtpm -pairs $(or $(PAIRS),15) -v
 
 bench-vm: ## machines: what a start and a verdict cost, 200 idle ones and a look at them (on a quiet machine)
 	$(GO) test -count=1 -run '^$$' -bench 'Start|Verdict' -benchtime 200x ./internal/machine

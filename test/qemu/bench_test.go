@@ -18,7 +18,10 @@ import (
 	"github.com/assay-project/assay/test/qemu"
 )
 
-var beside = flag.Bool("bench-swtpm", false, "measure our TPM beside swtpm under QEMU and print the table")
+var (
+	beside = flag.Bool("bench-swtpm", false, "measure our TPM beside swtpm under QEMU and print the table")
+	pairs  = flag.Int("pairs", 1, "boots over each TPM, in turns")
+)
 
 // A backend starts TPMs.
 type backend struct {
@@ -40,11 +43,46 @@ func backends() []backend {
 	}
 }
 
-// A row is one measurement, of all backends.
+// A row is what one thing took, over each backend, once or more often in turns.
 type row struct {
 	what string
-	took []time.Duration
+	took [2][]time.Duration
 }
+
+func (r *row) add(backend int, took time.Duration) {
+	r.took[backend] = append(r.took[backend], took)
+}
+
+// String is a line of the table. A ratio is taken within each pair: what the machine
+// does beside slows both.
+func (r *row) String() string {
+	ratios := make([]float64, len(r.took[0]))
+	for i := range ratios {
+		ratios[i] = float64(r.took[0][i]) / float64(r.took[1][i])
+	}
+	return fmt.Sprintf("| %s | %s | %s | %s |", r.what, quartiles("%.1f", millis(r.took[0])), quartiles("%.1f", millis(r.took[1])), quartiles("%.2f", ratios))
+}
+
+func millis(took []time.Duration) []float64 {
+	ms := make([]float64, len(took))
+	for i, d := range took {
+		ms[i] = float64(d.Microseconds()) / 1000
+	}
+	return ms
+}
+
+// quartiles formats the median, and where the middle half lies of more than one value.
+func quartiles(format string, of []float64) string {
+	v := slices.Sorted(slices.Values(of))
+	at := func(quarters int) string { return fmt.Sprintf(format, v[(len(v)-1)*quarters/4]) }
+	if len(v) == 1 {
+		return at(2)
+	}
+	return fmt.Sprintf("%s (%s–%s)", at(2), at(1), at(3))
+}
+
+// starts is how often processes are started in turns.
+const starts = 9
 
 func TestBenchBesideSWTPM(t *testing.T) {
 	if !*beside {
@@ -55,39 +93,46 @@ func TestBenchBesideSWTPM(t *testing.T) {
 	}
 	b := newBench(t)
 	rows := []row{
-		{what: "process started to TPM2_Startup answered, median of 9"},
-		{what: "processor time of that process from start to end, median of 9"},
-		{what: "QEMU started to guest ready"},
-		{what: "processor time of the TPM in that boot"},
-		{what: "savevm"},
-		{what: "loadvm"},
-		{what: "migration"},
-		{what: "of that, down"},
-		{what: "processor time of the source's TPM, whole life"},
-		{what: "processor time of the destination's TPM, whole life"},
+		{what: "process started to TPM2_Startup answered, ms"},
+		{what: "processor time of that process from start to end, ms"},
+		{what: "QEMU started to guest ready, ms"},
+		{what: "processor time of the TPM in that boot, ms"},
+		{what: "savevm, ms"},
+		{what: "loadvm, ms"},
+		{what: "migration, ms"},
+		{what: "of that, down, ms"},
+		{what: "processor time of the source's TPM, whole life, ms"},
+		{what: "processor time of the destination's TPM, whole life, ms"},
 	}
-	var starts, used [2][]time.Duration
-	for n := range 9 {
-		for i, k := range backends() {
+	for n := range starts {
+		b.inTurns(n, func(i int, k backend) {
 			took, cpu := b.startup(k, fmt.Sprintf("%s-start%d", k.name, n))
-			starts[i], used[i] = append(starts[i], took), append(used[i], cpu)
-		}
+			rows[0].add(i, took)
+			rows[1].add(i, cpu)
+		})
 	}
-	for i, k := range backends() {
-		slices.Sort(starts[i])
-		slices.Sort(used[i])
-		took := append([]time.Duration{starts[i][len(starts[i])/2], used[i][len(used[i])/2]}, b.life(k)...)
-		for j := range rows {
-			rows[j].took = append(rows[j].took, took[j])
-		}
+	for n := range *pairs {
+		b.inTurns(n, func(i int, k backend) {
+			for j, took := range b.life(k, fmt.Sprintf("%s%d-", k.name, n), n == *pairs-1) {
+				rows[2+j].add(i, took)
+			}
+		})
 	}
-	fmt.Println("| | assay, encrypted | swtpm, in the clear |\n|---|---|---|")
+	fmt.Printf("%d starts and %d boots over each, in turns: the median (first–third quartile)\n", starts, *pairs)
+	fmt.Println("| | assay, encrypted | swtpm, in the clear | assay of swtpm |\n|---|---|---|---|")
 	for _, r := range rows {
-		fmt.Printf("| %s | %.1f ms | %.1f ms |\n", r.what, ms(r.took[0]), ms(r.took[1]))
+		fmt.Println(&r)
 	}
 }
 
-func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+// inTurns does something over each backend. Who begins changes with n.
+func (b *bench) inTurns(n int, do func(i int, k backend)) {
+	all := backends()
+	for turn := range all {
+		i := (n + turn) % len(all)
+		do(i, all[i])
+	}
+}
 
 // startup measures a new TPM's way to its first answer, and the processor time of its
 // process. A folder that is there already is where TPMs usually start from.
@@ -170,18 +215,18 @@ func (b *bench) expect(c io.Reader, n int) {
 	}
 }
 
-// life boots, saves, restores and migrates one machine.
-func (b *bench) life(k backend) []time.Duration {
+// life boots one machine, and when asked for saves, restores and migrates it. It returns
+// what each took: the clock's and the TPM's processor time of the boot first.
+func (b *bench) life(k backend, name string, further bool) []time.Duration {
 	t := b.t
 	t.Helper()
-	s, other := k.start(b, k.name+"1"), k.start(b, k.name+"2")
+	s := k.start(b, name+"1")
 	before, err := s.CPU()
 	if err != nil {
 		t.Fatal(err)
 	}
 	begun := time.Now()
-	snapshot := func(c *qemu.Config) { c.Snapshot = true }
-	m := b.start(k.name+"m1", s.Socket, "tpm-crb", snapshot)
+	m := b.start(name+"m1", s.Socket, "tpm-crb", snapshots)
 	g, err := m.Guest()
 	if err != nil {
 		t.Fatal(err)
@@ -192,6 +237,10 @@ func (b *bench) life(k backend) []time.Duration {
 		t.Fatal(err)
 	}
 	took = append(took, after-before)
+	if !further {
+		quit(t, m, s)
+		return took
+	}
 	for _, command := range []string{"savevm s1", "loadvm s1"} {
 		begun = time.Now()
 		if err := m.Human(command); err != nil {
@@ -199,7 +248,8 @@ func (b *bench) life(k backend) []time.Duration {
 		}
 		took = append(took, time.Since(begun))
 	}
-	to := b.start(k.name+"m2", other.Socket, "tpm-crb", func(c *qemu.Config) { snapshot(c); c.Incoming = true })
+	other := k.start(b, name+"2")
+	to := b.start(name+"m2", other.Socket, "tpm-crb", func(c *qemu.Config) { snapshots(c); c.Incoming = true })
 	how, err := m.Migrate(to)
 	if err == nil && how.Status != "completed" {
 		err = errors.New(how.Status)
@@ -211,3 +261,5 @@ func (b *bench) life(k backend) []time.Duration {
 	quit(t, to, other)
 	return append(took, time.Duration(how.TotalTime)*time.Millisecond, time.Duration(how.Downtime)*time.Millisecond, s.Used(), other.Used())
 }
+
+func snapshots(c *qemu.Config) { c.Snapshot = true }
