@@ -39,6 +39,17 @@ const (
 	GetShieldedIdentity Permission = "instances.getShieldedInstanceIdentity"  // the public keys of its TPM
 	GetSerialPortOutput Permission = "instances.getSerialPortOutput"          // what the guest prints, which may be secret
 	ClearTPM            Permission = "instances.clearTPM"                     // destroys what the TPM protects
+	CreateSnapshot      Permission = "instances.createSnapshot"
+	DeleteSnapshot      Permission = "instances.deleteSnapshot"
+	RestoreSnapshot     Permission = "instances.restoreSnapshot" // sets disks, variables and TPM back, also to what was mended since
+)
+
+// The permissions about the images that machines are made from.
+const (
+	ReadImages   Permission = "images.get"    // also the list of them
+	CreateImage  Permission = "images.create" // of a disk in the folders for disks
+	DeleteImage  Permission = "images.delete"
+	UseImageOnly Permission = "images.useReadOnly" // make a machine of one
 )
 
 // The permissions about findings, named as Security Command Center names its own. They
@@ -58,6 +69,7 @@ func Permissions() []Permission {
 		ReadReferences, SetReferences, RotateKeys, ReadPrincipals, SetPrincipals, ReadAudit, ReadMeasurement,
 		ListInstances, GetInstance, CreateInstance, DeleteInstance, StartInstance, StopInstance, ResetInstance,
 		UpdateInstance, UpdateShielded, SetIntegrityPolicy, GetShieldedIdentity, GetSerialPortOutput, ClearTPM,
+		CreateSnapshot, DeleteSnapshot, RestoreSnapshot, ReadImages, CreateImage, DeleteImage, UseImageOnly,
 		ListFindings, SetFindingState, MuteFinding,
 	}
 }
@@ -89,30 +101,31 @@ func (r Role) Permissions() []Permission {
 	case Viewer:
 		return []Permission{
 			ReadAppraisals, ReadAttesters, ReadPolicies, ReadAnchors, ReadReferences, ReadMeasurement,
-			ListInstances, GetInstance, GetShieldedIdentity, ListFindings,
+			ListInstances, GetInstance, GetShieldedIdentity, ListFindings, ReadImages,
 		}
 	case Operator:
 		return []Permission{
 			Attest, ReadAppraisals, ReadAttesters, SetAttesters, ReadPolicies, ReadAnchors,
 			ReadReferences, SetReferences, ReadMeasurement,
-			ListInstances, GetInstance, StartInstance, StopInstance, ResetInstance, GetShieldedIdentity, ListFindings, SetFindingState,
+			ListInstances, GetInstance, StartInstance, StopInstance, ResetInstance, GetShieldedIdentity, ListFindings, SetFindingState, ReadImages,
 		}
 	case InstanceAdmin:
 		return []Permission{
 			ListInstances, GetInstance, CreateInstance, DeleteInstance, StartInstance, StopInstance, ResetInstance,
 			UpdateInstance, UpdateShielded, SetIntegrityPolicy, GetShieldedIdentity, GetSerialPortOutput, ClearTPM,
+			CreateSnapshot, DeleteSnapshot, RestoreSnapshot, ReadImages, CreateImage, DeleteImage, UseImageOnly,
 			ListFindings, SetFindingState, MuteFinding,
 		}
 	case SecurityAdmin:
 		return []Permission{
 			ReadAppraisals, ReadAttesters, ReadPolicies, SetPolicies, ReadAnchors, SetAnchors,
 			ReadReferences, SetReferences, RotateKeys, ReadAudit, ReadMeasurement,
-			ListInstances, GetInstance, UpdateShielded, SetIntegrityPolicy, GetShieldedIdentity, ListFindings, SetFindingState, MuteFinding,
+			ListInstances, GetInstance, UpdateShielded, SetIntegrityPolicy, GetShieldedIdentity, ListFindings, SetFindingState, MuteFinding, ReadImages,
 		}
 	case Auditor:
 		return []Permission{
 			ReadAppraisals, ReadAttesters, ReadPolicies, ReadAnchors, ReadReferences,
-			ReadPrincipals, ReadAudit, ReadMeasurement, ListInstances, GetInstance, GetShieldedIdentity, ListFindings,
+			ReadPrincipals, ReadAudit, ReadMeasurement, ListInstances, GetInstance, GetShieldedIdentity, ListFindings, ReadImages,
 		}
 	case Admin:
 		return Permissions()

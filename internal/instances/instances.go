@@ -29,6 +29,7 @@ import (
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/keysets"
 	"github.com/assay-project/assay/internal/machine"
+	"github.com/assay-project/assay/internal/qemu"
 )
 
 // A Host is what the routes need of this host beside its machines.
@@ -122,6 +123,8 @@ func (a *API) Register(s *apiserver.Server) {
 	a.powerRoutes(s)
 	a.judgeRoutes(s)
 	a.policyRoutes(s)
+	a.nextBootRoutes(s)
+	a.snapshotRoutes(s)
 	a.findingRoutes(s)
 	a.operationRoutes(s)
 }
@@ -148,6 +151,8 @@ func (a *API) Explain(err error) *apiserver.Problem {
 		refused    *machine.RefusedError
 		start      *StartError
 		definition *definitionError
+		member     *fleet.DefinitionError
+		state      *machine.StateError
 	)
 	switch {
 	case errors.As(err, &refused):
@@ -158,6 +163,10 @@ func (a *API) Explain(err error) *apiserver.Problem {
 		return p
 	case errors.As(err, &start):
 		return apiserver.NewProblem(http.StatusConflict, codeStart, start.Error())
+	case errors.As(err, &state):
+		return apiserver.NewProblem(http.StatusConflict, apiserver.CodeConflict, state.Words)
+	case errors.As(err, &member):
+		return apiserver.NewProblem(http.StatusUnprocessableEntity, apiserver.CodeInvalid, member.Error())
 	case errors.As(err, &definition):
 		return apiserver.NewProblem(http.StatusUnprocessableEntity, apiserver.CodeInvalid, definition.Error())
 	}
@@ -199,6 +208,16 @@ var known = [...]knownError{
 	{keyprovider.ErrNoProvider, http.StatusUnprocessableEntity, apiserver.CodeInvalid, "there is no key provider of that name on this host"},
 	{machine.ErrNoDisk, http.StatusConflict, apiserver.CodeConflict, ""},
 	{machine.ErrNotJudged, http.StatusConflict, apiserver.CodeConflict, "the boot was compared with no baseline"},
+	{machine.ErrSnapshotName, http.StatusUnprocessableEntity, apiserver.CodeInvalid, ""},
+	{machine.ErrSnapshotThere, http.StatusConflict, apiserver.CodeConflict, ""},
+	{machine.ErrNoSnapshot, http.StatusNotFound, apiserver.CodeNotFound, ""},
+	{machine.ErrHardware, http.StatusConflict, apiserver.CodeConflict, "the machine has been changed since the snapshot, and its memory fits only what it was: withoutMemory=true leaves the memory"},
+	{qemu.ErrNoSnapshot, http.StatusConflict, apiserver.CodeConflict, ""},
+	{machine.ErrNoBaseline, http.StatusConflict, apiserver.CodeConflict, ""},
+	{machine.ErrNothingToPlan, http.StatusConflict, apiserver.CodeConflict, "nothing to approve: no register that can be predicted will change, or it is not known that the machine boots"},
+	{machine.ErrNotAsSeen, http.StatusConflict, apiserver.CodeConflict, ""},
+	{machine.ErrNotReached, http.StatusConflict, apiserver.CodeConflict, "one of the boots did not reach its boot loader"},
+	{integrity.ErrPlan, http.StatusUnprocessableEntity, apiserver.CodeInvalid, ""},
 	{integrity.ErrNoBoot, http.StatusConflict, apiserver.CodeConflict, ""},
 	{integrity.ErrNotSeen, http.StatusConflict, apiserver.CodeConflict, ""},
 	{integrity.ErrNotKept, http.StatusNotFound, apiserver.CodeNotFound, "there is no such boot or baseline, or it is no longer kept"},

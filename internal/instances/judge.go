@@ -2,6 +2,10 @@ package instances
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
 	"reflect"
 	"slices"
 
@@ -11,6 +15,7 @@ import (
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/access"
 	"github.com/assay-project/assay/internal/apiserver"
+	"github.com/assay-project/assay/internal/disk"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/machine"
 	"github.com/assay-project/assay/uefi/launch"
@@ -68,12 +73,32 @@ type whyInput struct {
 	Boot uint64 `query:"boot" doc:"The last when absent"`
 }
 
-// A checkBody says whether a machine that is off will boot.
+// A checkBody says whether a machine that is off will boot, and what that will measure.
 type checkBody struct {
-	Disk    string              `json:"disk"`
-	Verdict string              `json:"verdict" doc:"boots, refused, or that it cannot be known"`
-	Reasons []evidence.Reason   `json:"reasons" nullable:"false"`
-	Chain   []*launch.Component `json:"chain" nullable:"false"`
+	Disk       string              `json:"disk"`
+	Format     disk.Format         `json:"format"`
+	Verdict    string              `json:"verdict" doc:"boots, refused, or that it cannot be known"`
+	Boots      *bool               `json:"boots" nullable:"true" doc:"null when it cannot be known"`
+	SecureBoot bool                `json:"secureBoot" doc:"Whether the firmware will enforce it"`
+	Reasons    []evidence.Reason   `json:"reasons" nullable:"false"`
+	Chain      []*launch.Component `json:"chain" nullable:"false"`
+	Events     []launch.Event      `json:"events" nullable:"false" doc:"What will be measured, in the order of each register"`
+	// PCRs are values by bank and register.
+	PCRs    map[string]map[string]*string `json:"pcrs" doc:"Values by bank and register when the operating system takes over; null is one that is not known"`
+	Unknown map[string][]evidence.Reason  `json:"unknown" doc:"Why registers are not known"`
+}
+
+func checkOf(f *machine.Forecast) checkBody {
+	p := f.Prediction
+	out := checkBody{
+		Disk: f.File, Format: f.Format, Verdict: p.Verdict.String(), SecureBoot: f.Machine.SecureBoot && !f.Machine.Variables.SetupMode(),
+		Reasons: apiserver.OrEmpty(p.Reasons), Chain: apiserver.OrEmpty(p.Chain), Events: apiserver.OrEmpty(p.Events), PCRs: p.Values(), Unknown: p.Unknowns(),
+	}
+	if p.Verdict != launch.Undecided {
+		boots := p.Verdict == launch.Starts
+		out.Boots = &boots
+	}
+	return out
 }
 
 func (a *API) judgeRoutes(s *apiserver.Server) {
@@ -141,8 +166,18 @@ func (a *API) diff(ctx context.Context, in *diffInput) (*apiserver.Reply[diffBod
 func (a *API) check(ctx context.Context, in *ByInstance) (*apiserver.Reply[checkBody], error) {
 	f, err := a.cfg.Machines.Check(ctx, in.Instance)
 	if err != nil {
-		return nil, err
+		return nil, unreadable(err)
 	}
-	p := f.Prediction
-	return apiserver.Answer(checkBody{f.File, p.Verdict.String(), apiserver.OrEmpty(p.Reasons), apiserver.OrEmpty(p.Chain)}), nil
+	return apiserver.Answer(checkOf(f)), nil
+}
+
+// unreadable names what is wrong with a disk that cannot be read, which its machine's
+// definition names.
+func unreadable(err error) error {
+	for _, known := range []error{disk.ErrMalformed, disk.ErrUnsupported, fs.ErrNotExist} {
+		if errors.Is(err, known) {
+			return apiserver.NewProblem(http.StatusConflict, apiserver.CodeConflict, fmt.Sprintf("the disk that the machine boots from cannot be read: %v", known))
+		}
+	}
+	return err
 }

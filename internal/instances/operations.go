@@ -51,6 +51,8 @@ type Operation struct {
 	ValidateOnly bool            `json:"validateOnly,omitempty"`
 	Effects      []fleet.Effect  `json:"effects,omitempty" nullable:"false" doc:"What a change of the definition brings about"`
 	Review       *machine.Review `json:"review,omitempty" doc:"What is, or would become, the baseline"`
+	// Snapshot is the one that was made.
+	Snapshot *machine.Snapshot `json:"snapshot,omitempty"`
 }
 
 // A Fault is why an operation failed.
@@ -246,7 +248,7 @@ func (a *API) end(ctx context.Context, op *ongoing, shown Operation, failed *api
 	as, _ := a.operations.view(op)
 	now := a.cfg.Now().UTC()
 	as.Status, as.EndTime, as.Error = statusDone, &now, faultOf(failed)
-	as.Effects, as.Review = shown.Effects, shown.Review
+	as.Effects, as.Review, as.Snapshot = shown.Effects, shown.Review, shown.Snapshot
 	if err := a.operations.finish(op, as, failed); err != nil {
 		a.cfg.Log.ErrorContext(ctx, "the end of an operation is not kept: after a restart it is told as unknown", slog.String("operation", op.Name), slog.Any("error", err))
 	}

@@ -34,9 +34,11 @@ type serialBody struct {
 // maxSerial is how much of a console one answer has, as Compute Engine's.
 const maxSerial = 1 << 20
 
-// An identityBody has the names of Compute Engine's ShieldedInstanceIdentity, but no signing
-// keys: attestation keys are proved by activation (POST /v1/enrolments), not told.
+// An identityBody has the names of Compute Engine's ShieldedInstanceIdentity. A signing key
+// is there of a TPM with a device identity; other attestation keys are made by guests, and
+// proved by activation (POST /v1/enrolments), not told.
 type identityBody struct {
+	SigningKey           *keyBody       `json:"signingKey,omitempty" doc:"Initial attestation key, where the TPM was made with one"`
 	EncryptionKey        *keyBody       `json:"encryptionKey,omitempty" doc:"RSA-2048 endorsement key"`
 	ECCP256EncryptionKey *keyBody       `json:"eccP256EncryptionKey,omitempty" doc:"P-256 endorsement key"`
 	Identity             *vtpm.Identity `json:"identity" doc:"All keys, with their names and certificates: docs/vtpm-identity.md"`
@@ -130,6 +132,8 @@ func (a *API) identity(ctx context.Context, in *ByInstance) (*apiserver.Reply[id
 			body.EncryptionKey = key
 		case ekca.P256:
 			body.ECCP256EncryptionKey = key
+		case ekca.IAK:
+			body.SigningKey = key
 		}
 	}
 	return apiserver.Answer(body), nil

@@ -2,7 +2,6 @@ package vtpmcli
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -229,22 +228,7 @@ func viewImage(name string, format disk.Format, m *launch.Machine, p *launch.Pre
 		boots := p.Verdict == launch.Starts
 		r.Boots = &boots
 	}
-	for _, bank := range launch.Banks() {
-		values := map[string]*string{}
-		for pcr := range launch.Registers {
-			values[strconv.Itoa(pcr)] = nil
-			if v, ok := p.PCR(bank, pcr); ok {
-				text := hex.EncodeToString(v)
-				values[strconv.Itoa(pcr)] = &text
-			}
-		}
-		r.PCRs[bank.BankName()] = values
-	}
-	for pcr := range launch.Registers {
-		if why := p.Unknown(pcr); len(why) > 0 {
-			r.Unknown[strconv.Itoa(pcr)] = why
-		}
-	}
+	r.PCRs, r.Unknown = p.Values(), p.Unknowns()
 	return r
 }
 

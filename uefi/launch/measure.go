@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"io"
 	"slices"
+	"strconv"
 
 	"github.com/assay-project/assay/eventlog"
 	"github.com/assay-project/assay/evidence"
@@ -177,6 +178,34 @@ func (p *Prediction) PCR(bank tpm2.Alg, pcr int) (value []byte, ok bool) {
 		return nil, false
 	}
 	return bytes.Clone(all[pcr]), true
+}
+
+// Values are the registers by bank and number; nil is one that is not known.
+func (p *Prediction) Values() map[string]map[string]*string {
+	out := map[string]map[string]*string{}
+	for _, bank := range Banks() {
+		values := map[string]*string{}
+		for pcr := range Registers {
+			values[strconv.Itoa(pcr)] = nil
+			if v, ok := p.PCR(bank, pcr); ok {
+				text := hex.EncodeToString(v)
+				values[strconv.Itoa(pcr)] = &text
+			}
+		}
+		out[bank.BankName()] = values
+	}
+	return out
+}
+
+// Unknowns are why registers are not known, by number.
+func (p *Prediction) Unknowns() map[string][]evidence.Reason {
+	out := map[string][]evidence.Reason{}
+	for pcr := range Registers {
+		if why := p.Unknown(pcr); len(why) > 0 {
+			out[strconv.Itoa(pcr)] = why
+		}
+	}
+	return out
 }
 
 // Unknown is why a register cannot be predicted; nil when it is.
