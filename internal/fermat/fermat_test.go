@@ -273,6 +273,64 @@ func (b *batch) number(t *testing.T, lane, n int) *big.Int {
 	return x
 }
 
+// Any two numbers of a bit less than R are multiplied, not only those that a test meets.
+func FuzzProductsAgreeWithMathBig(f *testing.F) {
+	wantFits(f)
+	f.Add(byte(0), false, []byte{1})
+	ones := make([]byte, 3*64*33)
+	for i := range ones {
+		ones[i] = 0xFF
+	}
+	for size := range byte(4) {
+		f.Add(size, true, ones)
+		f.Add(size, false, ones[:len(ones)/2])
+	}
+	f.Fuzz(func(t *testing.T, size byte, doubled bool, in []byte) {
+		words := []int{8, 16, 24, 32}[size%4]
+		n := limbs(words)
+		// take gives numbers of a count of bits, and zeros when the input ends.
+		take := func(bits int) *big.Int {
+			b := make([]byte, (bits+7)/8)
+			in = in[copy(b, in):]
+			x := new(big.Int).SetBytes(b)
+			return x.Rsh(x, uint(8*len(b)-bits))
+		}
+		b := new(batch)
+		var m, x, y [Lanes]*big.Int
+		for lane := range Lanes {
+			m[lane] = take(64 * words)
+			m[lane].SetBit(m[lane], 0, 1).SetBit(m[lane], 64*words-1, 1)
+			x[lane], y[lane] = take(limbBits*n-1), take(limbBits*n-1)
+			for i := range n {
+				at := func(v *big.Int) uint64 {
+					v = new(big.Int).Rsh(v, uint(limbBits*i))
+					return v.And(v, big.NewInt(limbMask)).Uint64()
+				}
+				b.m[i][lane], b.x[i][lane], b.y[i][lane] = at(m[lane]), at(x[lane]), at(y[lane])
+			}
+			b.inverse[lane] = -inverse(b.m[0][lane]) & limbMask
+			if doubled {
+				b.doubled[lane] = 1 << 63
+			}
+		}
+		multiply(b, &b.y, n, 1)
+		for lane := range Lanes {
+			// (xy + qm)/R for the one q below R that makes it whole.
+			r := new(big.Int).Lsh(big.NewInt(1), uint(limbBits*n))
+			want := new(big.Int).Mul(x[lane], y[lane])
+			q := new(big.Int).Neg(want)
+			q.Mul(q, new(big.Int).ModInverse(m[lane], r)).Mod(q, r)
+			want.Add(want, q.Mul(q, m[lane])).Rsh(want, uint(limbBits*n))
+			if doubled {
+				want.Lsh(want, 1)
+			}
+			if got := b.number(t, lane, n); got.Cmp(want) != 0 {
+				t.Errorf("lane %d: %x times %x modulo %x, doubled %v = %x, want %x", lane, x[lane], y[lane], m[lane], doubled, got, want)
+			}
+		}
+	})
+}
+
 func FuzzCompositeAgreesWithMathBig(f *testing.F) {
 	wantFits(f)
 	for _, m := range edges(8) {
