@@ -21,6 +21,12 @@ var machineCodes = []CodeInfo{
 		Action:  "Nothing, if it was meant. Otherwise change it back and find out who has that right.",
 	},
 	{
+		Code:    "machine.secure-boot-off",
+		Meaning: "The agent's evidence is genuine and shows that secure boot is off, which the machine's definition says, too. Attestation needs secure boot.",
+		Causes:  []string{"the machine was made without, or somebody turned it off; its events name who"},
+		Action:  "Turn secure boot on. For a machine that must run without, suppress finding.attestation-unhealthy and finding.secure-boot-off with a reason and an end.",
+	},
+	{
 		Code:    "machine.end-not-seen",
 		Meaning: "Nobody saw the end of the machine's last run; its disks are as after a loss of power.",
 		Causes:  []string{"the host lost its power or crashed", "the supervisor of the machine was killed"},

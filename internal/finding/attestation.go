@@ -1,6 +1,8 @@
 package finding
 
 import (
+	"slices"
+
 	"github.com/assay-project/assay/evidence"
 )
 
@@ -30,6 +32,9 @@ func FromAttestation(machine string, h Health, boot uint64, reasons []evidence.R
 	case HealthGood:
 		return []Signal{over(AttestationUnhealthy), over(AttestationDeparts), over(AttestationUnverified), over(AttestationSilent)}
 	case HealthDeparted:
+		if asDefined(reasons) {
+			return []Signal{unhealthy, over(AttestationDeparts), over(AttestationUnverified), over(AttestationSilent)}
+		}
 		return []Signal{unhealthy, begin(AttestationDeparts), over(AttestationUnverified), over(AttestationSilent)}
 	case HealthUnverified:
 		return []Signal{unhealthy, begin(AttestationUnverified), over(AttestationSilent)}
@@ -38,6 +43,15 @@ func FromAttestation(machine string, h Health, boot uint64, reasons []evidence.R
 	}
 	return nil
 }
+
+// asDefined reports whether nothing is wrong with a boot but that secure boot is off, which
+// the machine's definition says, too (package machine): it departs from nothing. There is
+// the recommendation, and somebody may suppress that (SPEC T11) without hiding a departure.
+func asDefined(reasons []evidence.Reason) bool {
+	return len(reasons) > 0 && !slices.ContainsFunc(reasons, func(r evidence.Reason) bool { return r.Code != secureBootOff })
+}
+
+const secureBootOff evidence.Code = "machine.secure-boot-off"
 
 // loadedModule is the reason of a module that the kernel runs; all others are of
 // modules that it refused.

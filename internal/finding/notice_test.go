@@ -131,6 +131,25 @@ func TestCausesOfAFailedAttestationAreKeptApart(t *testing.T) {
 	}
 }
 
+// A machine that has secure boot off by its definition departs from nothing, so that what is
+// suppressed of it hides no departure.
+func TestSecureBootThatIsOffByDefinitionIsNoDeparture(t *testing.T) {
+	for name, tc := range map[string]struct {
+		reasons []evidence.Reason
+		departs string
+	}{
+		"by definition":       {because("machine.secure-boot-off"), "-attestation-departs"},
+		"against it":          {because("secureboot.off"), "+attestation-departs"},
+		"and another boot":    {because("machine.secure-boot-off", "baseline.mismatch"), "+attestation-departs"},
+		"for no known reason": {nil, "+attestation-departs"},
+	} {
+		want := []string{"+attestation-unhealthy", tc.departs, "-attestation-unverified", "-attestation-silent"}
+		if diff := cmp.Diff(want, short(finding.FromAttestation("web-1", finding.HealthDeparted, 7, tc.reasons))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
 func TestModulesAreRefusedOrRunning(t *testing.T) {
 	b, boot := newBook(t), uint64(7)
 	module := func(code evidence.Code, name, words string) evidence.Reason {

@@ -461,14 +461,16 @@ func reason(code evidence.Code, message string) evidence.Reason {
 
 // The reason codes of this package.
 const (
-	codeTPMLost    = "machine.tpm-lost"
-	codeChanged    = "machine.configuration-changed"
-	codeCleared    = "machine.tpm-cleared"
-	codeTPMRemoved = "machine.tpm-removed"
-	codeUnwatched  = "machine.monitoring-off"
-	codeStopped    = "machine.stopped"
-	codeHypervisor = "machine.hypervisor-failed"
-	codeLost       = "machine.end-not-seen"
+	codeTPMLost = "machine.tpm-lost"
+	codeChanged = "machine.configuration-changed"
+	// codeSecureBootOff is told apart from the code of a quote by package finding, too.
+	codeSecureBootOff = "machine.secure-boot-off"
+	codeCleared       = "machine.tpm-cleared"
+	codeTPMRemoved    = "machine.tpm-removed"
+	codeUnwatched     = "machine.monitoring-off"
+	codeStopped       = "machine.stopped"
+	codeHypervisor    = "machine.hypervisor-failed"
+	codeLost          = "machine.end-not-seen"
 
 	codeSnapshot     = "machine.snapshot-made"
 	codeSnapshotGone = "machine.snapshot-deleted"

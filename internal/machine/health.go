@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/assay-project/assay/eventlog/baseline"
+	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/health"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/vtpm/ekca"
@@ -158,9 +160,26 @@ func (s *supervisor) inLoop(ctx context.Context, do func()) {
 	}
 }
 
+// asDefined tells secure boot that the machine has off by its definition from one that is off
+// all the same: no attestation succeeds in either, and only the second surprises anybody.
+func asDefined(d *fleet.Definition, reasons []evidence.Reason) []evidence.Reason {
+	const off = "secureboot.off" // of package evidence/tpm
+	if d.Shielded.SecureBoot {
+		return reasons
+	}
+	out := slices.Clone(reasons)
+	for i := range out {
+		if out[i].Code == off {
+			out[i].Code, out[i].Message = codeSecureBootOff, "secure boot is off, as the machine's definition has it"
+		}
+	}
+	return out
+}
+
 // assessed takes the outcome of an attestation. The log has those that differ from the
 // one before.
 func (s *supervisor) assessed(a health.Assessment) {
+	a.Reasons = asDefined(s.definition, a.Reasons)
 	before := s.health
 	s.health = &HealthStatus{Assessment: a}
 	if before != nil {

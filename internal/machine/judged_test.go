@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/assay-project/assay/eventlog/baseline"
+	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/health"
 	"github.com/assay-project/assay/internal/integrity"
@@ -63,6 +64,17 @@ func TestAResizedMachineIsStillComparedWithItsBaseline(t *testing.T) {
 	b, p := s.references()()
 	if v := s.history.InForce(); v == nil || b != v.Baseline || p.Name != "default" {
 		t.Errorf("quotes are compared with %v under %q, boots with %v", b, p.Name, v)
+	}
+}
+
+func TestSecureBootThatIsOffIsAsDefinedOrNot(t *testing.T) {
+	t.Parallel()
+	said := []evidence.Reason{{Code: "secureboot.off", Message: "secure boot is off"}, {Code: "baseline.mismatch"}}
+	for code, on := range map[evidence.Code]bool{"secureboot.off": true, "machine.secure-boot-off": false} {
+		got := asDefined(&fleet.Definition{Shielded: fleet.Shielded{SecureBoot: on}}, said)
+		if len(got) != 2 || got[0].Code != code || got[1].Code != "baseline.mismatch" || said[0].Code != "secureboot.off" {
+			t.Errorf("secure boot %v: %v of %v", on, got, said)
+		}
 	}
 }
 

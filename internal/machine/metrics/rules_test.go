@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/finding"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/health"
@@ -280,38 +281,52 @@ func scenarios(t *testing.T) map[string]scenario {
 	well := &sight{machine: good()}
 	unjudged := &sight{machine: good(func(o *observation) { o.Boot.Late, o.Judged.Late = &no, integrity.Unknown })}
 	noKey := &sight{machine: off(func(o *observation) { o.Unread, o.Shield, o.Records = errors.New("away"), nil, machine.Records{} })}
+	insecure := func(secure bool, kinds ...evidence.Code) *sight {
+		out := &sight{
+			machine:  good(func(o *observation) { o.Shield.SecureBoot, o.Health.State = secure, health.Departed }),
+			suppress: []finding.Suppression{suppressed(finding.Signal{Kind: finding.AttestationUnhealthy})},
+		}
+		for _, k := range kinds {
+			out.signals = append(out.signals, finding.Signal{Kind: k, Machine: "web"})
+		}
+		return out
+	}
+	departs := []string{"AssayAttestationDeparts"}
 	out := map[string]scenario{
-		"all well":                           {then: well, at: 22},
-		"off after a good boot":              {before: well, then: &sight{machine: off()}, at: 22},
-		"first boot, compared with nothing":  {then: &sight{machine: good(func(o *observation) { o.Judged.Early, o.Judged.Late = integrity.Learned, integrity.Learned })}, at: 22},
-		"boots":                              {before: well, then: &sight{machine: phase(machine.PhaseFirmware)}, at: 22},
-		"monitoring was never on":            {then: option(func(o *observation) { o.Shield = &fleet.Shielded{} }), at: 22},
-		"monitoring switched off":            {before: well, then: option(func(o *observation) { o.Shield = &fleet.Shielded{SecureBoot: true, VTPM: true} }), at: 1, fires: []string{"AssayProtectionSwitchedOff"}},
-		"secure boot switched off":           {before: well, then: option(func(o *observation) { o.Shield = &fleet.Shielded{VTPM: true, IntegrityMonitoring: true} }), at: 1, fires: []string{"AssayProtectionSwitchedOff"}},
-		"the agent is no longer wanted":      {before: well, then: option(func(o *observation) { o.Agent, o.Health = false, nil }), at: 22},
-		"not judged, at first":               {before: well, then: unjudged, at: 4},
-		"not judged":                         {before: well, then: unjudged, at: 6, fires: []string{"AssayBootNotJudged"}},
-		"a boot each minute":                 {then: well, at: 10, fires: []string{"AssayRestartLoop"}},
-		"not attested for a while":           {before: well, then: &sight{machine: attests(health.Unknown)}, at: 19},
-		"not attested":                       {before: well, then: &sight{machine: attests(health.Unknown)}, at: 21, fires: []string{"AssayAttestationUnknown"}},
-		"TPM ended":                          {before: well, then: &sight{machine: good(func(o *observation) { o.TPM = machine.TPMLost })}, at: 22, fires: []string{"AssayTPMLost"}},
-		"unsupervised":                       {before: well, then: &sight{machine: state(machine.StateUnsupervised)}, at: 22, fires: []string{"AssayMachineUnsupervised"}},
-		"lost":                               {before: well, then: &sight{machine: state(machine.StateLost)}, at: 22, fires: []string{"AssayMachineLost"}},
-		"damaged":                            {before: well, then: &sight{machine: state(machine.StateDamaged)}, at: 22, fires: []string{"AssayMachineDamaged"}},
-		"no answer, for moments":             {before: well, then: &sight{}, at: 4},
-		"no answer":                          {before: well, then: &sight{}, at: 22, fires: []string{"AssayMachineDoesNotAnswer"}},
-		"no key for a home, for moments":     {then: noKey, before: well, at: 9},
-		"no key for a home":                  {then: noKey, at: 22, fires: []string{"AssayHomeUnreadable"}},
-		"events not kept":                    {before: well, then: &sight{machine: good(func(o *observation) { o.Unkept = true })}, at: 1, fires: []string{"AssayEventsNotKept"}},
-		"findings and key sets, for moments": {before: well, then: &sight{machine: good(), broken: true}, at: 4},
-		"findings and key sets not read":     {before: well, then: &sight{machine: good(), broken: true}, at: 11, fires: []string{"AssayFindingsUnreadable", "AssayKeysetsUnreadable"}},
-		"machines not listed, for moments":   {before: well, then: &sight{unlisted: true}, at: 4},
-		"machines not listed":                {before: well, then: &sight{unlisted: true}, at: 6, fires: []string{"AssayMachinesUnlisted"}},
-		"too many machines":                  {then: &sight{machine: good(), limit: 1}, at: 1, fires: []string{"AssayMachinesOmitted"}},
-		"nobody collects, for moments":       {before: well, at: 4},
-		"nobody collects":                    {before: well, at: 6, fires: []string{"AssayMetricsMissing"}},
-		"an old file of metrics":             {before: well, then: &sight{machine: good(), old: true}, at: 11, fires: []string{"AssayMetricsStale"}},
-		"a file of five minutes":             {before: well, then: &sight{machine: good(), old: true}, at: 5},
+		"no secure boot by definition, suppressed": {then: insecure(false, finding.AttestationUnhealthy), at: 1},
+		"no secure boot, and another boot":         {then: insecure(false, finding.AttestationUnhealthy, finding.AttestationDeparts), at: 1, fires: departs},
+		"no secure boot against the definition":    {then: insecure(true, finding.AttestationUnhealthy), at: 1, fires: departs},
+		"all well":                                 {then: well, at: 22},
+		"off after a good boot":                    {before: well, then: &sight{machine: off()}, at: 22},
+		"first boot, compared with nothing":        {then: &sight{machine: good(func(o *observation) { o.Judged.Early, o.Judged.Late = integrity.Learned, integrity.Learned })}, at: 22},
+		"boots":                                    {before: well, then: &sight{machine: phase(machine.PhaseFirmware)}, at: 22},
+		"monitoring was never on":                  {then: option(func(o *observation) { o.Shield = &fleet.Shielded{} }), at: 22},
+		"monitoring switched off":                  {before: well, then: option(func(o *observation) { o.Shield = &fleet.Shielded{SecureBoot: true, VTPM: true} }), at: 1, fires: []string{"AssayProtectionSwitchedOff"}},
+		"secure boot switched off":                 {before: well, then: option(func(o *observation) { o.Shield = &fleet.Shielded{VTPM: true, IntegrityMonitoring: true} }), at: 1, fires: []string{"AssayProtectionSwitchedOff"}},
+		"the agent is no longer wanted":            {before: well, then: option(func(o *observation) { o.Agent, o.Health = false, nil }), at: 22},
+		"not judged, at first":                     {before: well, then: unjudged, at: 4},
+		"not judged":                               {before: well, then: unjudged, at: 6, fires: []string{"AssayBootNotJudged"}},
+		"a boot each minute":                       {then: well, at: 10, fires: []string{"AssayRestartLoop"}},
+		"not attested for a while":                 {before: well, then: &sight{machine: attests(health.Unknown)}, at: 19},
+		"not attested":                             {before: well, then: &sight{machine: attests(health.Unknown)}, at: 21, fires: []string{"AssayAttestationUnknown"}},
+		"TPM ended":                                {before: well, then: &sight{machine: good(func(o *observation) { o.TPM = machine.TPMLost })}, at: 22, fires: []string{"AssayTPMLost"}},
+		"unsupervised":                             {before: well, then: &sight{machine: state(machine.StateUnsupervised)}, at: 22, fires: []string{"AssayMachineUnsupervised"}},
+		"lost":                                     {before: well, then: &sight{machine: state(machine.StateLost)}, at: 22, fires: []string{"AssayMachineLost"}},
+		"damaged":                                  {before: well, then: &sight{machine: state(machine.StateDamaged)}, at: 22, fires: []string{"AssayMachineDamaged"}},
+		"no answer, for moments":                   {before: well, then: &sight{}, at: 4},
+		"no answer":                                {before: well, then: &sight{}, at: 22, fires: []string{"AssayMachineDoesNotAnswer"}},
+		"no key for a home, for moments":           {then: noKey, before: well, at: 9},
+		"no key for a home":                        {then: noKey, at: 22, fires: []string{"AssayHomeUnreadable"}},
+		"events not kept":                          {before: well, then: &sight{machine: good(func(o *observation) { o.Unkept = true })}, at: 1, fires: []string{"AssayEventsNotKept"}},
+		"findings and key sets, for moments":       {before: well, then: &sight{machine: good(), broken: true}, at: 4},
+		"findings and key sets not read":           {before: well, then: &sight{machine: good(), broken: true}, at: 11, fires: []string{"AssayFindingsUnreadable", "AssayKeysetsUnreadable"}},
+		"machines not listed, for moments":         {before: well, then: &sight{unlisted: true}, at: 4},
+		"machines not listed":                      {before: well, then: &sight{unlisted: true}, at: 6, fires: []string{"AssayMachinesUnlisted"}},
+		"too many machines":                        {then: &sight{machine: good(), limit: 1}, at: 1, fires: []string{"AssayMachinesOmitted"}},
+		"nobody collects, for moments":             {before: well, at: 4},
+		"nobody collects":                          {before: well, at: 6, fires: []string{"AssayMetricsMissing"}},
+		"an old file of metrics":                   {before: well, then: &sight{machine: good(), old: true}, at: 11, fires: []string{"AssayMetricsStale"}},
+		"a file of five minutes":                   {before: well, then: &sight{machine: good(), old: true}, at: 5},
 		"no attestation, and one of that name is off elsewhere": {
 			then: &sight{machine: off()}, other: &sight{machine: attests(health.Unknown)}, at: 22, fires: []string{"AssayAttestationUnknown"},
 		},
