@@ -204,8 +204,10 @@ func (a *arrival) stageTPM(ctx context.Context, h *Home, keys *age.X25519Identit
 	if err := durable.WriteFile(path, a.bags.TPM, 0o600); err != nil {
 		return err
 	}
+	// What runs is the TPM: a newer state that this host knows is of a try that failed, or of
+	// before a snapshot. The host where it runs has judged that.
 	report, err := a.root.cfg.TPMs.Restore(ctx, a.actor, vtpm.RestoreOptions{
-		From: path, Name: h.Name(), Provider: h.card.Provider, Import: true, Cold: true,
+		From: path, Name: h.Name(), Provider: h.card.Provider, Import: true, Cold: true, AllowRollback: true,
 		Keys: vtpm.KeysFor{Identities: [][]byte{[]byte(keys.String())}}, VM: vmOf(a.offer.Definition, h.card.ID),
 	})
 	if err == nil && len(report.Warnings) > 0 {

@@ -330,3 +330,11 @@ func (h *host) noise(c net.Conn) {
 		h.Fatal(err)
 	}
 }
+
+// comesTo finds the boot that the machine is in after its start.
+func (h *host) comesTo(want uint64) {
+	h.Helper()
+	if n, err := h.root.NextBoot(h.Context(), "web-1"); err != nil || n != want {
+		h.Errorf("NextBoot = %d, %v, want %d", n, err, want)
+	}
+}

@@ -260,7 +260,7 @@ func (h *Home) given() (*given, error) {
 }
 
 // askWhereItIs is what to do about a machine that was given away.
-const askWhereItIs = "assay vm migrate --settle asks whether it has it, and --take-back takes your word that it never will"
+const askWhereItIs = "assay vm migrate --settle asks whether it has it; --take-back takes your word that it never will, and --give-up that it has"
 
 // notGiven refuses what is not to be done with a machine that is another host's.
 func (h *Home) notGiven() error {

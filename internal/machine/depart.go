@@ -427,6 +427,17 @@ func (r *Root) TakeBack(ctx context.Context, actor, name string) error {
 	return errors.Join(r.logAll(h, []integrity.Notice{n}), h.take(), h.Close())
 }
 
+// GiveUp takes an operator's word that a machine which was given away is the other host's,
+// as where that cannot say so any more: nothing of it is left here.
+func (r *Root) GiveUp(ctx context.Context, actor, name string) error {
+	h, _, err := r.openGiven(ctx, name)
+	if err != nil {
+		return err
+	}
+	r.departed(ctx, name)
+	return errors.Join(h.Close(), r.deleteGiven(ctx, actor, name))
+}
+
 func (r *Root) openGiven(ctx context.Context, name string) (*Home, *given, error) {
 	h, err := r.openSoon(ctx, name)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,12 +22,16 @@ import (
 )
 
 // bootFile, in the run folder, is what the fake QEMU's guest does in its boots: lines
-// "PCR SHA256 [SHA1 SHA384 SHA512]", "print TEXT", "variable BYTE", "reset", "await FILE" and
-// "off". It then waits. "hang" is the first line of a firmware that does nothing.
+// "PCR SHA256 [SHA1 SHA384 SHA512]", "print TEXT", "variable BYTE", "reset", "suspend", "wake",
+// "await FILE" and "off". It then waits. "hang" is the first line of a firmware that does nothing.
 const bootFile = "boot"
 
 func TestMain(m *testing.M) {
-	if fake, err := isFake(); fake {
+	fake, err := isFake()
+	if !fake {
+		fake, err = isSupervisor()
+	}
+	if fake {
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -54,6 +59,7 @@ type fakeQEMU struct {
 }
 
 func runFake(args []string) error {
+	signal.Ignore(syscall.SIGPIPE) // as QEMU does: who started it may have been killed
 	f := &fakeQEMU{off: make(chan bool, 4), ready: make(chan bool), args: args, runs: "running", wired: make(chan bool), going: make(chan bool)}
 	if waits(args) {
 		f.runs = "inmigrate"
@@ -146,6 +152,12 @@ func (f *fakeQEMU) run() error {
 		case "reset":
 			fmt.Fprintln(f.monitor, `{"event": "RESET", "data": {"guest": true, "reason": "guest-reset"}, "timestamp": {"seconds": 1, "microseconds": 0}}`)
 			err = f.powerOn(false)
+		case "suspend": // TPM2_Shutdown(STATE), as a guest does before it sleeps or hibernates
+			err = f.command([]byte{0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x45, 0, 1})
+		case "wake": // the machine's reset, and the firmware's TPM2_Startup(STATE)
+			if err = f.control([]byte{0, 0, 0, 2, 0, 0, 0, 0}, nil); err == nil {
+				err = f.command([]byte{0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x44, 0, 1})
+			}
 		case "await": // a file in the run folder
 			err = awaitFile(rest)
 		case "notpm":

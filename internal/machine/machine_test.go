@@ -38,6 +38,7 @@ type host struct {
 	testing.TB
 	root *Root
 	dir  string
+	key  seal.Key
 
 	clock  atomic.Int64 // how far its clock is ahead
 	mu     sync.Mutex
@@ -55,10 +56,46 @@ func newHost(t testing.TB) *host {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	h := &host{TB: t, dir: dir}
-	key, err := keyprovider.NewKey(rand.Reader)
+	if h.key, err = keyprovider.NewKey(rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := errors.Join(os.Symlink(self, filepath.Join(dir, "fake-qemu")), os.Symlink(self, filepath.Join(dir, "fake-qemu-img"))); err != nil {
+		t.Fatal(err)
+	}
+	template, err := varstore.New(varstore.OVMF4M).Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "vars.fd"), template, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	set, err := ownKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := hostConfig(t.Context(), dir, h.key, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cfg.TPMs.Close() })
+	cfg.Now = func() time.Time { return time.Now().Add(time.Duration(h.clock.Load())) }
+	cfg.Event = func(n integrity.Notice) {
+		h.mu.Lock()
+		h.events = append(h.events, n)
+		h.mu.Unlock()
+	}
+	if h.root, err = OpenRoot(cfg); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// hostConfig is that of a host in a folder, also for a process that is to be killed.
+func hostConfig(ctx context.Context, dir string, key seal.Key, set *keyset.Set) (cfg Config, err error) {
 	provider := func(_ context.Context, spec string) (vtpm.Provider, error) {
 		if spec != "main" {
 			return nil, keyprovider.ErrNoProvider
@@ -66,54 +103,23 @@ func newHost(t testing.TB) *host {
 		l, err := keyprovider.NewLocal(rand.Reader, seal.Key{ID: key.ID, Secret: key.Secret.Clone()})
 		return testProvider{l}, err
 	}
-	tpms, err := vtpm.OpenRoot(t.Context(), vtpm.Config{Dir: filepath.Join(dir, "tpms"), Provider: provider, Random: rand.Reader, Now: time.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { tpms.Close() })
-	matrix, err := fleet.DefaultMatrix()
-	if err != nil {
-		t.Fatal(err)
-	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	program, images := filepath.Join(dir, "fake-qemu"), filepath.Join(dir, "fake-qemu-img")
-	if err := errors.Join(os.Symlink(self, program), os.Symlink(self, images)); err != nil {
-		t.Fatal(err)
-	}
-	template, err := varstore.New(varstore.OVMF4M).Bytes()
-	if err != nil {
-		t.Fatal(err)
-	}
-	variables := filepath.Join(dir, "vars.fd")
-	if err := os.WriteFile(variables, template, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	set, err := ownKeys()
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.root, err = OpenRoot(Config{
-		Dir: filepath.Join(dir, "vms"), TPMs: tpms, Provider: provider, DefaultProvider: func() string { return "main" },
+	cfg = Config{
+		Dir: filepath.Join(dir, "vms"), Provider: provider, DefaultProvider: func() string { return "main" },
 		Keyset: func(name string) (*keyset.Set, error) {
 			if name != "own" {
 				return nil, fmt.Errorf("no key set %q", name)
 			}
 			return set, nil
 		},
-		Matrix: matrix, Firmware: Firmware{"/code.fd", "/secure.fd", variables}, Accelerator: qemu.TCG, Program: program, Images: qemu.Images{Program: images},
-		Random: rand.Reader, Now: func() time.Time { return time.Now().Add(time.Duration(h.clock.Load())) }, Event: func(n integrity.Notice) {
-			h.mu.Lock()
-			h.events = append(h.events, n)
-			h.mu.Unlock()
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
+		Firmware: Firmware{"/code.fd", "/secure.fd", filepath.Join(dir, "vars.fd")}, Accelerator: qemu.TCG,
+		Program: filepath.Join(dir, "fake-qemu"), Images: qemu.Images{Program: filepath.Join(dir, "fake-qemu-img")},
+		Random: rand.Reader, Now: time.Now,
 	}
-	return h
+	if cfg.TPMs, err = vtpm.OpenRoot(ctx, vtpm.Config{Dir: filepath.Join(dir, "tpms"), Provider: provider, Random: rand.Reader, Now: time.Now}); err != nil {
+		return cfg, err
+	}
+	cfg.Matrix, err = fleet.DefaultMatrix()
+	return cfg, err
 }
 
 // ownKeys is one key set for all tests: its keys take long to make.

@@ -298,6 +298,31 @@ func (s *supervisor) resume(ctx context.Context) error {
 	return s.goOn(ctx)
 }
 
+// NextBoot is the number of the boot that a machine which is off is in after its start: the
+// next, or that of the snapshot whose memory it goes on with.
+func (r *Root) NextBoot(ctx context.Context, name string) (boot uint64, err error) {
+	if _, err := r.Card(name); err != nil {
+		return 0, err
+	}
+	h, err := r.openSoon(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	on, err := h.shelf()
+	if err != nil {
+		return 0, err
+	}
+	if on.Going != nil && on.Going.Memory {
+		return on.tagged(on.Going.Tag).Boot, nil
+	}
+	history, err := h.History()
+	if err != nil {
+		return 0, err
+	}
+	return history.BootCounter + 1, nil
+}
+
 // feed has a hypervisor that waits take the memory of its machine over a socket. asking is
 // whether it says to the other end that it has all.
 func (s *supervisor) feed(ctx context.Context, asking bool, take func(*net.UnixConn) error) error {

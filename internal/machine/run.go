@@ -453,7 +453,9 @@ func (s *supervisor) finish() error {
 	switch {
 	case s.ending != nil:
 		n.Actor, n.Reasons = s.ending.actor, []evidence.Reason{s.ending.reason}
-	case end.Err != nil && err == nil:
+	case err != nil:
+		n.Reasons = []evidence.Reason{reason(codeHypervisor, fmt.Sprintf("the hypervisor did not go on, and was ended: %s", err))}
+	case end.Err != nil:
 		err = fmt.Errorf("machine %q: its hypervisor ended: %w", s.home.Name(), end.Err)
 		n.Reasons = []evidence.Reason{reason(codeHypervisor, fmt.Sprintf("the hypervisor failed: %s", end.Err))}
 	}

@@ -208,9 +208,11 @@ func TestASnapshotOfARunningMachineBringsAllOfItBack(t *testing.T) {
 	if got := h.variable(); got != '2' {
 		t.Errorf("variable %q", got)
 	}
+	h.comesTo(3)
 	if err := h.root.GoBack(t.Context(), "carol", "web-1", "good", true); err != nil {
 		t.Fatal(err)
 	}
+	h.comesTo(1) // it goes on in the boot of its snapshot
 	s := h.back("await reset\n" + "reset\n" + boot(t, "good-uki") + "off\n")
 	back := h.awaitEvent(integrity.EventWentBack, 1)
 	want := integrity.Notice{
@@ -258,6 +260,7 @@ func TestASnapshotOfAMachineThatIsOffBringsAllOfItBack(t *testing.T) {
 	if err := h.root.GoBack(t.Context(), "bob", "web-1", "off", false); err != nil {
 		t.Fatal(err)
 	}
+	h.comesTo(3)
 	h.wrote("old")
 	if got := h.variable(); got != '1' {
 		t.Errorf("variable %q", got)

@@ -129,7 +129,7 @@ func (s *starting) run(ctx context.Context) error {
 	wait := s.wait || s.attested
 	w := waiting{env: s.env, machines: s.root, name: s.name}
 	if wait {
-		if w.boot, err = nextBoot(ctx, s.root, s.name); err != nil {
+		if w.boot, err = s.root.NextBoot(ctx, s.name); err != nil {
 			return err
 		}
 	}

@@ -28,8 +28,9 @@ what its console printed; nothing of it is left here. Both hosts must have its d
 
 Until the other host has all of it, whatever fails leaves it running here. From then on it
 is the other host's. When that does not confirm, the machine stands still here and is not
-started again: --settle asks that host once more, and --take-back takes your word that the
-machine does not run there.`,
+started again: --settle asks that host once more. Where it cannot answer any more, your word
+decides: --take-back says that the machine does not run there and never will, --give-up that
+it is that host's, and removes what is left of it here.`,
 		Args: cobra.ExactArgs(1),
 	}
 	h := addHostFlags(env, cmd)
@@ -37,9 +38,10 @@ machine does not run there.`,
 	ticket := f.String("ticket", "", "`FILE` with the other host's ticket")
 	settle := f.Bool("settle", false, "ask the host that the machine was given to whether it has it")
 	back := f.Bool("take-back", false, "the machine that was given away does not run there, and never will")
-	yes := f.Bool("yes", false, "do not ask: two machines that both run destroy their disks")
-	cmd.MarkFlagsOneRequired("ticket", "settle", "take-back")
-	cmd.MarkFlagsMutuallyExclusive("ticket", "settle", "take-back")
+	up := f.Bool("give-up", false, "the machine that was given away is there: remove what is left of it here")
+	yes := f.Bool("yes", false, "do not ask: two machines that both run destroy their disks, and one that is on no host is lost")
+	cmd.MarkFlagsOneRequired("ticket", "settle", "take-back", "give-up")
+	cmd.MarkFlagsMutuallyExclusive("ticket", "settle", "take-back", "give-up")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return h.with(cmd.Context(), func(r *machine.Root) error {
 			switch {
@@ -47,6 +49,14 @@ machine does not run there.`,
 				return h.settle(cmd, r, args[0])
 			case *back && !*yes:
 				return program.RefusedBy(fmt.Errorf("migrate %s: if it runs on the other host, both destroy their disks; --yes says that it does not", args[0]))
+			case *up && !*yes:
+				return program.RefusedBy(fmt.Errorf("migrate %s: if it is not on the other host, it is lost with its TPM; --yes says that it is there", args[0]))
+			case *up:
+				if err := r.GiveUp(cmd.Context(), actor(), args[0]); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintf(env.Stdout, "%s is on the other host\n", args[0])
+				return err
 			case *back:
 				if err := r.TakeBack(cmd.Context(), actor(), args[0]); err != nil {
 					return err

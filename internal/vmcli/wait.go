@@ -38,15 +38,6 @@ const askEvery = 100 * time.Millisecond
 // nothing will be started: the words are the guest's to print.
 const refusalPatience = 5 * time.Second
 
-// nextBoot is the boot that a machine that is off comes to by its start.
-func nextBoot(ctx context.Context, r *machine.Root, name string) (uint64, error) {
-	history, err := r.History(ctx, name)
-	if err != nil {
-		return 0, err
-	}
-	return history.BootCounter + 1, nil
-}
-
 // run waits, and shows each step.
 func (w *waiting) run(ctx context.Context) error {
 	tick := time.NewTicker(askEvery)
