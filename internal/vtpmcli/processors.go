@@ -7,47 +7,62 @@ import (
 	"github.com/assay-project/assay/internal/vtpm"
 )
 
+// settled is the command from which on a TPM has one processor. To give up the others
+// costs a hundred pages of memory, which a TPM that only begins, as one that a guest
+// migrates to, is spared.
+const settled = 16
+
 // processors is how many processors a process uses that serves one TPM: one, and while
 // a command looks for RSA primes all, so that the control channel is heard.
 //
 // A TPM does one thing at a time. Where a second processor idles, Go's monitor thread
 // wakes every 20 us for some ms of each wait for a command, to see whether that processor
-// could use the first: a third of what a TPM costs in a boot.
+// could use the first: a quarter of what a TPM costs in a boot.
 type processors struct {
 	set func(n int) (before int)
 	all int
 
-	mu    sync.Mutex // guards what follows, and set
-	heavy int        // commands that run
+	mu       sync.Mutex // guards what follows, and set
+	used     int
+	commands int // that came, until there are settled
+	heavy    int // commands that run and look for primes
 }
 
-// useOneProcessor changes the process, unless GOMAXPROCS in its environment says how
-// many it uses: then, and for a process that others share, nil.
-func useOneProcessor(env *program.Env) *processors {
+// fewProcessors changes the process as commands come, unless GOMAXPROCS in its
+// environment says how many it uses: then, and for a process that others share, nil.
+func fewProcessors(env *program.Env) *processors {
 	if env.Processors == nil || env.Getenv("GOMAXPROCS") != "" {
 		return nil
 	}
-	return &processors{set: env.Processors, all: env.Processors(1)}
+	all := env.Processors(0)
+	return &processors{set: env.Processors, all: all, used: all}
 }
 
 // before is told of each command (frontend.Config.Before).
 func (p *processors) before(request []byte) (after func()) {
-	if p == nil || !vtpm.IsHeavy(request) {
+	if p == nil {
 		return nil
 	}
-	p.change(1)
-	return func() { p.change(-1) }
+	heavy := 0
+	if vtpm.IsHeavy(request) {
+		heavy = 1
+		after = func() { p.note(0, -1) }
+	}
+	p.note(1, heavy)
+	return after
 }
 
-func (p *processors) change(by int) {
+func (p *processors) note(commands, heavy int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	before := p.heavy
-	p.heavy += by
-	switch {
-	case before == 0:
-		p.set(p.all)
-	case p.heavy == 0:
-		p.set(1)
+	p.commands = min(p.commands+commands, settled)
+	p.heavy += heavy
+	use := p.all
+	if p.commands == settled && p.heavy == 0 {
+		use = 1
+	}
+	if use != p.used {
+		p.set(use)
+		p.used = use
 	}
 }

@@ -111,7 +111,6 @@ func (o *vtpmOptions) serve(ctx context.Context, env *program.Env) (err error) {
 	if err := o.checkAddresses(); err != nil {
 		return err
 	}
-	processors := useOneProcessor(env)
 	m, closeState, err := o.open(ctx, env)
 	if err != nil {
 		return err
@@ -120,7 +119,7 @@ func (o *vtpmOptions) serve(ctx context.Context, env *program.Env) (err error) {
 	if o.qemu == "" {
 		m.PowerOn()
 	}
-	return o.front(ctx, env, m, processors)
+	return o.front(ctx, env, m)
 }
 
 func (o *vtpmOptions) checkAddresses() error {
@@ -164,8 +163,8 @@ func (o *vtpmOptions) open(ctx context.Context, env *program.Env) (*frontend.Mac
 const vtpmThreads = 4
 
 // front serves m where the command line says.
-func (o *vtpmOptions) front(ctx context.Context, env *program.Env, m *frontend.Machine, p *processors) error {
-	cfg := frontend.Config{Now: env.Now, Log: vtpmLog(env), Threads: frontend.NewKeptThreads(vtpmThreads), Before: p.before}
+func (o *vtpmOptions) front(ctx context.Context, env *program.Env, m *frontend.Machine) error {
+	cfg := frontend.Config{Now: env.Now, Log: vtpmLog(env), Threads: frontend.NewKeptThreads(vtpmThreads), Before: fewProcessors(env).before}
 	switch {
 	case o.mssim != "":
 		return serveMSSIM(ctx, env, m, o.mssim, cfg)
