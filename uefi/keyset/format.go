@@ -72,7 +72,7 @@ func Parse(text []byte) (*Set, error) {
 		return nil, fmt.Errorf("%w: owner: %w", ErrFormat, err)
 	}
 	s := &Set{Name: d.Name, Kind: d.Kind, Owner: owner, Created: d.Created.UTC(), Updated: d.Updated.UTC(), lists: map[sigdb.Role][]sigdb.Signature{}}
-	if !nameForm.MatchString(d.Name) || !slices.Contains(Kinds(), d.Kind) || s.Updated.Nanosecond() != 0 || s.Updated.Year() < 1998 || s.Updated.Year() > 9998 {
+	if !ValidName(d.Name) || !slices.Contains(Kinds(), d.Kind) || s.Updated.Nanosecond() != 0 || s.Updated.Year() < 1998 || s.Updated.Year() > 9998 {
 		return nil, fmt.Errorf("%w: name, kind or time", ErrFormat)
 	}
 	for r, b := range d.lists() {

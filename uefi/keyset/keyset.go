@@ -52,10 +52,12 @@ var (
 	ErrEntry = errors.New("firmware does not take this entry")
 )
 
-var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,62}$`)
+// nameForm leaves the length to ValidName: a bound of repetitions is compiled as so many
+// copies, each time that a program starts.
+var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]*$`)
 
 // ValidName reports whether a set may have this name.
-func ValidName(name string) bool { return nameForm.MatchString(name) }
+func ValidName(name string) bool { return len(name) <= 63 && nameForm.MatchString(name) }
 
 // A Set is the content of the four variables.
 type Set struct {
@@ -85,7 +87,7 @@ type Options struct {
 
 // New makes a set, and private keys for the entries that were not given.
 func New(name string, o Options) (*Set, Keys, error) {
-	if !nameForm.MatchString(name) {
+	if !ValidName(name) {
 		return nil, nil, fmt.Errorf("%q: %w", name, ErrName)
 	}
 	if !slices.Contains(Kinds(), o.Kind) {

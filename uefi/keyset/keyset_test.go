@@ -111,13 +111,15 @@ func TestASetThatFirmwareWouldNotTakeIsRefused(t *testing.T) {
 	}{
 		"name":                 {"../x", keyset.Options{Kind: keyset.SetupMode}, keyset.ErrName},
 		"no name":              {"", keyset.Options{Kind: keyset.SetupMode}, keyset.ErrName},
+		"longest name":         {strings.Repeat("x", 63), keyset.Options{Kind: keyset.SetupMode}, nil},
+		"name too long":        {strings.Repeat("x", 64), keyset.Options{Kind: keyset.SetupMode}, keyset.ErrName},
 		"kind":                 {"x", keyset.Options{}, keyset.ErrKind},
 		"no certificate":       {"x", keyset.Options{Kind: keyset.Microsoft, Given: bad}, keyset.ErrEntry},
 		"two platform keys":    {"x", keyset.Options{Kind: keyset.Microsoft, Given: two}, keyset.ErrEntry},
 		"setup mode with keys": {"x", keyset.Options{Kind: keyset.SetupMode, Given: given(sigdb.PK)}, keyset.ErrEntry},
 	} {
 		tc.o.Random, tc.o.Now = rand.Reader, now
-		if s, _, err := keyset.New(tc.name, tc.o); s != nil || !errors.Is(err, tc.want) {
+		if s, _, err := keyset.New(tc.name, tc.o); (s != nil) != (tc.want == nil) || !errors.Is(err, tc.want) {
 			t.Errorf("%s: New = %v, want %v", name, err, tc.want)
 		}
 	}

@@ -30,6 +30,8 @@ func TestRoutesAreChecked(t *testing.T) {
 		"syslog, socket":      {Route{Name: "a", Type: Syslog, URL: "unix:///dev/log", Minimum: finding.Low}, ""},
 		"plain, as was said":  {Route{Name: "a", Type: Syslog, URL: "udp://log.example.com:514", AllowPlain: true, Minimum: finding.Low}, ""},
 		"no name":             {Route{Type: Syslog, URL: "unix:///dev/log", Minimum: finding.Low}, "name"},
+		"longest name":        {Route{Name: strings.Repeat("a", 63), Type: Syslog, URL: "unix:///dev/log", Minimum: finding.Low}, ""},
+		"name too long":       {Route{Name: strings.Repeat("a", 64), Type: Syslog, URL: "unix:///dev/log", Minimum: finding.Low}, "name"},
 		"name of a path":      {Route{Name: "../a", Type: Syslog, URL: "unix:///dev/log", Minimum: finding.Low}, "name"},
 		"other type":          {Route{Name: "a", Type: "mail", URL: "https://example.com", Minimum: finding.Low}, "type"},
 		"other scheme":        {Route{Name: "a", Type: Alertmanager, URL: "ftp://example.com", Minimum: finding.Low}, "begins with none"},
