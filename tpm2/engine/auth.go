@@ -5,7 +5,6 @@ import (
 
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/command"
-	"github.com/assay-project/assay/wire"
 )
 
 // An authUse is one entry of a command's authorization area (TPMS_AUTH_COMMAND)
@@ -103,7 +102,7 @@ func (c *call) parseAuth(area []byte) (rest []byte, err error) {
 			return nil, u.of(rc)
 		}
 	}
-	rest, err = wire.DecodePrefix(area, &u.in)
+	rest, err = c.t.codec.DecodePrefixIn(nil, area, &u.in)
 	if err != nil {
 		return nil, u.of(tpm2.RCOf(err).Base())
 	}

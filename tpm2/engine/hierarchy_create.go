@@ -25,7 +25,8 @@ func createPrimary(c *call, in *command.CreatePrimaryIn, out *command.CreatePrim
 	if err := t.generate(o, in.InSensitive.UserAuth, in.InSensitive.Data, r); err != nil {
 		return err
 	}
-	made, err := c.creation(o, nil, in.CreationPCR, in.OutsideInfo)
+	out.CreationData.PCRSelect, out.CreationData.OutsideInfo = in.CreationPCR, in.OutsideInfo
+	out.CreationHash, out.CreationTicket, err = c.creation(o, nil, &out.CreationData)
 	if err != nil {
 		return err
 	}
@@ -33,7 +34,6 @@ func createPrimary(c *call, in *command.CreatePrimaryIn, out *command.CreatePrim
 		return err
 	}
 	out.OutPublic, out.Name = o.public, o.name
-	out.CreationData, out.CreationHash, out.CreationTicket = made.data, made.hash, made.ticket
 	c.response, err = t.place(o)
 	return err
 }

@@ -30,13 +30,14 @@ func create(c *call, in *command.CreateIn, out *command.CreateOut) error {
 	if err := t.generate(o, in.InSensitive.UserAuth, in.InSensitive.Data, t.random); err != nil {
 		return err
 	}
-	made, err := c.creation(o, parent, in.CreationPCR, in.OutsideInfo)
+	var err error
+	out.CreationData.PCRSelect, out.CreationData.OutsideInfo = in.CreationPCR, in.OutsideInfo
+	out.CreationHash, out.CreationTicket, err = c.creation(o, parent, &out.CreationData)
 	if err != nil {
 		return err
 	}
 	out.OutPrivate, err = t.toPrivate(o, o.sensitive, parent)
 	out.OutPublic = o.public
-	out.CreationData, out.CreationHash, out.CreationTicket = made.data, made.hash, made.ticket
 	return err
 }
 

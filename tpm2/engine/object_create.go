@@ -219,41 +219,32 @@ func (o *object) setParent() {
 	}
 }
 
-// A creation is what the creation commands tell of how an object came to be.
-type creation struct {
-	data   tpm2.CreationData
-	hash   []byte
-	ticket tpm2.CreationTicket
-}
-
-// creation makes the creation data of o and a ticket for it (Part 1, 27.8). The
-// PCRs that are selected are those that exist.
-func (c *call) creation(o *object, parent *object, pcrs tpm2.PCRSelections, outside []byte) (*creation, error) {
-	digest, pcrs, err := c.t.pcrDigest(o.public.NameAlg, pcrs)
+// creation fills in the creation data of o and makes a ticket for it (Part 1, 27.8).
+// The PCRs that are selected are those that exist.
+func (c *call) creation(o, parent *object, data *tpm2.CreationData) (hash []byte, ticket tpm2.CreationTicket, err error) {
+	data.PCRDigest, data.PCRSelect, err = c.t.pcrDigest(o.public.NameAlg, data.PCRSelect)
 	if err != nil {
-		return nil, err
+		return nil, ticket, err
 	}
-	out := &creation{data: tpm2.CreationData{
-		PCRSelect: pcrs, PCRDigest: digest, Locality: tpm2.LocalitySet(c.locality),
-		ParentNameAlg: tpm2.AlgNull, OutsideInfo: outside,
-	}}
+	data.Locality = tpm2.LocalitySet(c.locality)
 	if parent == nil {
 		// Part 1, 16: the Name of a hierarchy is its handle.
-		out.data.ParentName = handleName(o.hierarchy)
-		out.data.ParentQualifiedName = out.data.ParentName
+		data.ParentNameAlg = tpm2.AlgNull
+		data.ParentName = handleName(o.hierarchy)
+		data.ParentQualifiedName = data.ParentName
 	} else {
-		out.data.ParentNameAlg = parent.public.NameAlg
-		out.data.ParentName, out.data.ParentQualifiedName = parent.name, parent.qualified
+		data.ParentNameAlg = parent.public.NameAlg
+		data.ParentName, data.ParentQualifiedName = parent.name, parent.qualified
 	}
-	b, err := c.t.scratch.Encode(&out.data)
+	b, err := c.t.scratch.Encode(data)
 	if err != nil {
-		return nil, err
+		return nil, ticket, err
 	}
-	if out.hash, err = tpmcrypto.Hash(o.public.NameAlg, b); err != nil {
-		return nil, err
+	if hash, err = tpmcrypto.Hash(o.public.NameAlg, b); err != nil {
+		return nil, ticket, err
 	}
-	out.ticket, err = c.t.creationTicket(o.hierarchy, o.name, out.hash)
-	return out, err
+	ticket, err = c.t.creationTicket(o.hierarchy, o.name, hash)
+	return hash, ticket, err
 }
 
 // handleName is the Name of a permanent entity: its handle.

@@ -20,15 +20,17 @@ type wrapping struct {
 
 // wrapping returns the protection by a seed that was encrypted to o, which may
 // be empty.
-func (o *object) wrapping(seed []byte) wrapping {
-	return wrapping{hash: o.public.NameAlg, keyBits: int(symmetricOf(&o.public).KeyBits), seed: seed, macs: new(macs)}
+func (o *object) wrapping(seed []byte) wrapping { return o.wrappingBy(new(macs), seed) }
+
+func (o *object) wrappingBy(m *macs, seed []byte) wrapping {
+	return wrapping{hash: o.public.NameAlg, keyBits: int(symmetricOf(&o.public).KeyBits), seed: seed, macs: m}
 }
 
 // childWrapping returns the protection of the children of o, a storage parent, by
 // its own seed.
 func (t *TPM) childWrapping(o *object) wrapping {
-	w := o.wrapping(o.sensitive.SeedValue)
-	w.macs, w.macKey = &t.macs, &o.macKey
+	w := o.wrappingBy(&t.macs, o.sensitive.SeedValue)
+	w.macKey = &o.macKey
 	return w
 }
 
@@ -132,12 +134,17 @@ func cutSized(b []byte, limit int) (content, rest []byte, err error) {
 // authValue is padded to the size of a digest, so that a blob does not tell its
 // size (Part 1, 27.6.2).
 func (t *TPM) encodeSensitive(s tpm2.Sensitive, nameAlg tpm2.Alg) ([]byte, error) {
+	area := struct {
+		tpm2.Sensitive2B
+		sensitive tpm2.Sensitive
+		auth      [tpm2.MaxDigest]byte
+	}{sensitive: s}
 	if n := nameAlg.DigestSize(); len(s.AuthValue) < n {
-		padded := make([]byte, n)
-		copy(padded, s.AuthValue)
-		s.AuthValue = padded
+		copy(area.auth[:], s.AuthValue)
+		area.sensitive.AuthValue = area.auth[:n]
 	}
-	return t.scratch.Encode(&tpm2.Sensitive2B{Sensitive: &s})
+	area.Sensitive = &area.sensitive
+	return t.scratch.Encode(&area.Sensitive2B)
 }
 
 // toPrivate makes the TPM2B_PRIVATE of o, with the sensitive area s, as a child of

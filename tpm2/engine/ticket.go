@@ -47,5 +47,5 @@ func (t *TPM) hashCheckTicket(h tpm2.Handle, a tpm2.Alg, digest []byte) (tpm2.Ha
 // sized puts a length before bytes, so that neighbours in a digest cannot trade
 // bytes. What is in a ticket is the business of the TPM that made it alone.
 func sized(b []byte) []byte {
-	return append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...)
+	return appendSized(make([]byte, 0, 2+len(b)), b)
 }
