@@ -24,6 +24,7 @@ const (
 	maxReasons      = 8    // shown; all count for an acknowledgement
 	maxHistory      = 32
 	maxSuppressions = 10000
+	maxCount        = 1<<31 - 1 // times that a finding was seen; no more are counted
 	originSize      = 8
 )
 
@@ -174,7 +175,7 @@ func (b *Book) begin(s *Signal, k kind, at time.Time) error {
 		r.Ack = nil // what was acknowledged was another thing
 	}
 	if !again || !k.standing {
-		r.Count++
+		r.Count = min(r.Count+1, maxCount)
 	}
 	if at.After(r.LastSeen) {
 		r.LastSeen = at

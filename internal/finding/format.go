@@ -100,7 +100,7 @@ func (r *record) check() error {
 	switch {
 	case !known:
 		return fmt.Errorf("kind %.80q is not known", r.Kind)
-	case r.Count < 1 || len(r.Reasons) > maxReasons || len(r.History) > maxHistory:
+	case r.Count < 1 || r.Count > maxCount || len(r.Reasons) > maxReasons || len(r.History) > maxHistory:
 		return fmt.Errorf("%d times, %d reasons, %d steps", r.Count, len(r.Reasons), len(r.History))
 	case r.Told != "" && !slices.Contains(states, r.Told):
 		return fmt.Errorf("state %.20q is not known", r.Told)

@@ -2,6 +2,7 @@ package finding
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -41,8 +42,10 @@ type Parcel struct {
 const (
 	parcelFormat  = "assay findings of a machine"
 	parcelVersion = 1
-	maxParcel     = 32 << 20
-	maxPacked     = 2000
+	// No machine brings so much that it takes the place of the host's others.
+	maxParcel             = 4 << 20
+	maxPacked             = 500
+	maxPackedSuppressions = 200
 )
 
 // parcel is the text of a [Parcel].
@@ -57,7 +60,8 @@ type parcel struct {
 var parcelRules = strictjson.Rules{Bytes: maxParcel, Depth: 6, Members: 32, Values: 1 << 22, FoldNames: true}
 
 // Pack gives all that the book has of a machine, as [ParseParcel] reads it. Where that is
-// too much, findings that ended stay behind, those that ended longest ago first.
+// too much, findings that ended stay behind, those that ended longest ago first, and
+// suppressions, the oldest first.
 func (b *Book) Pack(machine string, at time.Time) ([]byte, error) {
 	b.settle(at)
 	p := parcel{Format: parcelFormat, Version: parcelVersion, Machine: clean(machine, maxName), Findings: []record{}, Suppressions: []Suppression{}}
@@ -66,6 +70,7 @@ func (b *Book) Pack(machine string, at time.Time) ([]byte, error) {
 			p.Suppressions = append(p.Suppressions, s)
 		}
 	}
+	p.Suppressions = p.Suppressions[max(0, len(p.Suppressions)-maxPackedSuppressions):] // made last
 	for _, r := range b.records {
 		if r.Machine != p.Machine || r.Away {
 			continue
@@ -117,40 +122,71 @@ func ParseParcel(text []byte, machine string, at time.Time) (*Parcel, error) {
 	if err := decode(text, parcelRules, &p); err != nil {
 		return nil, err
 	}
-	if p.Format != parcelFormat || p.Version != parcelVersion || p.Machine != clean(machine, maxName) || len(p.Findings) > maxPacked || len(p.Suppressions) > maxSuppressions {
+	if p.Format != parcelFormat || p.Version != parcelVersion || p.Machine != clean(machine, maxName) || len(p.Findings) > maxPacked || len(p.Suppressions) > maxPackedSuppressions {
 		return nil, fmt.Errorf("%w: %.40q, version %d, of %.80q: %d findings, %d suppressions", ErrFormat, p.Format, p.Version, p.Machine, len(p.Findings), len(p.Suppressions))
 	}
 	type about struct{ kind, component string }
-	seen := map[about]bool{}
+	seen, lasting := map[about]bool{}, map[evidence.Code]int{}
 	for i := range p.Findings {
 		r := &p.Findings[i]
 		key := about{string(r.Kind), r.Component}
-		if err := errors.Join(r.check(), r.checkMoved(p.Machine)); err != nil || seen[key] {
+		if r.Ended == nil && r.Component != Others && r.Component != "" {
+			lasting[r.Kind]++
+		}
+		if err := errors.Join(r.check(), r.checkMoved(p.Machine, at)); err != nil || seen[key] || lasting[r.Kind] > maxComponents {
 			return nil, fmt.Errorf("%w: finding %d: %w", ErrFormat, i, cmp.Or(err, errPlace))
 		}
 		seen[key] = true
 	}
 	for i := range p.Suppressions {
-		s := &p.Suppressions[i]
-		if err := s.check(); err != nil || s.Machine != p.Machine || s.Until.Sub(at) > MaxSuppression {
-			return nil, fmt.Errorf("%w: suppression %d: %w", ErrFormat, i, cmp.Or(err, errPlace))
+		if err := p.Suppressions[i].checkMoved(p.Machine, at); err != nil {
+			return nil, fmt.Errorf("%w: suppression %d: %w", ErrFormat, i, err)
 		}
 	}
 	return &Parcel{p.Machine, p.Findings, p.Suppressions}, nil
 }
 
+// maxSkew is how far the clocks of two hosts may be apart.
+const maxSkew = 24 * time.Hour
+
+// checkMoved holds what a suppression of another book must be beside what each is. It lasts
+// for no longer than one that is made here, by this host's clock.
+func (s *Suppression) checkMoved(machine string, at time.Time) error {
+	if s.Machine != machine || s.Component != clean(s.Component, maxName) || s.Until.Sub(at) > MaxSuppression+maxSkew {
+		return errPlace
+	}
+	s.Reason, s.Author = clean(s.Reason, maxText), clean(s.Author, maxName)
+	s.Made, s.Until = earlier(s.Made, at), earlier(s.Until, at.Add(MaxSuppression))
+	return s.check()
+}
+
+// earlier is a time of another host's clock, which may be ahead, or the latest that it can
+// have been.
+func earlier(t, latest time.Time) time.Time {
+	if t.After(latest) {
+		t = latest
+	}
+	return t.UTC()
+}
+
 // checkMoved holds what a finding of another book must be beside what each is. Its texts
-// are made fit to be shown.
-func (r *record) checkMoved(machine string) error {
-	if r.Machine != machine || r.Away || r.From == nil || r.Component != clean(r.Component, maxName) {
+// are made fit to be shown, and nothing of it is yet to come.
+func (r *record) checkMoved(machine string, at time.Time) error {
+	if r.Machine != machine || r.Away || r.From == nil || r.Component != clean(r.Component, maxName) ||
+		!isMark(r.Mark) || r.ToldMark != "" && !isMark(r.ToldMark) {
 		return errPlace
 	}
 	if err := r.From.check(); err != nil {
 		return err
 	}
+	for _, t := range []*time.Time{&r.FirstSeen, &r.Opened, &r.LastSeen, r.Ended} {
+		if t != nil {
+			*t = earlier(*t, at)
+		}
+	}
 	tidy := func(n *Note) {
 		if n != nil {
-			n.Author, n.Text = clean(n.Author, maxName), clean(n.Text, maxText)
+			n.Author, n.Text, n.Time = clean(n.Author, maxName), clean(n.Text, maxText), earlier(n.Time, at)
 		}
 	}
 	tidy(r.Ack)
@@ -160,9 +196,15 @@ func (r *record) checkMoved(machine string) error {
 	}
 	for i := range r.History {
 		s := &r.History[i]
-		s.Author, s.Text = clean(s.Author, maxName), clean(s.Text, maxText)
+		s.Author, s.Text, s.Time = clean(s.Author, maxName), clean(s.Text, maxText), earlier(s.Time, at)
 	}
 	return nil
+}
+
+// isMark reports whether a text is a digest as keepReasons makes it.
+func isMark(text string) bool {
+	sum, err := hex.DecodeString(text)
+	return err == nil && len(sum) == sha256.Size && hex.EncodeToString(sum) == text
 }
 
 // Unpack takes what came with a machine from another host. What was taken already is
@@ -176,10 +218,8 @@ func (b *Book) Unpack(p *Parcel, at time.Time) error {
 		}
 	}
 	kept.suppressions = slices.Clone(b.suppressions)
-	for _, s := range p.suppressions {
-		if err := kept.takeSuppression(&s); err != nil {
-			return err
-		}
+	for i := range p.suppressions {
+		kept.takeSuppression(&p.suppressions[i])
 	}
 	*b = kept
 	b.settle(at)
@@ -213,8 +253,9 @@ func (b *Book) takeIn(came *record) error {
 	return nil
 }
 
-// takeSuppression keeps the one that was made last of two that cover the very same.
-func (b *Book) takeSuppression(s *Suppression) error {
+// takeSuppression keeps the one that was made last of two that cover the very same. One for
+// which there is no room is left: more is told then, not less.
+func (b *Book) takeSuppression(s *Suppression) {
 	same := func(o Suppression) bool {
 		return o.Kind == s.Kind && o.Machine == s.Machine && o.Component == s.Component
 	}
@@ -222,13 +263,11 @@ func (b *Book) takeSuppression(s *Suppression) error {
 		if b.suppressions[i].Made.Before(s.Made) {
 			b.suppressions[i], b.dirty = *s, true
 		}
-		return nil
+		return
 	}
-	if len(b.suppressions) >= maxSuppressions {
-		return fmt.Errorf("suppress finding: %w", ErrFull)
+	if len(b.suppressions) < maxSuppressions {
+		b.suppressions, b.dirty = append(b.suppressions, *s), true
 	}
-	b.suppressions, b.dirty = append(b.suppressions, *s), true
-	return nil
 }
 
 // Depart ends the findings of a machine that is another host's now: they go on there, and

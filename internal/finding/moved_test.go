@@ -2,7 +2,9 @@ package finding_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -210,7 +212,7 @@ func TestAParcelIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := bytes.Count(text, []byte(`"kind"`)); n > 2000 || !bytes.Contains(text, []byte(finding.TPMLost)) {
+	if n := bytes.Count(text, []byte(`"kind"`)); n > 500 || !bytes.Contains(text, []byte(finding.TPMLost)) {
 		t.Errorf("%d findings travel, with the one that lasts: %v", n, bytes.Contains(text, []byte(finding.TPMLost)))
 	}
 	if _, err := finding.ParseParcel(text, "web-1", later(2600)); err != nil {
@@ -243,6 +245,11 @@ func TestAParcelThatSaysTooMuchIsRefused(t *testing.T) {
 		"something after it":     {`]}`, `]}{}`},
 		"a state of its own":     {`"told":"open"`, `"told":"splendid"`},
 		"never seen":             {`"count":1`, `"count":0`},
+		"seen more than can be":  {`"count":1`, `"count":9223372036854775807`},
+		"a mark of any length":   {`"mark":"`, `"mark":"` + strings.Repeat("a", 1<<20)},
+		"a mark that is none":    {`"toldMark":"`, `"toldMark":"x`},
+		"many of a kind":         {`"findings":[`, `"findings":[` + named(one(t, parcel), 33) + `,`},
+		"much silence":           {`"suppressions":[`, `"suppressions":[` + strings.Repeat(oneSuppression(t, parcel)+",", 200)},
 		"twice the same finding": {`"findings":[`, `"findings":[` + one(t, parcel) + `,`},
 	} {
 		text := strings.Replace(string(parcel), edit[0], edit[1], 1)
@@ -269,6 +276,83 @@ func one(t testing.TB, parcel []byte) string {
 		t.Fatalf("no finding in %s", parcel)
 	}
 	return text
+}
+
+// named is a finding with n components.
+func named(record string, n int) string {
+	var all []string
+	for i := range n {
+		all = append(all, strings.Replace(record, `"firstSeen"`, fmt.Sprintf(`"component":"module-%d","firstSeen"`, i), 1))
+	}
+	return strings.Join(all, ",")
+}
+
+// oneSuppression is the only suppression of a parcel.
+func oneSuppression(t testing.TB, parcel []byte) string {
+	t.Helper()
+	_, rest, _ := strings.Cut(string(parcel), `"suppressions":[`)
+	text, _, ok := strings.Cut(rest, `]}`)
+	if !ok {
+		t.Fatalf("no suppression in %s", parcel)
+	}
+	return text
+}
+
+// What comes is made fit to be shown, and to the clock of the host that it comes to.
+func TestAParcelIsMadeFitForItsHost(t *testing.T) {
+	t.Parallel()
+	a, b := hostStore(t, "a"), hostStore(t, "b")
+	longest := int(finding.MaxSuppression / time.Minute)
+	change(t, a, later(0), suppress(finding.SecureBootOff, longest))
+	update(t, a, later(0), raise(finding.LateBootFailed, "kernel"))
+	var parcel []byte
+	change(t, a, later(0), func(b *finding.Book, at time.Time) (err error) { parcel, err = b.Pack("web-1", at); return err })
+	text := strings.Replace(string(parcel), `"reason":"`, `"reason":"\u001b[2J\n`+strings.Repeat("x", 1<<20), 1)
+	if text == string(parcel) {
+		t.Fatalf("no reason in %s", parcel)
+	}
+	change(t, b, later(-60), unpack([]byte(text))) // its clock is an hour behind
+	book, err := b.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := book.Suppressions(later(-60))
+	if len(all) != 1 {
+		t.Fatalf("%d suppressions", len(all))
+	}
+	if s := all[0]; strings.ContainsAny(s.Reason, "\x1b\n") || len(s.Reason) > 600 || s.Made.After(later(-60)) || s.Until.After(later(longest-60)) {
+		t.Errorf("made %v, until %v, reason of %d bytes %.20q", s.Made, s.Until, len(s.Reason), s.Reason)
+	}
+	for _, f := range book.Findings(later(-60)) {
+		if f.FirstSeen.After(later(-60)) || f.LastSeen.After(later(-60)) || f.Opened.After(later(-60)) {
+			t.Errorf("finding %+v is of the future", f)
+		}
+	}
+}
+
+// A host with no room for suppressions takes the findings all the same: more is told, not
+// less.
+func TestSuppressionsWithoutRoomKeepNoFindingOut(t *testing.T) {
+	t.Parallel()
+	a, b := newBook(t), newBook(t)
+	err := errors.Join(a.Apply(later(0), raise(finding.LateBootFailed, "kernel")), suppress(finding.SecureBootOff, 600)(a, later(0)))
+	parcel, packing := a.Pack("web-1", later(0))
+	if err = errors.Join(err, packing); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10000 {
+		s := finding.Suppression{Kind: finding.TPMLost, Machine: fmt.Sprint("m-", i), Reason: "noise", Author: "ann", Made: later(0), Until: later(60)}
+		if err := b.Suppress(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, err := finding.ParseParcel(parcel, "web-1", later(0))
+	if err == nil {
+		err = b.Unpack(p, later(0))
+	}
+	if err != nil || len(b.Findings(later(0))) != 1 {
+		t.Errorf("Unpack = %v, %d findings", err, len(b.Findings(later(0))))
+	}
 }
 
 // A book of version 1 is read, and written as what it is now.
@@ -317,6 +401,17 @@ func FuzzParseParcel(f *testing.F) {
 			if f.Machine != "web-1" {
 				t.Errorf("a finding of %q", f.Machine)
 			}
+			again := finding.Signal{Kind: f.Kind, Machine: f.Machine, Component: f.Component, Boot: f.BootCounter}
+			if err := to.Apply(t0.Add(time.Minute), again); err != nil {
+				t.Fatal(err)
+			}
+		}
+		book, err := json.Marshal(to)
+		if err == nil {
+			_, err = finding.Parse(book)
+		}
+		if err != nil {
+			t.Fatalf("the host's book is no longer read: %v", err)
 		}
 		again, err := to.Pack("web-1", t0)
 		if err != nil {
