@@ -64,6 +64,9 @@ type Principal struct {
 	// Custom is what the store has of the custom roles among these: a role of which it
 	// has nothing gives nothing. It is not stored with the principal.
 	Custom []CustomRole `json:"-"`
+	// Labels are those of instances, by name, as whoever asks found them: of one that is
+	// not here a binding by label gives nothing. They are not stored with the principal.
+	Labels map[string]map[string]string `json:"-"`
 	// TokenHash is the SHA-256 digest of its API token; zero for none.
 	TokenHash Digest `json:"-"`
 	// TokenTail is the end of the token, by which its owner knows it again.

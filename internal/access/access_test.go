@@ -33,14 +33,14 @@ func TestZeroPrincipalMayDoNothing(t *testing.T) {
 func TestRolesGiveExactlyTheirPermissions(t *testing.T) {
 	// One letter for each permission, in the order of Permissions.
 	for role, want := range map[Role]string{
-		Attester:      "x.............." + "............." + "...." + "..." + "...",
-		Viewer:        ".xx.x.x.x.....x" + "xx........x.." + "...x" + "..." + "x..",
-		Operator:      "xxxxx.x.xx....x" + "xx..xxx...x.." + "...x" + "..." + "xx.",
-		InstanceAdmin: "..............." + "xxxxxxxxxxxxx" + "xxxx" + "xxx" + "xxx",
-		SecurityAdmin: ".xx.xxxxxxx..xx" + "xx......xxx.." + "...x" + "..." + "xxx",
-		Auditor:       ".xx.x.x.x..x.xx" + "xx........x.." + "...x" + "..." + "x..",
-		Admin:         "xxxxxxxxxxxxxxx" + "xxxxxxxxxxxxx" + "xxxx" + "xxx" + "xxx",
-		"unknown":     "..............." + "............." + "...." + "..." + "...",
+		Attester:      "x.............." + "............." + "...." + "...",
+		Viewer:        ".xx.x.x.x.....x" + "xx........x.." + "...." + "x..",
+		Operator:      "xxxxx.x.xx....x" + "xx..xxx...x.." + "...." + "xx.",
+		InstanceAdmin: "..............." + "xxxxxxxxxxxxx" + "xxxx" + "xxx",
+		SecurityAdmin: ".xx.xxxxxxx..xx" + "xx......xxx.." + "...." + "xxx",
+		Auditor:       ".xx.x.x.x..x.xx" + "xx........x.." + "...." + "x..",
+		Admin:         "xxxxxxxxxxxxxxx" + "xxxxxxxxxxxxx" + "xxxx" + "xxx",
+		"unknown":     "..............." + "............." + "...." + "...",
 	} {
 		var got strings.Builder
 		for _, p := range Permissions() {
@@ -102,18 +102,24 @@ func TestCheckRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, change := range map[string]func(*Principal){
-		"no name":            func(p *Principal) { p.Name = "" },
-		"a long name":        func(p *Principal) { p.Name = strings.Repeat("a", maxName+1) },
-		"a line end":         func(p *Principal) { p.Name = "a\nb" },
-		"a NUL":              func(p *Principal) { p.Name = "a\x00" },
-		"invalid UTF-8":      func(p *Principal) { p.Name = "a\xff" },
-		"no credential":      func(p *Principal) { p.TokenHash = Digest{} },
-		"a role of no name":  func(p *Principal) { p.Roles = append(p.Roles, "Root!") },
-		"a bound role":       func(p *Principal) { p.Bindings = []Binding{{"a b", "web-1"}} },
-		"bound everywhere":   func(p *Principal) { p.Bindings = []Binding{{Viewer, "*"}} },
-		"bound nowhere":      func(p *Principal) { p.Bindings = []Binding{{Viewer, ""}} },
-		"bound to a path":    func(p *Principal) { p.Bindings = []Binding{{Viewer, "../web"}} },
-		"too many bindings":  func(p *Principal) { p.Bindings = slices.Repeat([]Binding{{Viewer, "a"}}, maxBindings+1) },
+		"no name":             func(p *Principal) { p.Name = "" },
+		"a long name":         func(p *Principal) { p.Name = strings.Repeat("a", maxName+1) },
+		"a line end":          func(p *Principal) { p.Name = "a\nb" },
+		"a NUL":               func(p *Principal) { p.Name = "a\x00" },
+		"invalid UTF-8":       func(p *Principal) { p.Name = "a\xff" },
+		"no credential":       func(p *Principal) { p.TokenHash = Digest{} },
+		"a role of no name":   func(p *Principal) { p.Roles = append(p.Roles, "Root!") },
+		"a bound role":        func(p *Principal) { p.Bindings = []Binding{{Role: "a b", Instances: "web-1"}} },
+		"bound everywhere":    func(p *Principal) { p.Bindings = []Binding{{Role: Viewer, Instances: "*"}} },
+		"bound nowhere":       func(p *Principal) { p.Bindings = []Binding{{Role: Viewer, Instances: ""}} },
+		"a label of no value": func(p *Principal) { p.Bindings = []Binding{{Role: Viewer, Label: "env"}} },
+		"a label of no name":  func(p *Principal) { p.Bindings = []Binding{{Role: Viewer, Label: "=a"}} },
+		"a label with a NUL":  func(p *Principal) { p.Bindings = []Binding{{Role: Viewer, Label: "a=\x00"}} },
+		"label and instances": func(p *Principal) { p.Bindings = []Binding{{Role: Viewer, Instances: "a", Label: "a=b"}} },
+		"bound to a path":     func(p *Principal) { p.Bindings = []Binding{{Role: Viewer, Instances: "../web"}} },
+		"too many bindings": func(p *Principal) {
+			p.Bindings = slices.Repeat([]Binding{{Role: Viewer, Instances: "a"}}, maxBindings+1)
+		},
 		"unknown permission": func(p *Principal) { p.Permissions = []Permission{"root"} },
 	} {
 		p := good

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // A Binding gives a role on some instances only. Of the role's permissions it gives
@@ -13,11 +14,20 @@ type Binding struct {
 	Role Role `json:"role"`
 	// Instances is the name of one, or a prefix of names with a * at its end. A * alone
 	// is no prefix: who may do something everywhere has the role itself.
-	Instances string `json:"instances"`
+	Instances string `json:"instances,omitempty"`
+	// Label, in the place of Instances, is that of the instances, NAME=VALUE. A binding by
+	// label gives neither SetLabels nor CreateInstance: nobody reaches an instance by a
+	// label of his own.
+	Label string `json:"label,omitempty"`
 }
 
-// Covers reports whether b is about the instance called name.
-func (b Binding) Covers(name string) bool {
+// Covers reports whether b is about the instance called name, which has these labels.
+func (b Binding) Covers(name string, labels map[string]string) bool {
+	if b.Label != "" {
+		key, value, ok := strings.Cut(b.Label, "=")
+		has, there := labels[key]
+		return ok && name != "" && there && has == value
+	}
 	prefix, many := strings.CutSuffix(b.Instances, "*")
 	if name == "" || prefix == "" {
 		return false
@@ -27,6 +37,13 @@ func (b Binding) Covers(name string) bool {
 
 // Check reports, wrapping [ErrInvalid], why b must not be stored.
 func (b Binding) Check() error {
+	if b.Label != "" {
+		key, _, ok := strings.Cut(b.Label, "=")
+		if b.Instances != "" || !ok || key == "" || len(b.Label) > maxLabel || strings.ContainsFunc(b.Label, func(r rune) bool { return r < ' ' || r == 0x7f || r == utf8.RuneError }) {
+			return fmt.Errorf("%w: label %.80q is not NAME=VALUE, or stands beside instances", ErrInvalid, b.Label)
+		}
+		return nil
+	}
 	prefix, _ := strings.CutSuffix(b.Instances, "*")
 	if !isName(prefix, maxInstance) {
 		return fmt.Errorf("%w: instances %q are neither a name nor a prefix with * at its end", ErrInvalid, b.Instances)
@@ -37,6 +54,7 @@ func (b Binding) Check() error {
 // Limits of what is stored with a principal and a custom role.
 const (
 	maxInstance = 63
+	maxLabel    = 256
 	maxBindings = 256
 	maxRole     = 64
 	maxMeaning  = 256
@@ -106,8 +124,9 @@ type Grant struct {
 	Role Role `json:"role,omitempty"` // empty: the permission itself was granted
 	// Custom is set for a role that is not predefined.
 	Custom bool `json:"custom,omitempty"`
-	// Instances is what a binding is narrowed to; empty is everywhere.
+	// Instances or Label is what a binding is narrowed to; without both it is everywhere.
 	Instances string `json:"instances,omitempty"`
+	Label     string `json:"label,omitempty"`
 }
 
 // Grants are all the ways by which p has a permission: on one instance, or with an empty
@@ -163,10 +182,35 @@ func (p Principal) each(want Permission, f func(g Grant, covers bool) bool, inst
 		return
 	}
 	for _, b := range p.Bindings {
-		if slices.Contains(p.permissionsOf(b.Role), want) && !f(Grant{b.Role, b.Role.Permissions() == nil, b.Instances}, b.Covers(instance)) {
+		if b.Label != "" && (want == SetLabels || want == CreateInstance) || !slices.Contains(p.permissionsOf(b.Role), want) {
+			continue
+		}
+		if !f(Grant{b.Role, b.Role.Permissions() == nil, b.Instances, b.Label}, b.Covers(instance, p.Labels[instance])) {
 			return
 		}
 	}
+}
+
+// ByLabel reports whether p has a role by label, so that Labels matter.
+func (p Principal) ByLabel() bool {
+	return slices.ContainsFunc(p.Bindings, func(b Binding) bool { return b.Label != "" })
+}
+
+// Gains returns a permission that p would have on an instance by other labels of it, and
+// has not; "" for none.
+func (p Principal) Gains(instance string, before, after map[string]string) Permission {
+	as := func(labels map[string]string) Principal {
+		q := p
+		q.Labels = map[string]map[string]string{instance: labels}
+		return q
+	}
+	was, will := as(before), as(after)
+	for _, one := range Permissions() {
+		if will.MayOn(one, instance) && !was.MayOn(one, instance) {
+			return one
+		}
+	}
+	return ""
 }
 
 // permissionsOf are a role's; none of one that does not exist.

@@ -9,7 +9,7 @@ import (
 )
 
 func TestBindingGivesItsRoleOnItsInstancesOnly(t *testing.T) {
-	p := Principal{Name: "a", Bindings: []Binding{{InstanceAdmin, "web-*"}, {Viewer, "db-1"}, {Admin, "adm-1"}, {"unknown", "x"}}}
+	p := Principal{Name: "a", Bindings: []Binding{{Role: InstanceAdmin, Instances: "web-*"}, {Role: Viewer, Instances: "db-1"}, {Role: Admin, Instances: "adm-1"}, {Role: "unknown", Instances: "x"}}}
 	for what, tc := range map[string]struct {
 		want     Permission
 		instance string
@@ -43,7 +43,7 @@ func TestBindingGivesItsRoleOnItsInstancesOnly(t *testing.T) {
 }
 
 func TestCustomRoleGivesWhatTheStoreHasOfIt(t *testing.T) {
-	p := Principal{Name: "a", Roles: []Role{"night-shift"}, Bindings: []Binding{{"patcher", "web-1"}, {"gone", "web-1"}}}
+	p := Principal{Name: "a", Roles: []Role{"night-shift"}, Bindings: []Binding{{Role: "patcher", Instances: "web-1"}, {Role: "gone", Instances: "web-1"}}}
 	if p.May(StartInstance) || p.MayOn(UpdateInstance, "web-1") {
 		t.Error("roles of which nothing is known give something")
 	}
@@ -61,7 +61,7 @@ func TestCustomRoleGivesWhatTheStoreHasOfIt(t *testing.T) {
 func TestGrantsSayByWhichWay(t *testing.T) {
 	p := Principal{
 		Name: "a", Roles: []Role{Viewer, "night-shift"}, Permissions: []Permission{GetInstance},
-		Bindings: []Binding{{InstanceAdmin, "web-*"}, {InstanceAdmin, "db-1"}},
+		Bindings: []Binding{{Role: InstanceAdmin, Instances: "web-*"}, {Role: InstanceAdmin, Instances: "db-1"}},
 		Custom:   []CustomRole{{Name: "night-shift", Permissions: []Permission{GetInstance}}},
 	}
 	want := []Grant{{}, {Role: Viewer}, {Role: "night-shift", Custom: true}, {Role: InstanceAdmin, Instances: "web-*"}}
@@ -123,6 +123,62 @@ func TestRolesHaveTheNamesOfComputeEngineToo(t *testing.T) {
 	for name, want := range map[string]Role{"instanceAdmin": InstanceAdmin, "securityAdmin": SecurityAdmin, "viewer": Viewer, "mine": "mine"} {
 		if got := RoleNamed(name); got != want {
 			t.Errorf("RoleNamed(%q) = %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestBindingByLabelGivesItsRoleWhereTheLabelIsKnown(t *testing.T) {
+	p := Principal{Name: "a", Bindings: []Binding{{Role: InstanceAdmin, Label: "env=prod"}, {Role: Viewer, Label: "empty="}}}
+	labels := map[string]map[string]string{"web-1": {"env": "prod", "a": "b"}, "web-2": {"env": "dev"}, "web-3": {"empty": ""}, "web-4": {"prod": "env"}}
+	for what, tc := range map[string]struct {
+		want     Permission
+		instance string
+		may      bool
+	}{
+		"the label":                  {StartInstance, "web-1", true},
+		"findings of it":             {MuteFinding, "web-1", true},
+		"another value":              {StartInstance, "web-2", false},
+		"an empty value":             {GetInstance, "web-3", true},
+		"no such label":              {GetInstance, "web-1x", false},
+		"a label the other way":      {StartInstance, "web-4", false},
+		"everywhere":                 {StartInstance, "", false},
+		"labels are not set by it":   {SetLabels, "web-1", false},
+		"nothing is made by it":      {CreateInstance, "web-1", false},
+		"what is about no instance":  {ReadAudit, "web-1", false},
+		"what the role has not":      {Attest, "web-1", false},
+		"an empty value is no other": {GetInstance, "web-4", false},
+	} {
+		known := p
+		known.Labels = labels
+		if got := known.MayOn(tc.want, tc.instance); got != tc.may {
+			t.Errorf("%s: MayOn(%s, %q) = %v", what, tc.want, tc.instance, got)
+		}
+		if p.MayOn(tc.want, tc.instance) {
+			t.Errorf("%s: a label that nobody has looked up gives %s", what, tc.want)
+		}
+	}
+	if !p.ByLabel() || (Principal{Name: "a", Bindings: []Binding{{Role: Viewer, Instances: "a"}}}).ByLabel() {
+		t.Error("ByLabel")
+	}
+}
+
+func TestGainsAreThoseOfTheLabelsAlone(t *testing.T) {
+	prod, none := map[string]string{"env": "prod"}, map[string]string(nil)
+	byLabel := Binding{Role: SecurityAdmin, Label: "env=prod"}
+	for what, tc := range map[string]struct {
+		p             Principal
+		before, after map[string]string
+		gains         bool
+	}{
+		"a role by label":       {Principal{Name: "a", Bindings: []Binding{byLabel}}, none, prod, true},
+		"the label goes":        {Principal{Name: "a", Bindings: []Binding{byLabel}}, prod, none, false},
+		"it was there":          {Principal{Name: "a", Bindings: []Binding{byLabel}}, prod, map[string]string{"env": "prod", "a": "b"}, false},
+		"all of it before":      {Principal{Name: "a", Roles: []Role{SecurityAdmin}, Bindings: []Binding{byLabel}}, none, prod, false},
+		"some of it before":     {Principal{Name: "a", Bindings: []Binding{byLabel, {Role: Viewer, Instances: "web-1"}}}, none, prod, true},
+		"no role by that label": {Principal{Name: "a", Bindings: []Binding{{Role: Viewer, Label: "env=dev"}}}, none, prod, false},
+	} {
+		if got := tc.p.Gains("web-1", tc.before, tc.after); (got != "") != tc.gains {
+			t.Errorf("%s: gains %q", what, got)
 		}
 	}
 }

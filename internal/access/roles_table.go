@@ -42,14 +42,7 @@ const (
 	CreateSnapshot      Permission = "instances.createSnapshot"
 	DeleteSnapshot      Permission = "instances.deleteSnapshot"
 	RestoreSnapshot     Permission = "instances.restoreSnapshot" // sets disks, variables and TPM back, also to what was mended since
-)
-
-// The permissions about the images that machines are made from.
-const (
-	ReadImages   Permission = "images.get"    // also the list of them
-	CreateImage  Permission = "images.create" // of a disk in the folders for disks
-	DeleteImage  Permission = "images.delete"
-	UseImageOnly Permission = "images.useReadOnly" // make a machine of one
+	SetLabels           Permission = "instances.setLabels"       // which decide what others may do; no role by label gives it
 )
 
 // The permissions about findings, named as Security Command Center names its own. They
@@ -69,7 +62,7 @@ func Permissions() []Permission {
 		ReadReferences, SetReferences, RotateKeys, ReadPrincipals, SetPrincipals, ReadAudit, ReadMeasurement,
 		ListInstances, GetInstance, CreateInstance, DeleteInstance, StartInstance, StopInstance, ResetInstance,
 		UpdateInstance, UpdateShielded, SetIntegrityPolicy, GetShieldedIdentity, GetSerialPortOutput, ClearTPM,
-		CreateSnapshot, DeleteSnapshot, RestoreSnapshot, ReadImages, CreateImage, DeleteImage, UseImageOnly,
+		CreateSnapshot, DeleteSnapshot, RestoreSnapshot, SetLabels,
 		ListFindings, SetFindingState, MuteFinding,
 	}
 }
@@ -101,31 +94,31 @@ func (r Role) Permissions() []Permission {
 	case Viewer:
 		return []Permission{
 			ReadAppraisals, ReadAttesters, ReadPolicies, ReadAnchors, ReadReferences, ReadMeasurement,
-			ListInstances, GetInstance, GetShieldedIdentity, ListFindings, ReadImages,
+			ListInstances, GetInstance, GetShieldedIdentity, ListFindings,
 		}
 	case Operator:
 		return []Permission{
 			Attest, ReadAppraisals, ReadAttesters, SetAttesters, ReadPolicies, ReadAnchors,
 			ReadReferences, SetReferences, ReadMeasurement,
-			ListInstances, GetInstance, StartInstance, StopInstance, ResetInstance, GetShieldedIdentity, ListFindings, SetFindingState, ReadImages,
+			ListInstances, GetInstance, StartInstance, StopInstance, ResetInstance, GetShieldedIdentity, ListFindings, SetFindingState,
 		}
 	case InstanceAdmin:
 		return []Permission{
 			ListInstances, GetInstance, CreateInstance, DeleteInstance, StartInstance, StopInstance, ResetInstance,
 			UpdateInstance, UpdateShielded, SetIntegrityPolicy, GetShieldedIdentity, GetSerialPortOutput, ClearTPM,
-			CreateSnapshot, DeleteSnapshot, RestoreSnapshot, ReadImages, CreateImage, DeleteImage, UseImageOnly,
+			CreateSnapshot, DeleteSnapshot, RestoreSnapshot, SetLabels,
 			ListFindings, SetFindingState, MuteFinding,
 		}
 	case SecurityAdmin:
 		return []Permission{
 			ReadAppraisals, ReadAttesters, ReadPolicies, SetPolicies, ReadAnchors, SetAnchors,
 			ReadReferences, SetReferences, RotateKeys, ReadAudit, ReadMeasurement,
-			ListInstances, GetInstance, UpdateShielded, SetIntegrityPolicy, GetShieldedIdentity, ListFindings, SetFindingState, MuteFinding, ReadImages,
+			ListInstances, GetInstance, UpdateShielded, SetIntegrityPolicy, GetShieldedIdentity, ListFindings, SetFindingState, MuteFinding,
 		}
 	case Auditor:
 		return []Permission{
 			ReadAppraisals, ReadAttesters, ReadPolicies, ReadAnchors, ReadReferences,
-			ReadPrincipals, ReadAudit, ReadMeasurement, ListInstances, GetInstance, GetShieldedIdentity, ListFindings, ReadImages,
+			ReadPrincipals, ReadAudit, ReadMeasurement, ListInstances, GetInstance, GetShieldedIdentity, ListFindings,
 		}
 	case Admin:
 		return Permissions()

@@ -37,6 +37,13 @@ type Routes interface {
 	Explain(error) *Problem
 }
 
+// A Labeller is Routes that know the labels of instances, which bindings are about.
+type Labeller interface {
+	// Labels are those of one instance, or with an empty name of all, by name. One whose
+	// labels are not known is not there.
+	Labels(ctx context.Context, instance string) (map[string]map[string]string, error)
+}
+
 // Principals find who shows a credential.
 type Principals interface {
 	Principals(context.Context) ([]access.Principal, error)

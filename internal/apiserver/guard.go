@@ -139,6 +139,9 @@ func (s *Server) admit(rt Route, r *http.Request, out *recorder, leave *leavers)
 		if err != nil {
 			return nil, err
 		}
+		if c.who, err = s.labelled(rt, early, c.who); err != nil {
+			return nil, err
+		}
 		if err := s.authorize(rt, early, c.who); err != nil {
 			return nil, err
 		}
@@ -217,6 +220,31 @@ func (s *Server) authorize(rt Route, r *http.Request, who access.Principal) erro
 		instance = clip(r.PathValue(rt.On), maxInstance)
 	}
 	return s.allow(r.Context(), who, rt, want{rt.Needs, instance, r.URL.Path})
+}
+
+// labelled has a principal with roles by label know the labels that a route needs: of the
+// instance that it is about, else of all.
+func (s *Server) labelled(rt Route, r *http.Request, who access.Principal) (access.Principal, error) {
+	if !who.ByLabel() || rt.On == "" && !rt.Somewhere && rt.Needs != "" {
+		return who, nil
+	}
+	instance := ""
+	if rt.On != "" {
+		instance = clip(r.PathValue(rt.On), maxInstance)
+	}
+	var err error
+	who.Labels, err = s.Labels(r.Context(), instance)
+	return who, err
+}
+
+// Labels are those of one instance, or with an empty name of all, by name.
+func (s *Server) Labels(ctx context.Context, instance string) (map[string]map[string]string, error) {
+	for _, set := range s.sets {
+		if l, ok := set.(Labeller); ok {
+			return l.Labels(ctx, instance)
+		}
+	}
+	return nil, nil
 }
 
 // maxInstance is longer than any name of an instance is.

@@ -28,13 +28,15 @@ type remoteRoles struct {
 
 type remoteBinding struct {
 	Role      string `json:"role"`
-	Instances string `json:"instances"`
+	Instances string `json:"instances,omitempty"`
+	Label     string `json:"label,omitempty"`
 }
 
 type remoteGrant struct {
 	Role      string `json:"role,omitempty"`
 	Custom    bool   `json:"custom,omitempty"`
 	Instances string `json:"instances,omitempty"`
+	Label     string `json:"label,omitempty"`
 }
 
 // words says by which way somebody has a permission.
@@ -44,6 +46,8 @@ func (g remoteGrant) words() string {
 		return "granted by itself"
 	case g.Instances != "":
 		return fmt.Sprintf("role %s on %s", g.Role, g.Instances)
+	case g.Label != "":
+		return fmt.Sprintf("role %s on machines with label %s", g.Role, program.Printable(g.Label))
 	}
 	return "role " + g.Role
 }
@@ -94,7 +98,8 @@ func newIAMCmd(env *program.Env) *cobra.Command {
 		},
 	)
 	group.Long = `Roles and permissions of the service. A role is given everywhere, or with --instance on
-one machine or on those of a prefix (web-*). roles lists what each gives; role set makes
+one machine or on those of a prefix (web-*), or with --label on those that have the label:
+who has a role so neither sets labels nor makes machines by it. roles lists what each gives; role set makes
 one of your own. A call that is denied names the permission that is missing; why says by
 which role a principal has one, or which roles would give it.`
 	group.AddCommand(newAdminGroup(env, "role", "Make and remove custom roles", setRoleCmd(), adminCmd{
@@ -108,20 +113,21 @@ which role a principal has one, or which roles would give it.`
 
 // grantCmd is grant or revoke: the same words, given or taken.
 func grantCmd(verb, short string) adminCmd {
-	var role, permission, instances string
+	var role, permission, instances, label string
 	return adminCmd{
 		use: verb + " PRINCIPAL", short: short, args: cobra.ExactArgs(1),
 		flags: func(cmd *cobra.Command) {
 			cmd.Flags().StringVar(&role, "role", "", "`ROLE`, predefined or custom, as assay iam roles lists them")
 			cmd.Flags().StringVar(&permission, "permission", "", "one `PERMISSION`, in place of a role")
 			cmd.Flags().StringVar(&instances, "instance", "", "on this `MACHINE` alone, or on those of a prefix: web-*")
+			cmd.Flags().StringVar(&label, "label", "", "on the machines with this label alone, `NAME=VALUE`")
 			cmd.MarkFlagsOneRequired("role", "permission")
 			cmd.MarkFlagsMutuallyExclusive("role", "permission")
-			cmd.MarkFlagsMutuallyExclusive("instance", "permission")
+			cmd.MarkFlagsMutuallyExclusive("instance", "label", "permission")
 		},
 		do: func(ctx context.Context, r *remote, args []string) (any, error) {
 			in := map[string]any{}
-			for name, value := range map[string]string{"role": role, "permission": permission, "instances": instances} {
+			for name, value := range map[string]string{"role": role, "permission": permission, "instances": instances, "label": label} {
 				if value != "" {
 					in[name] = value
 				}
@@ -143,7 +149,7 @@ func (p *remotePrincipal) grants() []string {
 		out = append(out, remoteGrant{Role: r}.words())
 	}
 	for _, b := range p.Bindings {
-		out = append(out, remoteGrant{Role: b.Role, Instances: b.Instances}.words())
+		out = append(out, remoteGrant{Role: b.Role, Instances: b.Instances, Label: b.Label}.words())
 	}
 	for _, permission := range p.Permissions {
 		out = append(out, "permission "+permission)

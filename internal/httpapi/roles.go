@@ -39,6 +39,7 @@ type grantBody struct {
 	Role       string            `json:"role,omitempty" maxLength:"64" doc:"Predefined or custom; this or permission"`
 	Permission access.Permission `json:"permission,omitempty" maxLength:"64" doc:"One permission, everywhere"`
 	Instances  string            `json:"instances,omitempty" maxLength:"64" doc:"Narrows a role: the name of an instance, or a prefix with * at its end"`
+	Label      string            `json:"label,omitempty" maxLength:"256" doc:"Narrows a role, in the place of instances: the label of instances, NAME=VALUE"`
 }
 
 type grantInput struct {
@@ -227,10 +228,14 @@ func (g grantBody) check() error {
 	switch {
 	case (g.Role == "") == (g.Permission == ""):
 		return apiserver.MissingMember("role", "name a role or a permission, and not both")
-	case g.Permission != "" && g.Instances != "":
+	case g.Permission != "" && g.Instances+g.Label != "":
 		return apiserver.InvalidField("instances", "narrow a role, not a permission: make a custom role")
 	case g.Permission != "" && !slices.Contains(access.Permissions(), g.Permission):
 		return apiserver.InvalidField("permission", fmt.Sprintf("%q does not exist", g.Permission))
+	case g.Label != "":
+		if (access.Binding{Instances: g.Instances, Label: g.Label}).Check() != nil {
+			return apiserver.InvalidField("label", "is not NAME=VALUE, or stands beside instances")
+		}
 	case g.Instances != "":
 		if err := (access.Binding{Instances: g.Instances}).Check(); err != nil {
 			return apiserver.InvalidField("instances", "are neither a name nor a prefix with * at its end")
@@ -239,13 +244,17 @@ func (g grantBody) check() error {
 	return nil
 }
 
+func (g grantBody) binding() access.Binding {
+	return access.Binding{Role: access.Role(g.Role), Instances: g.Instances, Label: g.Label}
+}
+
 // give gives p what g says, once.
 func give(p *access.Principal, g grantBody) {
 	switch {
 	case g.Permission != "":
 		p.Permissions = once(p.Permissions, g.Permission)
-	case g.Instances != "":
-		p.Bindings = once(p.Bindings, access.Binding{Role: access.Role(g.Role), Instances: g.Instances})
+	case g.Instances+g.Label != "":
+		p.Bindings = once(p.Bindings, g.binding())
 	default:
 		p.Roles = once(p.Roles, access.Role(g.Role))
 	}
@@ -264,13 +273,13 @@ func take(p *access.Principal, g grantBody) error {
 	switch {
 	case g.Permission != "":
 		p.Permissions, had = without(p.Permissions, g.Permission)
-	case g.Instances != "":
-		p.Bindings, had = without(p.Bindings, access.Binding{Role: access.Role(g.Role), Instances: g.Instances})
+	case g.Instances+g.Label != "":
+		p.Bindings, had = without(p.Bindings, g.binding())
 	default:
 		p.Roles, had = without(p.Roles, access.Role(g.Role))
 	}
 	if !had {
-		return apiserver.NewProblem(http.StatusNotFound, apiserver.CodeNotFound, "the principal has no such grant; a binding is revoked with the instances that it was granted with")
+		return apiserver.NewProblem(http.StatusNotFound, apiserver.CodeNotFound, "the principal has no such grant; a binding is revoked with the instances or the label that it was granted with")
 	}
 	return nil
 }
@@ -317,6 +326,13 @@ func (a *API) asked(ctx context.Context, q accessQuery) ([]access.Principal, []a
 		return nil, nil, err
 	}
 	all, err := a.principals.Principals(ctx)
+	if err != nil || q.Instance == "" {
+		return all, access.RolesWith(q.Permission, custom), err
+	}
+	labels, err := a.server.Labels(ctx, q.Instance)
+	for i := range all {
+		all[i].Labels = labels
+	}
 	return all, access.RolesWith(q.Permission, custom), err
 }
 

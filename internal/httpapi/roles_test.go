@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"context"
+	"crypto/rand"
 	"net/http"
 	"slices"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/assay-project/assay/internal/access"
+	"github.com/assay-project/assay/internal/apiserver"
 )
 
 func TestRoleGrantedIsThereAtOnceAndRevokedIsGone(t *testing.T) {
@@ -146,5 +149,50 @@ func TestDeniedCallSaysWhichRolesHaveThePermission(t *testing.T) {
 	got := f.as(access.Viewer, "GET", "/v1/audit", nil)
 	if got.status != http.StatusForbidden || !strings.Contains(string(got.body), "roles that have it: security-admin, auditor, admin") {
 		t.Errorf("%d %s", got.status, got.body)
+	}
+}
+
+// labelled is routes that know the labels of some instances.
+type labelled map[string]map[string]string
+
+func (labelled) Register(*apiserver.Server)       {}
+func (labelled) Explain(error) *apiserver.Problem { return nil }
+
+func (l labelled) Labels(_ context.Context, instance string) (map[string]map[string]string, error) {
+	if instance == "" {
+		return l, nil
+	}
+	return map[string]map[string]string{instance: l[instance]}, nil
+}
+
+func TestARoleByLabelIsGivenAndTaken(t *testing.T) {
+	f := newFixture(t, nil)
+	h, err := New(t.Context(), Config{Service: f.service, Principals: f.store, Audit: f.store, Now: f.clock.now, Rand: rand.Reader}, labelled{"web-1": {"env": "prod"}})
+	must(t, err)
+	f.server.Config.Handler = h
+	f.principal("ann", access.Principal{Permissions: []access.Permission{access.Attest}})
+	const body = `{"role":"viewer","label":"env=prod"}`
+	f.as(access.Admin, "POST", "/v1/principals/ann/grant", body).want(t, "grant", 200, "")
+	for instance, may := range map[string]bool{"web-1": true, "web-2": false} {
+		var why accessBody
+		f.as(access.Admin, "GET", "/v1/access/ann?permission=instances.get&instance="+instance, nil).into(t, &why)
+		if why.Allowed != may || may && (len(why.By) != 1 || why.By[0].Label != "env=prod") {
+			t.Errorf("%s: %+v", instance, why)
+		}
+	}
+	if got := f.as(access.Admin, "GET", "/v1/access?permission=instances.get&instance=web-1", nil); !strings.Contains(string(got.body), `"principal":"ann"`) {
+		t.Errorf("who can: %d %s", got.status, got.body)
+	}
+	for _, bad := range []string{
+		`{"role":"viewer","label":"env"}`, `{"role":"viewer","label":"=prod"}`, `{"role":"viewer","label":"a=b","instances":"web-1"}`, `{"permission":"instances.get","label":"a=b"}`,
+	} {
+		f.as(access.Admin, "POST", "/v1/principals/ann/grant", bad).want(t, bad, 422, "request.invalid")
+	}
+	f.as(access.Admin, "POST", "/v1/principals/ann/revoke", `{"role":"viewer","label":"env=dev"}`).want(t, "what was not granted", 404, "request.not-found")
+	f.as(access.Admin, "POST", "/v1/principals/ann/revoke", body).want(t, "revoke", 200, "")
+	var why accessBody
+	f.as(access.Admin, "GET", "/v1/access/ann?permission=instances.get&instance=web-1", nil).into(t, &why)
+	if why.Allowed {
+		t.Errorf("after it was revoked: %+v", why)
 	}
 }

@@ -74,6 +74,9 @@ type API struct {
 	life       context.Context // of operations; ended by Close
 	stop       context.CancelFunc
 	running    sync.WaitGroup
+
+	mu   sync.Mutex                      // guards seen
+	seen map[string]*machine.Observation // for Labels, by machine
 }
 
 // New makes the routes, and tells of operations that an earlier process left under way.

@@ -180,6 +180,9 @@ func (a *API) create(ctx context.Context, in *createInput) (*apiserver.Reply[Ope
 	if err := a.mayName(ctx, access.CreateInstance, &fleet.Definition{}, d); err != nil {
 		return nil, err
 	}
+	if err := a.mayLabel(ctx, d.Name, nil, d.Labels); err != nil {
+		return nil, err
+	}
 	if in.ValidateOnly {
 		return a.validateNew(ctx, d)
 	}
@@ -227,6 +230,9 @@ func (a *API) patch(ctx context.Context, in *patchInput) (*apiserver.Reply[Opera
 				}
 			}
 			if err := a.mayName(ctx, access.UpdateInstance, d, after); err != nil {
+				return err
+			}
+			if err := a.mayLabel(ctx, d.Name, d.Labels, after.Labels); err != nil {
 				return err
 			}
 			*d = *after

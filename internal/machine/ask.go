@@ -361,7 +361,8 @@ type Observation struct {
 // Records are what the home of a machine has of it.
 type Records struct {
 	// Agent is set when the definition has an agent.
-	Agent bool `json:"agent"`
+	Agent  bool              `json:"agent"`
+	Labels map[string]string `json:"labels,omitempty"`
 	// Startups is how many boots the machine has begun in its life.
 	Startups uint64 `json:"startups,string"`
 	// Judged is what is kept of the boot that runs, or ran last; nil for nothing.
@@ -380,7 +381,7 @@ type EventCount struct {
 
 // recordsOf says what a home has of a boot.
 func recordsOf(d *fleet.Definition, h *integrity.History, boot uint64) Records {
-	out := Records{Agent: d.Agent, Startups: h.BootCounter}
+	out := Records{Agent: d.Agent, Labels: d.Labels, Startups: h.BootCounter}
 	if b, err := h.Boot(boot); err == nil {
 		out.Judged = &BootSummary{b.Counter, b.Started, b.Judged, b.Baseline, b.Early, b.Late}
 	}

@@ -43,7 +43,7 @@ func rolesComeAndGo(t *testing.T, open Opener) {
 func rolesOfPrincipals(t *testing.T, open Opener) {
 	s, p := opened(t, open), principal(1)
 	p.Roles, p.Permissions = []access.Role{access.Viewer, "night-shift"}, nil
-	p.Bindings = []access.Binding{{Role: "patcher", Instances: "web-*"}, {Role: access.InstanceAdmin, Instances: "db-1"}}
+	p.Bindings = []access.Binding{{Role: "patcher", Instances: "web-*"}, {Role: access.InstanceAdmin, Instances: "db-1"}, {Role: access.Viewer, Label: "env=é"}}
 	wantErr(t, "roles that nobody made", s.AddPrincipal(t.Context(), p, nil, Entry("principal.add", "")), access.ErrInvalid)
 	must(t, s.PutRole(t.Context(), role(0, access.Attest), nil, Entry("role.put", "")))
 	wantErr(t, "one of two roles", s.AddPrincipal(t.Context(), p, nil, Entry("principal.add", "")), access.ErrInvalid)
