@@ -215,7 +215,7 @@ func (m *Monitor) report(at Moment, late bool) []Notice {
 			n.Baseline = m.history.add(*version).Number
 		}
 		n.Reasons = append(n.Reasons, evidence.Reason{
-			Code: codeLearned, Message: "there was no baseline: this boot becomes it, and was compared with nothing",
+			Code: codeLearned, Message: becomes(late),
 		})
 	}
 	early, whole := m.outcomes(at.Boot, c, late)
@@ -226,6 +226,14 @@ func (m *Monitor) report(at Moment, late bool) []Notice {
 	}
 	m.keep(early, whole, n.Baseline)
 	return []Notice{n}
+}
+
+// becomes says what a first boot comes to.
+func becomes(late bool) string {
+	if late {
+		return "there was no baseline: this boot becomes it, and was compared with nothing"
+	}
+	return "there is no baseline: this boot becomes it when its operating system has taken over, and is compared with nothing"
 }
 
 // unapproved reports a boot that waits for its first baseline.

@@ -1,6 +1,9 @@
 package vmcli
 
 import (
+	"errors"
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"github.com/assay-project/assay/internal/machine"
@@ -26,6 +29,9 @@ boots cannot be known from it.`,
 		var f *machine.Forecast
 		if err := h.with(cmd.Context(), func(r *machine.Root) (err error) {
 			f, err = r.Check(cmd.Context(), args[0])
+			if errors.Is(err, machine.ErrBusy) {
+				err = fmt.Errorf("%w: only of one that is off it is known what its disk will hold at the next boot", err)
+			}
 			return err
 		}); err != nil {
 			return vtpmcli.UnusableImage(err)

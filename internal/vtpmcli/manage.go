@@ -280,7 +280,11 @@ func showMade(w io.Writer, result json.RawMessage) error {
 			certified++
 		}
 	}
-	_, err := fmt.Fprintf(w, "%s %s: %d keys, %d with a certificate\n", r.Name, r.ID, len(r.Identity), certified)
+	hint := ""
+	if certified == 0 {
+		hint = " (assay vtpm ca init makes an authority, assay vtpm ek csr a request to another)"
+	}
+	_, err := fmt.Fprintf(w, "%s %s: %d keys, %d with a certificate%s\n", r.Name, r.ID, len(r.Identity), certified, hint)
 	return err
 }
 

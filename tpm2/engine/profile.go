@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/command"
@@ -49,6 +50,18 @@ func Profiles() []*Profile { return slices.Clone(profiles) }
 // ErrProfile is an unknown profile, wrapped with its name and version.
 var ErrProfile = fmt.Errorf("unknown TPM profile")
 
+// unknownProfile names those that there are.
+func unknownProfile(name string, version int) error {
+	if version != 0 {
+		name = fmt.Sprintf("%s:%d", name, version)
+	}
+	var known []string
+	for _, p := range profiles {
+		known = append(known, p.Name)
+	}
+	return fmt.Errorf("%w %q: there are %s", ErrProfile, name, strings.Join(known, ", "))
+}
+
 // FindProfile returns a profile by name; version 0 asks for the newest.
 func FindProfile(name string, version int) (*Profile, error) {
 	var found *Profile
@@ -58,7 +71,7 @@ func FindProfile(name string, version int) (*Profile, error) {
 		}
 	}
 	if found == nil {
-		return nil, fmt.Errorf("%w: %q version %d", ErrProfile, name, version)
+		return nil, unknownProfile(name, version)
 	}
 	return found, nil
 }
