@@ -2,6 +2,7 @@ package vm_test
 
 import (
 	"bufio"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/assay-project/assay/internal/health"
 	"github.com/assay-project/assay/internal/integrity"
+	"github.com/assay-project/assay/internal/machine"
 	"github.com/assay-project/assay/test/vm"
 )
 
@@ -75,7 +78,7 @@ func (u *user) none() {
 }
 
 // A real machine moves to another host and back, in its own boot, and boots again there
-// and here; a destination whose hypervisor is killed in the middle leaves it where it was.
+// and here.
 func TestARealMachineMovesToAnotherHostAndBack(t *testing.T) {
 	needAll(t)
 	a := newUser(t)
@@ -86,6 +89,9 @@ func TestARealMachineMovesToAnotherHostAndBack(t *testing.T) {
 	a.must("vm", "migrate", "web-1", "--ticket", ticket)
 	a.none()
 	b.inBoot(1)
+	if text := b.must("vm", "console", "web-1", "--text"); !strings.Contains(text, "UEFI Misc Device") {
+		t.Errorf("what the console printed on the other host is not here: %q", text)
+	}
 	b.must("vm", "reset", "web-1")
 	b.awaitBoot(2)
 
@@ -109,8 +115,7 @@ func TestARealMachineMovesToAnotherHostAndBack(t *testing.T) {
 		t.Errorf("%d events tell of arrivals", n)
 	}
 
-	// A destination that is killed while the machine arrives has nothing, and the machine
-	// goes on where it was.
+	// A destination that was killed awaits nobody, and the machine goes on where it was.
 	ticket, awaiting = b.awaits("second")
 	b.kill(awaiting.Process.Pid)
 	awaiting.Wait() //nolint:errcheck // it was killed
@@ -119,4 +124,109 @@ func TestARealMachineMovesToAnotherHostAndBack(t *testing.T) {
 	}
 	a.inBoot(3)
 	a.must("vm", "stop", "--force", "web-1")
+}
+
+// home is a file in the machine's home on a host.
+func (u *user) home(file string) string {
+	return filepath.Join(u.dir, "root", "machines", "web-1", file)
+}
+
+// awaitHypervisor waits until a host has started one for the machine, and returns its process.
+func (u *user) awaitHypervisor() int {
+	u.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(vm.Patience); time.Now().Before(end); <-tick.C {
+		var running struct {
+			PID int `json:"pid"`
+		}
+		if text, err := os.ReadFile(u.home("running.json")); err == nil && json.Unmarshal(text, &running) == nil && running.PID > 0 {
+			return running.PID
+		}
+	}
+	u.Fatal("no hypervisor is started")
+	return 0
+}
+
+// awaitFile waits until there is a file.
+func (u *user) awaitFile(name string) {
+	u.Helper()
+	for end := time.Now().Add(vm.Patience); time.Now().Before(end); {
+		if _, err := os.Lstat(name); err == nil {
+			return
+		}
+	}
+	u.Fatalf("there is no %s", name)
+}
+
+// moving has a command give the machine away, and returns how it ended, in time.
+func (u *user) moving(ticket string) (status chan int) {
+	status = make(chan int, 1)
+	go func() {
+		cmd := exec.CommandContext(u.Context(), u.program, "vm", "migrate", "web-1", "--ticket", ticket)
+		cmd.Env = append(os.Environ(), "ASSAY_VTPM_ROOT="+filepath.Join(u.dir, "root"))
+		cmd.Run() //nolint:errcheck // its status says it
+		status <- cmd.ProcessState.ExitCode()
+	}()
+	return status
+}
+
+// attestedAfter waits until the agent has attested since a time.
+func (u *user) attestedAfter(begun time.Time) {
+	u.Helper()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	var s machine.Status
+	for end := time.Now().Add(vm.Patience); time.Now().Before(end); <-tick.C {
+		if s = u.status(); s.Health != nil && s.Health.State == health.Healthy && s.Health.Time.After(begun) {
+			return
+		}
+	}
+	u.Fatalf("the agent has not attested since %s: %+v", begun, s.Health)
+}
+
+// Attestation goes on where the machine is; processes that are killed in the middle leave it on
+// one host, which says so.
+func TestProcessesThatAreKilledInARealMoveLoseNoMachine(t *testing.T) {
+	needAll(t)
+	a := newUser(t)
+	b := a.another("b")
+	_, supervisor := a.boot()
+	a.attestedAfter(time.Time{})
+
+	// The hypervisor there is killed while the memory comes.
+	ticket, awaiting := b.awaits("first")
+	ended := a.moving(ticket)
+	b.kill(b.awaitHypervisor())
+	if status := <-ended; status == 0 {
+		t.Error("the machine moved to a hypervisor that was killed")
+	}
+	a.inBoot(1)
+	b.none()
+
+	// The same host still awaits it. The supervisor here is killed once it has given the
+	// machine away.
+	ended = a.moving(ticket)
+	a.awaitFile(a.home("given.sealed"))
+	given := time.Now()
+	a.kill(supervisor)
+	if status := <-ended; status == 0 {
+		t.Error("the command says that all went well, though nobody was left to say so")
+	}
+	a.await(machine.StateUnsupervised, machine.StateLost)
+	if status, _ := a.assay("vm", "start", "web-1"); status == 0 {
+		t.Error("a machine that is another host's is started")
+	}
+	a.must("vm", "stop", "--force", "web-1")
+	// The host there may have heard that the machine is its own, or waits for that word.
+	a.must("vm", "migrate", "web-1", "--settle")
+	a.none()
+	b.inBoot(1)
+	b.attestedAfter(given)
+	b.must("vm", "reset", "web-1")
+	b.awaitBoot(2)
+	b.must("vm", "stop", "--force", "web-1")
+	if err := awaiting.Wait(); err != nil {
+		t.Errorf("the supervisor there: %v", err)
+	}
 }
