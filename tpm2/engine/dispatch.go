@@ -40,26 +40,26 @@ type call struct {
 	flush     tpm2.Handle // transient object that goes once the response is made
 }
 
-// handler runs one command on decoded parameters and appends its response
-// parameters to dst.
-type handler func(c *call, dst []byte) ([]byte, error)
+// handler runs one command on its parameters, which are of the types that
+// [command.Info.New] makes.
+type handler func(c *call, in, out wire.Layout) error
 
-// bind makes a handler of a function over the command's own structures. It stands here
-// once for each command, so all that can be said without their types is elsewhere.
-//
-//go:noinline
-func bind[I, O any, PI wire.LayoutOf[I], PO wire.LayoutOf[O]](run func(c *call, in *I, out *O) error) handler {
-	return func(c *call, dst []byte) ([]byte, error) {
-		var in I
-		if err := c.parameters(PI(&in)); err != nil {
-			return nil, err
-		}
-		var out O
-		if err := run(c, &in, &out); err != nil {
-			return nil, err
-		}
-		return c.t.codec.Append(dst, PO(&out))
+// bind makes a handler of a function over the command's own structures. These are
+// pointers: the compiler has one body for all of them.
+func bind[I, O wire.Layout](run func(c *call, in I, out O) error) handler {
+	return func(c *call, in, out wire.Layout) error { return run(c, in.(I), out.(O)) }
+}
+
+// runHandler runs the command and appends its response parameters to dst.
+func (c *call) runHandler(dst []byte) ([]byte, error) {
+	in, out := c.info.New()
+	if err := c.parameters(in); err != nil {
+		return nil, err
 	}
+	if err := c.handler(c, in, out); err != nil {
+		return nil, err
+	}
+	return c.t.codec.Append(dst, out)
 }
 
 // parameters decodes the command's parameters, to their end.
@@ -207,7 +207,7 @@ func (c *call) respond(sessions bool) error {
 		b = append(b, 0, 0, 0, 0)
 	}
 	start := len(b)
-	b, err := c.handler(c, b)
+	b, err := c.runHandler(b)
 	if err != nil {
 		return err
 	}

@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -21,6 +23,26 @@ func TestEveryCommandOfTheTableHasAHandler(t *testing.T) {
 	for cc := range handlers {
 		if _, ok := command.Lookup(cc); !ok {
 			t.Errorf("handler of %#x: no such command", uint32(cc))
+		}
+	}
+}
+
+// A handler is a function over the very structures that the table makes.
+func TestHandlersTakeWhatTheTableMakes(t *testing.T) {
+	takes := func(i *command.Info) (err error) {
+		defer func() {
+			var mismatch *runtime.TypeAssertionError
+			if fault, ok := recover().(error); ok && errors.As(fault, &mismatch) {
+				err = mismatch
+			}
+		}()
+		in, out := i.New()
+		_ = handlers[i.Code](new(call), in, out) // there is no TPM: what comes of it says nothing
+		return nil
+	}
+	for _, i := range command.All() {
+		if err := takes(i); err != nil {
+			t.Errorf("%s: %v", i.Name, err)
 		}
 	}
 }
