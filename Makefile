@@ -98,7 +98,8 @@ lint: ## formatting, vet, fix, staticcheck, import order, generated documents
 	@out=$$($(GO) fix -diff ./... 2>&1); test -z "$$out" || { echo "go fix would change:"; echo "$$out"; exit 1; }
 	$(TOOL) staticcheck ./...
 	$(GO) test -count=1 ./internal/arch
-	@for os in darwin windows; do GOOS=$$os CGO_ENABLED=0 $(GO) build ./tpm2/... || exit 1; done
+	@for on in darwin/arm64 windows/amd64; do GOOS=$${on%/*} GOARCH=$${on#*/} CGO_ENABLED=0 $(GO) build ./tpm2/... || exit 1; done
+	$(GO) vet -tags purego ./internal/fermat
 	$(GO) mod verify
 
 bench: ## measure the table of docs/benchmarks.md, peers beside us
