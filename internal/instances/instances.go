@@ -30,6 +30,7 @@ import (
 	"github.com/assay-project/assay/internal/keysets"
 	"github.com/assay-project/assay/internal/machine"
 	"github.com/assay-project/assay/internal/qemu"
+	"github.com/assay-project/assay/internal/vtpm"
 )
 
 // A Host is what the routes need of this host beside its machines.
@@ -175,7 +176,7 @@ func (a *API) Explain(err error) *apiserver.Problem {
 	}
 	for _, k := range known {
 		if errors.Is(err, k.err) {
-			return k.problem()
+			return k.problem(err)
 		}
 	}
 	return nil
@@ -189,10 +190,18 @@ type knownError struct {
 	words  string // what to say; empty for the error's own
 }
 
-func (k *knownError) problem() *apiserver.Problem {
+// whole has all that is said of an error told: words of boots, baselines and machines, which
+// whoever may ask for them knows.
+const whole = "whole"
+
+// problem is what to say of err, which is a k.
+func (k *knownError) problem(err error) *apiserver.Problem {
 	words := k.words
-	if words == "" {
+	switch words {
+	case "":
 		words = k.err.Error()
+	case whole:
+		words = err.Error()
 	}
 	return apiserver.NewProblem(k.status, k.code, words)
 }
@@ -210,20 +219,21 @@ var known = [...]knownError{
 	{keysets.ErrNone, http.StatusUnprocessableEntity, apiserver.CodeInvalid, "there is no key set of that name on this host"},
 	{keyprovider.ErrNoProvider, http.StatusUnprocessableEntity, apiserver.CodeInvalid, "there is no key provider of that name on this host"},
 	{machine.ErrNoDisk, http.StatusConflict, apiserver.CodeConflict, ""},
-	{machine.ErrNotJudged, http.StatusConflict, apiserver.CodeConflict, "the boot was compared with no baseline"},
+	{machine.ErrNotJudged, http.StatusConflict, apiserver.CodeConflict, whole},
 	{machine.ErrSnapshotName, http.StatusUnprocessableEntity, apiserver.CodeInvalid, ""},
 	{machine.ErrSnapshotThere, http.StatusConflict, apiserver.CodeConflict, ""},
 	{machine.ErrNoSnapshot, http.StatusNotFound, apiserver.CodeNotFound, ""},
 	{machine.ErrHardware, http.StatusConflict, apiserver.CodeConflict, "the machine has been changed since the snapshot, and its memory fits only what it was: withoutMemory=true leaves the memory"},
 	{qemu.ErrNoSnapshot, http.StatusConflict, apiserver.CodeConflict, ""},
-	{machine.ErrNoBaseline, http.StatusConflict, apiserver.CodeConflict, ""},
-	{machine.ErrNothingToPlan, http.StatusConflict, apiserver.CodeConflict, "nothing to approve: no register that can be predicted will change, or it is not known that the machine boots"},
+	{machine.ErrNoBaseline, http.StatusConflict, apiserver.CodeConflict, whole},
+	{machine.ErrNothingToPlan, http.StatusConflict, apiserver.CodeConflict, whole},
 	{machine.ErrNotAsSeen, http.StatusConflict, apiserver.CodeConflict, ""},
-	{machine.ErrNotReached, http.StatusConflict, apiserver.CodeConflict, "one of the boots did not reach its boot loader"},
+	{machine.ErrNotReached, http.StatusConflict, apiserver.CodeConflict, whole},
 	{integrity.ErrPlan, http.StatusUnprocessableEntity, apiserver.CodeInvalid, ""},
-	{integrity.ErrNoBoot, http.StatusConflict, apiserver.CodeConflict, ""},
-	{integrity.ErrNotSeen, http.StatusConflict, apiserver.CodeConflict, ""},
-	{integrity.ErrNotKept, http.StatusNotFound, apiserver.CodeNotFound, "there is no such boot or baseline, or it is no longer kept"},
+	{integrity.ErrNoBoot, http.StatusConflict, apiserver.CodeConflict, whole},
+	{integrity.ErrNotSeen, http.StatusConflict, apiserver.CodeConflict, whole},
+	{integrity.ErrNotKept, http.StatusNotFound, apiserver.CodeNotFound, whole},
+	{vtpm.ErrUnknown, http.StatusConflict, apiserver.CodeConflict, ""},
 	{finding.ErrNone, http.StatusNotFound, apiserver.CodeNotFound, ""},
 	{finding.ErrOver, http.StatusConflict, apiserver.CodeConflict, ""},
 	{finding.ErrFull, http.StatusConflict, apiserver.CodeConflict, ""},

@@ -49,7 +49,7 @@ type Operation struct {
 	Error         *Fault     `json:"error,omitempty" doc:"Why it failed; absent while it runs and when it has succeeded"`
 	// ValidateOnly is set when nothing was changed.
 	ValidateOnly bool            `json:"validateOnly,omitempty"`
-	Effects      []fleet.Effect  `json:"effects,omitempty" nullable:"false" doc:"What a change of the definition brings about"`
+	Effects      []fleet.Effect  `json:"effects,omitzero" nullable:"false" doc:"What a change of the definition brings about"`
 	Review       *machine.Review `json:"review,omitempty" doc:"What is, or would become, the baseline"`
 	// Snapshot is the one that was made.
 	Snapshot *machine.Snapshot `json:"snapshot,omitempty"`

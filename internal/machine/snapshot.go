@@ -284,7 +284,7 @@ func (h *Home) snapshots() ([]Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.Concat([]Snapshot{}, on.Snapshots), nil
+	return append([]Snapshot{}, on.Snapshots...), nil // a list, also of none
 }
 
 // DropSnapshot deletes a snapshot of a machine. What it held is gone.
