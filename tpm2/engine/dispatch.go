@@ -45,7 +45,9 @@ type call struct {
 type handler func(c *call, in, out wire.Layout) error
 
 // bind makes a handler of a function over the command's own structures. These are
-// pointers: the compiler has one body for all of them.
+// pointers: the compiler has one body for all of them, unless it is inlined.
+//
+//go:noinline
 func bind[I, O wire.Layout](run func(c *call, in I, out O) error) handler {
 	return func(c *call, in, out wire.Layout) error { return run(c, in.(I), out.(O)) }
 }
