@@ -368,8 +368,13 @@ func TestServeChild(t *testing.T) {
 	os.Exit(Main(env, strings.Split(args, "\n")))
 }
 
-// kills is how often each database is killed under load.
-const kills = 50
+// kills is how often each database is killed under load, each time while the last of at
+// most maxLoad decisions is acknowledged and others are under way: how many came before
+// shows nothing, and is a third of the test's time.
+const (
+	kills   = 50
+	maxLoad = 16
+)
 
 func TestKillLosesNothingAcknowledged(t *testing.T) {
 	rounds := kills
@@ -450,7 +455,7 @@ func killRounds(t *testing.T, rounds int, data string, args ...string) []string 
 				t.Fatalf("appraisal %s of the round before: %d %s", id, status, body)
 			}
 		}
-		last = api.loadUntil(t, int64(1+mrand.IntN(60)), kill)
+		last = api.loadUntil(t, int64(1+mrand.IntN(maxLoad)), kill)
 		all = append(all, last...)
 		api.http.CloseIdleConnections()
 	}
