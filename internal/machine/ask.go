@@ -348,6 +348,8 @@ type Observation struct {
 	Records
 	// TPM is empty for a machine that nobody supervises.
 	TPM string `json:"tpm,omitempty"`
+	// Generation is that of the state of its TPM, of a machine with a supervisor; 0 for none.
+	Generation uint64 `json:"tpmGeneration,omitempty,string"`
 	// Unkept is set when something that happened could not be written down.
 	Unkept bool `json:"unkept,omitempty"`
 	// Events are counted from the start of the supervisor.
@@ -399,6 +401,8 @@ func (s *supervisor) observe() *Observation {
 		out.TPM = TPMNone
 	case s.tpmLost:
 		out.TPM = TPMLost
+	default:
+		out.Generation = s.tpm.Generation()
 	}
 	for what, n := range s.counts {
 		what.Count = n

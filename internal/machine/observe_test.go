@@ -124,3 +124,38 @@ func TestObserveWithoutItsKeyKnowsNothing(t *testing.T) {
 		t.Errorf("of a machine that there is not: %v", err)
 	}
 }
+
+// Whatever is done to a machine, the state of its TPM counts on: one that goes back was set
+// back by nobody whom the product knows.
+func TestTheGenerationOfATPMsStateNeverGoesBack(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.createWithDisks()
+	var last uint64
+	counts := func(what string) {
+		t.Helper()
+		s := h.start(boot(t, "good-uki"))
+		now := h.observe(nil).Generation
+		if now == 0 || now < last {
+			t.Errorf("after %s the generation is %d, and was %d", what, now, last)
+		}
+		last = now
+		h.stop(s)
+		if n := h.observe(nil).Generation; n != 0 {
+			t.Errorf("a machine that is off has generation %d", n)
+		}
+	}
+	do := func(what string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		counts(what)
+	}
+	counts("its making")
+	_, err := h.root.Snapshot(t.Context(), "bob", "web-1", "off")
+	do("a snapshot", err)
+	do("a restart", nil)
+	do("a way back", h.root.GoBack(t.Context(), "bob", "web-1", "off", false))
+	do("a clear", h.root.ClearTPM(t.Context(), "bob", "web-1"))
+}

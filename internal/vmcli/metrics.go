@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/assay-project/assay/internal/machine"
 	"github.com/assay-project/assay/internal/machine/metrics"
 	"github.com/assay-project/assay/internal/program"
+	"github.com/assay-project/assay/internal/vtpm/backup"
 	"github.com/assay-project/assay/uefi/keyset"
 )
 
@@ -89,7 +91,7 @@ func (h *hostFlags) collector(r *machine.Root) (*metrics.Collector, error) {
 	if err != nil {
 		return nil, err
 	}
-	return metrics.New(metrics.Config{Machines: r, Findings: findings, Keysets: h.keysets(), Now: h.env.Now})
+	return metrics.New(metrics.Config{Machines: r, Findings: findings, Keysets: h.keysets(), Providers: h.probes(), Now: h.env.Now})
 }
 
 // keysetsEvery is how often key sets are read: they change once in years.
@@ -111,6 +113,51 @@ func (h *hostFlags) keysets() func() ([]*keyset.Set, error) {
 		}
 		return all, err
 	}
+}
+
+// How often key providers are asked, whoever collects how often, and how long they have.
+const (
+	probeEvery = time.Minute
+	probeTime  = 3 * time.Second
+)
+
+// probes has each key provider of the host wrap a key and give it back, all at once. It is
+// called by one at a time.
+func (h *hostFlags) probes() func() ([]metrics.Probe, error) {
+	var last []metrics.Probe
+	var asked time.Time
+	return func() ([]metrics.Probe, error) {
+		now := h.env.Now()
+		if last != nil && now.Sub(asked) < probeEvery {
+			return last, nil
+		}
+		names, err := h.Providers(h.env)
+		if err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), probeTime)
+		defer cancel()
+		last, asked = make([]metrics.Probe, len(names)), now
+		var all sync.WaitGroup
+		for i, name := range names {
+			all.Go(func() {
+				begun := h.env.Now()
+				err := h.probeProvider(ctx, name)
+				last[i] = metrics.Probe{Provider: name, Took: h.env.Now().Sub(begun), Err: err}
+			})
+		}
+		all.Wait()
+		return last, nil
+	}
+}
+
+// probeProvider has a key provider wrap a key and give it back.
+func (h *hostFlags) probeProvider(ctx context.Context, name string) error {
+	p, err := h.provider(ctx, name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(backup.CheckProvider(ctx, p, h.env.Rand), p.Close())
 }
 
 // printMetrics writes the text that a scrape would get.

@@ -187,6 +187,17 @@ func (i *Instance) Machine() *frontend.Machine { return i.machine }
 // Name is that of the TPM in its root.
 func (i *Instance) Name() string { return i.name }
 
+// Generation is the number of the last generation of the TPM's state that was saved; 0 until
+// its state is open.
+func (i *Instance) Generation() uint64 {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.file == nil {
+		return 0
+	}
+	return i.file.Generation()
+}
+
 // Record is a copy of what is known of the TPM; ok is false until its state is open.
 func (i *Instance) Record() (rec Record, ok bool) {
 	i.mu.Lock()

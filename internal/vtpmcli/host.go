@@ -73,6 +73,19 @@ func (h *Host) Keysets(env *program.Env) (sets []*keyset.Set, err error) {
 	return sets, err
 }
 
+// Providers are the names of the key providers of the host.
+func (h *Host) Providers(env *program.Env) ([]string, error) {
+	_, set, err := h.flags.providerSet(env)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, c := range set.List() {
+		out = append(out, c.Name)
+	}
+	return out, nil
+}
+
 // MachinesDir is where the homes of machines are.
 func (h *Host) MachinesDir(env *program.Env) (string, error) {
 	dir, err := h.flags.path(env)

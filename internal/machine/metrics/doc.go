@@ -5,8 +5,8 @@
 // unknown and never good: a machine that hangs, is damaged, or runs unsupervised has no
 // passed boot here, and one that was compared with nothing has not passed either. No
 // machine holds up or hides another. Labels come from fixed sets, from the names of
-// machines and of key sets, and from the certificates in key sets, all bounded: no guest
-// makes a series.
+// machines, key sets and key providers, and from the certificates in key sets, all bounded:
+// no guest makes a series.
 //
 // Start with [New]; docs/metrics.md has every metric. The text format is Prometheus'
 // (exposition format 0.0.4).

@@ -73,6 +73,19 @@ func (c *Collector) certificates(w *writer) {
 	}
 }
 
+// maxProviders bounds the key providers that are told of.
+const maxProviders = 100
+
+// providers tells how the key providers answer: without theirs no machine starts.
+func (c *Collector) providers(w *writer) {
+	probes, err := c.cfg.Providers()
+	w.put(providersReadable, number(err == nil))
+	for _, p := range probes[:min(len(probes), maxProviders)] {
+		w.put(providerUp, number(p.Err == nil), label(p.Provider))
+		w.put(providerSeconds, p.Took.Seconds(), label(p.Provider))
+	}
+}
+
 // maxLabel bounds a text that somebody chose, in bytes.
 const maxLabel = 128
 

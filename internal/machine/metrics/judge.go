@@ -24,6 +24,9 @@ func (w *writer) machine(name string, o *machine.Observation) {
 		w.one(bootPhase, name, phaseLabels, phaseOf(o))
 		w.put(eventsKept, number(!o.Unkept), name)
 		w.events(name, o)
+		if o.Generation != 0 {
+			w.put(tpmGeneration, float64(o.Generation), name)
+		}
 		if o.Health != nil && !o.Health.Time.IsZero() {
 			w.put(attested, seconds(o.Health.Time), name)
 		}

@@ -29,12 +29,21 @@ type Config struct {
 	Machines Machines
 	Findings Findings                      // nil tells of none
 	Keysets  func() ([]*keyset.Set, error) // nil tells of none
-	Now      func() time.Time
+	// Providers asks the key providers of the host; nil tells of none.
+	Providers func() ([]Probe, error)
+	Now       func() time.Time
 	// Patience is how long one collection may take; 0 means 5 seconds. Who has not
 	// answered by then is unknown.
 	Patience time.Duration
 	// Limit is how many machines are told of; 0 means 2,000. How many are not is a metric.
 	Limit int
+}
+
+// A Probe is how a key provider wrapped a key and gave it back.
+type Probe struct {
+	Provider string
+	Took     time.Duration
+	Err      error
 }
 
 // A Collector is a [prometheus.Collector] for a registry of any process. It is safe for
@@ -82,6 +91,9 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	}
 	if c.cfg.Keysets != nil {
 		c.certificates(w)
+	}
+	if c.cfg.Providers != nil {
+		c.providers(w)
 	}
 	w.put(collectedTime, seconds(w.now))
 	w.put(collectionSeconds, c.cfg.Now().Sub(w.now).Seconds())

@@ -37,6 +37,7 @@ var (
 	events          = counter("machine_events_total", "Events of the machine since its supervisor began, by type and outcome.", labelMachine, "type", "outcome")
 	option          = gauge("machine_option_enabled", "1 while an option of the machine is on.", labelMachine, "option")
 	tpmState        = gauge("machine_tpm_state", "1 for how the machine's vTPM is, 0 for the other states.", labelMachine, "state")
+	tpmGeneration   = gauge("vtpm_state_generation", "The newest generation of the state of a running machine's vTPM. It never goes back.", labelMachine)
 	attestation     = gauge("machine_attestation_status", "1 for what the latest attestation by the machine's agent came to, 0 for the rest.", labelMachine, "status")
 	attested        = gauge("machine_attestation_timestamp_seconds", "When an attestation was last asked for and judged.", labelMachine)
 	baselineAge     = gauge("machine_baseline_age_seconds", "Age of the machine's newest baseline; absent without one.", labelMachine)
@@ -54,13 +55,16 @@ var (
 	findings          = gauge("findings", "Findings of the host and its machines that have not ended.", "kind", "severity", "state")
 	keysetsReadable   = gauge("keysets_readable", "1 while all key sets of the host could be read.")
 	certNotAfter      = gauge("secure_boot_cert_not_after_seconds", "When a certificate of a key set ends. Firmware does not look at it; who signs does.", "keyset", "variable", "cert", "sha256", "own")
+	providersReadable = gauge("key_providers_readable", "1 while the list of key providers could be read.")
+	providerUp        = gauge("key_provider_up", "1 when the key provider gave back a key that it had wrapped, when it was asked last.", "provider")
+	providerSeconds   = gauge("key_provider_seconds", "How long the key provider took for that, or until it failed.", "provider")
 	collectedTime     = gauge("collected_timestamp_seconds", "When these metrics were collected.")
 	collectionSeconds = gauge("collection_seconds", "How long that took.")
 )
 
 var descs = []metric{
-	machineState, earlyStatus, lateStatus, bootPhase, startups, events, option, tpmState, attestation, attested, baselineAge, homeReadable, eventsKept, machineFindings,
-	machines, machinesListed, machinesOmitted, findingsReadable, findings, keysetsReadable, certNotAfter, collectedTime, collectionSeconds,
+	machineState, earlyStatus, lateStatus, bootPhase, startups, events, option, tpmState, tpmGeneration, attestation, attested, baselineAge, homeReadable, eventsKept, machineFindings,
+	machines, machinesListed, machinesOmitted, findingsReadable, findings, keysetsReadable, certNotAfter, providersReadable, providerUp, providerSeconds, collectedTime, collectionSeconds,
 }
 
 const labelMachine = "machine"

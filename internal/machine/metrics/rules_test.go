@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -69,6 +70,8 @@ type sight struct {
 	keys     *keyset.Set
 	later    time.Duration // that the keys are good for longer
 	old      bool          // the values were collected at the beginning
+	probe    metrics.Probe // of the only key provider; nil error and no time when it is well
+	unlist   bool          // the list of key providers cannot be read
 }
 
 // series are what the collector says of a sight.
@@ -101,6 +104,12 @@ func (s *sight) series(t *testing.T, at time.Time) map[string]float64 {
 		}},
 		Findings: book(func() (*finding.Book, error) { return b, nil }), Keysets: func() ([]*keyset.Set, error) { return nil, nil },
 		Now: func() time.Time { return at }, Limit: s.limit,
+	}
+	cfg.Providers = func() ([]metrics.Probe, error) {
+		if s.unlist {
+			return nil, errors.New("damaged")
+		}
+		return []metrics.Probe{{Provider: "main", Took: s.probe.Took + time.Millisecond, Err: s.probe.Err}}, nil
 	}
 	if s.limit > 0 {
 		cfg.Machines = fleetOf{"web": says(s.machine), "zulu": says(s.machine)}
@@ -162,7 +171,7 @@ func (s *scenario) input(t *testing.T, name string) map[string]string {
 				for len(out[series]) < minute {
 					out[series] = append(out[series], "_")
 				}
-				out[series] = append(out[series], fmt.Sprintf("%.0f", v))
+				out[series] = append(out[series], strconv.FormatFloat(v, 'f', -1, 64))
 			}
 		}
 	}
@@ -291,6 +300,9 @@ func scenarios(t *testing.T) map[string]scenario {
 		}
 		return out
 	}
+	stateOf := func(generation, startups uint64) *sight {
+		return &sight{machine: good(func(o *observation) { o.Generation, o.Startups = generation, startups })}
+	}
 	departs := []string{"AssayAttestationDeparts"}
 	out := map[string]scenario{
 		"no secure boot by definition, suppressed": {then: insecure(false, finding.AttestationUnhealthy), at: 1},
@@ -331,8 +343,16 @@ func scenarios(t *testing.T) map[string]scenario {
 			then: &sight{machine: off()}, other: &sight{machine: attests(health.Unknown)}, at: 22, fires: []string{"AssayAttestationUnknown"},
 		},
 		"no attestation of one that is off, and one of that name is well": {then: &sight{machine: off()}, other: well, at: 22},
-		"keys of a year":    {then: &sight{machine: good(), keys: own, later: 365 * 24 * time.Hour}, at: 11},
-		"own keys that end": {then: &sight{machine: good(), keys: own}, at: 11, fires: []string{"AssayCertificateEnds"}},
+		"the state of the TPM goes back":                                  {before: well, then: stateOf(4, 3), at: 2, fires: []string{"AssayVTPMStateWentBack"}},
+		"the state of the TPM goes on":                                    {before: well, then: stateOf(9, 3), at: 22},
+		"another machine of the name":                                     {before: well, then: stateOf(1, 1), at: 22},
+		"a key provider that fails for moments":                           {before: well, then: &sight{machine: good(), probe: metrics.Probe{Err: errors.New("away")}}, at: 4},
+		"a key provider that fails":                                       {before: well, then: &sight{machine: good(), probe: metrics.Probe{Err: errors.New("away"), Took: 3 * time.Second}}, at: 11, fires: []string{"AssayKeyProviderDown"}},
+		"a key provider that is slow for moments":                         {before: well, then: &sight{machine: good(), probe: metrics.Probe{Took: 3 * time.Second}}, at: 9},
+		"a key provider that is slow":                                     {before: well, then: &sight{machine: good(), probe: metrics.Probe{Took: 3 * time.Second}}, at: 11, fires: []string{"AssayKeyProviderSlow"}},
+		"key providers not read":                                          {before: well, then: &sight{machine: good(), unlist: true}, at: 11, fires: []string{"AssayKeyProvidersUnreadable"}},
+		"keys of a year":                                                  {then: &sight{machine: good(), keys: own, later: 365 * 24 * time.Hour}, at: 11},
+		"own keys that end":                                               {then: &sight{machine: good(), keys: own}, at: 11, fires: []string{"AssayCertificateEnds"}},
 	}
 	for alert, of := range map[string]struct {
 		machine *observation
