@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -178,7 +177,7 @@ func definition(description any, name string) any {
 	if d != nil {
 		d["name"] = name
 	}
-	return fmt.Sprintf("%s", must(json.MarshalIndent(d, "", " ")))
+	return string(must(json.MarshalIndent(d, "", " ")))
 }
 
 func must(text []byte, err error) []byte {
