@@ -124,7 +124,8 @@ func (c *change) fit() error {
 		if err != nil || fits {
 			return err
 		}
-		c.mend("not as the definition says", "the keys are enrolled again, and secure boot is switched as the definition says")
+		c.mend("not as the definition says", fmt.Sprintf("they lack a key or a revocation that key set %s has by now, or were changed by the guest: its keys are enrolled again, "+
+			"and secure boot is switched as the definition says; what the guest sealed to PCR 7 does not open until it is sealed again", c.after.Keyset))
 	}
 	c.variables, err = c.root.enrolled(text.Expose(), c.after)
 	return err

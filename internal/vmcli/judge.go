@@ -351,7 +351,12 @@ Exit status: 0 approved, or nothing changes; 1 something changes and --yes was n
 			case !yes:
 				return program.RefusedBy(fmt.Errorf("approve-next %s: --yes approves this for one boot", args[0]))
 			}
-			return r.PlanNext(cmd.Context(), actor(), args[0], machine.PlanOptions{Reason: why, For: life, Seen: seen})
+			o := machine.PlanOptions{Reason: why, For: life, Seen: seen}
+			if err := r.PlanNext(cmd.Context(), actor(), args[0], o); err != nil || *format == "json" {
+				return err
+			}
+			_, err = fmt.Fprintf(env.Stdout, "the next boot of %s is approved, if it measures this, for %s\n", args[0], life)
+			return err
 		})
 	}
 	return cmd
