@@ -261,7 +261,7 @@ func shellWord(s string) string {
 
 func newBaselineCmd(env *program.Env) *cobra.Command {
 	cmd := &cobra.Command{Use: "baseline", Short: "The baselines of a machine: who approved them, and back to an earlier one"}
-	list := &cobra.Command{Use: "list NAME", Short: "List the baselines of a machine", Args: cobra.ExactArgs(1)}
+	list := &cobra.Command{Use: "list NAME", Short: "List the baselines of a machine; the last is in force", Args: cobra.ExactArgs(1)}
 	h := addHostFlags(env, list)
 	format := program.AddOutputFlag(list, "table", "json")
 	list.RunE = func(cmd *cobra.Command, args []string) error {
@@ -273,7 +273,7 @@ func newBaselineCmd(env *program.Env) *cobra.Command {
 			return emit(env, *format, d.Baselines, func(w io.Writer) error {
 				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 				fmt.Fprintln(t, "NUMBER\tMADE\tBOOT\tBY\tREASON")
-				for _, v := range d.Baselines {
+				for _, v := range d.Baselines { // the last is in force
 					fmt.Fprintf(t, "%d\t%s\t%d\t%s\t%s\n", v.Number, v.Made.Format(time.RFC3339), v.Boot, program.Printable(v.Actor), program.Printable(v.Reason))
 				}
 				return t.Flush()

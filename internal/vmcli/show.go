@@ -123,8 +123,12 @@ func printDescription(w io.Writer, d *machine.Description) error {
 	if b := d.LastBoot; b != nil {
 		row("last boot", fmt.Sprintf("%d of %s: early %s, late %s", b.Counter, b.Started.Format(time.RFC3339), outcome(b.Early), outcome(b.Late)))
 	}
-	for _, v := range d.Baselines {
-		row("baseline", fmt.Sprintf("%d of %s, from boot %d, by %s: %s", v.Number, v.Made.Format(time.RFC3339), v.Boot, v.Actor, v.Reason))
+	for i, v := range d.Baselines {
+		name := "baseline"
+		if i == len(d.Baselines)-1 {
+			name = "in force"
+		}
+		row(name, fmt.Sprintf("%d of %s, from boot %d, by %s: %s", v.Number, v.Made.Format(time.RFC3339), v.Boot, v.Actor, v.Reason))
 	}
 	return t.Flush()
 }
