@@ -71,7 +71,7 @@ func TestAnEndWithoutALookSaysWhy(t *testing.T) {
 			apply(finding.FromNotice(&integrity.Notice{Type: integrity.EventConfig, Instance: "web-1", Reasons: []evidence.Reason{{Code: "machine.monitoring-off", Message: "monitoring was turned off"}}})...),
 			"monitoring was turned off",
 		},
-		"the machine is gone": {func(b *finding.Book, at time.Time) error { b.Forget("web-1", at); return nil }, "the machine was deleted"},
+		"the machine is gone": {func(b *finding.Book, at time.Time) error { b.Forget("web-1", at); return nil }, "the machine is not here any more"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBook(t)

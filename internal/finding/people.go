@@ -95,13 +95,25 @@ func (b *Book) Suppressions(at time.Time) []Suppression {
 	return out
 }
 
+// Machines returns the machines that have findings which last, each once, in order.
+func (b *Book) Machines() []string {
+	var out []string
+	for i := range b.records {
+		if b.records[i].Ended == nil {
+			out = append(out, b.records[i].Machine)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 // Forget ends all findings and suppressions of a machine that is deleted: another of
 // its name begins anew.
 func (b *Book) Forget(machine string, at time.Time) {
 	machine = clean(machine, maxName)
 	for i := range b.records {
 		if r := &b.records[i]; r.Machine == machine && r.Ended == nil {
-			b.close(r, at, "the machine was deleted")
+			b.close(r, at, "the machine is not here any more")
 		}
 	}
 	b.suppressions = slices.DeleteFunc(b.suppressions, func(s Suppression) bool { return s.Machine == machine })

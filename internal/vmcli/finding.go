@@ -2,7 +2,9 @@ package vmcli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -135,6 +137,30 @@ func (c carried) Depart(ctx context.Context, name string) error {
 func (h *hostFlags) forget(ctx context.Context, name string) {
 	h.book(ctx, func(b *finding.Book, at time.Time) error {
 		b.Forget(name, at)
+		return nil
+	})
+}
+
+// endGone ends the findings of machines that are no more here, where that was not kept when
+// they were deleted or went to another host: nobody says it a second time.
+func (h *hostFlags) endGone(ctx context.Context, r *machine.Root) {
+	gone := func(b *finding.Book) []string {
+		return slices.DeleteFunc(b.Machines(), func(name string) bool {
+			_, err := r.Card(name)
+			return !errors.Is(err, machine.ErrUnknown) || errors.Is(err, machine.ErrLeftover)
+		})
+	}
+	s, err := h.Findings(h.env)
+	if err != nil {
+		return // said where a finding is kept
+	}
+	if b, err := s.Load(); err != nil || len(gone(b)) == 0 {
+		return
+	}
+	h.book(ctx, func(b *finding.Book, at time.Time) error {
+		for _, name := range gone(b) { // a machine may have come since
+			b.Forget(name, at)
+		}
 		return nil
 	})
 }

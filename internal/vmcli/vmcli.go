@@ -123,6 +123,7 @@ func (h *hostFlags) open(ctx context.Context) (_ *machine.Root, closing func() e
 		stop()
 		return nil, nil, errors.Join(err, root.Close())
 	}
+	h.endGone(ctx, r)
 	return r, func() error {
 		stop()
 		return root.Close()
