@@ -121,7 +121,7 @@ const (
 	probeTime  = 3 * time.Second
 )
 
-// probes has each key provider of the host wrap a key and give it back, all at once. It is
+// probes has each key provider of the host that may be asked so wrap a key and give it back, all at once. It is
 // called by one at a time.
 func (h *hostFlags) probes() func() ([]metrics.Probe, error) {
 	var last []metrics.Probe
@@ -131,7 +131,7 @@ func (h *hostFlags) probes() func() ([]metrics.Probe, error) {
 		if last != nil && now.Sub(asked) < probeEvery {
 			return last, nil
 		}
-		names, err := h.Providers(h.env)
+		names, err := h.Unattended(h.env)
 		if err != nil {
 			return nil, err
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/keysets"
 	"github.com/assay-project/assay/internal/program"
 	"github.com/assay-project/assay/internal/vtpm"
@@ -73,15 +74,19 @@ func (h *Host) Keysets(env *program.Env) (sets []*keyset.Set, err error) {
 	return sets, err
 }
 
-// Providers are the names of the key providers of the host.
-func (h *Host) Providers(env *program.Env) ([]string, error) {
+// Unattended are the names of the host's key providers that may be opened and asked again
+// and again. A PKCS #11 token is none of them: each time offers its PIN, and one that is
+// wrong locks the token after some.
+func (h *Host) Unattended(env *program.Env) ([]string, error) {
 	_, set, err := h.flags.providerSet(env)
 	if err != nil {
 		return nil, err
 	}
 	var out []string
 	for _, c := range set.List() {
-		out = append(out, c.Name)
+		if c.Spec.Kind() != keyprovider.KindPKCS11 {
+			out = append(out, c.Name)
+		}
 	}
 	return out, nil
 }

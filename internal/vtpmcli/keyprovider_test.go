@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/program"
 	"github.com/assay-project/assay/internal/program/programtest"
 	"github.com/assay-project/assay/internal/vtpm"
@@ -297,5 +299,25 @@ func TestRotationGoesThroughTheDaemon(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// A token that is asked each minute with a wrong PIN locks itself.
+func TestATokenIsNotAskedUnattended(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, text := range map[string]string{"disk": "local:/keys", "hsm": "pkcs11:token=hsm;object=assay?module-path=/lib/token.so&pin-env=PIN"} {
+		spec, err := keyprovider.ParseSpec(text)
+		if err == nil {
+			err = keyprovider.UpdateSet(filepath.Join(dir, keyprovider.SetFile), func(s *keyprovider.Set) error {
+				return s.Add(keyprovider.Configured{Name: name, Spec: spec, Added: time.Unix(1, 0)})
+			})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := HostAt(dir).Unattended(&program.Env{}); err != nil || !slices.Equal(got, []string{"disk"}) {
+		t.Errorf("Unattended = %q, %v, want that on the disk", got, err)
 	}
 }
