@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -260,7 +261,8 @@ func (a *arrival) run(ctx context.Context, h *Home) (err error) {
 	s.follow(ctx)
 	if !a.mine {
 		end := s.hypervisor.End()
-		return errors.Join(s.failed, end.Err, s.release(), h.forget())
+		// Also one that ended well has not come.
+		return cmp.Or(errors.Join(s.failed, end.Err, s.release(), h.forget()), context.Cause(ctx), errEnded)
 	}
 	return s.finish()
 }
@@ -349,9 +351,11 @@ func (a *arrival) awaitGo(ctx context.Context) error {
 			return err
 		}
 		a.link.Close()
-		if a.link, err = move.Accept(ctx, a.o.Listener, a.o.TLS, a.root.cfg.Now); err != nil {
+		link, err := move.Accept(ctx, a.o.Listener, a.o.TLS, a.root.cfg.Now)
+		if err != nil {
 			return err
 		}
+		a.link = link
 		defer context.AfterFunc(ctx, a.link.Interrupt)()
 	}
 }

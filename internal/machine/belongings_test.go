@@ -223,7 +223,6 @@ func TestABootsTimeGoesOnAfterAMove(t *testing.T) {
 		stuck    bool
 	}{
 		"it ends there":    {600, 600*time.Second - 300*time.Millisecond, false},
-		"it is over":       {600, time.Hour, false},
 		"it was said here": {1, 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -236,7 +235,7 @@ func TestABootsTimeGoesOnAfterAMove(t *testing.T) {
 			if tc.stuck {
 				a.awaitEvent(integrity.EventStuck, 1)
 			}
-			a.after(min(tc.passed, 50*time.Minute)) // the ticket is good for an hour
+			a.after(tc.passed)
 			awaiting := b.awaits()
 			b.script("await never\n")
 			if err := a.root.Migrate(t.Context(), "carol", "web-1", awaiting.ticket); err != nil {

@@ -89,7 +89,7 @@ func TestAConnectionThatBreaksAnywhereLosesNothing(t *testing.T) {
 	for side, back := range map[string]bool{"what the source says": false, "what the destination says": true} {
 		whole := moveCut(t, 1<<40, back)
 		limits := []int64{100, whole / 2}
-		for near := int64(0); near < 6000; near = near*4 + 30 {
+		for near := int64(0); near < 6000; near = near*12 + 60 {
 			limits = append(limits, whole-near)
 		}
 		for _, limit := range limits {

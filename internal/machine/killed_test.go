@@ -208,18 +208,16 @@ func TestAProcessThatIsKilledInAMoveLosesNoMachine(t *testing.T) {
 		dies  func(*crossing) int
 		check func(*crossing)
 	}{
-		"the supervisor here, before the memory":       {here, before, (*crossing).supervisorHere, (*crossing).isLostHere},
-		"the supervisor here, after the memory":        {here, loaded, (*crossing).supervisorHere, (*crossing).isLostHere},
-		"the supervisor here, after the end":           {there, mine, (*crossing).supervisorHere, (*crossing).isThereAndDoubted},
-		"the supervisor there, before the memory":      {here, before, (*crossing).supervisorThere, (*crossing).runsOnHere},
-		"the supervisor there, after the memory":       {here, loaded, (*crossing).supervisorThere, (*crossing).runsOnHere},
-		"the supervisor there, after the end":          {there, mine, (*crossing).supervisorThere, (*crossing).isLostThere},
-		"the hypervisor here, before the memory":       {here, before, (*crossing).hypervisorHere, (*crossing).endedHere},
-		"the hypervisor here, after the end":           {there, mine, (*crossing).hypervisorHere, (*crossing).isThereAndEnded},
-		"the hypervisor there, before the memory":      {here, before, (*crossing).hypervisorThere, (*crossing).runsOnHere},
-		"the hypervisor there, after the end":          {there, mine, (*crossing).hypervisorThere, (*crossing).endedThere},
-		"the command, before the memory":               {here, before, nil, (*crossing).runsThere},
-		"the command, when the machine is the other's": {there, mine, nil, (*crossing).runsThere},
+		"the supervisor here, before the memory":  {here, before, (*crossing).supervisorHere, (*crossing).isLostHere},
+		"the supervisor here, after the memory":   {here, loaded, (*crossing).supervisorHere, (*crossing).isLostHere},
+		"the supervisor here, after the end":      {there, mine, (*crossing).supervisorHere, (*crossing).isThereAndDoubted},
+		"the supervisor there, before the memory": {here, before, (*crossing).supervisorThere, (*crossing).runsOnHere},
+		"the supervisor there, after the memory":  {here, loaded, (*crossing).supervisorThere, (*crossing).runsOnHere},
+		"the supervisor there, after the end":     {there, mine, (*crossing).supervisorThere, (*crossing).isLostThere},
+		"the hypervisor here, before the memory":  {here, before, (*crossing).hypervisorHere, (*crossing).endedHere},
+		"the hypervisor here, after the end":      {there, mine, (*crossing).hypervisorHere, (*crossing).isThereAndEnded},
+		"the hypervisor there, after the end":     {there, mine, (*crossing).hypervisorThere, (*crossing).endedThere},
+		"the command, before the memory":          {here, before, nil, (*crossing).runsThere},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -39,68 +39,57 @@ func firmwarePart() string {
 // Whatever a machine does between its starts, each event is told once, in its boot.
 func TestEachWayToStartHasItsEventsInOneBoot(t *testing.T) {
 	t.Parallel()
+	h := newHost(t)
+	h.create()
 	loader := measures(4, "loader")
 	cold := firmwarePart() + loader + leaves
-	passes := func(boot int) []string {
-		return []string{
-			fmt.Sprintf("%d startupEvent", boot), fmt.Sprintf("%d earlyBootReportEvent pass", boot), fmt.Sprintf("%d lateBootReportEvent pass", boot),
-		}
-	}
-	end := func(boot int) []string { return []string{fmt.Sprintf("%d shutdownEvent", boot)} }
-	for name, tc := range map[string]struct {
-		runs []string // after a first boot that became the baseline
-		want []string
+	h.run(cold) // becomes the baseline
+	passes := []string{"startupEvent", "earlyBootReportEvent pass", "lateBootReportEvent pass"}
+	end := []string{"shutdownEvent"}
+	for _, tc := range []struct {
+		name string
+		runs []string
+		want [][]string // of each boot
 	}{
-		"sleep, and go on": {[]string{cold + "suspend\nwake\n"}, slices.Concat(passes(2), []string{"2 resumeEvent"}, end(2))},
-		"sleep twice":      {[]string{cold + "suspend\nwake\nsuspend\nwake\n"}, slices.Concat(passes(2), []string{"2 resumeEvent", "2 resumeEvent"}, end(2))},
-		"sleep, and start again": {
-			[]string{cold + "suspend\nwake\nreset\n" + cold}, slices.Concat(passes(2), []string{"2 resumeEvent"}, passes(3), end(3)),
-		},
+		{"sleep, and go on", []string{cold + "suspend\nwake\n"}, [][]string{slices.Concat(passes, []string{"resumeEvent"}, end)}},
+		{"sleep twice", []string{cold + "suspend\nwake\nsuspend\nwake\n"}, [][]string{slices.Concat(passes, []string{"resumeEvent", "resumeEvent"}, end)}},
+		{"sleep, and start again", []string{cold + "suspend\nwake\nreset\n" + cold}, [][]string{slices.Concat(passes, []string{"resumeEvent"}), slices.Concat(passes, end)}},
 		// A machine that hibernates loses its power; what wakes it is a boot like any other.
-		"hibernate, and wake":            {[]string{cold + "suspend\n", cold}, slices.Concat(passes(2), end(2), passes(3), end(3))},
-		"hibernate, and wake by a reset": {[]string{cold + "suspend\nreset\n" + cold}, slices.Concat(passes(2), passes(3), end(3))},
-		"hibernate, and wake another system": {
-			[]string{cold + "suspend\n", firmwarePart() + measures(4, "another loader") + leaves},
-			slices.Concat(passes(2), end(2), []string{"3 startupEvent", "3 earlyBootReportEvent fail", "3 lateBootReportEvent fail"}, end(3)),
-		},
+		{"hibernate, and wake", []string{cold + "suspend\n", cold}, [][]string{slices.Concat(passes, end), slices.Concat(passes, end)}},
+		{"hibernate, and wake by a reset", []string{cold + "suspend\nreset\n" + cold}, [][]string{passes, slices.Concat(passes, end)}},
+		{"hibernate, and wake another system", []string{cold + "suspend\n", firmwarePart() + measures(4, "another loader") + leaves}, [][]string{
+			slices.Concat(passes, end), slices.Concat([]string{"startupEvent", "earlyBootReportEvent fail", "lateBootReportEvent fail"}, end),
+		}},
 		// The set-up of the firmware is an application of its own, which comes back.
-		"a visit to the set-up": {
-			[]string{firmwarePart() + comesBack + callsOption + loader + leaves},
-			slices.Concat([]string{"2 startupEvent", "2 bootAttemptFailedEvent", "2 earlyBootReportEvent fail", "2 lateBootReportEvent fail"}, end(2)),
-		},
-		"a visit to the set-up that ends with a reset": {
-			[]string{firmwarePart() + "reset\n" + cold}, slices.Concat([]string{"2 startupEvent"}, passes(3), end(3)),
-		},
-		"an option that comes back, and another": {
-			[]string{firmwarePart() + measures(4, "network") + comesBack + callsOption + loader + leaves},
-			slices.Concat([]string{
-				"2 startupEvent", "2 earlyBootReportEvent fail", "2 bootAttemptFailedEvent", "2 earlyBootReportEvent fail", "2 lateBootReportEvent fail",
-			}, end(2)),
-		},
-		"restarts within the firmware": {
-			[]string{"reset\nreset\n" + cold}, slices.Concat([]string{"2 startupEvent", "3 startupEvent"}, passes(4), end(4)),
-		},
+		{"a visit to the set-up", []string{firmwarePart() + comesBack + callsOption + loader + leaves}, [][]string{
+			slices.Concat([]string{"startupEvent", "bootAttemptFailedEvent", "earlyBootReportEvent fail", "lateBootReportEvent fail"}, end),
+		}},
+		{"a visit to the set-up that ends with a reset", []string{firmwarePart() + "reset\n" + cold}, [][]string{{"startupEvent"}, slices.Concat(passes, end)}},
+		{"an option that comes back, and another", []string{firmwarePart() + measures(4, "network") + comesBack + callsOption + loader + leaves}, [][]string{
+			slices.Concat([]string{"startupEvent", "earlyBootReportEvent fail", "bootAttemptFailedEvent", "earlyBootReportEvent fail", "lateBootReportEvent fail"}, end),
+		}},
+		{"restarts within the firmware", []string{"reset\nreset\n" + cold}, [][]string{{"startupEvent"}, {"startupEvent"}, slices.Concat(passes, end)}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			h := newHost(t)
-			h.create()
-			h.run(cold)
-			for _, script := range tc.runs {
-				h.run(script)
+		history, err := h.root.History(t.Context(), "web-1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		counter, before := history.BootCounter, len(h.types())
+		for _, script := range tc.runs {
+			h.run(script)
+		}
+		var want []string
+		for _, events := range tc.want {
+			counter++
+			for _, e := range events {
+				want = append(want, fmt.Sprint(counter, " ", e))
 			}
-			want := slices.Concat(passes(1), end(1), tc.want)
-			if diff := cmp.Diff(want, h.types()); diff != "" {
-				t.Errorf("events (-want +got):\n%s", diff)
-			}
-			boots, err := h.root.History(t.Context(), "web-1")
-			if err != nil {
-				t.Fatal(err)
-			}
-			last := strings.Fields(want[len(want)-1])[0]
-			if fmt.Sprint(boots.BootCounter) != last {
-				t.Errorf("the counter is at %d, want %s", boots.BootCounter, last)
-			}
-		})
+		}
+		if diff := cmp.Diff(want, h.types()[before:]); diff != "" {
+			t.Errorf("%s: events (-want +got):\n%s", tc.name, diff)
+		}
+		if history, err = h.root.History(t.Context(), "web-1"); err != nil || history.BootCounter != counter {
+			t.Errorf("%s: the counter is at %+v, %v, want %d", tc.name, history, err, counter)
+		}
 	}
 }
