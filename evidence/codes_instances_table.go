@@ -27,6 +27,12 @@ var instancesCodes = []CodeInfo{
 		Action:  "Put the disk into the machine's folder below one of --machine-disks, or ask an administrator who has the role everywhere.",
 	},
 	{
+		Code:    "instance.image-refused",
+		Meaning: "The image is not taken, or not removed.",
+		Causes:  []string{"it does not boot under the key set that it was checked against", "machines were made from it"},
+		Action:  "Sign what the answer names, or choose the key set that fits; force does it all the same.",
+	},
+	{
 		Code:    "instance.not-running",
 		Meaning: "The machine does not run.",
 		Causes:  []string{"it was stopped, or it ended by itself"},

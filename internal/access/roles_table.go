@@ -45,6 +45,14 @@ const (
 	SetLabels           Permission = "instances.setLabels"       // which decide what others may do; no role by label gives it
 )
 
+// The permissions about the images that machines are made from. They are given everywhere.
+const (
+	ReadImages  Permission = "images.get"         // also the list of them
+	UseImage    Permission = "images.useReadOnly" // make a machine of one
+	CreateImage Permission = "images.create"      // of a disk in the folders for disks
+	DeleteImage Permission = "images.delete"
+)
+
 // The permissions about findings, named as Security Command Center names its own. They
 // can be given for some instances only.
 const (
@@ -63,7 +71,7 @@ func Permissions() []Permission {
 		ListInstances, GetInstance, CreateInstance, DeleteInstance, StartInstance, StopInstance, ResetInstance,
 		UpdateInstance, UpdateShielded, SetIntegrityPolicy, GetShieldedIdentity, GetSerialPortOutput, ClearTPM,
 		CreateSnapshot, DeleteSnapshot, RestoreSnapshot, SetLabels,
-		ListFindings, SetFindingState, MuteFinding,
+		ListFindings, SetFindingState, MuteFinding, ReadImages, UseImage, CreateImage, DeleteImage,
 	}
 }
 
@@ -94,31 +102,31 @@ func (r Role) Permissions() []Permission {
 	case Viewer:
 		return []Permission{
 			ReadAppraisals, ReadAttesters, ReadPolicies, ReadAnchors, ReadReferences, ReadMeasurement,
-			ListInstances, GetInstance, GetShieldedIdentity, ListFindings,
+			ListInstances, GetInstance, GetShieldedIdentity, ListFindings, ReadImages,
 		}
 	case Operator:
 		return []Permission{
 			Attest, ReadAppraisals, ReadAttesters, SetAttesters, ReadPolicies, ReadAnchors,
 			ReadReferences, SetReferences, ReadMeasurement,
-			ListInstances, GetInstance, StartInstance, StopInstance, ResetInstance, GetShieldedIdentity, ListFindings, SetFindingState,
+			ListInstances, GetInstance, StartInstance, StopInstance, ResetInstance, GetShieldedIdentity, ListFindings, SetFindingState, ReadImages,
 		}
 	case InstanceAdmin:
 		return []Permission{
 			ListInstances, GetInstance, CreateInstance, DeleteInstance, StartInstance, StopInstance, ResetInstance,
 			UpdateInstance, UpdateShielded, SetIntegrityPolicy, GetShieldedIdentity, GetSerialPortOutput, ClearTPM,
 			CreateSnapshot, DeleteSnapshot, RestoreSnapshot, SetLabels,
-			ListFindings, SetFindingState, MuteFinding,
+			ListFindings, SetFindingState, MuteFinding, ReadImages, UseImage, CreateImage, DeleteImage,
 		}
 	case SecurityAdmin:
 		return []Permission{
 			ReadAppraisals, ReadAttesters, ReadPolicies, SetPolicies, ReadAnchors, SetAnchors,
 			ReadReferences, SetReferences, RotateKeys, ReadAudit, ReadMeasurement,
-			ListInstances, GetInstance, UpdateShielded, SetIntegrityPolicy, GetShieldedIdentity, ListFindings, SetFindingState, MuteFinding,
+			ListInstances, GetInstance, UpdateShielded, SetIntegrityPolicy, GetShieldedIdentity, ListFindings, SetFindingState, MuteFinding, ReadImages,
 		}
 	case Auditor:
 		return []Permission{
 			ReadAppraisals, ReadAttesters, ReadPolicies, ReadAnchors, ReadReferences,
-			ReadPrincipals, ReadAudit, ReadMeasurement, ListInstances, GetInstance, GetShieldedIdentity, ListFindings,
+			ReadPrincipals, ReadAudit, ReadMeasurement, ListInstances, GetInstance, GetShieldedIdentity, ListFindings, ReadImages,
 		}
 	case Admin:
 		return Permissions()

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -123,6 +124,8 @@ func TestCommandsAndHTTPSayTheSame(t *testing.T) {
 			}
 		}
 	}
+	f.metrics()
+	f.sameImages()
 	f.sameRefusals()
 	if _, text, status := f.call("DELETE", "/web-2", "", ""); status != http.StatusOK {
 		t.Errorf("delete: %d %s", status, text)
@@ -135,6 +138,71 @@ func TestCommandsAndHTTPSayTheSame(t *testing.T) {
 	}
 	if _, text, status := f.call("GET", "/web-1", "", ""); status != http.StatusNotFound {
 		t.Errorf("what the command deleted: %d %s", status, text)
+	}
+}
+
+// metrics of the service tell of its machines, to whoever may read its own.
+func (f *fleetOfBoth) metrics() {
+	f.Helper()
+	status, text := f.api.do("GET", "/metrics", nil)
+	for _, want := range []string{`assay_machine_state{machine="web-1",state="stopped"} 1`, `assay_machines{state="stopped"} 2`, "assay_http_requests_total"} {
+		if status != http.StatusOK || !strings.Contains(string(text), want) {
+			f.Errorf("metrics: %d, without %s", status, want)
+		}
+	}
+	stranger := *f.api
+	stranger.token = ""
+	if status, text := stranger.do("GET", "/metrics", nil); status != http.StatusUnauthorized || strings.Contains(string(text), "web-1") {
+		f.Errorf("without a credential: %d %s", status, text)
+	}
+}
+
+// sameImages makes machines of an image both ways.
+func (f *fleetOfBoth) sameImages() {
+	f.Helper()
+	file := filepath.Join(f.root, "disk.raw")
+	if err := os.WriteFile(file, make([]byte, 1<<20), 0o600); err != nil {
+		f.Fatal(err)
+	}
+	if out, status := f.run("image", "add", "debian", file, "--root", f.root); status != 0 {
+		f.Fatalf("add image: %d %s", status, out)
+	}
+	if _, text, status := f.command("create", "img-1", "--profile", "off", "--image", "debian"); status != 0 {
+		f.Fatalf("create: %d %s", status, text)
+	}
+	if _, text, status := f.call("POST", "", `{"profile":"off","instance":{"name":"img-2","image":"debian"}}`, ""); status != http.StatusOK {
+		f.Fatalf("create: %d %s", status, text)
+	}
+	one, _, _ := f.command("describe", "img-1", "-o", "json")
+	two, _, _ := f.command("describe", "img-2", "-o", "json")
+	of := func(description any) string {
+		return strings.ReplaceAll(fmt.Sprint(definition(description, "img-1")), "img-2", "img-1")
+	}
+	if diff := cmp.Diff(of(one), of(two)); diff != "" || !strings.Contains(of(two), "debian@1") || !strings.Contains(of(two), "image.raw") {
+		f.Errorf("machines of one image (-command +HTTP):\n%s\n%s", diff, of(two))
+	}
+	for what, tc := range map[string]struct {
+		args         []string
+		path, member string
+	}{
+		"list":     {[]string{"list"}, "/v1/images", "items"},
+		"describe": {[]string{"describe", "debian"}, "/v1/images/debian", ""},
+	} {
+		text, _ := f.run(append(append([]string{"image"}, tc.args...), "--root", f.root, "-o", "json")...)
+		_, answer := f.api.do("GET", tc.path, nil)
+		var command, over any
+		if json.Unmarshal([]byte(text), &command) != nil || json.Unmarshal(answer, &over) != nil {
+			f.Fatalf("%s: %s; %s", what, text, answer)
+		}
+		if tc.member != "" {
+			over = over.(map[string]any)[tc.member]
+		}
+		if diff := cmp.Diff(command, over); diff != "" {
+			f.Errorf("image %s (-command +HTTP):\n%s", what, diff)
+		}
+	}
+	if status, answer := f.api.do("DELETE", "/v1/images/debian@1", nil); status != http.StatusConflict || !strings.Contains(string(answer), "2 machines") {
+		f.Errorf("delete an image in use: %d %s", status, answer)
 	}
 }
 

@@ -61,8 +61,12 @@ func (o *machineOptions) open(ctx context.Context, env *program.Env, data string
 	if m.host, err = vmcli.OpenHost(ctx, env, vmcli.HostOptions{Root: o.root, Accelerator: o.accelerator, Firmware: o.firmware}); err != nil {
 		return nil, fmt.Errorf("--machines: %w", err)
 	}
+	images, err := m.host.Images()
+	if err != nil {
+		return nil, errors.Join(err, m.host.Close())
+	}
 	m.api, err = instances.New(ctx, instances.Config{
-		Machines: m.host.Machines, Findings: m.host.Findings, Host: m.host, Audit: audit,
+		Machines: m.host.Machines, Findings: m.host.Findings, Images: images, Host: m.host, Audit: audit,
 		Dir: filepath.Join(data, operationsFolder), Disks: o.disks, Now: env.Now, Rand: env.Rand, Log: log,
 	})
 	if err != nil {

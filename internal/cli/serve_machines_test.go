@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	vm "github.com/assay-project/assay/internal/machine"
 	"github.com/assay-project/assay/internal/program/programtest"
 )
 
@@ -99,30 +98,4 @@ func hangingServer(t *testing.T) (addr string) {
 		<-ended
 	})
 	return ln.Addr().String()
-}
-
-// The metrics of a service with machines tell of them to whoever may read its own.
-func TestMetricsOfAServiceHaveItsMachines(t *testing.T) {
-	t.Parallel()
-	root := t.TempDir()
-	if status := Main(programtest.Env(new(bytes.Buffer), new(bytes.Buffer)), []string{"key-provider", "add", "main", "local:" + filepath.Join(root, "keys"), "--create", "--root", root}); status != 0 {
-		t.Fatalf("key provider: %d", status)
-	}
-	s := startServing(t, filepath.Join(t.TempDir(), "data"), func(o *serveOptions) {
-		o.Machines = machineOptions{root: root, accelerator: "tcg", firmware: vm.DefaultFirmware()}
-	})
-	api := &attestClient{url: s.url, http: clientFor(t, s.data), token: strings.TrimSpace(string(mustRead(t, filepath.Join(s.data, tokenFile))))}
-	if status, text := api.do("POST", "/v1/instances", []byte(`{"profile":"off","instance":{"name":"web-1"}}`)); status != http.StatusOK {
-		t.Fatalf("create: %d %s", status, text)
-	}
-	status, text := api.do("GET", "/metrics", nil)
-	for _, want := range []string{`assay_machine_state{machine="web-1",state="stopped"} 1`, `assay_machines{state="stopped"} 1`, "assay_http_requests_total"} {
-		if status != http.StatusOK || !bytes.Contains(text, []byte(want)) {
-			t.Errorf("metrics: %d, without %s", status, want)
-		}
-	}
-	api.token = ""
-	if status, text := api.do("GET", "/metrics", nil); status != http.StatusUnauthorized || bytes.Contains(text, []byte("web-1")) {
-		t.Errorf("without a credential: %d %s", status, text)
-	}
 }

@@ -193,7 +193,7 @@ func (a *API) changeFinding(ctx context.Context, id int, needs access.Permission
 }
 
 func (a *API) recordFinding(ctx context.Context, verb, instance string, detail any) error {
-	return a.record(ctx, verb+"Finding", instance, apiserver.Actor(ctx), "begun", detail)
+	return a.record(ctx, "instance."+verb+"Finding", instance, apiserver.Actor(ctx), "begun", detail)
 }
 
 func (a *API) suppressKind(ctx context.Context, in *suppressionInput) (*struct{}, error) {

@@ -23,6 +23,7 @@ import (
 	"github.com/assay-project/assay/internal/audit"
 	"github.com/assay-project/assay/internal/finding"
 	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/gallery"
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/keysets"
 	"github.com/assay-project/assay/internal/machine"
@@ -111,7 +112,7 @@ func (f *fixture) open() {
 	f.Helper()
 	var err error
 	f.api, err = New(f.Context(), Config{
-		Machines: f.root, Findings: f.find, Host: f, Audit: f, Dir: filepath.Join(f.dir, "operations"), Disks: []string{f.disks}, Now: time.Now, Rand: rand.Reader,
+		Machines: f.root, Findings: f.find, Images: gallery.Open(filepath.Join(f.dir, "images"), time.Now), Host: f, Audit: f, Dir: filepath.Join(f.dir, "operations"), Disks: []string{f.disks}, Now: time.Now, Rand: rand.Reader,
 		Patience: patience,
 	})
 	must(f, err)
@@ -153,6 +154,23 @@ func (f *fixture) Start(ctx context.Context, actor, name string) error {
 		panic("a bug in /secret/path")
 	}
 	return nil
+}
+
+// Create is that of a host without images.
+func (f *fixture) Create(ctx context.Context, actor, provider string, d *fleet.Definition) error {
+	_, err := f.root.Create(ctx, actor, machine.CreateOptions{Definition: d, Provider: provider})
+	return err
+}
+
+// Boots is that of a host on which images called bad do not boot.
+func (f *fixture) Boots(_ context.Context, file, _, keyset string) (boots, why string, err error) {
+	switch {
+	case keyset != fleet.DefaultKeyset:
+		return "", "", keysets.ErrNone
+	case strings.Contains(file, "bad"):
+		return "no", "it is not signed", nil
+	}
+	return "yes", "", nil
 }
 
 func (f *fixture) Changed(_ context.Context, name string) { f.tell("changed " + name) }

@@ -23,8 +23,10 @@ import (
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/apiserver"
 	"github.com/assay-project/assay/internal/audit"
+	"github.com/assay-project/assay/internal/disk"
 	"github.com/assay-project/assay/internal/finding"
 	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/gallery"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/keysets"
@@ -38,6 +40,10 @@ type Host interface {
 	// Start starts a machine in the background, and returns when it runs. An error that
 	// is the machine's own wraps a [StartError].
 	Start(ctx context.Context, actor, name string) error
+	// Create makes a machine, with a copy of the image that its definition names, if any.
+	Create(ctx context.Context, actor, provider string, d *fleet.Definition) error
+	// Boots says of a disk whether it boots under a key set: yes, no or unknown, and why not.
+	Boots(ctx context.Context, file, format, keyset string) (boots, why string, err error)
 	// Changed is told that a machine was made or has another definition.
 	Changed(ctx context.Context, name string)
 	// Deleted is told that a machine is no more.
@@ -53,6 +59,7 @@ func (e *StartError) Error() string { return "it did not start: " + e.Words }
 type Config struct {
 	Machines *machine.Root
 	Findings *finding.Store
+	Images   *gallery.Gallery
 	Host     Host
 	Audit    apiserver.AuditLog
 	// Dir is a folder of this process alone, for the records of operations. It is made
@@ -83,8 +90,8 @@ type API struct {
 // New makes the routes, and tells of operations that an earlier process left under way.
 // Close stops what the routes began.
 func New(ctx context.Context, c Config) (*API, error) {
-	if c.Machines == nil || c.Findings == nil || c.Host == nil || c.Audit == nil || c.Dir == "" || c.Now == nil || c.Rand == nil {
-		return nil, errors.New("make API of instances: Machines, Findings, Host, Audit, Dir, Now and Rand are required")
+	if c.Machines == nil || c.Findings == nil || c.Images == nil || c.Host == nil || c.Audit == nil || c.Dir == "" || c.Now == nil || c.Rand == nil {
+		return nil, errors.New("make API of instances: Machines, Findings, Images, Host, Audit, Dir, Now and Rand are required")
 	}
 	for i, dir := range c.Disks {
 		real, err := filepath.EvalSymlinks(dir)
@@ -129,6 +136,7 @@ func (a *API) Register(s *apiserver.Server) {
 	a.policyRoutes(s)
 	a.nextBootRoutes(s)
 	a.snapshotRoutes(s)
+	a.imageRoutes(s)
 	a.findingRoutes(s)
 	a.operationRoutes(s)
 }
@@ -234,6 +242,14 @@ var known = [...]knownError{
 	{integrity.ErrNotSeen, http.StatusConflict, apiserver.CodeConflict, whole},
 	{integrity.ErrNotKept, http.StatusNotFound, apiserver.CodeNotFound, whole},
 	{vtpm.ErrUnknown, http.StatusConflict, apiserver.CodeConflict, ""},
+	{gallery.ErrName, http.StatusUnprocessableEntity, apiserver.CodeInvalid, ""},
+	{gallery.ErrUnknown, http.StatusNotFound, apiserver.CodeNotFound, ""},
+	{gallery.ErrExists, http.StatusConflict, apiserver.CodeConflict, ""},
+	{gallery.ErrDigest, http.StatusConflict, codeDamaged, ""},
+	{gallery.ErrDamaged, http.StatusConflict, codeDamaged, ""},
+	{gallery.ErrBusy, http.StatusConflict, codeBusy, ""},
+	{disk.ErrMalformed, http.StatusUnprocessableEntity, apiserver.CodeInvalid, ""},
+	{disk.ErrUnsupported, http.StatusUnprocessableEntity, apiserver.CodeInvalid, ""},
 	{finding.ErrNone, http.StatusNotFound, apiserver.CodeNotFound, ""},
 	{finding.ErrOver, http.StatusConflict, apiserver.CodeConflict, ""},
 	{finding.ErrFull, http.StatusConflict, apiserver.CodeConflict, ""},
@@ -244,12 +260,12 @@ var known = [...]knownError{
 func actorOf(ctx context.Context) string { return "principal " + apiserver.Actor(ctx) }
 
 // record keeps a change in the audit chain of the service.
-func (a *API) record(ctx context.Context, action, instance, who, outcome string, detail any) error {
+func (a *API) record(ctx context.Context, action, subject, who, outcome string, detail any) error {
 	text, err := json.Marshal(detail)
 	if err != nil {
 		return err
 	}
-	e := audit.Entry{Time: a.cfg.Now(), Actor: who, Action: "instance." + action, Subject: instance, Outcome: outcome, Detail: text}
+	e := audit.Entry{Time: a.cfg.Now(), Actor: who, Action: action, Subject: subject, Outcome: outcome, Detail: text}
 	if err := a.cfg.Audit.RecordAudit(ctx, e); err != nil {
 		return fmt.Errorf("record %s: %w", e.Action, err)
 	}

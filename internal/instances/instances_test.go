@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -262,4 +263,43 @@ func TestNothingIsDoneThatTheAuditChainDoesNotTake(t *testing.T) {
 		t.Errorf("the host was told %q", f.told)
 	}
 	f.do(admin, "POST", "/v1/instances/web-1/start", "").want("afterwards", 200)
+}
+
+func TestImagesComeAndGo(t *testing.T) {
+	f := newFixture(t)
+	admin := f.admin()
+	file := filepath.Join(f.disks, "good.raw")
+	must(t, os.WriteFile(file, make([]byte, 1<<20), 0o600))
+	bad := filepath.Join(f.disks, "bad.raw")
+	must(t, os.WriteFile(bad, make([]byte, 1<<20), 0o600))
+	body := func(file, more string) string {
+		return `{"name":"debian","format":"raw","file":"` + file + `"` + more + `}`
+	}
+	f.do(admin, "GET", "/v1/images", "").want("none yet", 200, `"items":[]`)
+	f.do(admin, "POST", "/v1/images", body(file, `,"keyset":"microsoft","labels":{"os":"linux"}`)).want("add", 200, `"imageMade":{"name":"debian","version":"1"`, `"boots":"yes"`, `"by":"principal admin"`, `"image":"debian"`)
+	f.do(admin, "POST", "/v1/images", body(file, `,"version":"1"`)).want("add again", 409, "there is an image")
+	f.do(admin, "POST", "/v1/images", body(bad, `,"keyset":"microsoft"`)).want("one that does not boot", 409, "instance.image-refused", "it is not signed")
+	f.do(admin, "POST", "/v1/images", body(file, `,"keyset":"none"`)).want("no key set", 422, "key set")
+	f.do(admin, "POST", "/v1/images", body(f.disk("secret.raw"), "")).want("a file of the host", 403, "instance.disk-not-allowed")
+	f.do(admin, "POST", "/v1/images", body(file, `,"version":"../1"`)).want("no version", 422, "not a name for an image")
+	f.do(admin, "GET", "/v1/images", "").want("list", 200, `"name":"debian"`, `"sha256"`)
+	f.do(admin, "GET", "/v1/images/debian", "").want("the newest", 200, `"version":"1"`, `"machines":[]`)
+	f.do(admin, "GET", "/v1/images/none", "").want("none", 404)
+	f.do(admin, "POST", "/v1/instances?validateOnly=true", `{"profile":"off","instance":{"name":"web-1","image":"none"}}`).want("of no image", 404, "there is no such image")
+	f.do(admin, "DELETE", "/v1/images/debian", "").want("which version", 422, "NAME@VERSION")
+	f.do(admin, "DELETE", "/v1/images/debian@1", "").want("delete", 200, `"operationType":"delete"`, `"image":"debian@1"`)
+	f.do(admin, "GET", "/v1/images/debian@1", "").want("deleted", 404)
+	want := []string{"image.create debian begun", "image.create debian done"}
+	if got := f.actions("admin"); !slices.Equal(got[:2], want) || got[len(got)-1] != "image.delete debian@1 done" {
+		t.Errorf("audit chain: %q", got)
+	}
+	viewer := f.principal(access.Principal{Name: "viewer", Roles: []access.Role{access.Viewer}})
+	f.do(viewer, "GET", "/v1/images", "").want("list", 200)
+	f.do(viewer, "POST", "/v1/images", body(file, "")).want("add", 403, "images.create", "instance-admin")
+	f.do(viewer, "DELETE", "/v1/images/debian@1", "").want("delete", 403, "images.delete")
+	maker := f.principal(access.Principal{Name: "maker", Permissions: []access.Permission{access.CreateInstance}})
+	f.do(maker, "POST", "/v1/instances", `{"profile":"off","instance":{"name":"web-1","image":"debian"}}`).want("use", 403, "images.useReadOnly")
+	web := f.principal(access.Principal{Name: "web", Bindings: []access.Binding{{Role: access.InstanceAdmin, Instances: "web-*"}}})
+	f.do(web, "GET", "/v1/images", "").want("images are for who has a role everywhere", 403, "images.get")
+	f.do(web, "GET", "/v1/operations", "").want("operations of images are not of machines", 200, `"items":[]`)
 }

@@ -47,6 +47,7 @@ type record struct {
 	Name     string     `json:"name"`
 	Type     string     `json:"operationType"`
 	Instance string     `json:"instance"`
+	Image    string     `json:"image,omitempty"`
 	User     string     `json:"user"`
 	Status   string     `json:"status"`
 	Inserted time.Time  `json:"insertTime"`
@@ -63,7 +64,7 @@ func (l ledger) file(name string) string { return filepath.Join(l.dir, name+reco
 // write keeps an operation as it stands. It is durable when it returns.
 func (l ledger) write(o *Operation) error {
 	r := record{
-		Format: recordFormat, Version: recordVersion, Reader: recordVersion, Name: o.Name, Type: o.OperationType, Instance: o.Instance, User: o.User,
+		Format: recordFormat, Version: recordVersion, Reader: recordVersion, Name: o.Name, Type: o.OperationType, Instance: o.Instance, Image: o.Image, User: o.User,
 		Status: o.Status, Inserted: o.InsertTime, Ended: o.EndTime, Error: o.Error,
 	}
 	text, err := json.Marshal(r)
@@ -144,7 +145,7 @@ func parseRecord(name string, text []byte) (*Operation, error) {
 		return nil, fmt.Errorf("status %.32q does not fit the time of the end", r.Status)
 	}
 	return &Operation{
-		Kind: "operation", Name: r.Name, OperationType: r.Type, Instance: r.Instance, User: r.User,
+		Kind: "operation", Name: r.Name, OperationType: r.Type, Instance: r.Instance, Image: r.Image, User: r.User,
 		Status: r.Status, InsertTime: r.Inserted, EndTime: r.Ended, Error: r.Error,
 	}, nil
 }
@@ -179,7 +180,7 @@ func (a *API) recall(ctx context.Context) error {
 // interrupted ends an operation that its service did not outlive.
 func (a *API) interrupted(ctx context.Context, o *Operation, now time.Time) error {
 	o.Status, o.EndTime, o.Error = statusDone, &now, outcomeUnknown("the service ended before the operation did", o.Instance)
-	if err := a.record(ctx, o.OperationType, o.Instance, o.User, "unknown", map[string]any{"operation": o.Name, "code": o.Error.Code}); err != nil {
+	if err := a.record(ctx, o.action(), o.subject(), o.User, "unknown", map[string]any{"operation": o.Name, "code": o.Error.Code}); err != nil {
 		return err
 	}
 	if err := a.operations.ledger.write(o); err != nil {

@@ -183,11 +183,19 @@ func (a *API) create(ctx context.Context, in *createInput) (*apiserver.Reply[Ope
 	if err := a.mayLabel(ctx, d.Name, nil, d.Labels); err != nil {
 		return nil, err
 	}
+	if d.Image != "" {
+		if err := a.server.Allow(ctx, access.UseImage, ""); err != nil {
+			return nil, err
+		}
+		if _, err := a.cfg.Images.Get(d.Image); err != nil {
+			return nil, err
+		}
+	}
 	if in.ValidateOnly {
 		return a.validateNew(ctx, d)
 	}
 	return a.run(ctx, work{"create", d.Name, d, func(ctx context.Context, actor string, _ *Operation) error {
-		if _, err := a.cfg.Machines.Create(ctx, actor, machine.CreateOptions{Definition: d, Provider: in.Body.KeyProvider}); err != nil {
+		if err := a.cfg.Host.Create(ctx, actor, in.Body.KeyProvider, d); err != nil {
 			return err
 		}
 		a.cfg.Host.Changed(ctx, d.Name)

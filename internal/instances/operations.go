@@ -16,6 +16,7 @@ import (
 	"github.com/assay-project/assay/internal/access"
 	"github.com/assay-project/assay/internal/apiserver"
 	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/gallery"
 	"github.com/assay-project/assay/internal/machine"
 )
 
@@ -30,6 +31,7 @@ const (
 	maxOperations  = 1000             // kept, those that have ended among them
 	mostRunning    = 64               // at once
 	operationTime  = 15 * time.Minute // of one
+	imageTime      = 2 * time.Hour    // of one that copies a disk into the gallery
 	answerPatience = 5 * time.Second  // how long the request of a change waits for its end, unless the configuration says otherwise
 	waitPatience   = 15 * time.Second // how long "wait" does; a request has 20
 )
@@ -42,6 +44,7 @@ type Operation struct {
 	Name          string     `json:"name"`
 	OperationType string     `json:"operationType" doc:"create, update, start, stop and so on"`
 	Instance      string     `json:"instance"`
+	Image         string     `json:"image,omitempty" doc:"Of a change of an image, which has no instance"`
 	User          string     `json:"user"`
 	Status        string     `json:"status" enum:"RUNNING,DONE"`
 	InsertTime    time.Time  `json:"insertTime"`
@@ -53,6 +56,32 @@ type Operation struct {
 	Review       *machine.Review `json:"review,omitempty" doc:"What is, or would become, the baseline"`
 	// Snapshot is the one that was made.
 	Snapshot *machine.Snapshot `json:"snapshot,omitempty"`
+	// ImageMade is the image that was made.
+	ImageMade *gallery.Image `json:"imageMade,omitempty"`
+}
+
+// subject is what the operation is about.
+func (o *Operation) subject() string {
+	if o.Image != "" {
+		return o.Image
+	}
+	return o.Instance
+}
+
+// key is what one operation at a time is about. No name of a machine has a space.
+func (o *Operation) key() string {
+	if o.Image != "" {
+		return "images "
+	}
+	return o.Instance
+}
+
+// action is the operation's name in the audit chain.
+func (o *Operation) action() string {
+	if o.Image != "" {
+		return "image." + o.OperationType
+	}
+	return "instance." + o.OperationType
 }
 
 // A Fault is why an operation failed.
@@ -94,7 +123,7 @@ func (o *operations) begin(op Operation) (*ongoing, error) {
 	err := o.ledger.write(&op)
 	o.mu.Lock()
 	if err != nil {
-		delete(o.current, op.Instance)
+		delete(o.current, op.key())
 		o.mu.Unlock()
 		return nil, fmt.Errorf("keep operation: %w", err)
 	}
@@ -108,13 +137,13 @@ func (o *operations) begin(op Operation) (*ongoing, error) {
 func (o *operations) take(op *ongoing) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if c, busy := o.current[op.Instance]; busy {
-		return apiserver.NewProblem(http.StatusConflict, codeBusy, fmt.Sprintf("operation %s (%s) of this machine is under way", c.Name, c.OperationType))
+	if c, busy := o.current[op.key()]; busy {
+		return apiserver.NewProblem(http.StatusConflict, codeBusy, fmt.Sprintf("operation %s (%s) is under way", c.Name, c.OperationType))
 	}
 	if len(o.current) >= mostRunning {
 		return apiserver.NewProblem(http.StatusTooManyRequests, apiserver.CodeOverloaded, "too many operations are under way")
 	}
-	o.current[op.Instance] = op
+	o.current[op.key()] = op
 	return nil
 }
 
@@ -148,7 +177,7 @@ func (o *operations) finish(op *ongoing, as Operation, p *apiserver.Problem) err
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	op.Operation, op.failed = as, p
-	delete(o.current, op.Instance)
+	delete(o.current, op.key())
 	close(op.done)
 	return err
 }
@@ -189,18 +218,23 @@ type work struct {
 // run carries a change out, whether or not its caller waits for it. The audit chain has
 // its begin before anything is done, and its end.
 func (a *API) run(ctx context.Context, w work) (*apiserver.Reply[Operation], error) {
+	return a.runOn(ctx, "", w)
+}
+
+// runOn is run for a change of an image, which has no instance; "" is none.
+func (a *API) runOn(ctx context.Context, image string, w work) (*apiserver.Reply[Operation], error) {
 	name, err := a.newName()
 	if err != nil {
 		return nil, err
 	}
 	op, err := a.operations.begin(Operation{
-		Kind: "operation", Name: name, OperationType: w.kind, Instance: w.instance, User: apiserver.Actor(ctx),
+		Kind: "operation", Name: name, OperationType: w.kind, Instance: w.instance, Image: image, User: apiserver.Actor(ctx),
 		Status: statusRunning, InsertTime: a.cfg.Now().UTC(),
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := a.record(ctx, w.kind, w.instance, op.User, "begun", map[string]any{"operation": name, "change": w.detail}); err != nil {
+	if err := a.record(ctx, op.action(), op.subject(), op.User, "begun", map[string]any{"operation": name, "change": w.detail}); err != nil {
 		a.end(ctx, op, Operation{}, a.server.Problem(ctx, err))
 		return nil, err
 	}
@@ -226,7 +260,11 @@ func (a *API) newName() (string, error) {
 
 // carryOut does the work and keeps how it ended.
 func (a *API) carryOut(op *ongoing, w work, actor string) {
-	ctx, cancel := context.WithTimeout(a.life, operationTime)
+	most := operationTime
+	if op.Image != "" {
+		most = imageTime
+	}
+	ctx, cancel := context.WithTimeout(a.life, most)
 	defer cancel()
 	var shown Operation
 	failed := a.problemOf(ctx, w.instance, a.guarded(func() error { return w.do(ctx, actor, &shown) }))
@@ -237,7 +275,7 @@ func (a *API) carryOut(op *ongoing, w work, actor string) {
 	if failed != nil && failed.Code == codeOutcome {
 		outcome = "unknown"
 	}
-	if err := a.record(context.WithoutCancel(ctx), w.kind, w.instance, op.User, outcome, detail); err != nil {
+	if err := a.record(context.WithoutCancel(ctx), op.action(), op.subject(), op.User, outcome, detail); err != nil {
 		a.cfg.Log.ErrorContext(ctx, "the end of an operation is not in the audit chain", slog.String("operation", op.Name), slog.Any("error", err))
 	}
 	a.end(ctx, op, shown, failed)
@@ -248,7 +286,7 @@ func (a *API) end(ctx context.Context, op *ongoing, shown Operation, failed *api
 	as, _ := a.operations.view(op)
 	now := a.cfg.Now().UTC()
 	as.Status, as.EndTime, as.Error = statusDone, &now, faultOf(failed)
-	as.Effects, as.Review, as.Snapshot = shown.Effects, shown.Review, shown.Snapshot
+	as.Effects, as.Review, as.Snapshot, as.ImageMade = shown.Effects, shown.Review, shown.Snapshot, shown.ImageMade
 	if err := a.operations.finish(op, as, failed); err != nil {
 		a.cfg.Log.ErrorContext(ctx, "the end of an operation is not kept: after a restart it is told as unknown", slog.String("operation", op.Name), slog.Any("error", err))
 	}

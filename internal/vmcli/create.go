@@ -282,7 +282,7 @@ func (h *hostFlags) createAll(ctx context.Context, r *machine.Root, provider str
 	var cards []*machine.Card
 	var made []string
 	for _, one := range definitions {
-		card, err := h.create(ctx, r, provider, one)
+		card, err := h.create(ctx, r, actor(), provider, one)
 		if err != nil && len(made) > 0 {
 			err = fmt.Errorf("%w; %d of %d were made before it, and stay: %s", err, len(made), len(definitions), strings.Join(made, ", "))
 		}

@@ -8,6 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/assay-project/assay/internal/finding"
+	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/gallery"
 	"github.com/assay-project/assay/internal/instances"
 	"github.com/assay-project/assay/internal/machine"
 	"github.com/assay-project/assay/internal/program"
@@ -61,6 +63,20 @@ func (h *Host) Close() error {
 		errs = append(errs, h.close[i]())
 	}
 	return errors.Join(errs...)
+}
+
+// Create makes a machine, of an image where its definition names one.
+func (h *Host) Create(ctx context.Context, actor, provider string, d *fleet.Definition) error {
+	_, err := h.flags.create(ctx, h.Machines, actor, provider, d)
+	return err
+}
+
+// Images are the images of the host.
+func (h *Host) Images() (*gallery.Gallery, error) { return h.flags.gallery() }
+
+// Boots says of a disk whether it boots under a key set: yes, no or unknown, and why not.
+func (h *Host) Boots(ctx context.Context, file, format, keyset string) (boots, why string, err error) {
+	return h.flags.ImageVerdict(ctx, h.flags.env, file, format, keyset)
 }
 
 // Start starts a machine as assay vm start does: its supervisor is a process of its own,

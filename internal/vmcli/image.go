@@ -250,9 +250,9 @@ nobody could tell any more what it was made from. --force removes it.`,
 }
 
 // create makes a machine, of an image where its definition names one.
-func (h *hostFlags) create(ctx context.Context, r *machine.Root, provider string, d *fleet.Definition) (*machine.Card, error) {
+func (h *hostFlags) create(ctx context.Context, r *machine.Root, actor, provider string, d *fleet.Definition) (*machine.Card, error) {
 	if d.Image == "" {
-		return r.Create(ctx, actor(), machine.CreateOptions{Definition: d, Provider: provider})
+		return r.Create(ctx, actor, machine.CreateOptions{Definition: d, Provider: provider})
 	}
 	g, err := h.gallery()
 	if err != nil {
@@ -269,7 +269,7 @@ func (h *hostFlags) create(ctx context.Context, r *machine.Root, provider string
 	}
 	own := fleet.Disk{File: r.DiskPath(d.Name, file+"."+i.Format), Format: i.Format, Bus: "virtio", Boot: true}
 	d.Disks = append([]fleet.Disk{own}, d.Disks...)
-	made, err := r.Arrive(ctx, actor(), machine.Arrival{
+	made, err := r.Arrive(ctx, actor, machine.Arrival{
 		Definition: d, Provider: provider, Event: integrity.EventImport,
 		Reasons: []evidence.Reason{{Code: "machine.from-image", Message: fmt.Sprintf("made from image %s, SHA-256 %s", i.Ref(), i.SHA256)}},
 		Disks: func(ctx context.Context, dir string) error {
