@@ -61,7 +61,7 @@ var parcelRules = strictjson.Rules{Bytes: maxParcel, Depth: 6, Members: 32, Valu
 
 // Pack gives all that the book has of a machine, as [ParseParcel] reads it. Where that is
 // too much, findings that ended stay behind, those that ended longest ago first, and
-// suppressions, the oldest first.
+// suppressions, the oldest first; then all but a reason and the last steps of each finding.
 func (b *Book) Pack(machine string, at time.Time) ([]byte, error) {
 	b.settle(at)
 	p := parcel{Format: parcelFormat, Version: parcelVersion, Machine: clean(machine, maxName), Findings: []record{}, Suppressions: []Suppression{}}
@@ -80,18 +80,32 @@ func (b *Book) Pack(machine string, at time.Time) ([]byte, error) {
 		p.Findings = append(p.Findings, r)
 	}
 	slices.SortStableFunc(p.Findings, newestEnd)
-	for {
+	for short := false; ; {
 		p.Findings = p.Findings[:min(len(p.Findings), maxPacked)]
 		text, err := json.Marshal(p)
 		if err != nil || len(text) <= maxParcel {
 			return text, err
 		}
 		n := len(p.Findings)
-		if n == 0 || p.Findings[n-1].Ended == nil {
+		switch {
+		case n > 0 && p.Findings[n-1].Ended != nil:
+			p.Findings = p.Findings[:n-1-n/8]
+		case !short:
+			short = true
+			for i := range p.Findings {
+				p.Findings[i].shorten()
+			}
+		default:
 			return nil, fmt.Errorf("pack the findings of %q: %w: %d bytes", machine, ErrFull, len(text))
 		}
-		p.Findings = p.Findings[:n-1-n/8]
 	}
+}
+
+// shorten leaves of a finding what it cannot be told without.
+func (r *record) shorten() {
+	const steps = 2
+	r.Reasons = r.Reasons[:min(len(r.Reasons), 1)]
+	r.History = r.History[max(0, len(r.History)-steps):]
 }
 
 // newestEnd has what lasts first, and what ended longest ago last.
@@ -142,6 +156,10 @@ func ParseParcel(text []byte, machine string, at time.Time) (*Parcel, error) {
 		if err := p.Suppressions[i].checkMoved(p.Machine, at); err != nil {
 			return nil, fmt.Errorf("%w: suppression %d: %w", ErrFormat, i, err)
 		}
+	}
+	// As it would be written here: what cannot be given away again is not taken.
+	if text, err := json.Marshal(p); err != nil || len(text) > maxParcel {
+		return nil, fmt.Errorf("%w: %d bytes when they are written: %w", ErrFormat, len(text), cmp.Or(err, ErrFull))
 	}
 	return &Parcel{p.Machine, p.Findings, p.Suppressions}, nil
 }

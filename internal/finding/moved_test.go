@@ -330,6 +330,54 @@ func TestAParcelIsMadeFitForItsHost(t *testing.T) {
 	}
 }
 
+// Texts that take more room here than in the parcel are not taken: the machine could not
+// move on. What grew since is shortened.
+func TestWhatIsTakenCanBeGivenAway(t *testing.T) {
+	t.Parallel()
+	long := func(text string) []evidence.Reason {
+		reasons := make([]evidence.Reason, 8)
+		for i := range reasons {
+			reasons[i] = evidence.Reason{Code: "module.rejected", Message: strings.Repeat(text, 500), Component: fmt.Sprint(i, strings.Repeat(text, 240))}
+		}
+		return reasons
+	}
+	grown := func(text string) *finding.Book {
+		b := newBook(t)
+		for _, kind := range []evidence.Code{finding.LateBootFailed, finding.TPMLost, finding.BootRefused, finding.EarlyBootFailed} {
+			for c := range 32 {
+				if err := b.Apply(later(0), finding.Signal{Kind: kind, Machine: "web-1", Component: fmt.Sprint(c), Reasons: long(text)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		return b
+	}
+	small, err := grown("x").Pack("web-1", later(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hostile := bytes.ReplaceAll(small, []byte("xxxxx"), []byte("<<<<<"))
+	if _, err := finding.ParseParcel(small, "web-1", later(0)); err != nil {
+		t.Error(err)
+	}
+	if _, err := finding.ParseParcel(hostile, "web-1", later(0)); len(hostile) > 1<<20 || !errors.Is(err, finding.ErrFull) {
+		// fewer than the bytes that are allowed, and more once they are written
+		t.Errorf("%d bytes: ParseParcel = %v", len(hostile), err)
+	}
+	text, err := grown("<").Pack("web-1", later(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := finding.ParseParcel(text, "web-1", later(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := newBook(t)
+	if err := to.Unpack(p, later(0)); err != nil || len(to.Findings(later(0))) != 128 {
+		t.Errorf("Unpack = %v, %d findings of 128", err, len(to.Findings(later(0))))
+	}
+}
+
 // A host with no room for suppressions takes the findings all the same: more is told, not
 // less.
 func TestSuppressionsWithoutRoomKeepNoFindingOut(t *testing.T) {
