@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -247,6 +248,7 @@ func TestABootsTimeGoesOnAfterAMove(t *testing.T) {
 			if !tc.stuck {
 				b.awaitEvent(integrity.EventStuck, 1)
 			}
+			b.saysNoMore(tc.stuck, 1300*time.Millisecond) // than a new deadline would take
 			if status := b.status(); status.Boot.Phase != PhaseStuck || status.Boot.Counter != 1 {
 				t.Errorf("the status there is %+v", status.Boot)
 			}
@@ -259,6 +261,21 @@ func TestABootsTimeGoesOnAfterAMove(t *testing.T) {
 			}
 			b.want(want...)
 		})
+	}
+}
+
+// saysNoMore looks for a while whether a boot that was told as stuck is told so again.
+func (h *host) saysNoMore(look bool, while time.Duration) {
+	h.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(while); look && time.Now().Before(end); <-tick.C {
+		h.mu.Lock()
+		again := slices.ContainsFunc(h.events, func(n integrity.Notice) bool { return n.Type == integrity.EventStuck })
+		h.mu.Unlock()
+		if again {
+			h.Fatal("what was said on the other host is said again")
+		}
 	}
 }
 
