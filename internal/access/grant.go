@@ -16,7 +16,8 @@ type Binding struct {
 	// is no prefix: who may do something everywhere has the role itself.
 	Instances string `json:"instances,omitempty"`
 	// Label, in the place of Instances, is that of the instances, NAME=VALUE. A binding by
-	// label gives neither SetLabels nor CreateInstance: nobody reaches an instance by a
+	// label gives neither SetLabels nor CreateInstance, and whoever has these otherwise sets
+	// no label that one of his bindings is about (Gains): nobody reaches an instance by a
 	// label of his own.
 	Label string `json:"label,omitempty"`
 }
@@ -33,6 +34,11 @@ func (b Binding) Covers(name string, labels map[string]string) bool {
 		return false
 	}
 	return name == b.Instances || many && strings.HasPrefix(name, prefix)
+}
+
+// gives reports whether b gives a permission that its role has.
+func (b Binding) gives(p Permission) bool {
+	return p.Narrows() && (b.Label == "" || p != SetLabels && p != CreateInstance)
 }
 
 // Check reports, wrapping [ErrInvalid], why b must not be stored.
@@ -178,11 +184,8 @@ func (p Principal) each(want Permission, f func(g Grant, covers bool) bool, inst
 			return
 		}
 	}
-	if !want.Narrows() {
-		return
-	}
 	for _, b := range p.Bindings {
-		if b.Label != "" && (want == SetLabels || want == CreateInstance) || !slices.Contains(p.permissionsOf(b.Role), want) {
+		if !b.gives(want) || !slices.Contains(p.permissionsOf(b.Role), want) {
 			continue
 		}
 		if !f(Grant{b.Role, b.Role.Permissions() == nil, b.Instances, b.Label}, b.Covers(instance, p.Labels[instance])) {
@@ -196,18 +199,22 @@ func (p Principal) ByLabel() bool {
 	return slices.ContainsFunc(p.Bindings, func(b Binding) bool { return b.Label != "" })
 }
 
-// Gains returns a permission that p would have on an instance by other labels of it, and
-// has not; "" for none.
+// Gains returns a permission that p would have on an instance by a binding by label that is
+// about it after a change of its labels, and was not before; "" for none. What p has
+// everywhere is no gain, and nothing is for who may give roles. What p has on the instance
+// by its name is one: the label would outlive that grant.
 func (p Principal) Gains(instance string, before, after map[string]string) Permission {
-	as := func(labels map[string]string) Principal {
-		q := p
-		q.Labels = map[string]map[string]string{instance: labels}
-		return q
+	if p.May(SetPrincipals) {
+		return ""
 	}
-	was, will := as(before), as(after)
-	for _, one := range Permissions() {
-		if will.MayOn(one, instance) && !was.MayOn(one, instance) {
-			return one
+	for _, b := range p.Bindings {
+		if b.Label == "" || b.Covers(instance, before) || !b.Covers(instance, after) {
+			continue
+		}
+		for _, one := range p.permissionsOf(b.Role) {
+			if b.gives(one) && !p.May(one) {
+				return one
+			}
 		}
 	}
 	return ""

@@ -175,6 +175,10 @@ func TestGainsAreThoseOfTheLabelsAlone(t *testing.T) {
 		"it was there":          {Principal{Name: "a", Bindings: []Binding{byLabel}}, prod, map[string]string{"env": "prod", "a": "b"}, false},
 		"all of it before":      {Principal{Name: "a", Roles: []Role{SecurityAdmin}, Bindings: []Binding{byLabel}}, none, prod, false},
 		"some of it before":     {Principal{Name: "a", Bindings: []Binding{byLabel, {Role: Viewer, Instances: "web-1"}}}, none, prod, true},
+		"all of it by name":     {Principal{Name: "a", Bindings: []Binding{byLabel, {Role: SecurityAdmin, Instances: "web-1"}}}, none, prod, true},
+		"by another label too":  {Principal{Name: "a", Bindings: []Binding{byLabel, {Role: SecurityAdmin, Label: "a=b"}}}, map[string]string{"a": "b"}, map[string]string{"a": "b", "env": "prod"}, true},
+		"who may give roles":    {Principal{Name: "a", Permissions: []Permission{SetPrincipals}, Bindings: []Binding{byLabel}}, none, prod, false},
+		"a role of labels only": {Principal{Name: "a", Bindings: []Binding{{Role: "labeller", Label: "env=prod"}}, Custom: []CustomRole{{Name: "labeller", Permissions: []Permission{SetLabels, CreateInstance, Attest}}}}, none, prod, false},
 		"no role by that label": {Principal{Name: "a", Bindings: []Binding{{Role: Viewer, Label: "env=dev"}}}, none, prod, false},
 	} {
 		if got := tc.p.Gains("web-1", tc.before, tc.after); (got != "") != tc.gains {
