@@ -121,7 +121,13 @@ func (f *fakeQEMU) setState(s string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.runs = s
-	if s == "running" && f.going != nil {
+}
+
+// goes lets the guest of a machine that waited run.
+func (f *fakeQEMU) goes() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.runs == "running" && f.going != nil {
 		close(f.going)
 		f.going = nil
 	}

@@ -112,6 +112,8 @@ func (f *fakeQEMU) commands() {
 		switch r.Execute {
 		case "qmp_capabilities":
 			close(f.ready)
+		case "cont": // its answer is out: the guest may end the machine at once
+			f.goes()
 		case "quit":
 			f.off <- false
 		case "system_powerdown":
