@@ -63,19 +63,25 @@ func (l ledger) file(name string) string { return filepath.Join(l.dir, name+reco
 
 // write keeps an operation as it stands. It is durable when it returns.
 func (l ledger) write(o *Operation) error {
+	text, err := recordOf(o)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(l.file(o.Name), append(text, '\n'), 0o600)
+}
+
+// recordOf is the text of an operation's record.
+func recordOf(o *Operation) ([]byte, error) {
 	r := record{
 		Format: recordFormat, Version: recordVersion, Reader: recordVersion, Name: o.Name, Type: o.OperationType, Instance: o.Instance, Image: o.Image, User: o.User,
 		Status: o.Status, Inserted: o.InsertTime, Ended: o.EndTime, Error: o.Error,
 	}
 	text, err := json.Marshal(r)
-	if err == nil && len(text) > maxRecord {
+	if err == nil && len(text) > maxRecord && o.Error != nil {
 		r.Error = &Fault{Code: o.Error.Code, Message: "the words of the error were too long to be kept"}
 		text, err = json.Marshal(r)
 	}
-	if err != nil {
-		return err
-	}
-	return durable.WriteFile(l.file(o.Name), append(text, '\n'), 0o600)
+	return text, err
 }
 
 // remove drops an operation. A crash may leave it to be dropped again.
