@@ -64,7 +64,7 @@ var kinds = []kind{
 	{BootRefused, Medium, "Secure boot refused what the machine was to start", false, false, false},
 	{BootDeadline, Medium, "The machine does not boot", false, false, false},
 	{RegisterChanged, Medium, "A firmware register changed after the boot", false, true, false},
-	{RecordFull, Low, "What the machine measures is no longer seen", false, false, false},
+	{RecordFull, Medium, "What the machine measures is no longer seen", false, false, false},
 	{TPMLost, High, "The machine runs without its vTPM", false, false, true},
 	{TPMCleared, Medium, "The vTPM was cleared", false, true, false},
 	{DeliveryFailed, Medium, "Findings are not delivered", false, false, false},

@@ -350,6 +350,8 @@ type Observation struct {
 	TPM string `json:"tpm,omitempty"`
 	// Generation is that of the state of its TPM, of a machine with a supervisor; 0 for none.
 	Generation uint64 `json:"tpmGeneration,omitempty,string"`
+	// TPMID tells that TPM from another that the machine had before; empty without Generation.
+	TPMID string `json:"tpmId,omitempty"`
 	// Unkept is set when something that happened could not be written down.
 	Unkept bool `json:"unkept,omitempty"`
 	// Events are counted from the start of the supervisor.
@@ -402,7 +404,9 @@ func (s *supervisor) observe() *Observation {
 	case s.tpmLost:
 		out.TPM = TPMLost
 	default:
-		out.Generation = s.tpm.Generation()
+		if rec, ok := s.tpm.Record(); ok {
+			out.Generation, out.TPMID = s.tpm.Generation(), rec.ID.String()
+		}
 	}
 	for what, n := range s.counts {
 		what.Count = n

@@ -132,10 +132,13 @@ func TestTheGenerationOfATPMsStateNeverGoesBack(t *testing.T) {
 	h := newHost(t)
 	h.createWithDisks()
 	var last uint64
+	ids := map[string]bool{}
 	counts := func(what string) {
 		t.Helper()
 		s := h.start(boot(t, "good-uki"))
-		now := h.observe(nil).Generation
+		o := h.observe(nil)
+		now := o.Generation
+		ids[o.TPMID] = true
 		if now == 0 || now < last {
 			t.Errorf("after %s the generation is %d, and was %d", what, now, last)
 		}
@@ -158,4 +161,20 @@ func TestTheGenerationOfATPMsStateNeverGoesBack(t *testing.T) {
 	do("a restart", nil)
 	do("a way back", h.root.GoBack(t.Context(), "bob", "web-1", "off", false))
 	do("a clear", h.root.ClearTPM(t.Context(), "bob", "web-1"))
+	if len(ids) != 1 {
+		t.Errorf("the TPM has the ids %v", ids)
+	}
+	for _, on := range []bool{false, true} { // which makes another TPM: its state counts anew
+		_, err := h.root.Update(t.Context(), "alice", "web-1", UpdateOptions{Confirm: true, Change: func(d *fleet.Definition) error {
+			d.Shielded.VTPM, d.Shielded.IntegrityMonitoring = on, on
+			return nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	last = 0
+	if counts("another TPM"); len(ids) != 2 {
+		t.Errorf("two TPMs have the ids %v", ids)
+	}
 }

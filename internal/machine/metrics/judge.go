@@ -25,7 +25,7 @@ func (w *writer) machine(name string, o *machine.Observation) {
 		w.put(eventsKept, number(!o.Unkept), name)
 		w.events(name, o)
 		if o.Generation != 0 {
-			w.put(tpmGeneration, float64(o.Generation), name)
+			w.put(tpmGeneration, float64(o.Generation), name, o.TPMID)
 		}
 		if o.Health != nil && !o.Health.Time.IsZero() {
 			w.put(attested, seconds(o.Health.Time), name)

@@ -37,7 +37,7 @@ var (
 	events          = counter("machine_events_total", "Events of the machine since its supervisor began, by type and outcome.", labelMachine, "type", "outcome")
 	option          = gauge("machine_option_enabled", "1 while an option of the machine is on.", labelMachine, "option")
 	tpmState        = gauge("machine_tpm_state", "1 for how the machine's vTPM is, 0 for the other states.", labelMachine, "state")
-	tpmGeneration   = gauge("vtpm_state_generation", "The newest generation of the state of a running machine's vTPM. It never goes back.", labelMachine)
+	tpmGeneration   = gauge("vtpm_state_generation", "The newest generation of the state of a running machine's vTPM. It never goes back.", labelMachine, "tpm")
 	attestation     = gauge("machine_attestation_status", "1 for what the latest attestation by the machine's agent came to, 0 for the rest.", labelMachine, "status")
 	attested        = gauge("machine_attestation_timestamp_seconds", "When an attestation was last asked for and judged.", labelMachine)
 	baselineAge     = gauge("machine_baseline_age_seconds", "Age of the machine's newest baseline; absent without one.", labelMachine)

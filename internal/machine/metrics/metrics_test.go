@@ -57,7 +57,7 @@ func good(change ...func(*machine.Observation)) *machine.Observation {
 			Agent: true, Startups: 3, Judged: &machine.BootSummary{Counter: 3, Early: integrity.Passed, Late: integrity.Passed},
 			Baseline: &machine.VersionSummary{Number: 1, Made: start().Add(-time.Hour)},
 		},
-		TPM: machine.TPMServing, Generation: 7,
+		TPM: machine.TPMServing, Generation: 7, TPMID: "8d2f",
 	}
 	for _, c := range change {
 		c(o)
@@ -68,7 +68,7 @@ func good(change ...func(*machine.Observation)) *machine.Observation {
 // off is the same machine after its end.
 func off(change ...func(*machine.Observation)) *machine.Observation {
 	return good(append([]func(*machine.Observation){func(o *machine.Observation) {
-		o.State, o.Boot, o.Health, o.TPM, o.Generation = machine.StateStopped, nil, nil, "", 0
+		o.State, o.Boot, o.Health, o.TPM, o.Generation, o.TPMID = machine.StateStopped, nil, nil, "", 0, ""
 	}}, change...)...)
 }
 
@@ -269,7 +269,7 @@ func TestWhatIsToldOfAMachine(t *testing.T) {
 		`assay_machine_attestation_timestamp_seconds{machine="web"}`:                            float64(start().Unix()),
 		`assay_machine_option_enabled{machine="web",option="secure_boot"}`:                      1,
 		`assay_machine_option_enabled{machine="web",option="agent"}`:                            1,
-		`assay_vtpm_state_generation{machine="web"}`:                                            7,
+		`assay_vtpm_state_generation{machine="web",tpm="8d2f"}`:                                 7,
 		`assay_machine_events_kept{machine="web"}`:                                              0,
 		`assay_machine_home_readable{machine="web"}`:                                            1,
 		`assay_machine_boot_phase{machine="web",phase="operatingSystem"}`:                       1,

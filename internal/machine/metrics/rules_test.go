@@ -300,8 +300,8 @@ func scenarios(t *testing.T) map[string]scenario {
 		}
 		return out
 	}
-	stateOf := func(generation, startups uint64) *sight {
-		return &sight{machine: good(func(o *observation) { o.Generation, o.Startups = generation, startups })}
+	stateOf := func(tpm string, generation, startups uint64) *sight {
+		return &sight{machine: good(func(o *observation) { o.TPMID, o.Generation, o.Startups = tpm, generation, startups })}
 	}
 	departs := []string{"AssayAttestationDeparts"}
 	out := map[string]scenario{
@@ -343,9 +343,11 @@ func scenarios(t *testing.T) map[string]scenario {
 			then: &sight{machine: off()}, other: &sight{machine: attests(health.Unknown)}, at: 22, fires: []string{"AssayAttestationUnknown"},
 		},
 		"no attestation of one that is off, and one of that name is well": {then: &sight{machine: off()}, other: well, at: 22},
-		"the state of the TPM goes back":                                  {before: well, then: stateOf(4, 3), at: 2, fires: []string{"AssayVTPMStateWentBack"}},
-		"the state of the TPM goes on":                                    {before: well, then: stateOf(9, 3), at: 22},
-		"another machine of the name":                                     {before: well, then: stateOf(1, 1), at: 22},
+		"the state of the TPM goes back":                                  {before: well, then: stateOf("8d2f", 4, 3), at: 2, fires: []string{"AssayVTPMStateWentBack"}},
+		"the state of the TPM goes on":                                    {before: well, then: stateOf("8d2f", 9, 3), at: 22},
+		"the state of the TPM goes back with the whole host":              {before: well, then: stateOf("8d2f", 4, 2), at: 2, fires: []string{"AssayVTPMStateWentBack"}},
+		"another machine of the name":                                     {before: well, then: stateOf("77aa", 1, 1), at: 22},
+		"another TPM of the machine":                                      {before: well, then: stateOf("77aa", 1, 3), at: 22},
 		"a key provider that fails for moments":                           {before: well, then: &sight{machine: good(), probe: metrics.Probe{Err: errors.New("away")}}, at: 4},
 		"a key provider that fails":                                       {before: well, then: &sight{machine: good(), probe: metrics.Probe{Err: errors.New("away"), Took: 3 * time.Second}}, at: 11, fires: []string{"AssayKeyProviderDown"}},
 		"a key provider that is slow for moments":                         {before: well, then: &sight{machine: good(), probe: metrics.Probe{Took: 3 * time.Second}}, at: 9},
