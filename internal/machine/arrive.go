@@ -21,6 +21,7 @@ import (
 	"github.com/assay-project/assay/internal/move"
 	"github.com/assay-project/assay/internal/seal"
 	"github.com/assay-project/assay/internal/vtpm"
+	"github.com/assay-project/assay/internal/vtpm/state"
 )
 
 // ReceiveOptions say which machine is awaited, and how.
@@ -58,12 +59,13 @@ func (r *Root) Receive(ctx context.Context, actor string, o ReceiveOptions) erro
 	}
 	awaited, cancel := context.WithTimeoutCause(ctx, o.Expires.Sub(r.cfg.Now()), move.ErrExpired)
 	defer cancel()
+	known := new(knownTPM)
 	for {
 		link, err := move.Accept(awaited, o.Listener, o.TLS, r.cfg.Now)
 		if err != nil {
 			return fmt.Errorf("machine %q did not come: %w", o.Name, err)
 		}
-		a := &arrival{root: r, actor: actor, o: &o, link: link}
+		a := &arrival{root: r, actor: actor, o: &o, link: link, known: known}
 		err = a.take(ctx)
 		if a.mine {
 			return err
@@ -75,6 +77,14 @@ func (r *Root) Receive(ctx context.Context, actor string, o ReceiveOptions) erro
 	}
 }
 
+// A knownTPM is what this host knew of a TPM before the first try to bring it. A try that
+// failed leaves a newer state in the ledger, though the machine never ran here.
+type knownTPM struct {
+	id         state.ID
+	generation uint64
+	fork       bool // another state of that generation
+}
+
 // An arrival is one try of another host to give its machine.
 type arrival struct {
 	root  *Root
@@ -84,6 +94,9 @@ type arrival struct {
 	offer offer
 	bags  luggage
 	*supervisor
+	known *knownTPM
+	// older is why the TPM is not as new as the one that this host knows; nil when it is.
+	older []evidence.Reason
 	// mine is set, by the machine's loop, once the machine is this host's: its card is
 	// written after the other host has given it up.
 	mine bool
@@ -205,16 +218,32 @@ func (a *arrival) stageTPM(ctx context.Context, h *Home, keys *age.X25519Identit
 	if err := durable.WriteFile(path, a.bags.TPM, 0o600); err != nil {
 		return err
 	}
-	// What runs is the TPM: a newer state that this host knows is of a try that failed, or of
-	// before a snapshot. The host where it runs has judged that.
+	keysFor := vtpm.KeysFor{Identities: [][]byte{[]byte(keys.String())}}
+	brought, err := a.root.cfg.TPMs.Verify(ctx, path, keysFor)
+	if err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	a.compareTPM(brought[0])
+	// What runs is the TPM, also where this host knows a newer state: that is told.
 	report, err := a.root.cfg.TPMs.Restore(ctx, a.actor, vtpm.RestoreOptions{
 		From: path, Name: h.Name(), Provider: h.card.Provider, Import: true, Cold: true, AllowRollback: true,
-		Keys: vtpm.KeysFor{Identities: [][]byte{[]byte(keys.String())}}, VM: vmOf(a.offer.Definition, h.card.ID),
+		Keys: keysFor, VM: vmOf(a.offer.Definition, h.card.ID),
 	})
 	if err == nil && len(report.Warnings) > 0 {
 		err = fmt.Errorf("the machine's TPM: %s", report.Warnings[0])
 	}
 	return errors.Join(err, os.Remove(path))
+}
+
+// compareTPM says when a TPM is older than this host knew it.
+func (a *arrival) compareTPM(is *vtpm.BackupReport) {
+	known := a.known
+	if known.id != is.ID {
+		*known = knownTPM{is.ID, is.Known, is.Older && is.Known == is.Generation}
+	}
+	if is.Generation < known.generation || is.Generation == known.generation && known.fork {
+		a.older = []evidence.Reason{reason(codeTPMBack, fmt.Sprintf("the TPM came at generation %d of its state, and this host knew generation %d: what it counted and stored in between is undone", is.Generation, known.generation))}
+	}
 }
 
 // clear removes what there is of a machine that did not arrive.
@@ -378,7 +407,7 @@ func (a *arrival) own(last *lastWords) error {
 	// machine that runs, and no reason to end it.
 	a.tell([]integrity.Notice{{ //nolint:errcheck // said there
 		Type: integrity.EventMigrated, Instance: a.home.Name(), Time: a.root.cfg.Now(), BootCounter: last.Boot, Actor: last.Actor,
-		Reasons: []evidence.Reason{reason(codeArrived, fmt.Sprintf("the machine came from another host, and goes on here; %s awaited it", a.actor))},
+		Reasons: append([]evidence.Reason{reason(codeArrived, fmt.Sprintf("the machine came from another host, and goes on here; %s awaited it", a.actor))}, a.older...),
 	}})
 	return nil
 }
@@ -392,8 +421,12 @@ func (a *arrival) goesOnIn(last *lastWords) {
 		if last.BootLeft != nil && a.timed {
 			a.endsBy(min(*last.BootLeft, time.Duration(a.definition.BootDeadline)*time.Second))
 		}
+		b.Refused = last.Refused[:min(len(last.Refused), maxFindings)]
 		if last.Phase == PhaseStuck || last.Phase == PhaseRefused {
-			b.Phase, b.Refused = last.Phase, last.Refused[:min(len(last.Refused), maxFindings)]
+			b.Phase = last.Phase
+		}
+		if last.Unbelieved && b.Phase != PhaseRefused {
+			a.quiet.Reset(quietTime) // anew: that the machine stood still proves nothing
 		}
 		if last.Phase == PhaseStuck {
 			a.timed = false

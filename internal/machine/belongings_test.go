@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/health"
 	"github.com/assay-project/assay/internal/integrity"
@@ -246,7 +247,9 @@ func TestABootsTimeGoesOnAfterAMove(t *testing.T) {
 				t.Error(err)
 			}
 			if !tc.stuck {
-				b.awaitEvent(integrity.EventStuck, 1)
+				if n := b.awaitEvent(integrity.EventStuck, 1); !slices.ContainsFunc(n.Reasons, isRefusal) {
+					t.Errorf("the event has not the console's words: %+v", n.Reasons)
+				}
 			}
 			b.saysNoMore(tc.stuck, 1300*time.Millisecond) // than a new deadline would take
 			if status := b.status(); status.Boot.Phase != PhaseStuck || status.Boot.Counter != 1 {
@@ -260,6 +263,55 @@ func TestABootsTimeGoesOnAfterAMove(t *testing.T) {
 				want[1], want[2] = want[2], want[1]
 			}
 			b.want(want...)
+		})
+	}
+}
+
+func isRefusal(r evidence.Reason) bool {
+	return r.Code == "serial.secure-boot-refused" || r.Code == "serial.grub-refused"
+}
+
+// Words of a refusal that are too new to be believed are believed by the host that has the
+// machine then, and by no other.
+func TestAMachineMovesWhileWordsOfARefusalWait(t *testing.T) {
+	t.Parallel()
+	for name, stays := range map[string]bool{"it goes": false, "it cannot go": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a, b := newHost(t), newHost(t)
+			if stays {
+				a.keepsFindings("").refuses("pack")
+			}
+			a.createWithDisks()
+			s := a.start("print error: bad shim signature.\nawait never\n")
+			a.awaitEvent(integrity.EventStartup, 1)
+			a.awaitPrinted("bad shim signature")
+			awaiting := b.awaits()
+			b.script("await never\n")
+			err := a.root.Migrate(t.Context(), "carol", "web-1", awaiting.ticket)
+			has, want := b, []string{"1 bootRefusedEvent", "1 migrationEvent", "1 shutdownEvent", "1 startupEvent"}
+			if stays {
+				has = a
+			} else if err := s.wait(); err != nil {
+				t.Error(err)
+			}
+			if (err != nil) != stays {
+				t.Fatalf("Migrate = %v", err)
+			}
+			n := has.awaitEvent(integrity.EventRefused, 1)
+			if status := has.status(); !slices.ContainsFunc(n.Reasons, isRefusal) || status.Boot.Phase != PhaseRefused {
+				t.Errorf("the event is %+v, the status %+v", n, status.Boot)
+			}
+			if stays {
+				a.stop(s)
+			}
+			if err := awaiting.over(); (err != nil) != stays {
+				t.Error(err)
+			}
+			got := has.types() // in any order: a host that is slow believes the words before the move
+			if slices.Sort(got); !slices.Equal(got, want) {
+				t.Errorf("events %q, want %q", got, want)
+			}
 		})
 	}
 }

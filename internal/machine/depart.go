@@ -56,9 +56,12 @@ type (
 		// Findings are those of [Findings.Pack]; Console is what the machine printed.
 		Findings []byte `json:"findings,omitempty"`
 		Console  []byte `json:"console,omitempty"`
-		// Phase is that of a boot that gets nowhere, which was said, with the words of it.
-		Phase   string            `json:"phase,omitempty"`
-		Refused []evidence.Reason `json:"refused,omitempty"`
+		// Phase is that of a boot that gets nowhere, which was said.
+		Phase string `json:"phase,omitempty"`
+		// Refused are the console's words of a refusal; Unbelieved says that they are not old
+		// enough to be believed.
+		Refused    []evidence.Reason `json:"refused,omitempty"`
+		Unbelieved bool              `json:"unbelieved,omitempty"`
 		// BootLeft and AgentLeft are what the boot and the agent had of their time, in
 		// nanoseconds; nil where none runs, and 0 for an agent that nothing is waited for of.
 		BootLeft  *time.Duration `json:"bootLeft,omitempty"`
@@ -95,6 +98,9 @@ type departure struct {
 	actor  string
 	ticket *move.Ticket
 	given  atomic.Bool // the point of no return
+	// unbelieved are words of a refusal that wait for what follows them, as the machine
+	// stands still.
+	unbelieved bool
 }
 
 // depart gives the machine to another host while it runs. An error says where it is: until
@@ -228,6 +234,7 @@ func (r *Root) packTPM(ctx context.Context, h *Home, actor, recipient string) ([
 // lastWords are what is to be said of the machine, which stands still now.
 func (d *departure) lastWords() (out lastWords, err error) {
 	d.measured()
+	d.overhear()
 	d.keepVariables()
 	if out.History, err = json.Marshal(d.history); err != nil {
 		return out, err
@@ -249,9 +256,13 @@ func (d *departure) times(out *lastWords) {
 		left := m.Left()
 		out.AgentLeft = &left
 	}
-	if d.supervisor.boot.Phase == PhaseStuck || d.supervisor.boot.Phase == PhaseRefused {
-		out.Phase, out.Refused = d.supervisor.boot.Phase, d.supervisor.boot.Refused
+	if b := &d.supervisor.boot; b.Phase == PhaseStuck || b.Phase == PhaseRefused {
+		out.Phase = b.Phase
 	}
+	out.Refused = d.supervisor.boot.Refused
+	// Who stands still measures nothing, and that says nothing of the words.
+	d.unbelieved = d.quiet.Stop()
+	out.Unbelieved = d.unbelieved
 }
 
 // give is the point of no return.
@@ -349,6 +360,9 @@ func (d *departure) stay(ctx context.Context, why error) error {
 	}
 	err = d.within(ctx, func() error {
 		d.moving, d.doubt = false, ""
+		if d.unbelieved {
+			d.quiet.Reset(quietTime)
+		}
 		n.BootCounter = d.monitor.BootCounter()
 		return d.tell([]integrity.Notice{n})
 	})

@@ -12,8 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
+
+	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/move"
+	"github.com/assay-project/assay/internal/vtpm"
 )
 
 // An awaiting host waits for web-1.
@@ -259,5 +263,83 @@ func TestAMachineThatIsNotAwaitedIsRefused(t *testing.T) {
 	a.put(a.inRun("go"), "")
 	if err := s.wait(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A TPM that is older than the host knew it comes all the same, as the machine runs with it;
+// the event says so. What a try left in the ledger that failed is no such thing.
+func TestAMachineThatComesWithAnOlderTPMSaysSo(t *testing.T) {
+	t.Parallel()
+	for name, older := range map[string]bool{"older": true, "the second try": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a, b := newHost(t), newHost(t)
+			a.createWithDisks()
+			if older {
+				b.knowsNewer(a)
+			}
+			s := a.start(boot(t, "good-uki"))
+			a.awaitEvent(integrity.EventLateReport, 1)
+			there := b.awaits()
+			if !older {
+				b.script("await never\n")
+				b.put(b.inRun(faultFile), "query-migrate: die\n")
+				if err := a.root.Migrate(t.Context(), "carol", "web-1", there.ticket); err == nil {
+					t.Fatal("the first try succeeds")
+				}
+			}
+			b.script("await never\n")
+			b.put(b.inRun(faultFile), "")
+			if err := a.root.Migrate(t.Context(), "carol", "web-1", there.ticket); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.wait(); err != nil {
+				t.Error(err)
+			}
+			var codes []evidence.Code
+			n := b.awaitEvent(integrity.EventMigrated, 1)
+			for _, r := range n.Reasons {
+				codes = append(codes, r.Code)
+			}
+			want := []evidence.Code{codeArrived}
+			if older {
+				want = append(want, codeTPMBack)
+			}
+			if !slices.Equal(codes, want) {
+				t.Errorf("the event has %q, want %q", n.Reasons, want)
+			}
+			if err := there.over(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// knowsNewer has the ledger of a host know more generations of a TPM than there are.
+func (h *host) knowsNewer(of *host) {
+	h.Helper()
+	keys, err := age.GenerateX25519Identity()
+	if err != nil {
+		h.Fatal(err)
+	}
+	card, err := of.root.Card("web-1")
+	if err != nil {
+		h.Fatal(err)
+	}
+	path := filepath.Join(h.TempDir(), "tpm")
+	if _, err := of.root.cfg.TPMs.Backup(h.Context(), "alice", vtpm.BackupOptions{Name: "web-1", To: path, Recipients: []string{keys.Recipient().String()}}); err != nil {
+		h.Fatal(err)
+	}
+	for range 5 {
+		_, err := h.root.cfg.TPMs.Restore(h.Context(), "alice", vtpm.RestoreOptions{
+			From: path, Name: "web-1", Provider: "main", Import: true, Cold: true, AllowRollback: true,
+			Keys: vtpm.KeysFor{Identities: [][]byte{[]byte(keys.String())}},
+		})
+		if err != nil {
+			h.Fatal(err)
+		}
+		if err := h.root.cfg.TPMs.DeleteWith(h.Context(), "alice", "web-1", card.ID); err != nil {
+			h.Fatal(err)
+		}
 	}
 }

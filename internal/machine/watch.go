@@ -300,6 +300,18 @@ func (s *supervisor) printed(f serial.Finding) {
 	}
 }
 
+// overhear takes what the console has said until now.
+func (s *supervisor) overhear() {
+	for {
+		select {
+		case f := <-s.console.found:
+			s.printed(f)
+		default:
+			return
+		}
+	}
+}
+
 // refused believes the words: nothing was measured after them.
 func (s *supervisor) refused() {
 	if s.boot.Phase == PhaseSystem || s.boot.Phase == PhaseRefused {
