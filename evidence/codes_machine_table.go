@@ -89,7 +89,7 @@ var machineCodes = []CodeInfo{
 	{
 		Code:    "machine.tpm-rolled-back",
 		Meaning: "The machine's TPM is in an earlier state than one that this host knew: its counters and what it stored since are undone.",
-		Causes:  []string{"the machine was set back to a snapshot; the event names who did it", "it came from another host, where it was made of an older copy", "a move that an earlier wait for the machine took up, and that failed"},
+		Causes:  []string{"the machine was set back to a snapshot; the event names who did it", "it came from another host, where it was made of an older copy", "a move that an earlier wait for the machine took up, and that failed", "it stored much while it left this host, and its next one counted less since"},
 		Action:  "Where something relies on a counter of this TPM never going back, enrol it again.",
 	},
 	{
