@@ -68,7 +68,7 @@ func (a *API) snapshotRoutes(s *apiserver.Server) {
 }
 
 // goBack sets a machine back, and has one with a memory go on, as assay vm snapshot restore
-// does. A machine that runs loses its power first.
+// does. A machine that runs loses its power first, once nothing refuses that.
 func (a *API) goBack(ctx context.Context, actor string, in *goBackInput) error {
 	all, err := a.cfg.Machines.Snapshots(ctx, in.Instance)
 	if err != nil {
@@ -88,6 +88,9 @@ func (a *API) goBack(ctx context.Context, actor string, in *goBackInput) error {
 		return err
 	}
 	if now.State == machine.StateRunning {
+		if err := a.cfg.Machines.MayGoBack(ctx, in.Instance, in.Snapshot, memory); err != nil {
+			return err
+		}
 		if err := a.cfg.Machines.Stop(ctx, actor, in.Instance, true); err != nil {
 			return err
 		}

@@ -1,12 +1,16 @@
 package instances
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,6 +54,69 @@ func TestSnapshotsComeAndGo(t *testing.T) {
 	}
 	if got := f.actions("admin"); !slices.Contains(got, "instance.restoreSnapshot web-1 done") || !slices.Contains(got, "instance.restoreSnapshot web-1 failed") {
 		t.Errorf("audit chain: %q", got)
+	}
+}
+
+// supervise answers for a machine as its supervisor would, and returns the verbs that it is
+// asked.
+func (f *fixture) supervise(name string) (asked func() []string) {
+	f.Helper()
+	socket := filepath.Join(f.dir, "vms", name, "run", "control")
+	must(f, os.MkdirAll(filepath.Dir(socket), 0o700))
+	l, err := net.Listen("unix", socket)
+	must(f, err)
+	var mu sync.Mutex
+	var verbs []string
+	var serving sync.WaitGroup
+	answer := func(c net.Conn) {
+		defer c.Close()
+		line, err := bufio.NewReader(c).ReadString('\n')
+		var q struct{ Verb string }
+		if err != nil || json.Unmarshal([]byte(line), &q) != nil {
+			return
+		}
+		mu.Lock()
+		verbs = append(verbs, q.Verb)
+		mu.Unlock()
+		result := map[string]string{
+			"snapshots": `[{"name":"good","memory":true}]`, "status": `{"name":"` + name + `","state":"running"}`,
+		}[q.Verb]
+		text := `{"result":` + result + "}\n"
+		if result == "" {
+			text = `{"error":"it is not to be asked this"}` + "\n"
+		}
+		io.WriteString(c, text) //nolint:errcheck // who asks says so
+	}
+	serving.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() { answer(c) })
+		}
+	})
+	f.Cleanup(func() {
+		l.Close()
+		serving.Wait()
+	})
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(verbs)
+	}
+}
+
+// A way back that is refused leaves the machine running.
+func TestAMachineRunsOnWhenItsWayBackIsRefused(t *testing.T) {
+	f := newFixture(t)
+	admin := f.admin()
+	f.do(admin, "POST", "/v1/instances", plain("web-1")).want("create", 200)
+	f.do(admin, "POST", "/v1/instances/web-1/snapshots", `{"name":"good"}`).want("snapshot", 200)
+	asked := f.supervise("web-1")
+	f.do(admin, "POST", "/v1/instances/web-1/snapshots/good/restore", "").want("to a memory that there is not", 409, "has no memory")
+	if got := asked(); slices.Contains(got, "stop") || !slices.Contains(got, "status") {
+		t.Errorf("the supervisor was asked %q", got)
 	}
 }
 

@@ -478,22 +478,13 @@ func (r *Root) stamp(name string) (string, error) {
 	return all.String(), nil
 }
 
-// peek reads a home without its lock: each file is replaced whole.
-func (r *Root) peek(ctx context.Context, card *Card) (*fleet.Definition, *integrity.History, error) {
-	p, err := r.cfg.Provider(ctx, card.Provider)
-	if err != nil {
-		return nil, nil, fmt.Errorf("key provider %q: %w", card.Provider, err)
-	}
-	key, err := unwrap(ctx, p, card)
-	if err = errors.Join(err, p.Close()); err != nil {
-		return nil, nil, err
-	}
-	defer key.Secret.Destroy()
-	h := &Home{dir: r.dir(card.Name), card: card, key: key}
-	d, err := h.Definition()
-	if err != nil {
-		return nil, nil, err
-	}
-	history, err := h.History()
+// peek reads what Observe tells, without the home's lock.
+func (r *Root) peek(ctx context.Context, card *Card) (d *fleet.Definition, history *integrity.History, err error) {
+	err = r.glance(ctx, card, func(h *Home) error {
+		if d, err = h.Definition(); err == nil {
+			history, err = h.History()
+		}
+		return err
+	})
 	return d, history, err
 }

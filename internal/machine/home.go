@@ -135,6 +135,20 @@ func readFile(name string) ([]byte, error) {
 	return os.ReadFile(name)
 }
 
+// glance reads a home without its lock, whoever has it: each file is replaced whole.
+func (r *Root) glance(ctx context.Context, card *Card, read func(*Home) error) error {
+	p, err := r.cfg.Provider(ctx, card.Provider)
+	if err != nil {
+		return fmt.Errorf("key provider %q: %w", card.Provider, err)
+	}
+	key, err := unwrap(ctx, p, card)
+	if err = errors.Join(err, p.Close()); err != nil {
+		return err
+	}
+	defer key.Secret.Destroy()
+	return read(&Home{dir: r.dir(card.Name), card: card, key: key})
+}
+
 // Definition returns what the operator said of the machine.
 func (h *Home) Definition() (*fleet.Definition, error) {
 	text, err := h.read(definitionFile)

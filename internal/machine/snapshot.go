@@ -341,19 +341,8 @@ func (r *Root) GoBack(ctx context.Context, actor, name, snapshot string, memory 
 	if err := r.notAlive(name); err != nil {
 		return err
 	}
-	d, err := h.Definition()
+	d, on, s, err := r.wayBack(ctx, h, snapshot, memory, r.cfg.Images.Tags)
 	if err != nil {
-		return err
-	}
-	on, err := h.shelf()
-	if err != nil {
-		return err
-	}
-	s, err := on.named(snapshot)
-	if err != nil {
-		return err
-	}
-	if err := r.canGoBack(ctx, h, d, s, memory); err != nil {
 		return err
 	}
 	on.Going = &goingBack{Tag: s.Tag, Actor: actor, Time: r.cfg.Now().UTC(), Memory: memory}
@@ -368,39 +357,43 @@ func (r *Root) GoBack(ctx context.Context, actor, name, snapshot string, memory 
 	return r.settleSnapshots(ctx, h, d)
 }
 
-// canGoBack refuses a way back that would not end, before anything changes.
-func (r *Root) canGoBack(ctx context.Context, h *Home, d *fleet.Definition, s *Snapshot, memory bool) error {
-	now, err := r.hardware(d, h.card.ID)
-	switch {
-	case err != nil:
-		return err
-	case memory && !s.Memory:
-		return &StateError{fmt.Sprintf("snapshot %q has no memory: the machine was off", s.Name)}
-	case memory && now != s.Hardware:
-		return ErrHardware
-	case d.Shielded.VTPM != (s.TPM > 0):
-		return &StateError{fmt.Sprintf("snapshot %q and the machine do not both have a TPM: an update changes that", s.Name)}
-	}
-	m := r.hypervised(d, h.card.ID)
-	disks, err := qemu.Kept(m.Disks)
+// MayGoBack returns the error with which [Root.GoBack] would refuse, of a machine that may
+// run: it is asked before the machine loses its power.
+func (r *Root) MayGoBack(ctx context.Context, name, snapshot string, memory bool) error {
+	card, err := r.Card(name)
 	if err != nil {
 		return err
 	}
-	var files []string
-	for _, i := range disks {
-		files = append(files, d.Disks[i].File)
-		tags, err := r.cfg.Images.Tags(ctx, &m.Disks[i])
-		if err != nil {
+	return r.glance(ctx, card, func(h *Home) error {
+		if err := h.notGiven(); err != nil {
 			return err
 		}
-		if !slices.Contains(tags, s.Tag) {
-			return &StateError{fmt.Sprintf("disk %q has no snapshot %s: it is another disk, or somebody removed that", d.Disks[i].File, s.Tag)}
-		}
+		_, _, _, err := r.wayBack(ctx, h, snapshot, memory, r.cfg.Images.TagsInUse)
+		return err
+	})
+}
+
+// tagsOf lists the snapshots in the image of a disk.
+type tagsOf func(context.Context, *qemu.Disk) ([]string, error)
+
+// wayBack looks for a snapshot, and refuses a way back to it that would not end.
+func (r *Root) wayBack(ctx context.Context, h *Home, name string, memory bool, tags tagsOf) (*fleet.Definition, *shelf, *Snapshot, error) {
+	d, err := h.Definition()
+	if err != nil {
+		return nil, nil, nil, err
 	}
-	if !slices.Equal(files, s.Disks) {
-		return &StateError{fmt.Sprintf("snapshot %q is of the disks %q, and the machine has %q", s.Name, s.Disks, files)}
+	on, err := h.shelf()
+	if err != nil {
+		return nil, nil, nil, err
 	}
-	return nil
+	s, err := on.named(name)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if err := r.suits(d, h.card.ID, s, memory); err != nil {
+		return nil, nil, nil, err
+	}
+	return d, on, s, r.disksFit(ctx, d, h.card.ID, s, tags)
 }
 
 // settleSnapshots completes what a crash cut short. No hypervisor has the disks, and the

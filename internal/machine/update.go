@@ -15,6 +15,7 @@ import (
 	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
+	"github.com/assay-project/assay/internal/qemu"
 	"github.com/assay-project/assay/uefi/keyset"
 	"github.com/assay-project/assay/uefi/sigdb"
 	"github.com/assay-project/assay/uefi/varstore"
@@ -398,4 +399,44 @@ func (h *Home) tookPlace(p *pending) (bool, error) {
 	}
 	want, err := json.Marshal(p.After)
 	return bytes.Equal(is, want), err
+}
+
+// suits refuses a snapshot of a machine that was another.
+func (r *Root) suits(d *fleet.Definition, id string, s *Snapshot, memory bool) error {
+	now, err := r.hardware(d, id)
+	switch {
+	case err != nil:
+		return err
+	case memory && !s.Memory:
+		return &StateError{fmt.Sprintf("snapshot %q has no memory: the machine was off", s.Name)}
+	case memory && now != s.Hardware:
+		return ErrHardware
+	case d.Shielded.VTPM != (s.TPM > 0):
+		return &StateError{fmt.Sprintf("snapshot %q and the machine do not both have a TPM: an update changes that", s.Name)}
+	}
+	return nil
+}
+
+// disksFit refuses a snapshot that the machine's disks do not have.
+func (r *Root) disksFit(ctx context.Context, d *fleet.Definition, id string, s *Snapshot, tagsOf tagsOf) error {
+	m := r.hypervised(d, id)
+	disks, err := qemu.Kept(m.Disks)
+	if err != nil {
+		return err
+	}
+	var files []string
+	for _, i := range disks {
+		files = append(files, d.Disks[i].File)
+		tags, err := tagsOf(ctx, &m.Disks[i])
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(tags, s.Tag) {
+			return &StateError{fmt.Sprintf("disk %q has no snapshot %s: it is another disk, or somebody removed that", d.Disks[i].File, s.Tag)}
+		}
+	}
+	if !slices.Equal(files, s.Disks) {
+		return &StateError{fmt.Sprintf("snapshot %q is of the disks %q, and the machine has %q", s.Name, s.Disks, files)}
+	}
+	return nil
 }

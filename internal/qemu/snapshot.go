@@ -97,7 +97,16 @@ func (m Images) snapshot(ctx context.Context, what string, d *Disk, tag string) 
 
 // Tags are the names of the snapshots that a disk has.
 func (m Images) Tags(ctx context.Context, d *Disk) ([]string, error) {
-	out, err := m.run(ctx, d, "info", "--output=json")
+	return m.tags(ctx, d)
+}
+
+// TagsInUse are those of a disk that a machine may have.
+func (m Images) TagsInUse(ctx context.Context, d *Disk) ([]string, error) {
+	return m.tags(ctx, d, "--force-share")
+}
+
+func (m Images) tags(ctx context.Context, d *Disk, more ...string) ([]string, error) {
+	out, err := m.run(ctx, d, append([]string{"info", "--output=json"}, more...)...)
 	if err != nil {
 		return nil, err
 	}

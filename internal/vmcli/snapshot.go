@@ -134,6 +134,9 @@ func (h *hostFlags) restore(cmd *cobra.Command, r *machine.Root, args []string, 
 		return err
 	}
 	if now.State == machine.StateRunning {
+		if err := r.MayGoBack(cmd.Context(), args[0], args[1], memory); err != nil {
+			return err
+		}
 		if err := r.Stop(cmd.Context(), actor(), args[0], true); err != nil {
 			return err
 		}
