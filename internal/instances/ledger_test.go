@@ -43,6 +43,10 @@ func TestOperationsOutliveTheirService(t *testing.T) {
 	}
 	stranger := f.principal(access.Principal{Name: "stranger", Permissions: []access.Permission{access.Attest}})
 	f.do(stranger, "GET", "/v1/operations/"+made.Name, "").want("to a stranger there is none", 404)
+	for when, status := range map[time.Duration]int{-time.Hour: 200, time.Hour: 404} { // before it began, and after
+		named := f.principal(access.Principal{Name: "admin", Added: made.InsertTime.Add(when), Permissions: []access.Permission{access.Attest}})
+		f.do(named, "GET", "/v1/operations/"+made.Name, "").want("to one of the name, added "+when.String()+" after it", status)
+	}
 }
 
 // A service that is killed ends nothing: what it had begun has a record that says RUNNING.

@@ -349,10 +349,14 @@ func (a *API) operationRoutes(s *apiserver.Server) {
 }
 
 // operationOf returns an operation to who began it, and to who may see its machine. To
-// others there is none.
+// others there is none, nor to a later principal of the name.
 func (a *API) operationOf(ctx context.Context, name string, patience time.Duration) (*apiserver.Reply[Operation], error) {
-	op := a.operations.find(name)
-	if op == nil || op.User != apiserver.Actor(ctx) && !apiserver.Caller(ctx).MayOn(access.GetInstance, op.Instance) {
+	op, who := a.operations.find(name), apiserver.Caller(ctx)
+	if op == nil {
+		return nil, apiserver.NotFound()
+	}
+	own := op.User == apiserver.Actor(ctx) && !who.Added.After(op.InsertTime)
+	if !own && !who.MayOn(access.GetInstance, op.Instance) {
 		return nil, apiserver.NotFound()
 	}
 	if patience > 0 {
