@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -209,9 +210,26 @@ func (k *knownError) problem(err error) *apiserver.Problem {
 	case "":
 		words = k.err.Error()
 	case whole:
-		words = err.Error()
+		words = wordsOf(err, k.err)
 	}
 	return apiserver.NewProblem(k.status, k.code, words)
+}
+
+// wordsOf is what err says of target, without what else went wrong at the same time: that
+// may name files of the host.
+func wordsOf(err, target error) string {
+	for {
+		joined, ok := err.(interface{ Unwrap() []error })
+		if !ok {
+			return err.Error()
+		}
+		all := joined.Unwrap()
+		i := slices.IndexFunc(all, func(e error) bool { return errors.Is(e, target) })
+		if i < 0 {
+			return target.Error()
+		}
+		err = all[i]
+	}
 }
 
 var known = [...]knownError{

@@ -3,6 +3,7 @@ package instances
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/assay-project/assay/internal/access"
 	"github.com/assay-project/assay/internal/apiserver"
+	"github.com/assay-project/assay/internal/machine"
 )
 
 // again is the API after a restart of its service.
@@ -191,4 +193,18 @@ func FuzzParseRecord(f *testing.F) {
 			t.Errorf("%s, %v becomes %s, %v", a, errA, b, errB)
 		}
 	})
+}
+
+// What else went wrong is not for clients: it may name files of the host.
+func TestWordsAreOfTheKnownErrorAlone(t *testing.T) {
+	known := fmt.Errorf("boot 3 %w", machine.ErrNotJudged)
+	for name, err := range map[string]error{
+		"alone":          known,
+		"joined":         errors.Join(known, errors.New("close /srv/assay/machines/web-1: no space")),
+		"joined in that": errors.Join(errors.New("sync /srv/assay"), errors.Join(nil, known)),
+	} {
+		if got := wordsOf(err, machine.ErrNotJudged); got != known.Error() {
+			t.Errorf("%s: %q, want %q", name, got, known)
+		}
+	}
 }
