@@ -1,0 +1,82 @@
+// Package mldsa signs message representatives by ML-DSA, and verifies such
+// signatures.
+//
+// Keys and signatures are made by filippo.io/mldsa: no secret passes arithmetic of
+// this package. That one verifies whole messages only, and a TPM has but the message
+// representative, μ, of a message that came in parts, that was hashed before, or
+// that somebody else has hashed. [Set.Verify] is the verification from μ on, over
+// public values, in time that depends on them. It does not prove what μ is of: the
+// caller computes it, with the hash of the public key in it, or answers for it.
+//
+// Read [Set.Verify] first. FIPS 204, chapters 6 and 7.
+package mldsa
+
+import (
+	"errors"
+
+	"filippo.io/mldsa"
+	"filippo.io/mldsa/mldsacrypto"
+)
+
+// Sizes in bytes that are those of all parameter sets.
+const (
+	MuSize   = 64 // a message representative (6.2, step 6)
+	SeedSize = 32 // ξ, of which a key is made (6.1)
+)
+
+// Why a signature is refused. The first is also what a wrong parameter set, seed or
+// public key gets.
+var (
+	ErrSize     = errors.New("an ML-DSA set, seed, key, message representative or signature of another size")
+	ErrHint     = errors.New("the hint of an ML-DSA signature is malformed")
+	ErrNorm     = errors.New("the response of an ML-DSA signature is too large")
+	ErrMismatch = errors.New("an ML-DSA signature is not one of this message by this key")
+)
+
+// A Set is a parameter set by the number that its name has (table 1).
+type Set int
+
+// The parameter sets.
+const (
+	MLDSA44 Set = 44
+	MLDSA65 Set = 65
+	MLDSA87 Set = 87
+)
+
+// A Key is a private key. It is immutable and safe for concurrent use.
+type Key struct{ key *mldsa.PrivateKey }
+
+// NewKey expands a key from its seed. The refusal is [ErrSize].
+func NewKey(s Set, seed []byte) (*Key, error) {
+	var params mldsa.Parameters
+	switch s {
+	case MLDSA44:
+		params = mldsa.MLDSA44()
+	case MLDSA65:
+		params = mldsa.MLDSA65()
+	case MLDSA87:
+		params = mldsa.MLDSA87()
+	default:
+		return nil, ErrSize
+	}
+	k, err := mldsa.NewPrivateKey(params, seed)
+	if err != nil {
+		return nil, ErrSize
+	}
+	return &Key{k}, nil
+}
+
+// Public returns the public key.
+func (k *Key) Public() []byte { return k.key.PublicKey().Bytes() }
+
+// Seed returns the seed. It is secret.
+func (k *Key) Seed() []byte { return k.key.Bytes() }
+
+// SignMu signs a message representative. Its signatures are the deterministic ones
+// (3.4): the implementation takes no randomness of a caller. The refusal is [ErrSize].
+func (k *Key) SignMu(mu []byte) ([]byte, error) {
+	if len(mu) != MuSize {
+		return nil, ErrSize
+	}
+	return k.key.SignDeterministic(mu, mldsacrypto.MLDSAMu)
+}
