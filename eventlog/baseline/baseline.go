@@ -221,25 +221,34 @@ func (e event) accepts(d []byte) bool {
 // byte is the startup locality (PFP 10.4.5.3), and reports which start leads to
 // one of the values.
 func replay(bank tpm2.Alg, events []event, values [][]byte) (start byte, ok bool) {
-	h, known := bank.Hash()
-	if !known {
+	if _, known := bank.Hash(); !known {
 		return 0, false
 	}
-	sum := h.New()
 	for _, start := range []byte{0, 3, 4} {
-		v := make([]byte, bank.DigestSize())
-		v[len(v)-1] = start
-		for _, e := range events {
-			sum.Reset()
-			sum.Write(v)
-			sum.Write(e.digests[0])
-			v = sum.Sum(v[:0])
-		}
-		if holds(values, v) {
+		if holds(values, extended(bank, start, events)) {
 			return start, true
 		}
 	}
 	return 0, false
+}
+
+// extended is the value of a register that begins with a last byte and is extended by the
+// first digest of each event; nil for a bank that is not known.
+func extended(bank tpm2.Alg, start byte, events []event) []byte {
+	h, known := bank.Hash()
+	if !known {
+		return nil
+	}
+	sum := h.New()
+	v := make([]byte, bank.DigestSize())
+	v[len(v)-1] = start
+	for _, e := range events {
+		sum.Reset()
+		sum.Write(v)
+		sum.Write(e.digests[0])
+		v = sum.Sum(v[:0])
+	}
+	return v
 }
 
 func holds(values [][]byte, v []byte) bool {

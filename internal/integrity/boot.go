@@ -79,6 +79,18 @@ func (b *Boot) Events() []Event { return slices.Clone(b.kept()) }
 // loader to the operating system.
 func (b *Boot) Ended() (early, late bool) { return b.early > 0, b.late > 0 }
 
+// Attempts is how many boot options firmware has tried: one, and one more each time that
+// a program came back to it.
+func (b *Boot) Attempts() int {
+	n, m := 1, marksOf(b.bank)
+	for _, e := range b.kept() {
+		if e.PCR == 4 && m.returning != nil && bytes.Equal(e.Digest, m.returning) {
+			n++
+		}
+	}
+	return n
+}
+
 // Broken reports that the record is not whole: it was full, or its beginning was
 // not seen. Such a boot confirms no register.
 func (b *Boot) Broken() bool { return b.broken }

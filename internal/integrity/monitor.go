@@ -259,10 +259,17 @@ func (m *Monitor) learn(b *Boot) *Version {
 	}
 }
 
-// judge compares a boot, which is at its early or at its late end, with a version.
+// judge compares a boot, which is at its early or at its late end, with a version. While
+// firmware tries its boot options, what the baseline's boot had measured at the same
+// attempt is what counts: a first option that comes back each time is no alarm, and one
+// that measures something else, or that is left out, is.
 func (m *Monitor) judge(at Moment, v *Version, late bool) (Notice, *baseline.Comparison) {
-	c := v.Baseline.Compare(at.Boot, m.cfg.Profile)
-	early, whole := v.Baseline.Reports(at.Boot, c)
+	base := v.Baseline
+	if _, over := at.Boot.Ended(); !late && !over {
+		base = base.Attempt(at.Boot.Attempts())
+	}
+	c := base.Compare(at.Boot, m.cfg.Profile)
+	early, whole := base.Reports(at.Boot, c)
 	n := m.notice(EventEarlyReport, at.Attempt)
 	n.Report = &early
 	if late {

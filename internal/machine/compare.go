@@ -80,7 +80,11 @@ func Why(h *integrity.History, boot uint64, policy string) (*integrity.BootRecor
 		return r, nil, err
 	}
 	profile.Shape = r.Shape
-	c := v.Baseline.Compare(r.Boot, profile)
+	base := v.Baseline
+	if r.Late == integrity.NotReached {
+		base = base.Attempt(r.Boot.Attempts()) // as it was judged
+	}
+	c := base.Compare(r.Boot, profile)
 	if r.Late == integrity.NotReached { // what comes later is missing since nothing was started
 		c.Differences = slices.DeleteFunc(c.Differences, func(d baseline.Difference) bool { return d.Phase != "early" })
 	}
