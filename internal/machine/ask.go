@@ -1,66 +1,22 @@
 package machine
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net"
 	"path/filepath"
-	"strings"
+	"syscall"
 	"time"
 
 	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
 )
-
-// Status says how a machine is, whoever runs it. It opens no home and needs no key.
-func (r *Root) Status(ctx context.Context, name string) (*Status, error) {
-	card, err := r.Card(name)
-	if errors.Is(err, ErrDamaged) {
-		return &Status{Name: name, State: StateDamaged, Problem: err.Error()}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	out := new(Status)
-	_, _, err = r.call(ctx, name, request{Verb: verbStatus}, out)
-	if err == nil {
-		return out, nil
-	}
-	if !errors.Is(err, errNotRunning) {
-		return nil, err
-	}
-	return r.unsupervised(card), nil
-}
-
-// givenProblem is what is wrong with a machine that was given away and is still here.
-const givenProblem = "it was given to another host, which has not confirmed: " + askWhereItIs
-
-// unsupervised is how a machine is that has no supervisor.
-func (r *Root) unsupervised(card *Card) *Status {
-	out := &Status{Name: card.Name, ID: card.ID, State: StateStopped}
-	f, err := r.found(card)
-	switch {
-	case err != nil:
-		out.State, out.Problem = StateDamaged, err.Error()
-	case f.alive:
-		out.State, out.PID, out.Since = StateUnsupervised, f.PID, f.Started
-		out.Problem = fmt.Sprintf("its hypervisor, process %d, runs without a supervisor, and so without its TPM: assay vm stop --force ends it", f.PID)
-	case f.was:
-		out.State, out.Since, out.Problem = StateLost, f.Started, f.problem()
-	}
-	away, err := r.givenAway(card.Name)
-	switch {
-	case err != nil && out.Problem == "":
-		out.Problem = err.Error()
-	case away && out.Problem == "":
-		out.Problem = givenProblem
-	case away:
-		out.Problem += "; " + givenProblem
-	}
-	return out
-}
 
 // Stop stops a machine that runs: its guest is asked to, and after a while it is ended.
 // With force it is ended at once, and so is a hypervisor without a supervisor. It returns
@@ -226,26 +182,44 @@ func (h *rawHistory) UnmarshalJSON(b []byte) (err error) {
 	return err
 }
 
-// Describe says all that is known of a machine.
+// Describe says all that is known of a machine. Of one whose supervisor does not answer it
+// reads the home, whoever has it.
 func (r *Root) Describe(ctx context.Context, name string) (*Description, error) {
 	status, err := r.Status(ctx, name)
+	if unanswering(err) {
+		return r.describeSilent(ctx, r.unanswered(name, err))
+	}
 	if err != nil {
 		return nil, err
 	}
 	if status.State == StateDamaged {
 		return &Description{Status: *status}, nil
 	}
-	out, err := ask(ctx, r, name, request{Verb: verbDescribe}, func(h *Home) (*Description, error) {
-		d, err := h.Definition()
-		if err != nil {
-			return nil, err
-		}
-		history, err := h.History()
-		if err != nil {
-			return nil, err
-		}
-		status.Shield = &d.Shielded
-		return &Description{Status: *status, Definition: d, Baselines: versionsOf(history), LastBoot: last(BootsOf(history))}, nil
+	return ask(ctx, r, name, request{Verb: verbDescribe}, func(h *Home) (*Description, error) { return describe(h, status) })
+}
+
+// describe is a machine by its home.
+func describe(h *Home, status *Status) (*Description, error) {
+	d, err := h.Definition()
+	if err != nil {
+		return nil, err
+	}
+	history, err := h.History()
+	if err != nil {
+		return nil, err
+	}
+	status.Shield = &d.Shielded
+	return &Description{Status: *status, Definition: d, Baselines: versionsOf(history), LastBoot: last(BootsOf(history))}, nil
+}
+
+func (r *Root) describeSilent(ctx context.Context, status *Status) (out *Description, err error) {
+	card, err := r.Card(status.Name)
+	if err != nil {
+		return nil, err
+	}
+	err = r.glance(ctx, card, func(h *Home) (err error) {
+		out, err = describe(h, status)
+		return err
 	})
 	return out, err
 }
@@ -335,156 +309,157 @@ func (r *Root) logAll(h *Home, notices []integrity.Notice) error {
 	return nil
 }
 
-// The states of a machine's TPM, as its supervisor knows them.
+// callTime is how long a supervisor may take for an answer; less than a request over HTTP has.
+const callTime = 15 * time.Second
+
+// patience is how long the answer to a request may take.
+func (q *request) patience() time.Duration {
+	switch q.Verb {
+	case verbSnapshot, verbDropSnapshot, verbMigrate:
+		return callTime + memoryTime
+	}
+	return callTime
+}
+
+// Limits of an answer in bytes: how a machine is, and its log or history.
 const (
-	TPMServing = "serving"
-	TPMLost    = "lost" // it ended under the machine
-	TPMNone    = "none" // the machine has none
+	maxShort = 1 << 20
+	maxLong  = 2 * maxFile
 )
 
-// An Observation is what somebody is told who watches all machines of a host.
-type Observation struct {
-	Status
-	Records
-	// TPM is empty for a machine that nobody supervises.
-	TPM string `json:"tpm,omitempty"`
-	// Generation is that of the state of its TPM, of a machine with a supervisor; 0 for none.
-	Generation uint64 `json:"tpmGeneration,omitempty,string"`
-	// TPMID tells that TPM from another that the machine had before; empty without Generation.
-	TPMID string `json:"tpmId,omitempty"`
-	// Unkept is set when something that happened could not be written down.
-	Unkept bool `json:"unkept,omitempty"`
-	// Events are counted from the start of the supervisor.
-	Events []EventCount `json:"events,omitempty"`
-	// Unread is why there are no Records of a machine without a supervisor; nil when they
-	// were read. It wraps [ErrDamaged] where the home is to blame.
-	Unread error  `json:"-"`
-	stamp  string // of the files that Records were read from
-}
-
-// Records are what the home of a machine has of it.
-type Records struct {
-	// Agent is set when the definition has an agent.
-	Agent  bool              `json:"agent"`
-	Labels map[string]string `json:"labels,omitempty"`
-	// Startups is how many boots the machine has begun in its life.
-	Startups uint64 `json:"startups,string"`
-	// Judged is what is kept of the boot that runs, or ran last; nil for nothing.
-	Judged *BootSummary `json:"judged,omitempty"`
-	// Baseline is the newest; nil without one.
-	Baseline *VersionSummary `json:"baseline,omitempty"`
-}
-
-// An EventCount says how often something happened to a machine.
-type EventCount struct {
-	Type string `json:"type"`
-	// Outcome is that of a report, or of an attestation.
-	Outcome string `json:"outcome,omitempty"`
-	Count   uint64 `json:"count"`
-}
-
-// recordsOf says what a home has of a boot.
-func recordsOf(d *fleet.Definition, h *integrity.History, boot uint64) Records {
-	out := Records{Agent: d.Agent, Labels: d.Labels, Startups: h.BootCounter}
-	if b, err := h.Boot(boot); err == nil {
-		out.Judged = &BootSummary{b.Counter, b.Started, b.Judged, b.Baseline, b.Early, b.Late}
+// most is how long the answer to a request may be.
+func (q *request) most() int64 {
+	switch q.Verb {
+	case verbReadLog, verbHistory, verbConsoleOf, verbReview, verbDescribe, verbSnapshots, verbApprove, verbRestore:
+		return maxLong
 	}
-	if all := versionsOf(h); len(all) > 0 {
-		out.Baseline = &all[len(all)-1]
-	}
-	return out
+	return maxShort
 }
 
-// observe is the supervisor's answer.
-func (s *supervisor) observe() *Observation {
-	out := &Observation{Status: s.status(), Records: recordsOf(s.definition, s.history, s.boot.Counter), TPM: TPMServing, Unkept: s.unkept != nil}
-	switch {
-	case s.tpm == nil:
-		out.TPM = TPMNone
-	case s.tpmLost:
-		out.TPM = TPMLost
-	default:
-		if rec, ok := s.tpm.Record(); ok {
-			out.Generation, out.TPMID = s.tpm.Generation(), rec.ID.String()
+// errNotRunning is a machine without a supervisor.
+var errNotRunning = errors.New("the machine does not run")
+
+// The errors of supervisors that are there and at fault. What they were asked to do may be
+// done all the same.
+var (
+	ErrNoAnswer = errors.New("its supervisor does not answer")
+	ErrGarbled  = errors.New("what its supervisor answers cannot be read")
+)
+
+// call sends a request to the supervisor of a machine. With a console the connection is
+// returned, else nil.
+func (r *Root) call(ctx context.Context, name string, q request, result any) (*net.UnixConn, *bufio.Reader, error) {
+	path := filepath.Join(r.dir(name), runFolder, controlSocket)
+	raw, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, nil, fmt.Errorf("machine %q: %w", name, errNotRunning)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("machine %q: %w: %w", name, ErrNoAnswer, err)
+	}
+	conn := raw.(*net.UnixConn)
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	if err := conn.SetDeadline(r.cfg.Now().Add(q.patience())); err != nil {
+		return nil, nil, errors.Join(err, conn.Close())
+	}
+	in, err := exchange(conn, q, result)
+	if err != nil {
+		conn.Close()
+		return nil, nil, fmt.Errorf("machine %q: %w", name, err)
+	}
+	if q.Verb == verbConsole {
+		return conn, in, conn.SetDeadline(time.Time{})
+	}
+	return nil, nil, conn.Close()
+}
+
+// exchange asks one question.
+func exchange(conn *net.UnixConn, q request, result any) (*bufio.Reader, error) {
+	text, err := json.Marshal(q)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Write(append(text, '\n')); errors.Is(err, syscall.EPIPE) {
+		return nil, errNotRunning
+	} else if err != nil {
+		return nil, err
+	}
+	in := bufio.NewReader(conn)
+	line, err := readAnswer(in, q.most())
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		if q.Verb == verbSnapshot {
+			return nil, errEnded // one without its memory is not what was asked for
+		}
+		return nil, errNotRunning // it ended meanwhile
+	}
+	if err != nil && !errors.Is(err, ErrGarbled) {
+		err = fmt.Errorf("%w: %w", ErrNoAnswer, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var got response
+	if err := json.Unmarshal(line, &got); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrGarbled, err)
+	}
+	if got.Error != "" {
+		return nil, got.err()
+	}
+	if result == nil {
+		return in, nil
+	}
+	if err := json.Unmarshal(got.Result, result); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrGarbled, err)
+	}
+	return in, nil
+}
+
+// readAnswer reads one line of bounded length.
+func readAnswer(in *bufio.Reader, most int64) (line []byte, err error) {
+	for {
+		part, err := in.ReadSlice('\n')
+		if int64(len(line)+len(part)) > most {
+			return nil, fmt.Errorf("%w: it has more than %d bytes", ErrGarbled, most)
+		}
+		line = append(line, part...)
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return line, err
 		}
 	}
-	for what, n := range s.counts {
-		what.Count = n
-		out.Events = append(out.Events, what)
-	}
-	return out
 }
 
-// count counts an event. A report that compared with nothing has not passed.
-func (s *supervisor) count(n *integrity.Notice) {
-	if s.counts == nil {
-		s.counts = map[EventCount]uint64{}
-	}
-	what := EventCount{Type: n.Type, Outcome: n.Health}
-	if n.Report != nil {
-		what.Outcome = string(n.Outcome())
-	}
-	s.counts[what]++
+// unanswering reports whether an error is that of a supervisor which is there and at fault.
+func unanswering(err error) bool { return errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrGarbled) }
+
+// A Defined is a machine's definition as its home has it, whoever has that.
+type Defined struct {
+	*fleet.Definition
+	stamp string // of the files that it was read from
 }
 
-// Observe is for who looks at all machines of a host again and again. It takes no lock,
-// and opens the home of a machine that nobody supervises only when its files are others
-// than those of known, which is what Observe returned before; nil for nothing.
-func (r *Root) Observe(ctx context.Context, name string, known *Observation) (*Observation, error) {
+// Defined reads the definition of a machine, and asks no supervisor: it does not change
+// while the machine runs. The home is opened only when its files are others than those of
+// known, which is what Defined returned before; nil for nothing.
+func (r *Root) Defined(ctx context.Context, name string, known *Defined) (*Defined, error) {
 	card, err := r.Card(name)
-	if errors.Is(err, ErrDamaged) {
-		return &Observation{Status: Status{Name: name, State: StateDamaged, Problem: err.Error()}, Unread: err}, nil
-	}
 	if err != nil {
 		return nil, err
 	}
-	out := new(Observation)
-	if _, _, err := r.call(ctx, name, request{Verb: verbObserve}, out); err == nil || !errors.Is(err, errNotRunning) {
-		return out, err
-	}
-	out = &Observation{Status: *r.unsupervised(card)}
-	if out.stamp, err = r.stamp(name); err != nil {
+	stamp, err := r.stamp(name, cardFile, definitionFile)
+	if err != nil {
 		return nil, err
 	}
-	if known != nil && known.stamp == out.stamp && known.Unread == nil {
-		out.Records, out.Shield = known.Records, known.Shield
-		return out, nil
+	if known != nil && known.stamp == stamp {
+		return known, nil
 	}
-	d, history, err := r.peek(ctx, card)
-	if after, serr := r.stamp(name); err != nil && (serr != nil || after != out.stamp) {
-		return nil, fmt.Errorf("machine %q: it is being changed: %w", name, errors.Join(err, serr))
-	}
-	if err != nil {
-		out.Unread = err
-		if errors.Is(err, ErrDamaged) {
-			out.State, out.Problem = StateDamaged, err.Error()
-		}
-		return out, nil
-	}
-	out.Records, out.Shield = recordsOf(d, history, history.BootCounter), &d.Shielded
-	return out, nil
-}
-
-// stamp names the content of the files that Observe reads.
-func (r *Root) stamp(name string) (string, error) {
-	var all strings.Builder
-	for _, file := range []string{cardFile, definitionFile, integrityFile} {
-		s, err := durable.Stamp(filepath.Join(r.dir(name), file))
-		if err != nil {
-			return "", err
-		}
-		all.WriteString(s + "\n")
-	}
-	return all.String(), nil
-}
-
-// peek reads what Observe tells, without the home's lock.
-func (r *Root) peek(ctx context.Context, card *Card) (d *fleet.Definition, history *integrity.History, err error) {
-	err = r.glance(ctx, card, func(h *Home) error {
-		if d, err = h.Definition(); err == nil {
-			history, err = h.History()
-		}
+	out := &Defined{stamp: stamp}
+	err = r.glance(ctx, card, func(h *Home) (err error) {
+		out.Definition, err = h.Definition()
 		return err
 	})
-	return d, history, err
+	if err != nil {
+		return nil, fmt.Errorf("machine %q: %w", name, err)
+	}
+	return out, nil
 }

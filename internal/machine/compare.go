@@ -147,29 +147,6 @@ func refusalOf(events []integrity.Notice, boot uint64) []evidence.Reason {
 	return nil
 }
 
-// StateUnknown is that of a machine that does not say how it is.
-const StateUnknown = "unknown"
-
-// Statuses says of each machine how it is. One that is at fault hides no other.
-func (r *Root) Statuses(ctx context.Context) ([]*Status, error) {
-	names, err := r.Names()
-	if err != nil {
-		return nil, err
-	}
-	list := []*Status{}
-	for _, name := range names {
-		s, err := r.Status(ctx, name)
-		if errors.Is(err, ErrUnknown) {
-			continue // a folder without a card: it is being made or deleted, or was when the host went down
-		}
-		if err != nil {
-			s = &Status{Name: name, State: StateUnknown, Problem: err.Error()}
-		}
-		list = append(list, s)
-	}
-	return list, nil
-}
-
 // Identity reads the keys and certificates of a machine's TPM, which may run.
 func (r *Root) Identity(ctx context.Context, name string) (*vtpm.Identity, error) {
 	if _, err := r.Card(name); err != nil {

@@ -7,12 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
-	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/assay-project/assay/eventlog/baseline"
@@ -302,7 +299,9 @@ type Status struct {
 	Name  string `json:"name"`
 	ID    string `json:"id,omitempty"`
 	State string `json:"state"`
-	// Problem says what is wrong where the state is lost, unsupervised or damaged.
+	// LastKnown is how a machine was whose state is unknown; nil when nobody knows.
+	LastKnown *LastKnown `json:"lastKnown,omitempty"`
+	// Problem says what is wrong where the state is lost, unsupervised, damaged or unknown.
 	Problem string            `json:"problem,omitempty"`
 	PID     int               `json:"pid,omitempty"`
 	Since   time.Time         `json:"since,omitzero"`
@@ -375,84 +374,6 @@ func (s *supervisor) status() Status {
 		Problem: problem, Name: s.home.Name(), ID: s.home.card.ID, State: StateRunning, PID: s.hypervisor.PID(),
 		Boot: &boot, Shield: &s.definition.Shielded, Health: s.health,
 	}
-}
-
-// callTime is how long a supervisor may take for an answer.
-const callTime = 30 * time.Second
-
-// patience is how long the answer to a request may take.
-func (q *request) patience() time.Duration {
-	switch q.Verb {
-	case verbSnapshot, verbDropSnapshot, verbMigrate:
-		return callTime + memoryTime
-	}
-	return callTime
-}
-
-// errNotRunning is a machine without a supervisor.
-var errNotRunning = errors.New("the machine does not run")
-
-// call sends a request to the supervisor of a machine. With a console the connection is
-// returned, else nil.
-func (r *Root) call(ctx context.Context, name string, q request, result any) (*net.UnixConn, *bufio.Reader, error) {
-	path := filepath.Join(r.dir(name), runFolder, controlSocket)
-	raw, err := new(net.Dialer).DialContext(ctx, "unix", path)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-		return nil, nil, fmt.Errorf("machine %q: %w", name, errNotRunning)
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	conn := raw.(*net.UnixConn)
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
-	if err := conn.SetDeadline(r.cfg.Now().Add(q.patience())); err != nil {
-		return nil, nil, errors.Join(err, conn.Close())
-	}
-	in, err := exchange(conn, q, result)
-	if err != nil {
-		conn.Close()
-		return nil, nil, fmt.Errorf("machine %q: %w", name, err)
-	}
-	if q.Verb == verbConsole {
-		return conn, in, conn.SetDeadline(time.Time{})
-	}
-	return nil, nil, conn.Close()
-}
-
-// exchange asks one question.
-func exchange(conn *net.UnixConn, q request, result any) (*bufio.Reader, error) {
-	text, err := json.Marshal(q)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := conn.Write(append(text, '\n')); errors.Is(err, syscall.EPIPE) {
-		return nil, errNotRunning
-	} else if err != nil {
-		return nil, err
-	}
-	in := bufio.NewReader(conn)
-	line, err := in.ReadBytes('\n')
-	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
-		if q.Verb == verbSnapshot {
-			return nil, errEnded // one without its memory is not what was asked for
-		}
-		return nil, errNotRunning // it ended meanwhile
-	}
-	if err != nil {
-		return nil, fmt.Errorf("its supervisor does not answer: %w", err)
-	}
-	var got response
-	if err := json.Unmarshal(line, &got); err != nil {
-		return nil, err
-	}
-	if got.Error != "" {
-		return nil, got.err()
-	}
-	if result == nil {
-		return in, nil
-	}
-	return in, json.Unmarshal(got.Result, result)
 }
 
 func reason(code evidence.Code, message string) evidence.Reason {

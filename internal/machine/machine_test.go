@@ -834,7 +834,7 @@ func TestSocketsThatDoNotFitAreRefusedBeforeAnythingIsMade(t *testing.T) {
 	cfg := h.root.cfg
 	for {
 		cfg.Dir = filepath.Join(cfg.Dir, "d")
-		if (&Root{cfg}).reachable("a") != nil {
+		if (&Root{cfg: cfg}).reachable("a") != nil {
 			break
 		}
 	}

@@ -85,7 +85,11 @@ type Config struct {
 
 // A Root is the folder of the machines of a host. It is safe for concurrent use, and
 // several processes may have it open: each home has its lock.
-type Root struct{ cfg Config }
+type Root struct {
+	cfg      Config
+	patience time.Duration // for what one machine says of how it is
+	seen     sightings
+}
 
 // OpenRoot opens a folder.
 func OpenRoot(cfg Config) (*Root, error) {
@@ -101,7 +105,7 @@ func OpenRoot(cfg Config) (*Root, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Root{cfg}
+	r := &Root{cfg: cfg, patience: statusTime}
 	if r.cfg.Components == nil {
 		r.cfg.Components = component.Builtin()
 	}
@@ -154,6 +158,7 @@ func (r *Root) Names() ([]string, error) {
 		}
 		out = append(out, e.Name())
 	}
+	r.seen.only(out)
 	return out, nil
 }
 
