@@ -161,9 +161,13 @@ func places() (out [lastCode - firstCode + 1]uint8) {
 	return out
 }
 
-// pair makes the parameters of a command and of its response.
+// pair makes the parameters of a command and of its response, in one piece of memory.
 func pair[In, Out any, I wire.LayoutOf[In], O wire.LayoutOf[Out]]() (in, out wire.Layout) {
-	return I(new(In)), O(new(Out))
+	p := new(struct {
+		in  In
+		out Out
+	})
+	return I(&p.in), O(&p.out)
 }
 
 // None is the parameters of a command or response that has none.

@@ -66,7 +66,7 @@ func (c *call) runHandler(dst []byte) ([]byte, error) {
 
 // parameters decodes the command's parameters, to their end.
 func (c *call) parameters(in wire.Layout) error {
-	rest, err := c.t.codec.DecodePrefixIn(c.t.profile, c.params, in)
+	rest, err := c.t.codec.DecodePrefixIn(c.t.offer(), c.params, in)
 	if err != nil {
 		return tpm2.RCOf(err)
 	}

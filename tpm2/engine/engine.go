@@ -60,11 +60,14 @@ type TPM struct {
 	// other TPMs, too: its commitments are void then.
 	inherited bool
 	journal   journal
-	offered   []tpm2.CommandAttributes // list of commands, once it was asked for
-	resp      []byte                   // of the last command; reused
-	call      call                     // of the present command; reused
-	codec     wire.Codec               // of its parameters; reused
-	scratch   wire.Buffer              // for what is encoded to be hashed or encrypted; reused
+	offered   []tpm2.CommandAttributes  // list of commands, once it was asked for
+	resp      []byte                    // of the last command; reused
+	call      call                      // of the present command; reused
+	codec     wire.Codec                // of its parameters; reused
+	scratch   wire.Buffer               // for what is encoded to be hashed or encrypted; reused
+	pcrValues [maxPCRRead]tpm2.Digest2B // of TPM2_PCR_Read, which aliases the PCRs; reused
+	digest    [tpm2.MaxDigest]byte      // of TPM2_Hash; reused
+	offers    offer                     // for codec
 	macs      macs
 	signals   signals
 }

@@ -63,20 +63,23 @@ const maxPCRRead = 8
 // pcrRead is TPM2_PCR_Read (Part 3, 22.4): at most eight values; the selection
 // that is returned says which.
 func pcrRead(c *call, in *command.PCRReadIn, out *command.PCRReadOut) error {
-	out.PCRUpdateCounter = c.t.reset.pcrCounter
+	t := c.t
+	out.PCRUpdateCounter = t.reset.pcrCounter
 	out.PCRSelectionOut = in.PCRSelectionIn
+	out.PCRValues = t.pcrValues[:0]
 	for i := range out.PCRSelectionOut {
 		s := &out.PCRSelectionOut[i]
-		b := c.t.bank(s.Hash)
-		var read tpm2.PCRSelect
-		for pcr := range s.Select.All() {
-			if b == nil || b.value(pcr) == nil || len(out.PCRValues) == maxPCRRead {
-				continue
-			}
-			out.PCRValues = append(out.PCRValues, b.value(pcr))
-			read.Set(pcr)
+		b := t.bank(s.Hash)
+		wanted := s.Select
+		if s.Select = (tpm2.PCRSelect{}); b == nil {
+			continue
 		}
-		s.Select = read
+		for pcr := range wanted.All() {
+			if v := b.value(pcr); v != nil && len(out.PCRValues) < maxPCRRead {
+				out.PCRValues = append(out.PCRValues, v)
+				s.Select.Set(pcr)
+			}
+		}
 	}
 	return nil
 }

@@ -85,6 +85,29 @@ func (p *Profile) Has(cc tpm2.CC) bool {
 // OffersAlg reports whether the profile has the algorithm.
 func (p *Profile) OffersAlg(a tpm2.Alg) bool { return slices.Contains(p.Algorithms, a) }
 
+// An offer is a profile as the layouts of commands ask it, once for each algorithm
+// of a list and each hash that there could be: with its algorithms as bits.
+type offer struct {
+	*Profile
+	algs [4]uint64
+}
+
+// offer returns the profile's, made on first use.
+func (t *TPM) offer() *offer {
+	if t.offers.Profile != t.profile {
+		t.offers = offer{Profile: t.profile}
+		for _, a := range t.profile.Algorithms {
+			t.offers.algs[a/64] |= 1 << (a % 64)
+		}
+	}
+	return &t.offers
+}
+
+// OffersAlg is [Profile.OffersAlg].
+func (o *offer) OffersAlg(a tpm2.Alg) bool {
+	return int(a) < 64*len(o.algs) && o.algs[a/64]>>(a%64)&1 == 1
+}
+
 // OffersCurve reports whether the profile has the curve.
 func (p *Profile) OffersCurve(c tpm2.ECCCurve) bool { return slices.Contains(p.Curves, c) }
 

@@ -226,3 +226,17 @@ func FuzzKeptState(f *testing.F) {
 		}
 	})
 }
+
+// What layouts ask says of each algorithm what the profile does, also when the
+// profile of a TPM changes as its state is read.
+func TestAnOfferIsTheProfile(t *testing.T) {
+	m := new(TPM)
+	for _, p := range profiles {
+		m.profile = p
+		for a := range 1 << 16 {
+			if got, want := m.offer().OffersAlg(tpm2.Alg(a)), p.OffersAlg(tpm2.Alg(a)); got != want {
+				t.Fatalf("%s: OffersAlg(%#x) = %v, want %v", p.Name, a, got, want)
+			}
+		}
+	}
+}
