@@ -120,22 +120,25 @@ func (b *Book) Apply(at time.Time, signals ...Signal) error {
 
 // end ends what a signal says is over.
 func (b *Book) end(s *Signal, at time.Time) {
-	keep := make([]string, 0, len(s.Keep))
-	for _, c := range s.Keep {
-		keep = append(keep, clean(c, maxName))
-	}
 	for r := range b.lasting(s.Kind, s.Machine) {
-		if s.Component != "" && r.Component != s.Component || slices.Contains(keep, r.Component) {
-			continue
+		if s.ends(r) {
+			b.close(r, at, s.why())
 		}
-		if len(keep) > 0 && r.Component == Others {
-			continue // one of those that go on may be among them
-		}
-		if s.Boot != 0 && r.Boot == s.Boot {
-			continue
-		}
-		b.close(r, at, s.why())
 	}
+}
+
+// ends reports whether a signal of a finding's kind and machine says that it is over.
+func (s *Signal) ends(r *record) bool {
+	keeps := func(component string) bool {
+		return slices.ContainsFunc(s.Keep, func(c string) bool { return clean(c, maxName) == component })
+	}
+	switch {
+	case !s.Ends, s.Component != "" && r.Component != clean(s.Component, maxName), keeps(r.Component):
+		return false
+	case len(s.Keep) > 0 && r.Component == Others:
+		return false // one of those that go on may be among them
+	}
+	return s.Boot == 0 || r.Boot != s.Boot
 }
 
 // lasting gives the findings of a kind and machine that have not ended.

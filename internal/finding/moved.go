@@ -225,13 +225,27 @@ func isMark(text string) bool {
 	return err == nil && len(sum) == sha256.Size && hex.EncodeToString(sum) == text
 }
 
+// A Stay is what was seen of a machine on this host between its coming and the moment when
+// what came with it is taken. The zero Stay is none: it is taken at once.
+type Stay struct {
+	Began time.Time
+	Seen  []Seen // in order
+}
+
+// Seen is a signal, and when it was given.
+type Seen struct {
+	At     time.Time
+	Signal Signal
+}
+
 // Unpack takes what came with a machine from another host. What was taken already is
-// left as it is since, so that it may be done twice. On an error nothing was taken.
-func (b *Book) Unpack(p *Parcel, at time.Time) error {
+// left as it is since, so that it may be done twice, and what ended in the stay comes as
+// ended. On an error nothing was taken.
+func (b *Book) Unpack(p *Parcel, at time.Time, stay Stay) error {
 	kept := *b
 	kept.records = slices.Clone(b.records)
 	for i := range p.findings {
-		if err := kept.takeIn(&p.findings[i]); err != nil {
+		if err := kept.takeIn(&p.findings[i], &stay); err != nil {
 			return err
 		}
 	}
@@ -244,10 +258,37 @@ func (b *Book) Unpack(p *Parcel, at time.Time) error {
 	return nil
 }
 
+// end closes a finding that came open, where its condition has ended since: nobody says so
+// a second time.
+func (s *Stay) end(r *record) {
+	var ended *Seen
+	for i := range s.Seen {
+		seen := &s.Seen[i]
+		switch {
+		case seen.Signal.Kind != r.Kind || seen.Signal.Machine != r.Machine:
+		case seen.Signal.ends(r):
+			ended = seen
+		case !seen.Signal.Ends && clean(seen.Signal.Component, maxName) == r.Component:
+			ended = nil
+		}
+	}
+	if ended == nil {
+		return
+	}
+	at := ended.At.UTC()
+	if at.Before(r.Opened) { // by another host's clock
+		at = r.Opened
+	}
+	r.Ended, r.moved, r.why = &at, false, cmp.Or(ended.Signal.why(), "it ended on this host, before it was in its book")
+}
+
 // takeIn puts one finding at its place: there is one of a kind, machine and component.
-func (b *Book) takeIn(came *record) error {
+func (b *Book) takeIn(came *record, stay *Stay) error {
 	r := *came
 	r.moved, r.why = r.Ended == nil, "the machine came from another host, and this with it"
+	if r.Ended == nil {
+		stay.end(&r)
+	}
 	i := slices.IndexFunc(b.records, func(o record) bool {
 		return o.Kind == r.Kind && o.Machine == r.Machine && o.Component == r.Component
 	})
@@ -264,6 +305,9 @@ func (b *Book) takeIn(came *record) error {
 	old := &b.records[i]
 	taken := !old.Away && b.placeOf(old) == *r.From
 	if taken || old.Ended == nil { // since it was taken, or before it came, it was seen here
+		return nil
+	}
+	if !stay.Began.IsZero() && !old.Away && old.Ended.After(stay.Began) { // and ended here
 		return nil
 	}
 	r.ID, b.dirty = old.ID, true

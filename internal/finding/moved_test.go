@@ -49,7 +49,7 @@ func unpack(parcel []byte) func(*finding.Book, time.Time) error {
 		if err != nil {
 			return err
 		}
-		return b.Unpack(p, at)
+		return b.Unpack(p, at, finding.Stay{})
 	}
 }
 
@@ -373,7 +373,7 @@ func TestWhatIsTakenCanBeGivenAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	to := newBook(t)
-	if err := to.Unpack(p, later(0)); err != nil || len(to.Findings(later(0))) != 128 {
+	if err := to.Unpack(p, later(0), finding.Stay{}); err != nil || len(to.Findings(later(0))) != 128 {
 		t.Errorf("Unpack = %v, %d findings of 128", err, len(to.Findings(later(0))))
 	}
 }
@@ -398,7 +398,7 @@ func TestSuppressionsWithoutRoomKeepNoFindingOut(t *testing.T) {
 	}
 	p, err := finding.ParseParcel(parcel, "web-1", later(0))
 	if err == nil {
-		err = b.Unpack(p, later(0))
+		err = b.Unpack(p, later(0), finding.Stay{})
 	}
 	if err != nil || len(b.Findings(later(0))) != 1 {
 		t.Errorf("Unpack = %v, %d findings", err, len(b.Findings(later(0))))
@@ -444,7 +444,7 @@ func FuzzParseParcel(f *testing.F) {
 			return
 		}
 		to := newBook(t)
-		if err := to.Unpack(p, t0); err != nil {
+		if err := to.Unpack(p, t0, finding.Stay{}); err != nil {
 			t.Fatal(err)
 		}
 		for _, f := range to.Findings(t0) {

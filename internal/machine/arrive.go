@@ -361,8 +361,11 @@ func (a *arrival) adopt(last *lastWords) (err error) {
 	}
 	a.supervisor.boot = BootStatus{Counter: last.Boot, Phase: PhaseFirmware}
 	a.console.log.Restore(string(last.Console))
+	if err := a.home.setLog(last.Events); err != nil {
+		return err
+	}
 	return errors.Join(
-		a.home.SetHistory(a.history), a.home.SetVariables(last.Variables), a.home.setLog(last.Events),
+		a.home.SetHistory(a.history), a.home.SetVariables(last.Variables),
 		a.home.write(consoleFile, []byte(a.console.log.Text())), a.root.shelveFindings(a.home, last.Findings),
 	)
 }

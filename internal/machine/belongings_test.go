@@ -25,6 +25,7 @@ type fakeBook struct {
 	text   string
 	asked  []string
 	refuse string // what is asked in vain
+	since  Stay   // what happened before the findings were taken
 }
 
 func (b *fakeBook) do(what string, change func()) error {
@@ -45,8 +46,8 @@ func (b *fakeBook) Pack(context.Context, string) (out []byte, err error) {
 
 func (b *fakeBook) Check(string, []byte) error { return b.do("check", func() {}) }
 
-func (b *fakeBook) Unpack(_ context.Context, _ string, parcel []byte) error {
-	return b.do("unpack", func() { b.text = string(parcel) })
+func (b *fakeBook) Unpack(_ context.Context, _ string, parcel []byte, since Stay) error {
+	return b.do("unpack", func() { b.text, b.since = string(parcel), since })
 }
 
 func (b *fakeBook) Depart(context.Context, string) error {
@@ -208,6 +209,23 @@ func TestFindingsThatCameAreKeptUntilTheBookHasThem(t *testing.T) {
 	there.is(t, "one is open", "check", "unpack")
 	b.close(b.home())
 	there.is(t, "one is open", "check", "unpack")
+	// What happened meanwhile goes with them, and nothing of what happened elsewhere.
+	var since []string
+	for _, n := range there.since.Events {
+		since = append(since, n.Type)
+	}
+	if want := []string{integrity.EventMigrated, integrity.EventShutdown}; !slices.Equal(since, want) || there.since.Began.IsZero() {
+		t.Errorf("since %s: events %q, want %q", there.since.Began, since, want)
+	}
+	h := b.home()
+	if err := h.write(parcelFile, []byte(`{"format": "of before"}`)); err != nil {
+		t.Fatal(err)
+	}
+	b.close(h)
+	b.close(b.home())
+	if there.text != `{"format": "of before"}` || len(there.since.Events) != 0 || !there.since.Began.IsZero() {
+		t.Errorf("a parcel of an older version: %q, since %+v", there.text, there.since)
+	}
 }
 
 // after has a host's clock go ahead from now on.

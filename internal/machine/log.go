@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/integrity"
@@ -272,4 +273,38 @@ func (h *Home) setLog(events []integrity.Notice) error {
 	}
 	h.log = nil
 	return h.openLog()
+}
+
+// shelved is the content of parcelFile. Before there was a Came it was the parcel alone.
+type shelved struct {
+	Came   time.Time `json:"came"`
+	Event  int       `json:"event"` // number of the first that is of this host
+	Parcel []byte    `json:"parcel"`
+}
+
+// shelve keeps what came with a machine, whose log has what happened elsewhere.
+func (h *Home) shelve(parcel []byte, came time.Time) error {
+	text, err := json.Marshal(shelved{came.UTC(), h.log.next, parcel})
+	if err != nil {
+		return err
+	}
+	return h.write(parcelFile, text)
+}
+
+// unshelve reads what came with a machine, and what happened to it since.
+func (h *Home) unshelve(text []byte) (parcel []byte, since Stay) {
+	var was shelved
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&was); err != nil {
+		return text, Stay{} // an older version wrote it
+	}
+	since.Began = was.Came
+	events, err := h.Events()
+	if err != nil { // damage is told where the log is read; no finding waits for it
+		return was.Parcel, since
+	}
+	here := len(events) - (h.log.next - was.Event) // less than 0 where the log has lost some
+	since.Events = events[min(max(here, 0), len(events)):]
+	return was.Parcel, since
 }

@@ -368,10 +368,17 @@ type Findings interface {
 	Pack(ctx context.Context, machine string) ([]byte, error)
 	// Check refuses what Unpack would.
 	Check(machine string, parcel []byte) error
-	// Unpack takes what came with a machine. What was taken before stays as it is since.
-	Unpack(ctx context.Context, machine string, parcel []byte) error
+	// Unpack takes what came with a machine. What was taken before stays as it is since, and
+	// what ended in its stay here has ended.
+	Unpack(ctx context.Context, machine string, parcel []byte, since Stay) error
 	// Depart ends what there is of a machine that is another host's now.
 	Depart(ctx context.Context, machine string) error
+}
+
+// A Stay is what happened to a machine since it came from another host.
+type Stay struct {
+	Began  time.Time // zero when it is not known
+	Events []integrity.Notice
 }
 
 // parcelFile has the findings that came with a machine until they are in the host's book.
@@ -408,7 +415,7 @@ func (r *Root) shelveFindings(h *Home, parcel []byte) error {
 			return fmt.Errorf("the machine's findings: %w", err)
 		}
 	}
-	return h.write(parcelFile, parcel)
+	return h.shelve(parcel, r.cfg.Now())
 }
 
 // unpackInto puts the findings that came with a machine into the host's book. They stay in
@@ -425,7 +432,8 @@ func (r *Root) unpackInto(ctx context.Context, h *Home) error {
 	if r.cfg.Findings != nil {
 		ctx, cancel := context.WithTimeout(ctx, unpackTime)
 		defer cancel()
-		if err := r.cfg.Findings.Unpack(ctx, h.Name(), text.Expose()); err != nil {
+		parcel, since := h.unshelve(text.Expose())
+		if err := r.cfg.Findings.Unpack(ctx, h.Name(), parcel, since); err != nil {
 			return err
 		}
 	}

@@ -17,11 +17,14 @@ import (
 
 // find has an event of a machine begin and end its findings. It holds no machine up.
 func (h *hostFlags) find(n *integrity.Notice) {
-	signals := finding.FromNotice(n)
+	h.signal(signalsOf(n))
+}
+
+func signalsOf(n *integrity.Notice) []finding.Signal {
 	if n.Type == integrity.EventAttestation {
-		signals = finding.FromAttestation(n.Instance, finding.Health(n.Health), n.BootCounter, n.Reasons)
+		return finding.FromAttestation(n.Instance, finding.Health(n.Health), n.BootCounter, n.Reasons)
 	}
-	h.signal(signals)
+	return finding.FromNotice(n)
 }
 
 // heard has what an agent says of kernel modules begin and end findings.
@@ -114,14 +117,20 @@ func (c carried) Check(name string, parcel []byte) error {
 	return err
 }
 
-// Unpack takes the findings of a machine that came.
-func (c carried) Unpack(ctx context.Context, name string, parcel []byte) error {
+// Unpack takes the findings of a machine that came, but for what ended since.
+func (c carried) Unpack(ctx context.Context, name string, parcel []byte, since machine.Stay) error {
+	stay := finding.Stay{Began: since.Began}
+	for i := range since.Events {
+		for _, s := range signalsOf(&since.Events[i]) {
+			stay.Seen = append(stay.Seen, finding.Seen{At: since.Events[i].Time, Signal: s})
+		}
+	}
 	return c.update(ctx, func(b *finding.Book, at time.Time) error {
 		p, err := finding.ParseParcel(parcel, name, at)
 		if err != nil {
 			return err
 		}
-		return b.Unpack(p, at)
+		return b.Unpack(p, at, stay)
 	})
 }
 

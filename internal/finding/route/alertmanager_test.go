@@ -66,7 +66,7 @@ func TestAnAlertGoesWithItsMachine(t *testing.T) {
 	if err := a.refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Store.Update(t.Context(), t0, func(book *finding.Book) error { return book.Unpack(parcel, t0) }); err != nil {
+	if err := b.Store.Update(t.Context(), t0, func(book *finding.Book) error { return book.Unpack(parcel, t0, finding.Stay{}) }); err != nil {
 		t.Fatal(err)
 	}
 	b.deliver(t)
