@@ -51,36 +51,6 @@ func TestMLKEM768GivesTheAccumulatedAnswersOfCCTV(t *testing.T) {
 	}
 }
 
-func TestMLDSAGivesTheAccumulatedAnswersOfCCTV(t *testing.T) {
-	for set, want := range map[tpm2.MLDSASet]string{
-		tpm2.MLDSA44: "d51148e1f9f4fa1a723a6cf42e25f2a99eb5c1b378b3d2dbbd561b1203beeae4",
-		tpm2.MLDSA65: "8358a1843220194417cadbc2651295cd8fc65125b5a5c1a239a16dc8b57ca199",
-		tpm2.MLDSA87: "8c3ad714777622b8f21ce31bb35f71394f23bc0fcf3c78ace5d608990f3b061b",
-	} {
-		in, out := sha3.NewSHAKE128(), sha3.NewSHAKE128()
-		for range 100 {
-			k, err := tpmcrypto.GenerateMLDSA(in, set)
-			if err != nil {
-				t.Fatal(err)
-			}
-			sig, err := k.Sign(nil, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := tpmcrypto.VerifyMLDSA(set, k.Public(), nil, nil, sig); err != nil {
-				t.Fatal(err)
-			}
-			out.Write(k.Public())
-			out.Write(sig)
-		}
-		sum := make([]byte, 32)
-		out.Read(sum)
-		if got := hex.EncodeToString(sum); got != want {
-			t.Errorf("100 keys of set %d give %s, want %s", set, got, want)
-		}
-	}
-}
-
 func TestMLKEMKeys(t *testing.T) {
 	for set, sizes := range map[tpm2.MLKEMSet][2]int{tpm2.MLKEM768: {1184, 1088}, tpm2.MLKEM1024: {1568, 1568}} {
 		k, err := tpmcrypto.GenerateMLKEM(newDRBG(t), set)
@@ -129,84 +99,6 @@ func TestMLKEMKeys(t *testing.T) {
 	}
 }
 
-func TestMLDSAMessageInParts(t *testing.T) {
-	for _, set := range []tpm2.MLDSASet{tpm2.MLDSA44, tpm2.MLDSA65, tpm2.MLDSA87} {
-		k, err := tpmcrypto.GenerateMLDSA(newDRBG(t), set)
-		if err != nil {
-			t.Fatal(err)
-		}
-		message, context := pattern(1000), []byte("context")
-		want, err := k.Sign(message, context)
-		if err != nil {
-			t.Fatal(err)
-		}
-		mu, err := tpmcrypto.NewMLDSAMu(k.Public(), context)
-		if err != nil {
-			t.Fatal(err)
-		}
-		mu.Write(message[:137])
-		if mu, err = tpmcrypto.RestoreMLDSAMu(mu.State()); err != nil {
-			t.Fatal(err)
-		}
-		mu.Write(message[137:])
-		again, err := tpmcrypto.LoadMLDSA(set, k.Seed())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := again.SignMu(mu.Sum()); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("set %d: SignMu of a message in parts differs, %v", set, err)
-		}
-		if err := tpmcrypto.VerifyMLDSA(set, k.Public(), message, context, want); err != nil {
-			t.Errorf("set %d: VerifyMLDSA = %v", set, err)
-		}
-		bad := bytes.Clone(want)
-		bad[7] ^= 1
-		for name, tc := range map[string]struct {
-			public, message, context, sig []byte
-			want                          tpm2.RC
-		}{
-			"message":   {k.Public(), message[1:], context, want, tpm2.RCSignature},
-			"context":   {k.Public(), message, nil, want, tpm2.RCSignature},
-			"signature": {k.Public(), message, context, bad, tpm2.RCSignature},
-			"none":      {k.Public(), message, context, nil, tpm2.RCSignature},
-			"key":       {k.Public()[1:], message, context, want, tpm2.RCKey},
-			"long":      {k.Public(), message, make([]byte, 256), want, tpm2.RCSize},
-		} {
-			if err := tpmcrypto.VerifyMLDSA(set, tc.public, tc.message, tc.context, tc.sig); !errors.Is(err, tc.want) {
-				t.Errorf("set %d, %s: VerifyMLDSA = %v, want %v", set, name, err, tc.want)
-			}
-		}
-		if _, err := k.SignMu(make([]byte, 63)); !errors.Is(err, tpm2.RCSize) {
-			t.Errorf("SignMu of 63 bytes = %v, want TPM_RC_SIZE", err)
-		}
-		if _, err := k.Sign(nil, make([]byte, 256)); !errors.Is(err, tpm2.RCSize) {
-			t.Errorf("Sign with a context of 256 bytes = %v, want TPM_RC_SIZE", err)
-		}
-		if _, err := tpmcrypto.LoadMLDSA(set, make([]byte, 31)); !errors.Is(err, tpm2.RCKeySize) {
-			t.Errorf("LoadMLDSA of 31 bytes = %v, want TPM_RC_KEY_SIZE", err)
-		}
-	}
-	if _, err := tpmcrypto.GenerateMLDSA(newDRBG(t), 4); !errors.Is(err, tpm2.RCParms) {
-		t.Errorf("GenerateMLDSA of set 4 = %v, want TPM_RC_PARMS", err)
-	}
-	if err := tpmcrypto.VerifyMLDSA(0, nil, nil, nil, nil); !errors.Is(err, tpm2.RCParms) {
-		t.Errorf("VerifyMLDSA of set 0 = %v, want TPM_RC_PARMS", err)
-	}
-	ended, err := tpmcrypto.NewMLDSAMu(nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended.Sum()
-	for _, state := range [][]byte{nil, []byte("no state"), ended.State(), append(ended.State(), 0), make([]byte, len(ended.State()))} {
-		if _, err := tpmcrypto.RestoreMLDSAMu(state); !errors.Is(err, tpm2.RCValue) {
-			t.Errorf("RestoreMLDSAMu of %d bytes = %v, want TPM_RC_VALUE", len(state), err)
-		}
-	}
-	if _, err := tpmcrypto.GenerateMLDSA(bytes.NewReader(nil), tpm2.MLDSA44); !errors.Is(err, io.EOF) {
-		t.Errorf("GenerateMLDSA without randomness = %v", err)
-	}
-}
-
 func FuzzPostQuantum(f *testing.F) {
 	kem, err := tpmcrypto.LoadMLKEM(tpm2.MLKEM768, pattern(64))
 	if err != nil {
@@ -216,18 +108,13 @@ func FuzzPostQuantum(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	sig, err := dsa.Sign(pattern(5), nil)
-	if err != nil {
-		f.Fatal(err)
-	}
+	mu := startMu(f, dsa.Public(), nil)
+	representative := mu.Sum(pattern(5))
+	sig := signMu(f, dsa, representative)
 	f.Add(kem.Public())
 	f.Add(make([]byte, 1088))
 	f.Add(dsa.Public())
 	f.Add(sig)
-	mu, err := tpmcrypto.NewMLDSAMu(dsa.Public(), nil)
-	if err != nil {
-		f.Fatal(err)
-	}
 	f.Add(mu.State())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if c, secret, err := tpmcrypto.EncapsulateMLKEM(newDRBG(t), tpm2.MLKEM768, b); err == nil && (len(c) != 1088 || len(secret) != 32) {
@@ -236,15 +123,15 @@ func FuzzPostQuantum(f *testing.F) {
 		if secret, err := kem.Decapsulate(b); err == nil && len(secret) != 32 {
 			t.Errorf("Decapsulate = %d bytes", len(secret))
 		}
-		if err := tpmcrypto.VerifyMLDSA(tpm2.MLDSA44, dsa.Public(), pattern(5), nil, b); (err == nil) != bytes.Equal(b, sig) {
-			t.Errorf("VerifyMLDSA of another signature = %v", err)
+		if err := tpmcrypto.VerifyMLDSAMu(tpm2.MLDSA44, dsa.Public(), representative, b); (err == nil) != bytes.Equal(b, sig) {
+			t.Errorf("VerifyMLDSAMu of another signature = %v", err)
 		}
-		if err := tpmcrypto.VerifyMLDSA(tpm2.MLDSA44, b, pattern(5), nil, sig); (err == nil) != bytes.Equal(b, dsa.Public()) {
-			t.Errorf("VerifyMLDSA by another key = %v", err)
+		if err := tpmcrypto.VerifyMLDSAMu(tpm2.MLDSA44, b, startMu(t, b, nil).Sum(pattern(5)), sig); (err == nil) != bytes.Equal(b, dsa.Public()) {
+			t.Errorf("VerifyMLDSAMu by another key = %v", err)
 		}
 		if mu, err := tpmcrypto.RestoreMLDSAMu(b); err == nil {
 			mu.Write(b)
-			if len(mu.Sum()) != tpmcrypto.MLDSAMuSize {
+			if len(mu.Sum(nil)) != tpmcrypto.MLDSAMuSize {
 				t.Error("a restored message has another size")
 			}
 		}

@@ -388,19 +388,48 @@ func testMLKEM() ([]byte, error) {
 	return shorten(out), nil
 }
 
+// testMLDSA checks a signature of a message with a context.
 func testMLDSA() ([]byte, error) {
+	return testMLDSABy(func(public []byte, message []byte) ([]byte, error) {
+		mu, err := NewMLDSAMu(public, []byte("context"))
+		if err != nil {
+			return nil, err
+		}
+		return mu.Sum(message), nil
+	})
+}
+
+// testHashMLDSA checks one of a message that is hashed first.
+func testHashMLDSA() ([]byte, error) {
+	return testMLDSABy(func(public []byte, message []byte) ([]byte, error) {
+		digest, err := Hash(tpm2.AlgSHA256, message)
+		if err != nil {
+			return nil, err
+		}
+		return HashMLDSAMu(public, []byte("context"), tpm2.AlgSHA256, digest)
+	})
+}
+
+func testMLDSABy(representative func(public, message []byte) ([]byte, error)) ([]byte, error) {
 	k, err := LoadMLDSA(tpm2.MLDSA44, testPattern(32))
 	if err != nil {
 		return nil, err
 	}
-	sig, err := k.Sign(testPattern(40), []byte("context"))
+	mu, err := representative(k.Public(), testPattern(40))
 	if err != nil {
 		return nil, err
 	}
-	if err := VerifyMLDSA(tpm2.MLDSA44, k.Public(), testPattern(40), []byte("context"), sig); err != nil {
+	sig, err := k.SignMu(mu)
+	if err != nil {
 		return nil, err
 	}
-	if VerifyMLDSA(tpm2.MLDSA44, k.Public(), testPattern(39), []byte("context"), sig) == nil {
+	if err := VerifyMLDSAMu(tpm2.MLDSA44, k.Public(), mu, sig); err != nil {
+		return nil, err
+	}
+	if mu, err = representative(k.Public(), testPattern(39)); err != nil {
+		return nil, err
+	}
+	if VerifyMLDSAMu(tpm2.MLDSA44, k.Public(), mu, sig) == nil {
 		return nil, expect(false, "a signature of another message verifies")
 	}
 	return shorten(k.Public(), sig), nil
