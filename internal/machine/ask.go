@@ -269,10 +269,7 @@ func (r *Root) judgeAnew(ctx context.Context, name string, q request, change fun
 		if err != nil {
 			return nil, err
 		}
-		if err := h.beginBaseline(notices); err != nil {
-			return nil, err
-		}
-		if err := h.SetHistory(history); err != nil {
+		if err := h.keep(history, notices); err != nil {
 			return nil, err
 		}
 		if err := r.logAll(h, notices); err != nil {

@@ -251,18 +251,12 @@ func (s *supervisor) changed(change func() ([]integrity.Notice, error)) (any, er
 	if err != nil {
 		return nil, err
 	}
-	err = s.home.beginBaseline(notices)
-	if err == nil {
-		err = s.home.SetHistory(s.history)
-	}
-	if err != nil {
+	notices = s.worded(notices)
+	if err := s.home.keep(s.history, notices); err != nil {
 		*s.history = before
-		return nil, fmt.Errorf("the baseline is not kept: %w", errors.Join(err, s.home.unbegin()))
+		return nil, fmt.Errorf("the baseline is not kept: %w", err)
 	}
-	if err := s.tell(notices); err != nil {
-		return notices, err
-	}
-	return notices, s.home.unbegin()
+	return notices, s.say(notices, nil)
 }
 
 // A Review is what would change if the latest boot became the baseline.

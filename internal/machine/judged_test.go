@@ -245,14 +245,15 @@ func TestABaselineIsNotInForceWithoutItsEvent(t *testing.T) {
 				t.Fatal(err)
 			}
 			notices, err := m.Approve(seen, "bob", "again")
-			if err == nil {
-				err = home.beginBaseline(notices)
-			}
-			if err == nil && kept {
-				err = home.SetHistory(history)
-			}
 			if err != nil {
 				t.Fatal(err)
+			}
+			before := h.readFile(integrityFile)
+			if err := home.keep(history, notices); err != nil {
+				t.Fatal(err)
+			}
+			if !kept {
+				h.writeFile(integrityFile, before)
 			}
 			h.close(home)
 			for range 2 { // and is told once

@@ -3,6 +3,8 @@ package machine
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -322,13 +324,17 @@ func (r *Root) ClearTPM(ctx context.Context, actor, name string) (err error) {
 const pendingFile = "pending.sealed"
 
 // pending is a change that is found later where a crash cut it short: the definition, or
-// the history's baselines, tell whether it took place, the log's number whether its event
-// is there.
+// the integrity record, tells whether it took place, the log's number which of its events
+// are there.
 type pending struct {
-	After    *fleet.Definition `json:"after,omitempty"`
-	Baseline int               `json:"baseline,omitempty"` // number of the one that is put in force
-	Number   int               `json:"number"`             // of its event
-	Notice   *integrity.Notice `json:"notice"`
+	After *fleet.Definition `json:"after,omitempty"`
+	// Record is the SHA-256 of the integrity record that is to be kept, in hexadecimal digits.
+	Record  string             `json:"record,omitempty"`
+	Number  int                `json:"number"` // of the first event
+	Notice  *integrity.Notice  `json:"notice,omitempty"`
+	Notices []integrity.Notice `json:"notices,omitempty"` // of a Record
+	// Baseline is the number of the one that is put in force, as older versions wrote it.
+	Baseline int `json:"baseline,omitempty"`
 }
 
 // begin says that a change is under way.
@@ -336,9 +342,22 @@ func (h *Home) begin(after *fleet.Definition, n *integrity.Notice) error {
 	return h.pend(&pending{After: after, Notice: n})
 }
 
-// beginBaseline says that a baseline is being put in force; its event is the first.
-func (h *Home) beginBaseline(notices []integrity.Notice) error {
-	return h.pend(&pending{Baseline: notices[0].Baseline, Notice: &notices[0]})
+// keep writes the baselines and boots, with the events that tell of what changed in them.
+// They are to be logged next: what a crash keeps from the log the next opening finds.
+func (h *Home) keep(history *integrity.History, notices []integrity.Notice) error {
+	text, err := history.Encode()
+	if err == nil {
+		err = h.pend(&pending{Record: digestOf(text), Notices: notices})
+	}
+	if err != nil {
+		return err
+	}
+	return h.write(integrityFile, text)
+}
+
+func digestOf(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
 }
 
 func (h *Home) pend(p *pending) error {
@@ -353,7 +372,7 @@ func (h *Home) pend(p *pending) error {
 // unbegin says that none is.
 func (h *Home) unbegin() error { return durable.Remove(filepath.Join(h.dir, pendingFile)) }
 
-// settle logs the event of a change that took place before a crash.
+// settle logs the events of a change that took place before a crash.
 func (r *Root) settle(h *Home) error {
 	text, err := h.open(pendingFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -364,16 +383,23 @@ func (r *Root) settle(h *Home) error {
 	}
 	defer text.Destroy()
 	var p pending
-	if err := json.Unmarshal(text.Expose(), &p); err != nil || p.After == nil && p.Baseline == 0 || p.Notice == nil {
+	if err := json.Unmarshal(text.Expose(), &p); err != nil {
 		return fmt.Errorf("%s: %w", pendingFile, errors.Join(err, ErrDamaged))
 	}
-	took, err := h.tookPlace(&p)
-	if err != nil {
-		return err
-	}
-	if took && h.log.next <= p.Number {
+	if p.Notice != nil {
 		p.Notice.Reasons = append(p.Notice.Reasons, reason(codeChanged, "the change was cut short by a crash; this was found and logged later"))
-		if err := r.logAll(h, []integrity.Notice{*p.Notice}); err != nil {
+		p.Notices = []integrity.Notice{*p.Notice}
+	}
+	if p.After == nil && p.Record == "" && p.Baseline == 0 || len(p.Notices) == 0 {
+		return fmt.Errorf("%s: %w", pendingFile, ErrDamaged)
+	}
+	there := max(h.log.next-p.Number, 0)
+	if there < len(p.Notices) {
+		took, err := h.tookPlace(&p)
+		if err == nil && took {
+			err = r.logAll(h, p.Notices[there:])
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -381,24 +407,32 @@ func (r *Root) settle(h *Home) error {
 }
 
 func (h *Home) tookPlace(p *pending) (bool, error) {
-	if p.After == nil {
-		history, err := h.History()
+	switch {
+	case p.After != nil:
+		now, err := h.Definition()
 		if err != nil {
 			return false, err
 		}
-		_, err = history.Version(p.Baseline)
-		return err == nil, nil
+		is, err := json.Marshal(now)
+		if err != nil {
+			return false, err
+		}
+		want, err := json.Marshal(p.After)
+		return bytes.Equal(is, want), err
+	case p.Record != "":
+		text, err := h.read(integrityFile)
+		if err != nil {
+			return false, err
+		}
+		defer text.Destroy()
+		return digestOf(text.Expose()) == p.Record, nil
 	}
-	now, err := h.Definition()
+	history, err := h.History()
 	if err != nil {
 		return false, err
 	}
-	is, err := json.Marshal(now)
-	if err != nil {
-		return false, err
-	}
-	want, err := json.Marshal(p.After)
-	return bytes.Equal(is, want), err
+	_, err = history.Version(p.Baseline)
+	return err == nil, nil
 }
 
 // suits refuses a snapshot of a machine that was another.

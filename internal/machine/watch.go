@@ -159,23 +159,37 @@ func (s *supervisor) recall() {
 	s.boot.Early, s.boot.Late = verdict(r.Early), verdict(r.Late)
 }
 
-// tell keeps what happened: the record first, so that no boot is counted twice after a
-// crash, then the log, then everybody else. What cannot be kept is told all the same, and
-// shown as a problem of the machine.
+// tell keeps what happened: the record first, with what is to be logged, so that a crash
+// neither counts a boot twice nor loses an event, then the log, then everybody else. What
+// cannot be kept is told all the same, and shown as a problem of the machine.
 func (s *supervisor) tell(notices []integrity.Notice) error {
 	if len(notices) == 0 {
 		return nil
 	}
-	err := s.home.SetHistory(s.history)
+	notices = s.worded(notices)
+	return s.say(notices, s.home.keep(s.history, notices))
+}
+
+// worded are notices as they are logged.
+func (s *supervisor) worded(notices []integrity.Notice) []integrity.Notice {
+	out := slices.Clone(notices)
+	for i := range out {
+		s.explain(&out[i])
+		out[i].Bound() // it must fit the log
+	}
+	return out
+}
+
+// say logs what was kept, or was not, and tells everybody else.
+func (s *supervisor) say(notices []integrity.Notice, err error) error {
 	s.refer()
-	for _, n := range notices {
-		s.explain(&n)
-		n.Bound() // it must fit the log
-		s.count(&n)
-		err = errors.Join(err, s.home.Log(n))
-		s.note(&n)
+	for i := range notices {
+		n := &notices[i]
+		s.count(n)
+		err = errors.Join(err, s.home.Log(*n))
+		s.note(n)
 		if s.root.cfg.Event != nil {
-			s.root.cfg.Event(n)
+			s.root.cfg.Event(*n)
 		}
 	}
 	s.keepVariables()
