@@ -61,7 +61,8 @@ type SigScheme struct {
 // Wire lays out a TPMT_SIG_SCHEME+.
 func (s *SigScheme) Wire(c *wire.Codec) {
 	selector(c, (*algSigSchemeOrNull)(&s.Scheme))
-	if s.Scheme == AlgNull || s.Scheme == AlgMLDSA || c.Err() != nil {
+	// ML-DSA and HashML-DSA have a hash, or none, by their key.
+	if s.Scheme == AlgNull || s.Scheme == AlgMLDSA || s.Scheme == AlgHashMLDSA || c.Err() != nil {
 		return
 	}
 	selector(c, (*algHash)(&s.HashAlg))

@@ -75,7 +75,7 @@ func swtpmInfo(p *engine.Profile, flags uint64) []byte {
 
 func availableProfiles() []infoProfile {
 	var list []infoProfile
-	for _, p := range engine.Profiles() {
+	for _, p := range engine.NewestProfiles() {
 		list = append(list, infoProfileOf(p))
 	}
 	return list
@@ -138,7 +138,7 @@ func quoted(texts []string) string {
 
 func profileNames() []string {
 	var names []string
-	for _, p := range engine.Profiles() {
+	for _, p := range engine.NewestProfiles() {
 		names = append(names, p.Name)
 	}
 	return append(names, "default-v1", "null", "custom")

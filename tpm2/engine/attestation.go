@@ -16,6 +16,7 @@ type attester struct {
 	key    *object // nil: no signature
 	handle tpm2.Handle
 	scheme tpm2.SigScheme
+	hash   tpm2.Alg // of the digests in what is attested
 }
 
 // attester checks the signing key of handle number h and the scheme, which is
@@ -26,7 +27,15 @@ func (c *call) attester(h int, in tpm2.SigScheme, p int) (attester, error) {
 		return a, handleError(tpm2.RCKey, h)
 	}
 	var ok bool
-	if a.scheme, ok = signScheme(a.key, in); !ok {
+	if a.key != nil && signsMessages(a.key.public.Type) {
+		// Their schemes have no hash: the key's own is that of its Name.
+		a.scheme, a.hash = a.key.ownMLDSA(), a.key.public.NameAlg
+		ok = (in.Scheme == tpm2.AlgNull || in.Scheme == a.scheme.Scheme) && a.hash != tpm2.AlgNull
+	} else {
+		a.scheme, ok = signScheme(a.key, in)
+		a.hash = a.scheme.HashAlg
+	}
+	if !ok {
 		return a, parameter(tpm2.RCScheme, p)
 	}
 	return a, nil
@@ -54,19 +63,38 @@ func (c *call) attest(a *attester, in *tpm2.Attest, qualifying []byte) ([]byte, 
 	if err != nil || a.key == nil {
 		return b, tpm2.Signature{SigAlg: tpm2.AlgNull}, err
 	}
+	var sig tpm2.Signature
+	if signsMessages(a.key.public.Type) {
+		sig, err = c.signWhole(a.key, b)
+	} else {
+		sig, err = c.signByDigest(a, b, qualifying)
+	}
+	if err == nil {
+		t.unorder() // a clock that was signed must not be told again after a power loss
+	}
+	return b, sig, err
+}
+
+// signWhole signs what is attested as a message, with no context.
+func (c *call) signWhole(key *object, b []byte) (tpm2.Signature, error) {
+	mu, err := key.messageMu(nil, b)
+	if err != nil {
+		return tpm2.Signature{}, err
+	}
+	return c.signMu(key, mu, 2+len(b))
+}
+
+// signByDigest signs the digest of what is attested.
+func (c *call) signByDigest(a *attester, b, qualifying []byte) (tpm2.Signature, error) {
 	digest, err := tpmcrypto.Hash(a.scheme.HashAlg, b)
 	if err == nil && a.anonymous() && len(qualifying) != 0 {
 		// Part 1, 33.2: what an anonymous signer cannot say in the structure it signs with it.
 		digest, err = tpmcrypto.Hash(a.scheme.HashAlg, qualifying, digest)
 	}
 	if err != nil {
-		return nil, tpm2.Signature{}, err
+		return tpm2.Signature{}, err
 	}
-	sig, err := t.sign(a.key, a.scheme, digest)
-	if err == nil {
-		t.unorder() // a clock that was signed must not be told again after a power loss
-	}
-	return b, sig, err
+	return c.t.sign(a.key, a.scheme, digest)
 }
 
 // firmware is the version that attestations tell.
@@ -133,7 +161,7 @@ func quote(c *call, in *command.QuoteIn, out *command.QuoteOut) error {
 	if a.key == nil {
 		return parameter(tpm2.RCScheme, 2) // no hash, no digest of PCRs
 	}
-	digest, selected, err := c.t.pcrDigest(a.scheme.HashAlg, in.PCRSelect)
+	digest, selected, err := c.t.pcrDigest(a.hash, in.PCRSelect)
 	if err != nil {
 		return err
 	}
@@ -232,7 +260,7 @@ func nvCertify(c *call, in *command.NVCertifyIn, out *command.NVCertifyOut) erro
 	if in.Size == 0 && in.Offset == 0 {
 		var digest []byte // without a key there is no hash, and as in the reference no digest
 		if a.key != nil {
-			if digest, err = tpmcrypto.Hash(a.scheme.HashAlg, x.data); err != nil {
+			if digest, err = tpmcrypto.Hash(a.hash, x.data); err != nil {
 				return err
 			}
 		}

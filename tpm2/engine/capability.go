@@ -133,6 +133,8 @@ func algAttributes(a tpm2.Alg) tpm2.AlgAttributes {
 		return tpm2.AlgAsymmetric | tpm2.AlgObject
 	case tpm2.AlgMLKEM:
 		return tpm2.AlgAsymmetric | tpm2.AlgObject | tpm2.AlgEncrypting
+	case tpm2.AlgMLDSA, tpm2.AlgHashMLDSA:
+		return tpm2.AlgAsymmetric | tpm2.AlgObject | tpm2.AlgSigning
 	case tpm2.AlgHMAC:
 		return tpm2.AlgIsHash | tpm2.AlgSigning
 	case tpm2.AlgAES:

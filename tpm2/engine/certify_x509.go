@@ -31,6 +31,10 @@ func certifyX509(c *call, in *command.CertifyX509In, out *command.CertifyX509Out
 	if err != nil {
 		return err
 	}
+	// A certificate is signed by the digest of it.
+	if a.key != nil && signsMessages(a.key.public.Type) {
+		return parameter(tpm2.RCScheme, 2)
+	}
 	// The reference does not survive a signing key that is none.
 	if a.key == nil || a.key.public.NameAlg == tpm2.AlgNull {
 		return handleError(tpm2.RCKey, 2)

@@ -51,9 +51,15 @@ func manufacture(t testing.TB, profile string) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return manufactureBy(t, p)
+}
+
+// manufactureBy is manufacture for a version of a profile that need not be the newest.
+func manufactureBy(t testing.TB, p *engine.Profile) *machine {
+	t.Helper()
 	m := &machine{TB: t, entropy: rand.NewChaCha8([32]byte{1: 0xa5}), names: map[tpm2.Handle][]byte{}}
-	m.tpm, err = engine.Manufacture(p, m.config())
-	if err != nil {
+	var err error
+	if m.tpm, err = engine.Manufacture(p, m.config()); err != nil {
 		t.Fatal(err)
 	}
 	m.tpm.PowerOn()

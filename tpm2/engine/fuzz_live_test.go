@@ -42,6 +42,9 @@ func flows() []flow {
 		{"post-quantum", encapsulationFlow},
 		{"post-quantum", messageFlow},
 		{"post-quantum", digestFlow},
+		{"post-quantum", mldsaFlow},
+		{"post-quantum", externalMuFlow},
+		{"post-quantum", hashMLDSAFlow},
 	}
 }
 
@@ -220,6 +223,36 @@ func messageFlow(m *machine) {
 func digestFlow(m *machine) {
 	key := m.primary(tpm2.HandleNull, ecdsaKey(), "")
 	m.digestsAreSigned(key, sum())
+}
+
+// mldsaFlow signs a message in parts and verifies it.
+func mldsaFlow(m *machine) {
+	m.flush(sceneRSA)
+	key := m.external(outsideMLDSA(m, externalMu(mldsaTemplate(tpm2.MLDSA44, usable|tpm2.AttrSign))))
+	h := m.startSigning(key, "context")
+	sig := m.endSigning(h, key, "a message")
+	h = m.startVerifying(key, "context")
+	m.update(h, "", "a message")
+	m.do(tpm2.CCVerifySequenceComplete, handles(h, key), password(""), &command.VerifySequenceCompleteIn{Signature: *sig}, nil)
+}
+
+// externalMuFlow signs a representative and an attestation.
+func externalMuFlow(m *machine) {
+	m.flush(sceneRSA)
+	key := m.primary(tpm2.HandleNull, externalMu(mldsaTemplate(tpm2.MLDSA44, signing)), "")
+	m.do(tpm2.CCSignDigest, handles(key), password(""), &command.SignDigestIn{Digest: make([]byte, 64), Validation: tpm2.HashCheckTicket{Hierarchy: tpm2.HandleNull}}, nil)
+	m.do(tpm2.CCQuote, handles(key), password(""), &command.QuoteIn{InScheme: noScheme(), PCRSelect: selection(tpm2.AlgSHA256, 0)}, nil)
+}
+
+// hashMLDSAFlow signs and verifies a digest with a context.
+func hashMLDSAFlow(m *machine) {
+	m.flush(sceneRSA)
+	key := m.primary(tpm2.HandleNull, hashMLDSATemplate(tpm2.MLDSA44, tpm2.AlgSHA256, signing), "")
+	context := []byte("context")
+	var out command.SignDigestOut
+	m.do(tpm2.CCSignDigest, handles(key), password(""), &command.SignDigestIn{Context: context, Digest: sum(), Validation: tpm2.HashCheckTicket{Hierarchy: tpm2.HandleNull}}, &out)
+	m.do(tpm2.CCVerifyDigestSignature, handles(key), nil, &command.VerifyDigestSignatureIn{Context: context, Digest: sum(), Signature: out.Signature}, nil)
+	m.endSigning(m.startSigning(key, "context"), key, "message")
 }
 
 // stream is the flow as one input of the fuzzer: its commands one behind the other,

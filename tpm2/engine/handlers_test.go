@@ -151,7 +151,7 @@ func flagsOf(i *command.Info) string {
 
 func profilesWith(cc tpm2.CC) string {
 	var out []string
-	for _, p := range profiles {
+	for _, p := range NewestProfiles() {
 		if p.Has(cc) {
 			out = append(out, p.Name)
 		}

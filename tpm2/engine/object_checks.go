@@ -151,7 +151,7 @@ func checkKeyedHashScheme(p *tpm2.Public) error {
 // checkAsymmetric checks the scheme of an asymmetric key, that only a parent
 // has a symmetric algorithm, and that no key derivation is asked for.
 func checkAsymmetric(p *tpm2.Public) error {
-	if err := checkMLKEM(p); err != nil {
+	if err := checkPostQuantum(p); err != nil {
 		return err
 	}
 	scheme := asymmetricScheme(p)
@@ -185,6 +185,8 @@ func asymmetricScheme(p *tpm2.Public) tpm2.Alg {
 		return p.Parameters.RSA.Scheme.Scheme
 	case tpm2.AlgECC:
 		return p.Parameters.ECC.Scheme.Scheme
+	case tpm2.AlgMLDSA, tpm2.AlgHashMLDSA:
+		return p.Type // its only scheme
 	}
 	return tpm2.AlgNull
 }
@@ -196,6 +198,8 @@ func isSignScheme(t, scheme tpm2.Alg) bool {
 		return t == tpm2.AlgRSA
 	case tpm2.AlgECDSA, tpm2.AlgECDAA, tpm2.AlgECSchnorr:
 		return t == tpm2.AlgECC
+	case tpm2.AlgMLDSA, tpm2.AlgHashMLDSA:
+		return t == scheme
 	}
 	return false
 }

@@ -69,6 +69,8 @@ func (t *TPM) generate(o *object, auth, data []byte, r io.Reader) error {
 		err = o.generateKeyedHash(data, r)
 	case tpm2.AlgMLKEM:
 		err = o.generateMLKEM(r)
+	case tpm2.AlgMLDSA, tpm2.AlgHashMLDSA:
+		err = o.generateMLDSA(r)
 	default:
 		err = tpm2.RCType
 	}

@@ -30,6 +30,12 @@ func goldenTemplates(p *engine.Profile) map[string]tpm2.Public {
 		out["mlkem768"] = mlkemTemplate(tpm2.MLKEM768, fixed|ordinary|storageUse)
 		out["mlkem1024"] = mlkemTemplate(tpm2.MLKEM1024, fixed|ordinary|tpm2.AttrDecrypt)
 	}
+	if p.OffersAlg(tpm2.AlgMLDSA) {
+		out["mldsa44"] = mldsaTemplate(tpm2.MLDSA44, fixed|ordinary|tpm2.AttrSign)
+		out["mldsa65"] = externalMu(mldsaTemplate(tpm2.MLDSA65, fixed|ordinary|tpm2.AttrSign|tpm2.AttrRestricted))
+		out["mldsa87"] = mldsaTemplate(tpm2.MLDSA87, fixed|ordinary|tpm2.AttrSign)
+		out["hashmldsa65"] = hashMLDSATemplate(tpm2.MLDSA65, tpm2.AlgSHA512, fixed|ordinary|tpm2.AttrSign)
+	}
 	if !p.OffersAlg(tpm2.AlgXOR) {
 		delete(out, "keyedhash-derive")
 	}
@@ -61,7 +67,7 @@ func withCurves(out map[string]tpm2.Public) map[string]tpm2.Public {
 func TestPrimaryObjectsNeverChange(t *testing.T) {
 	want := readGolden(t, "testdata/primaries.txt")
 	for _, p := range engine.Profiles() {
-		m := manufacture(t, p.Name)
+		m := manufactureBy(t, p)
 		m.startup(tpm2.StartupClear)
 		for _, h := range []tpm2.Handle{tpm2.HandleOwner, tpm2.HandleEndorsement, tpm2.HandlePlatform} {
 			m.tpm.SetSeed(h, bytes.Repeat([]byte("seed"), 16))

@@ -36,6 +36,7 @@ type object struct {
 	eccPublic *tpmcrypto.ECCPublic
 
 	mlkem *tpmcrypto.MLKEMKey
+	mldsa *tpmcrypto.MLDSAKey
 
 	macKey []byte // of the integrity of a parent's children, made on first use
 }

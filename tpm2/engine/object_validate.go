@@ -54,6 +54,8 @@ func (o *object) validate(at blame) error {
 		err = o.validateECC(at)
 	case tpm2.AlgMLKEM:
 		err = o.validateMLKEM(at)
+	case tpm2.AlgMLDSA, tpm2.AlgHashMLDSA:
+		err = o.validateMLDSA(at)
 	default:
 		err = o.validateSymmetric(at)
 	}

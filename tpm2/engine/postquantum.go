@@ -9,9 +9,9 @@ import (
 )
 
 // The commands of version 1.85: key encapsulation, and signatures of digests and
-// of messages by the one scheme that a key was made for. Of the signature schemes
-// there are those of the other commands; ML-DSA is not offered. Their codes are
-// those that the standard's text names where it is known from another
+// of messages by the one scheme that a key was made for: those of the other commands,
+// and ML-DSA and HashML-DSA, which no other command but attestations has. Their codes
+// are those that the standard's text names where it is known from another
 // implementation; the numbers of handles and parameters are ours to add.
 
 // encapsulate is TPM2_Encapsulate (Part 3, 1.85, 14.10). Attributes do not matter:
@@ -63,12 +63,20 @@ func fixedScheme(o *object, handle int) (tpm2.SigScheme, error) {
 	return own, nil
 }
 
-// checkNoContext refuses a context, which no scheme here has.
-func checkNoContext(context []byte, number int) error {
-	if len(context) != 0 {
-		return parameter(tpm2.RCValue, number)
+// takeContext gives the context of a signature, which is a numbered parameter, to
+// the sequence: no scheme but ML-DSA and HashML-DSA has one.
+func (s *sequence) takeContext(o *object, context []byte, number int) (err error) {
+	switch o.public.Type {
+	case tpm2.AlgMLDSA:
+		s.mu, err = tpmcrypto.NewMLDSAMu(o.public.Unique.MLDSA, context)
+	case tpm2.AlgHashMLDSA:
+		s.context = clone(context)
+	default:
+		if len(context) != 0 {
+			err = parameter(tpm2.RCValue, number)
+		}
 	}
-	return nil
+	return err
 }
 
 // messageSequence starts a sequence over a message that a key signs or whose
@@ -87,9 +95,15 @@ func (c *call) messageSequence(kind sequenceKind, auth []byte) (*sequence, error
 	if len(trimAuth(auth)) > o.public.NameAlg.DigestSize() {
 		return nil, parameter(tpm2.RCSize, 1)
 	}
-	if scheme.Scheme == tpm2.AlgHMAC {
+	switch scheme.Scheme {
+	case tpm2.AlgHMAC:
 		s.sums, err = newHMAC(scheme.HashAlg, o.sensitive.Bits)
 		return s, err
+	case tpm2.AlgMLDSA:
+		s.kind = kind.ofMu()
+		return s, nil
+	case tpm2.AlgHashMLDSA:
+		s.kind = kind.ofMu()
 	}
 	h, err := newBankHash(scheme.HashAlg)
 	s.sums = []bankHash{h}
@@ -102,7 +116,7 @@ func signSequenceStart(c *call, in *command.SignSequenceStartIn, _ *command.None
 	if err != nil {
 		return err
 	}
-	if err := checkNoContext(in.Context, 2); err != nil {
+	if err := s.takeContext(c.t.object(c.handles[0]), in.Context, 2); err != nil {
 		return err
 	}
 	return c.placeSequence(s, in.Auth)
@@ -115,10 +129,10 @@ func verifySequenceStart(c *call, in *command.VerifySequenceStartIn, _ *command.
 	if err != nil {
 		return err
 	}
-	if err := checkNoContext(in.Hint, 2); err != nil {
-		return err
+	if len(in.Hint) != 0 {
+		return parameter(tpm2.RCValue, 2)
 	}
-	if err := checkNoContext(in.Context, 3); err != nil {
+	if err := s.takeContext(c.t.object(c.handles[0]), in.Context, 3); err != nil {
 		return err
 	}
 	return c.placeSequence(s, in.Auth)
@@ -127,7 +141,7 @@ func verifySequenceStart(c *call, in *command.VerifySequenceStartIn, _ *command.
 // endMessage checks the sequence and the key that it was started for.
 func (c *call) endMessage(kind sequenceKind) (*sequence, *object, tpm2.SigScheme, error) {
 	s, o := c.t.object(c.handles[0]).sequence, c.t.object(c.handles[1])
-	if s == nil || s.kind != kind {
+	if s == nil || s.kind != kind && s.kind != kind.ofMu() {
 		return nil, nil, tpm2.SigScheme{}, handleError(tpm2.RCMode, 1)
 	}
 	scheme, err := fixedScheme(o, 2)
@@ -155,13 +169,28 @@ func signSequenceComplete(c *call, in *command.SignSequenceCompleteIn, out *comm
 		return parameter(tpm2.RCValue, 1)
 	}
 	digest := s.finish(in.Buffer)
-	if scheme.Scheme == tpm2.AlgHMAC {
+	switch scheme.Scheme {
+	case tpm2.AlgHMAC:
 		out.Signature = tpm2.Signature{SigAlg: tpm2.AlgHMAC, Hash: scheme.HashAlg, HMAC: digest}
-	} else if out.Signature, err = c.t.sign(o, scheme, digest); err != nil {
-		return err
+	case tpm2.AlgMLDSA, tpm2.AlgHashMLDSA:
+		out.Signature, err = c.signDigestMu(o, s.context, digest)
+	default:
+		out.Signature, err = c.t.sign(o, scheme, digest)
 	}
-	c.flush = c.handles[0]
-	return nil
+	if err == nil {
+		c.flush = c.handles[0]
+	}
+	return err
+}
+
+// signDigestMu signs by a key of ML-DSA or HashML-DSA what a sequence or the caller
+// has of a message: its representative for the first, its digest for the second.
+func (c *call) signDigestMu(o *object, context, digest []byte) (tpm2.Signature, error) {
+	mu, err := o.muOf(context, digest)
+	if err != nil {
+		return tpm2.Signature{}, err
+	}
+	return c.signMu(o, mu, 0)
 }
 
 // generated reports whether a message that begins with these parts begins as
@@ -181,11 +210,19 @@ func verifySequenceComplete(c *call, in *command.VerifySequenceCompleteIn, out *
 		return parameter(tpm2.RCScheme, 1)
 	}
 	digest := s.finish(nil)
-	if scheme.Scheme == tpm2.AlgHMAC {
+	switch scheme.Scheme {
+	case tpm2.AlgHMAC:
 		if !equal(digest, in.Signature.HMAC) {
-			return parameter(tpm2.RCSignature, 1)
+			err = tpm2.RCSignature
 		}
-	} else if err := c.t.verify(o, digest, &in.Signature); err != nil {
+	case tpm2.AlgMLDSA, tpm2.AlgHashMLDSA:
+		if digest, err = o.muOf(s.context, digest); err == nil {
+			err = o.verifyMu(digest, in.Signature.MLDSA)
+		}
+	default:
+		err = c.t.verify(o, digest, &in.Signature)
+	}
+	if err != nil {
 		return parameter(responseCode(err), 1)
 	}
 	out.Validation, err = c.t.versionedTicket(o, tpm2.TagMessageVerified, digest, tpm2.AlgNull)
@@ -212,39 +249,73 @@ func (t *TPM) versionedTicket(o *object, tag tpm2.Tag, digest []byte, hash tpm2.
 }
 
 // digestScheme returns the scheme by which a key signs digests. An HMAC of a digest
-// would be one of a message, too: such keys have the sequences.
+// would be one of a message, too: such keys have the sequences. Of a message for ML-DSA
+// the digest is its representative, which the key must allow (Part 2, 1.85, 12.2.3.7).
 func digestScheme(o *object) (tpm2.SigScheme, error) {
 	scheme, err := fixedScheme(o, 1)
-	if err == nil && scheme.Scheme == tpm2.AlgHMAC {
+	switch {
+	case err != nil:
+	case scheme.Scheme == tpm2.AlgHMAC:
 		err = handleError(tpm2.RCScheme, 1)
+	case scheme.Scheme == tpm2.AlgMLDSA && !o.public.Parameters.MLDSA.AllowExternalMu:
+		err = handleError(tpm2.RCAttributes, 1)
 	}
 	return scheme, err
+}
+
+// checkDigest checks a context, which is in the representative already when that is
+// the digest, and the size of the digest.
+func checkDigest(s tpm2.SigScheme, context, digest []byte) error {
+	size := s.HashAlg.DigestSize()
+	if s.Scheme == tpm2.AlgMLDSA {
+		size = tpmcrypto.MLDSAMuSize
+	}
+	switch {
+	case len(context) != 0 && s.Scheme != tpm2.AlgHashMLDSA:
+		return parameter(tpm2.RCValue, 1)
+	case len(digest) != size:
+		return parameter(tpm2.RCSize, 2)
+	}
+	return nil
+}
+
+// checkTicket checks that the TPM made a digest, where a ticket says so or the key
+// signs no other. It makes none of a representative.
+func (c *call) checkTicket(o *object, s tpm2.SigScheme, in *command.SignDigestIn) error {
+	if len(in.Validation.Digest) == 0 && !o.attr(tpm2.AttrRestricted) {
+		return nil
+	}
+	if s.Scheme == tpm2.AlgMLDSA {
+		return parameter(tpm2.RCTicket, 3)
+	}
+	want, err := c.t.hashCheckTicket(in.Validation.Hierarchy, s.HashAlg, in.Digest)
+	if err == nil && !equal(want.Digest, in.Validation.Digest) {
+		err = parameter(tpm2.RCTicket, 3)
+	}
+	return err
 }
 
 // signDigest is TPM2_SignDigest (Part 3, 1.85, 20.7).
 func signDigest(c *call, in *command.SignDigestIn, out *command.SignDigestOut) error {
 	o := c.t.object(c.handles[0])
 	scheme, err := digestScheme(o)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case o.attr(tpm2.AttrX509Sign):
+	}
+	if o.attr(tpm2.AttrX509Sign) {
 		return handleError(tpm2.RCAttributes, 1)
-	case len(in.Context) != 0:
-		return parameter(tpm2.RCValue, 1)
-	case len(in.Digest) != scheme.HashAlg.DigestSize():
-		return parameter(tpm2.RCSize, 2)
 	}
-	if len(in.Validation.Digest) != 0 || o.attr(tpm2.AttrRestricted) {
-		want, err := c.t.hashCheckTicket(in.Validation.Hierarchy, scheme.HashAlg, in.Digest)
-		if err != nil {
-			return err
-		}
-		if !equal(want.Digest, in.Validation.Digest) {
-			return parameter(tpm2.RCTicket, 3)
-		}
+	if err := checkDigest(scheme, in.Context, in.Digest); err != nil {
+		return err
 	}
-	out.Signature, err = c.t.sign(o, scheme, in.Digest)
+	if err := c.checkTicket(o, scheme, in); err != nil {
+		return err
+	}
+	if signsMessages(o.public.Type) {
+		out.Signature, err = c.signDigestMu(o, in.Context, in.Digest)
+	} else {
+		out.Signature, err = c.t.sign(o, scheme, in.Digest)
+	}
 	return err
 }
 
@@ -252,19 +323,32 @@ func signDigest(c *call, in *command.SignDigestIn, out *command.SignDigestOut) e
 func verifyDigestSignature(c *call, in *command.VerifyDigestSignatureIn, out *command.VerifyDigestSignatureOut) error {
 	o := c.t.object(c.handles[0])
 	scheme, err := digestScheme(o)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case len(in.Context) != 0:
-		return parameter(tpm2.RCValue, 1)
-	case in.Signature.SigAlg != scheme.Scheme || in.Signature.Hash != scheme.HashAlg:
-		return parameter(tpm2.RCScheme, 3)
-	case len(in.Digest) != scheme.HashAlg.DigestSize():
-		return parameter(tpm2.RCSize, 2)
 	}
-	if err := c.t.verify(o, in.Digest, &in.Signature); err != nil {
+	if len(in.Context) != 0 && scheme.Scheme != tpm2.AlgHashMLDSA {
+		return parameter(tpm2.RCValue, 1)
+	}
+	if in.Signature.SigAlg != scheme.Scheme || in.Signature.Hash != scheme.HashAlg {
+		return parameter(tpm2.RCScheme, 3)
+	}
+	if err := checkDigest(scheme, in.Context, in.Digest); err != nil {
+		return err
+	}
+	digest, hash := in.Digest, scheme.HashAlg
+	if signsMessages(o.public.Type) {
+		if digest, err = o.muOf(in.Context, in.Digest); err == nil {
+			err = o.verifyMu(digest, in.Signature.MLDSA)
+		}
+	} else {
+		err = c.t.verify(o, digest, &in.Signature)
+	}
+	if err != nil {
 		return parameter(responseCode(err), 3)
 	}
-	out.Validation, err = c.t.versionedTicket(o, tpm2.TagDigestVerified, in.Digest, scheme.HashAlg)
+	if scheme.Scheme == tpm2.AlgMLDSA {
+		hash = tpm2.AlgNull // a representative is the digest by no TPM_ALG_ID
+	}
+	out.Validation, err = c.t.versionedTicket(o, tpm2.TagDigestVerified, digest, hash)
 	return err
 }

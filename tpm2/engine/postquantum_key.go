@@ -8,19 +8,33 @@ import (
 	"github.com/assay-project/assay/tpm2"
 )
 
-// ML-KEM keys of version 1.85: like the keys of other types, but that their
-// private part is the seed of FIPS 203, 7.1, and that they only decrypt.
+// The keys of version 1.85: like the keys of other types, but that their private part
+// is a seed (FIPS 203, 7.1; FIPS 204, 6.1), and that they have one use. ML-KEM keys
+// decrypt; ML-DSA and HashML-DSA keys sign, by the scheme that is their type.
 
-// checkMLKEM checks what only ML-KEM keys can have wrong: a parameter set that
-// there is not (Part 2, 1.85, 11.2.6.1), and a use for signing.
-func checkMLKEM(p *tpm2.Public) error {
-	if p.Type != tpm2.AlgMLKEM {
-		return nil
-	}
-	if mlkemPublicSize(p.Parameters.MLKEM.ParameterSet) == 0 {
+// signsMessages reports whether keys of a type sign message representatives.
+func signsMessages(t tpm2.Alg) bool { return t == tpm2.AlgMLDSA || t == tpm2.AlgHashMLDSA }
+
+// checkPostQuantumParms checks what only parameters of these keys can have wrong: a
+// parameter set that there is not (Part 2, 1.85, 11.2.6.1), and a hash by which there
+// is no HashML-DSA.
+func checkPostQuantumParms(t tpm2.Alg, p *tpm2.PublicParms) error {
+	switch {
+	case t == tpm2.AlgMLKEM && mlkemPublicSize(p.MLKEM.ParameterSet) == 0:
 		return tpm2.RCParms
+	case t == tpm2.AlgHashMLDSA && !tpmcrypto.HashMLDSA(p.MLDSA.HashAlg):
+		return tpm2.RCHash
 	}
-	if p.Attributes.Has(tpm2.AttrSign) {
+	return nil
+}
+
+// checkPostQuantum checks the parameters of these keys, and that they have their use.
+func checkPostQuantum(p *tpm2.Public) error {
+	if err := checkPostQuantumParms(p.Type, &p.Parameters); err != nil {
+		return err
+	}
+	sign, decrypt := p.Attributes.Has(tpm2.AttrSign), p.Attributes.Has(tpm2.AttrDecrypt)
+	if p.Type == tpm2.AlgMLKEM && sign || signsMessages(p.Type) && (!sign || decrypt) {
 		return tpm2.RCAttributes
 	}
 	return nil
@@ -39,15 +53,25 @@ func mlkemPublicSize(set tpm2.MLKEMSet) int {
 }
 
 // The bits of TPMA_ML_PARAMETER_SET of the sets that are implemented (Part 2, 1.85,
-// 8.13).
-const mlkemSets = 1<<1 | 1<<2
+// 8.13): ML-KEM-768 and 1024; ML-DSA-44, 65 and 87, and external μ.
+const (
+	mlkemSets = 1<<1 | 1<<2
+	mldsaSets = 1<<3 | 1<<4 | 1<<5 | 1<<6
+)
 
 // parameterSets returns the property that tells the post-quantum parameter sets.
 func (p *Profile) parameterSets() []tpm2.TaggedProperty {
-	if !p.OffersAlg(tpm2.AlgMLKEM) {
+	value := uint32(0)
+	if p.OffersAlg(tpm2.AlgMLKEM) {
+		value |= mlkemSets
+	}
+	if p.OffersAlg(tpm2.AlgMLDSA) {
+		value |= mldsaSets
+	}
+	if value == 0 {
 		return nil
 	}
-	return []tpm2.TaggedProperty{{Property: tpm2.PTMLParameterSets, Value: mlkemSets}}
+	return []tpm2.TaggedProperty{{Property: tpm2.PTMLParameterSets, Value: value}}
 }
 
 func (o *object) generateMLKEM(r io.Reader) error {

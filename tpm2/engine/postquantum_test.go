@@ -231,7 +231,7 @@ func TestMLKEMKeysAreSavedAndTold(t *testing.T) {
 	property := &command.GetCapabilityIn{Capability: tpm2.CapTPMProperties, Property: uint32(tpm2.PTMLParameterSets), PropertyCount: 1}
 	var told command.GetCapabilityOut
 	m.do(tpm2.CCGetCapability, nil, nil, property, &told)
-	if diff := cmp.Diff([]tpm2.TaggedProperty{{Property: tpm2.PTMLParameterSets, Value: 6}}, told.CapabilityData.Properties); diff != "" {
+	if diff := cmp.Diff([]tpm2.TaggedProperty{{Property: tpm2.PTMLParameterSets, Value: 126}}, told.CapabilityData.Properties); diff != "" {
 		t.Errorf("parameter sets (-want +got):\n%s", diff)
 	}
 	newMachine(t).do(tpm2.CCGetCapability, nil, nil, property, &told)

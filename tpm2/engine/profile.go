@@ -44,8 +44,17 @@ type Limits struct {
 	Command    int // bytes of a command or response
 }
 
-// Profiles returns the profiles that this program can manufacture.
+// Profiles returns the profiles that this program can manufacture; the versions of
+// one follow each other.
 func Profiles() []*Profile { return slices.Clone(profiles) }
+
+// NewestProfiles returns the newest version of each profile.
+func NewestProfiles() []*Profile {
+	return slices.DeleteFunc(Profiles(), func(p *Profile) bool {
+		newest, err := FindProfile(p.Name, 0)
+		return err != nil || newest != p
+	})
+}
 
 // ErrProfile is an unknown profile, wrapped with its name and version.
 var ErrProfile = fmt.Errorf("unknown TPM profile")
@@ -56,7 +65,7 @@ func unknownProfile(name string, version int) error {
 		name = fmt.Sprintf("%s:%d", name, version)
 	}
 	var known []string
-	for _, p := range profiles {
+	for _, p := range NewestProfiles() {
 		known = append(known, p.Name)
 	}
 	return fmt.Errorf("%w %q: there are %s", ErrProfile, name, strings.Join(known, ", "))

@@ -114,4 +114,24 @@ var profiles = []*Profile{
 			NVIndices: 64, NVBytes: 64 << 10, NVIndex: 2048, NVBuffer: 1024, Command: 8192,
 		},
 	},
+	{
+		Name: "post-quantum", Version: 2, Version185: true,
+		Summary: "default, with ML-KEM, ML-DSA and the commands of TPM 2.0 version 1.85",
+		Algorithms: []tpm2.Alg{
+			tpm2.AlgRSA, tpm2.AlgSHA1, tpm2.AlgHMAC, tpm2.AlgAES, tpm2.AlgMGF1, tpm2.AlgKeyedHash, tpm2.AlgXOR,
+			tpm2.AlgSHA256, tpm2.AlgSHA384, tpm2.AlgSHA512, tpm2.AlgRSASSA, tpm2.AlgRSAES, tpm2.AlgRSAPSS, tpm2.AlgOAEP,
+			tpm2.AlgECDSA, tpm2.AlgECDH, tpm2.AlgECDAA, tpm2.AlgECSchnorr, tpm2.AlgECMQV, tpm2.AlgKDF1, tpm2.AlgKDF2, tpm2.AlgKDFa,
+			tpm2.AlgECC, tpm2.AlgSymCipher, tpm2.AlgSHA3x256, tpm2.AlgSHA3x384, tpm2.AlgSHA3x512, tpm2.AlgCMAC,
+			tpm2.AlgCTR, tpm2.AlgOFB, tpm2.AlgCBC, tpm2.AlgCFB, tpm2.AlgECB, tpm2.AlgMLKEM, tpm2.AlgMLDSA, tpm2.AlgHashMLDSA,
+		},
+		Curves:    []tpm2.ECCCurve{tpm2.CurveNISTP256, tpm2.CurveNISTP384, tpm2.CurveNISTP521},
+		RSABits:   []uint16{1024, 2048, 3072, 4096},
+		SymBits:   []uint16{128, 192, 256},
+		Banks:     banks1,
+		Allocated: []tpm2.Alg{tpm2.AlgSHA256, tpm2.AlgSHA384},
+		Limits: Limits{
+			Transient: 3, Sessions: 3, Persistent: 64,
+			NVIndices: 64, NVBytes: 64 << 10, NVIndex: 2048, NVBuffer: 1024, Command: 8192,
+		},
+	},
 }

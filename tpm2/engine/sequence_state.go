@@ -19,8 +19,13 @@ const (
 	cmacSequence
 	signSequence // of version 1.85, as the next
 	verifySequence
-	lastSequence = verifySequence
+	signMuSequence // as signSequence, by a key of ML-DSA or HashML-DSA
+	verifyMuSequence
+	lastSequence = verifyMuSequence
 )
+
+// ofMu is the kind of a sequence of a signature when its key signs representatives.
+func (k sequenceKind) ofMu() sequenceKind { return k + signMuSequence - signSequence }
 
 // A sequence is a hash, event, MAC or signature sequence in progress (Part 1, 32).
 type sequence struct {
@@ -31,7 +36,10 @@ type sequence struct {
 	begun bool        // a first block came
 	safe  bool        // it does not begin as what a TPM attests
 	head  []byte      // the first bytes of the message, up to four
-	key   []byte      // Name of the key of signSequence and verifySequence
+	key   []byte      // Name of the key of a sequence of a signature
+
+	context []byte             // of signMuSequence and verifyMuSequence
+	mu      *tpmcrypto.MLDSAMu // of ML-DSA; HashML-DSA has a hash in sums
 }
 
 // bankHash is a running hash by one algorithm. An HMAC has two: the inner one,
@@ -90,6 +98,8 @@ func (s *sequence) write(b []byte) {
 	switch {
 	case s.kind == cmacSequence:
 		s.cmac.mac.Write(b)
+	case s.mu != nil:
+		s.mu.Write(b)
 	case s.hmac():
 		s.sums[0].sum.Write(b)
 	default:
@@ -107,13 +117,16 @@ func (s *sequence) write(b []byte) {
 func (s *sequence) hmac() bool { return s.kind != eventSequence && len(s.sums) == 2 }
 
 // finish returns the result of the message with a last part, for a sequence of
-// any kind but an event sequence. The sequence stays as it is: the command may
+// any kind but an event sequence: the representative for ML-DSA, else a digest or MAC. The sequence stays as it is: the command may
 // yet fail.
 func (s *sequence) finish(last []byte) []byte {
 	if s.kind == cmacSequence {
 		m := *s.cmac.mac
 		m.Write(last)
 		return m.Sum(nil)
+	}
+	if s.mu != nil {
+		return s.mu.Sum(last)
 	}
 	inner := s.sums[0].clone()
 	inner.Write(last)
@@ -145,6 +158,8 @@ func (s *sequence) complete() bool {
 		return n == 2 && s.sums[0].alg == s.sums[1].alg
 	case signSequence, verifySequence:
 		return n == 1 || n == 2 && s.sums[0].alg == s.sums[1].alg
+	case signMuSequence, verifyMuSequence:
+		return n == 1 && s.mu == nil || n == 0 && s.mu != nil
 	}
 	return len(s.sums) == 0
 }
@@ -156,8 +171,28 @@ func (s *sequence) wireRest(c *wire.Codec) {
 	wireFlags(c, &s.begun, &s.safe)
 	c.Sized16(&s.head, 4)
 	c.Sized16(&s.key, tpm2.MaxName)
-	if s.kind == cmacSequence {
+	switch s.kind {
+	case cmacSequence:
 		s.cmac.Wire(c)
+	case signMuSequence, verifyMuSequence:
+		s.wireMu(c)
+	}
+}
+
+// wireMu lays out the context, and the representative in progress or nothing.
+func (s *sequence) wireMu(c *wire.Codec) {
+	c.Sized16(&s.context, tpm2.MaxSignatureContext)
+	var state []byte
+	if s.mu != nil {
+		state = s.mu.State()
+	}
+	c.Sized16(&state, tpmcrypto.MLDSAMuStateSize)
+	if !c.Decoding() || c.Err() != nil || len(state) == 0 {
+		return
+	}
+	var err error
+	if s.mu, err = tpmcrypto.RestoreMLDSAMu(state); err != nil {
+		c.Fail(wire.ErrRange)
 	}
 }
 

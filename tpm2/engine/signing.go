@@ -23,6 +23,8 @@ func (o *object) ownScheme() tpm2.SigScheme {
 		return tpm2.SigScheme{Scheme: p.ECC.Scheme.Scheme, HashAlg: p.ECC.Scheme.HashAlg}
 	case tpm2.AlgKeyedHash:
 		return tpm2.SigScheme{Scheme: p.KeyedHash.Scheme, HashAlg: p.KeyedHash.HashAlg}
+	case tpm2.AlgMLDSA, tpm2.AlgHashMLDSA:
+		return o.ownMLDSA()
 	}
 	return tpm2.SigScheme{Scheme: tpm2.AlgNull}
 }

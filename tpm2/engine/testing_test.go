@@ -117,6 +117,9 @@ func TestTestParmsKnowsWhatIsOffered(t *testing.T) {
 		"AES":        {symTemplate(0), tpm2.RCSuccess},
 		"ML-KEM-768": {mlkemTemplate(tpm2.MLKEM768, 0), tpm2.RCSuccess},
 		"ML-KEM-512": {mlkemTemplate(tpm2.MLKEM512, 0), parameterRC(tpm2.RCParms, 1)},
+		"ML-DSA-87":  {externalMu(mldsaTemplate(tpm2.MLDSA87, 0)), tpm2.RCSuccess},
+		"HashML-DSA": {hashMLDSATemplate(tpm2.MLDSA87, tpm2.AlgSHA3x512, 0), tpm2.RCSuccess},
+		"by SHA-1":   {hashMLDSATemplate(tpm2.MLDSA87, tpm2.AlgSHA1, 0), parameterRC(tpm2.RCHash, 1)},
 		"BN P-256":   {changed(eccTemplate(0), func(p *tpm2.Public) { p.Parameters.ECC.CurveID = tpm2.CurveBNP256 }), parameterRC(tpm2.RCCurve, 1)},
 		"SM4":        {changed(symTemplate(0), func(p *tpm2.Public) { p.Parameters.SymCipher.Algorithm = tpm2.AlgSM4 }), parameterRC(tpm2.RCSymmetric, 1)},
 	} {
