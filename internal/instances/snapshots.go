@@ -83,19 +83,7 @@ func (a *API) goBack(ctx context.Context, actor string, in *goBackInput) error {
 	if !there {
 		return machine.ErrNoSnapshot
 	}
-	now, err := a.cfg.Machines.Status(ctx, in.Instance)
-	if err != nil {
-		return err
-	}
-	if now.State == machine.StateRunning {
-		if err := a.cfg.Machines.MayGoBack(ctx, in.Instance, in.Snapshot, memory); err != nil {
-			return err
-		}
-		if err := a.cfg.Machines.Stop(ctx, actor, in.Instance, true); err != nil {
-			return err
-		}
-	}
-	if err := a.cfg.Machines.GoBack(ctx, actor, in.Instance, in.Snapshot, memory); err != nil || !memory {
+	if err := a.cfg.Machines.SetBack(ctx, actor, in.Instance, in.Snapshot, memory); err != nil || !memory {
 		return err
 	}
 	err = a.cfg.Host.Start(ctx, actor, in.Instance)

@@ -39,6 +39,7 @@ const (
 	verbSnapshot     = "snapshot"
 	verbSnapshots    = "snapshots"
 	verbDropSnapshot = "dropSnapshot"
+	verbGoBack       = "goBack"
 	verbMigrate      = "migrate"
 )
 
@@ -50,8 +51,9 @@ type request struct {
 	// Seen is what was reviewed, Baseline the number of the one to restore.
 	Seen     *integrity.Seen `json:"seen,omitempty"`
 	Baseline int             `json:"baseline,omitempty"`
-	// Snapshot is the name of one.
+	// Snapshot is the name of one; Memory says that the machine is to go on with its memory.
 	Snapshot string `json:"snapshot,omitempty"`
+	Memory   bool   `json:"memory,omitempty"`
 	// Ticket is that of another host.
 	Ticket string `json:"ticket,omitempty"`
 	// Force ends the machine at once.
@@ -170,6 +172,7 @@ func kinds() map[string]error {
 	return map[string]error{
 		"snapshotName": ErrSnapshotName, "snapshotThere": ErrSnapshotThere, "noSnapshot": ErrNoSnapshot, "noSnapshotOfDisk": qemu.ErrNoSnapshot,
 		"noBoot": integrity.ErrNoBoot, "notSeen": integrity.ErrNotSeen, "notKept": integrity.ErrNotKept, "notJudged": ErrNotJudged,
+		"hardware": ErrHardware,
 	}
 }
 
@@ -220,6 +223,8 @@ func (s *supervisor) do(q request) (any, error) {
 			s.halt()
 		}
 		return struct{}{}, nil
+	case verbGoBack:
+		return struct{}{}, s.beginBack(&q)
 	case verbConsole:
 		return struct{}{}, nil
 	case verbConsoleOf:

@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/fleet"
@@ -17,6 +19,7 @@ import (
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/seal"
+	"github.com/assay-project/assay/internal/strictjson"
 	"github.com/assay-project/assay/uefi/varstore"
 )
 
@@ -212,6 +215,85 @@ func (h *Home) SetHistory(history *integrity.History) error {
 		return err
 	}
 	return h.write(integrityFile, text)
+}
+
+// A shelf is what a home knows of its snapshots.
+type shelf struct {
+	Snapshots []Snapshot `json:"snapshots"`
+	// Going is a way back that has begun. It is completed before the machine starts.
+	Going *goingBack `json:"goingBack,omitempty"`
+}
+
+// A goingBack is a restore that is under way. Once it is written the old state is given
+// up, and every part of it can be done again.
+type goingBack struct {
+	Tag    string    `json:"tag"`
+	Actor  string    `json:"actor"`
+	Time   time.Time `json:"time"`
+	Memory bool      `json:"memory"`
+	// Before is the generation that the TPM had.
+	Before uint64 `json:"tpmGenerationBefore,omitempty"`
+	// Applied is set when disks, variables and TPM are those of the snapshot; what is left
+	// is the memory.
+	Applied bool `json:"applied"`
+}
+
+var shelfRules = strictjson.Rules{Bytes: 1 << 20, Depth: 5, Members: 16, Values: 1 << 14, FoldNames: true}
+
+// shelf reads what snapshots there are.
+func (h *Home) shelf() (*shelf, error) {
+	text, err := h.open(snapshotsFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return new(shelf), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer text.Destroy()
+	out := new(shelf)
+	if _, err = strictjson.Parse(text.Expose(), shelfRules); err == nil {
+		d := json.NewDecoder(bytes.NewReader(text.Expose()))
+		d.DisallowUnknownFields()
+		err = d.Decode(out)
+	}
+	if err == nil && slices.ContainsFunc(out.Snapshots, func(s Snapshot) bool { return !tagRule.MatchString(s.Tag) }) {
+		err = errors.New("a snapshot has no tag")
+	}
+	if err == nil && out.Going != nil && out.tagged(out.Going.Tag) == nil {
+		err = errors.New("it goes back to a snapshot that there is not")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", snapshotsFile, err, ErrDamaged)
+	}
+	return out, nil
+}
+
+func (h *Home) setShelf(s *shelf) error {
+	text, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return h.write(snapshotsFile, text)
+}
+
+func (s *shelf) find(match func(*Snapshot) bool) *Snapshot {
+	for i := range s.Snapshots {
+		if match(&s.Snapshots[i]) {
+			return &s.Snapshots[i]
+		}
+	}
+	return nil
+}
+
+func (s *shelf) named(name string) (*Snapshot, error) {
+	if found := s.find(func(n *Snapshot) bool { return n.Name == name }); found != nil {
+		return found, nil
+	}
+	return nil, fmt.Errorf("snapshot %.80q: %w", name, ErrNoSnapshot)
+}
+
+func (s *shelf) tagged(tag string) *Snapshot {
+	return s.find(func(n *Snapshot) bool { return n.Tag == tag })
 }
 
 // unwrap opens the home's key by its provider.

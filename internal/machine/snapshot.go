@@ -1,7 +1,6 @@
 package machine
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -19,7 +18,6 @@ import (
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/qemu"
-	"github.com/assay-project/assay/internal/strictjson"
 	"github.com/assay-project/assay/internal/vtpm"
 )
 
@@ -67,88 +65,10 @@ type Snapshot struct {
 	Hardware string `json:"hardware"`
 }
 
-// A shelf is what a home knows of its snapshots.
-type shelf struct {
-	Snapshots []Snapshot `json:"snapshots"`
-	// Going is a way back that has begun. It is completed before the machine starts.
-	Going *goingBack `json:"goingBack,omitempty"`
-}
-
-// A goingBack is a restore that is under way. Once it is written the old state is given
-// up, and every part of it can be done again.
-type goingBack struct {
-	Tag    string    `json:"tag"`
-	Actor  string    `json:"actor"`
-	Time   time.Time `json:"time"`
-	Memory bool      `json:"memory"`
-	// Before is the generation that the TPM had.
-	Before uint64 `json:"tpmGenerationBefore,omitempty"`
-	// Applied is set when disks, variables and TPM are those of the snapshot; what is left
-	// is the memory.
-	Applied bool `json:"applied"`
-}
-
 var (
 	snapshotRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 	tagRule      = regexp.MustCompile(`^assay-[0-9a-f]{32}$`)
-	shelfRules   = strictjson.Rules{Bytes: 1 << 20, Depth: 5, Members: 16, Values: 1 << 14, FoldNames: true}
 )
-
-// shelf reads what snapshots there are.
-func (h *Home) shelf() (*shelf, error) {
-	text, err := h.open(snapshotsFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return new(shelf), nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer text.Destroy()
-	out := new(shelf)
-	if _, err = strictjson.Parse(text.Expose(), shelfRules); err == nil {
-		d := json.NewDecoder(bytes.NewReader(text.Expose()))
-		d.DisallowUnknownFields()
-		err = d.Decode(out)
-	}
-	if err == nil && slices.ContainsFunc(out.Snapshots, func(s Snapshot) bool { return !tagRule.MatchString(s.Tag) }) {
-		err = errors.New("a snapshot has no tag")
-	}
-	if err == nil && out.Going != nil && out.tagged(out.Going.Tag) == nil {
-		err = errors.New("it goes back to a snapshot that there is not")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", snapshotsFile, err, ErrDamaged)
-	}
-	return out, nil
-}
-
-func (h *Home) setShelf(s *shelf) error {
-	text, err := json.Marshal(s)
-	if err != nil {
-		return err
-	}
-	return h.write(snapshotsFile, text)
-}
-
-func (s *shelf) find(match func(*Snapshot) bool) *Snapshot {
-	for i := range s.Snapshots {
-		if match(&s.Snapshots[i]) {
-			return &s.Snapshots[i]
-		}
-	}
-	return nil
-}
-
-func (s *shelf) named(name string) (*Snapshot, error) {
-	if found := s.find(func(n *Snapshot) bool { return n.Name == name }); found != nil {
-		return found, nil
-	}
-	return nil, fmt.Errorf("snapshot %.80q: %w", name, ErrNoSnapshot)
-}
-
-func (s *shelf) tagged(tag string) *Snapshot {
-	return s.find(func(n *Snapshot) bool { return n.Tag == tag })
-}
 
 // in is a file of a snapshot, under the home's folder.
 func (s *Snapshot) in(file string) string { return filepath.Join(snapshotsFolder, s.Tag, file) }
@@ -357,9 +277,81 @@ func (r *Root) GoBack(ctx context.Context, actor, name, snapshot string, memory 
 	return r.settleSnapshots(ctx, h, d)
 }
 
-// MayGoBack returns the error with which [Root.GoBack] would refuse, of a machine that may
+// SetBack sets a machine back to a snapshot, as [Root.GoBack] does. One that runs loses its
+// power, once nothing refuses that: its way back has begun then, so that nobody deletes the
+// snapshot meanwhile, and what is cut short here the next start completes.
+func (r *Root) SetBack(ctx context.Context, actor, name, snapshot string, memory bool) error {
+	if err := r.mayGoBack(ctx, name, snapshot, memory); err != nil {
+		return err
+	}
+	_, _, err := r.call(ctx, name, request{Verb: verbGoBack, Actor: actor, Snapshot: snapshot, Memory: memory}, nil)
+	if errors.Is(err, errNotRunning) {
+		return r.GoBack(ctx, actor, name, snapshot, memory)
+	}
+	if err != nil {
+		return err
+	}
+	card, err := r.Card(name)
+	if err == nil {
+		err = r.awaitEnd(ctx, card)
+	}
+	if err == nil {
+		err = r.completeBack(ctx, name)
+	}
+	if err != nil {
+		return fmt.Errorf("machine %q is on its way back to snapshot %q, and assay vm start completes that: %w", name, snapshot, err)
+	}
+	return nil
+}
+
+// completeBack goes the way back that a machine began which has ended since.
+func (r *Root) completeBack(ctx context.Context, name string) (err error) {
+	h, err := ours(r.openSoon(ctx, name))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	if err := r.notAlive(name); err != nil {
+		return err
+	}
+	d, err := h.Definition()
+	if err != nil {
+		return err
+	}
+	return r.settleSnapshots(ctx, h, d)
+}
+
+// beginBack has a machine that runs begin its way back, in its loop, and takes its power.
+func (s *supervisor) beginBack(q *request) error {
+	if s.moving {
+		return errMoving
+	}
+	on, err := s.home.shelf()
+	if err != nil {
+		return err
+	}
+	to, err := on.named(q.Snapshot)
+	if err != nil {
+		return err
+	}
+	if err := s.root.suits(s.definition, s.home.card.ID, to, q.Memory); err != nil {
+		return err
+	}
+	on.Going = &goingBack{Tag: to.Tag, Actor: q.Actor, Time: s.root.cfg.Now().UTC(), Memory: q.Memory}
+	if s.tpm != nil {
+		on.Going.Before = s.tpm.Generation()
+	}
+	if err := s.home.setShelf(on); err != nil {
+		return err
+	}
+	s.ending = &ending{actor: q.Actor, reason: reason(codeStopped, fmt.Sprintf("somebody sets the machine back to snapshot %q", to.Name))}
+	s.cut()
+	return nil
+}
+
+// mayGoBack returns the error with which [Root.GoBack] would refuse, of a machine that may
 // run: it is asked before the machine loses its power.
-func (r *Root) MayGoBack(ctx context.Context, name, snapshot string, memory bool) error {
+func (r *Root) mayGoBack(ctx context.Context, name, snapshot string, memory bool) error {
 	card, err := r.Card(name)
 	if err != nil {
 		return err

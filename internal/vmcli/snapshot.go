@@ -129,19 +129,7 @@ not undone: after a crash the next start of the machine completes it.`,
 
 // restore sets a machine back, and has one with a memory go on.
 func (h *hostFlags) restore(cmd *cobra.Command, r *machine.Root, args []string, memory bool) error {
-	now, err := r.Status(cmd.Context(), args[0])
-	if err != nil {
-		return err
-	}
-	if now.State == machine.StateRunning {
-		if err := r.MayGoBack(cmd.Context(), args[0], args[1], memory); err != nil {
-			return err
-		}
-		if err := r.Stop(cmd.Context(), actor(), args[0], true); err != nil {
-			return err
-		}
-	}
-	if err := r.GoBack(cmd.Context(), actor(), args[0], args[1], memory); err != nil {
+	if err := r.SetBack(cmd.Context(), actor(), args[0], args[1], memory); err != nil {
 		return err
 	}
 	if !memory {
