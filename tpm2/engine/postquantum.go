@@ -280,13 +280,11 @@ func checkDigest(s tpm2.SigScheme, context, digest []byte) error {
 }
 
 // checkTicket checks that the TPM made a digest, where a ticket says so or the key
-// signs no other. It makes none of a representative.
+// signs no other. ML-DSA has no hash, and no ticket is by none: the TPM vouches for no
+// representative.
 func (c *call) checkTicket(o *object, s tpm2.SigScheme, in *command.SignDigestIn) error {
 	if len(in.Validation.Digest) == 0 && !o.attr(tpm2.AttrRestricted) {
 		return nil
-	}
-	if s.Scheme == tpm2.AlgMLDSA {
-		return parameter(tpm2.RCTicket, 3)
 	}
 	want, err := c.t.hashCheckTicket(in.Validation.Hierarchy, s.HashAlg, in.Digest)
 	if err == nil && !equal(want.Digest, in.Validation.Digest) {
@@ -326,14 +324,11 @@ func verifyDigestSignature(c *call, in *command.VerifyDigestSignatureIn, out *co
 	if err != nil {
 		return err
 	}
-	if len(in.Context) != 0 && scheme.Scheme != tpm2.AlgHashMLDSA {
-		return parameter(tpm2.RCValue, 1)
+	if err := checkDigest(scheme, in.Context, in.Digest); err != nil {
+		return err
 	}
 	if in.Signature.SigAlg != scheme.Scheme || in.Signature.Hash != scheme.HashAlg {
 		return parameter(tpm2.RCScheme, 3)
-	}
-	if err := checkDigest(scheme, in.Context, in.Digest); err != nil {
-		return err
 	}
 	digest, hash := in.Digest, scheme.HashAlg
 	if signsMessages(o.public.Type) {
