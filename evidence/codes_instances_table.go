@@ -33,6 +33,12 @@ var instancesCodes = []CodeInfo{
 		Action:  "Sign what the answer names, or choose the key set that fits; force does it all the same.",
 	},
 	{
+		Code:    "instance.no-answer",
+		Meaning: "The supervisor of the machine does not answer, or not in words that can be read.",
+		Causes:  []string{"the supervisor hangs, or its host is overloaded", "it is of a program that this service does not understand"},
+		Action:  "See on the host what the process assay vm run of the machine does, and its supervisor.log; what was asked of the machine may have been done.",
+	},
+	{
 		Code:    "instance.not-running",
 		Meaning: "The machine does not run.",
 		Causes:  []string{"it was stopped, or it ended by itself"},

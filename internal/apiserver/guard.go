@@ -37,6 +37,7 @@ type call struct {
 	body  []byte
 	route Route
 	path  string
+	on    string // the instance that the route is about; empty for none
 }
 
 type callKey struct{}
@@ -145,6 +146,7 @@ func (s *Server) admit(rt Route, r *http.Request, out *recorder, leave *leavers)
 		if err := s.authorize(rt, early, c.who); err != nil {
 			return nil, err
 		}
+		c.on = instanceOf(rt, early)
 		if c.body, err = s.readBody(rt, r, place, leave); err != nil {
 			return nil, err
 		}
@@ -215,11 +217,41 @@ func (s *Server) authorize(rt Route, r *http.Request, who access.Principal) erro
 	if rt.Somewhere && !who.Expired(s.now()) && who.MaySomewhere(rt.Needs) {
 		return nil
 	}
-	instance := ""
-	if rt.On != "" {
-		instance = clip(r.PathValue(rt.On), maxInstance)
+	return s.allow(r.Context(), who, rt, want{rt.Needs, instanceOf(rt, r), r.URL.Path})
+}
+
+// instanceOf is the instance that a request is about; empty for none.
+func instanceOf(rt Route, r *http.Request) string {
+	if rt.On == "" {
+		return ""
 	}
-	return s.allow(r.Context(), who, rt, want{rt.Needs, instance, r.URL.Path})
+	return clip(r.PathValue(rt.On), maxInstance)
+}
+
+// Recheck holds who asks against what the route needs once more, by the labels that its
+// instance has now: they may be others than when the request was let in.
+func (s *Server) Recheck(ctx context.Context) error {
+	c := callOf(ctx)
+	if !c.who.ByLabel() || c.on == "" {
+		return nil
+	}
+	labels, err := s.Labels(ctx, c.on)
+	if err != nil {
+		return err
+	}
+	c.who.Labels = labels
+	return s.allow(ctx, c.who, c.route, want{c.route.Needs, c.on, c.path})
+}
+
+// RecheckBy is Recheck by labels that somebody holds still.
+func (s *Server) RecheckBy(ctx context.Context, labels map[string]string) error {
+	c := callOf(ctx)
+	if !c.who.ByLabel() || c.on == "" {
+		return nil
+	}
+	who := c.who
+	who.Labels = map[string]map[string]string{c.on: labels}
+	return s.allow(ctx, who, c.route, want{c.route.Needs, c.on, c.path})
 }
 
 // labelled has a principal with roles by label know the labels that a route needs: of the
@@ -228,12 +260,8 @@ func (s *Server) labelled(rt Route, r *http.Request, who access.Principal) (acce
 	if !who.ByLabel() || rt.On == "" && !rt.Somewhere && rt.Needs != "" {
 		return who, nil
 	}
-	instance := ""
-	if rt.On != "" {
-		instance = clip(r.PathValue(rt.On), maxInstance)
-	}
 	var err error
-	who.Labels, err = s.Labels(r.Context(), instance)
+	who.Labels, err = s.Labels(r.Context(), instanceOf(rt, r))
 	return who, err
 }
 

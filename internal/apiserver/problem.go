@@ -115,27 +115,35 @@ func (s *Server) Problem(ctx context.Context, err error) *Problem { return s.pro
 // problem is the one place that turns an error into what a client may know. It
 // logs what is our fault.
 func (s *Server) problem(ctx context.Context, err error) *Problem {
-	if isUnavailable(err) {
-		s.log.ErrorContext(ctx, "database is not available", slog.Any("error", err))
-		return NewProblem(http.StatusServiceUnavailable, CodeUnavailable, "the database of the service does not answer, or takes no writes: nothing was acknowledged")
+	gone := errors.Is(err, context.Canceled) // a client that has gone is no fault of the store
+	if errors.Is(err, store.ErrUnavailable) && !gone {
+		return s.unavailable(ctx, err)
 	}
 	if p := s.knownProblem(err); p != nil {
 		return p
 	}
+	if errors.Is(err, context.DeadlineExceeded) && !gone {
+		return s.unavailable(ctx, err)
+	}
 	if ctx.Err() != nil {
 		return NewProblem(http.StatusServiceUnavailable, CodeUnavailable, "the request ended before its answer was ready")
 	}
-	id := s.requestID()
-	s.log.ErrorContext(ctx, "request failed", slog.String("request", id), slog.Any("error", err))
 	p := NewProblem(http.StatusInternalServerError, CodeInternal, "the service could not carry out the request; its log tells why under the request id")
-	p.RequestID = id
+	s.LogAs(ctx, p, err)
 	return p
 }
 
-// isUnavailable reports whether the store could not do its work, or not in time. A
-// client that has gone is no fault of the store.
-func isUnavailable(err error) bool {
-	return (errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)) && !errors.Is(err, context.Canceled)
+// LogAs keeps an error in the log, and gives the problem that is told in its place the id of
+// that line.
+func (s *Server) LogAs(ctx context.Context, p *Problem, err error) {
+	p.RequestID = s.requestID()
+	s.log.ErrorContext(ctx, "request failed", slog.String("request", p.RequestID), slog.Any("error", err))
+}
+
+// unavailable is a store that could not do its work.
+func (s *Server) unavailable(ctx context.Context, err error) *Problem {
+	s.log.ErrorContext(ctx, "database is not available", slog.Any("error", err))
+	return NewProblem(http.StatusServiceUnavailable, CodeUnavailable, "the database of the service does not answer, or takes no writes: nothing was acknowledged")
 }
 
 // knownProblem returns nil for an error that is ours.

@@ -53,6 +53,8 @@ type fixture struct {
 	hold       chan struct{} // when set, a start waits for it, and has said so by entered
 	entered    chan struct{}
 	auditFault error
+	startFault error  // why no machine starts, which may not be told
+	relabel    func() // called when the next operation is said to begin
 }
 
 // patience is that of a request, however busy the machine is that tests.
@@ -137,8 +139,11 @@ var ownKeys = sync.OnceValues(func() (*keyset.Set, error) {
 func (f *fixture) Start(ctx context.Context, actor, name string) error {
 	f.tell("start " + name + " by " + actor)
 	f.mu.Lock()
-	hold, entered := f.hold, f.entered
+	hold, entered, fault := f.hold, f.entered, f.startFault
 	f.mu.Unlock()
+	if fault != nil {
+		return &StartError{Cause: fault}
+	}
 	if hold != nil {
 		close(entered)
 		select {
@@ -149,7 +154,7 @@ func (f *fixture) Start(ctx context.Context, actor, name string) error {
 	}
 	switch {
 	case strings.HasPrefix(name, "bad"):
-		return &StartError{"QEMU says no"}
+		return &StartError{Words: "QEMU says no"}
 	case strings.HasPrefix(name, "panic"):
 		panic("a bug in /secret/path")
 	}
@@ -184,9 +189,16 @@ func (f *fixture) tell(what string) {
 
 func (f *fixture) RecordAudit(_ context.Context, e audit.Entry) error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.trail = append(f.trail, e)
-	return f.auditFault
+	relabel, fault := f.relabel, f.auditFault
+	if e.Outcome == "begun" {
+		f.relabel = nil
+	}
+	f.mu.Unlock()
+	if e.Outcome == "begun" && relabel != nil {
+		relabel()
+	}
+	return fault
 }
 
 // actions are the audit entries of a principal.

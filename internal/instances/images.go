@@ -72,13 +72,12 @@ func (a *API) madeFrom(ctx context.Context, i *gallery.Image) (users []string, u
 		return nil, 0, err
 	}
 	users = []string{}
-	for _, name := range names {
-		d, err := a.cfg.Machines.Describe(ctx, name)
+	for n, d := range a.defined(ctx, names) {
 		switch {
-		case err != nil || d.Definition == nil:
+		case d == nil:
 			unread++
-		case d.Definition.Image == i.Ref():
-			users = append(users, name)
+		case d.Image == i.Ref():
+			users = append(users, names[n])
 		}
 	}
 	return users, unread, ctx.Err()

@@ -15,25 +15,16 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
-	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/apiserver"
 	"github.com/assay-project/assay/internal/audit"
-	"github.com/assay-project/assay/internal/disk"
 	"github.com/assay-project/assay/internal/finding"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/gallery"
-	"github.com/assay-project/assay/internal/integrity"
-	"github.com/assay-project/assay/internal/keyprovider"
-	"github.com/assay-project/assay/internal/keysets"
 	"github.com/assay-project/assay/internal/machine"
-	"github.com/assay-project/assay/internal/qemu"
-	"github.com/assay-project/assay/internal/vtpm"
 )
 
 // A Host is what the routes need of this host beside its machines.
@@ -51,10 +42,19 @@ type Host interface {
 	Deleted(ctx context.Context, name string)
 }
 
-// A StartError is why a machine did not start, in the words of its supervisor.
-type StartError struct{ Words string }
+// A StartError is a machine that did not start. Words are what may be told to anybody of
+// why, "" for nothing; Cause, if any, is for the log.
+type StartError struct {
+	Words string
+	Cause error
+}
 
-func (e *StartError) Error() string { return "it did not start: " + e.Words }
+func (e *StartError) Error() string {
+	if e.Words == "" {
+		return "it did not start"
+	}
+	return "it did not start: " + e.Words
+}
 
 // Config is what an API is made of. All but Disks and Log are required.
 type Config struct {
@@ -84,8 +84,8 @@ type API struct {
 	stop       context.CancelFunc
 	running    sync.WaitGroup
 
-	mu   sync.Mutex                      // guards seen
-	seen map[string]*machine.Observation // for Labels, by machine
+	mu    sync.Mutex                  // guards known
+	known map[string]*machine.Defined // definitions that were read, by machine
 }
 
 // New makes the routes, and tells of operations that an earlier process left under way.
@@ -110,7 +110,7 @@ func New(ctx context.Context, c Config) (*API, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	a := &API{cfg: c, operations: newOperations(c.Dir)}
+	a := &API{cfg: c, operations: newOperations(c.Dir), known: map[string]*machine.Defined{}}
 	if err := a.recall(ctx); err != nil {
 		return nil, fmt.Errorf("make API of instances: %w", err)
 	}
@@ -140,138 +140,6 @@ func (a *API) Register(s *apiserver.Server) {
 	a.imageRoutes(s)
 	a.findingRoutes(s)
 	a.operationRoutes(s)
-}
-
-const (
-	codeBusy        evidence.Code = "instance.busy"
-	codeConfirm     evidence.Code = "instance.confirm"
-	codeDamaged     evidence.Code = "instance.damaged"
-	codeDisk        evidence.Code = "instance.disk-not-allowed"
-	codeNotRunning  evidence.Code = "instance.not-running"
-	codeOutcome     evidence.Code = "instance.outcome-unknown"
-	codeStart       evidence.Code = "instance.start-failed"
-	codeUnsupported evidence.Code = "instance.unsupported"
-)
-
-// A definitionError is a definition that cannot be, with what is wrong and where.
-type definitionError struct{ error }
-
-func (e *definitionError) Unwrap() error { return e.error }
-
-// Explain says what a client may know of an error of a machine.
-func (a *API) Explain(err error) *apiserver.Problem {
-	var (
-		refused    *machine.RefusedError
-		start      *StartError
-		definition *definitionError
-		member     *fleet.DefinitionError
-		state      *machine.StateError
-	)
-	switch {
-	case errors.As(err, &refused):
-		p := apiserver.NewProblem(http.StatusUnprocessableEntity, codeUnsupported, "this host does not support the machine")
-		for _, r := range refused.Reasons {
-			p.Errors = append(p.Errors, apiserver.FieldError{Field: string(r.Code), Detail: r.Message})
-		}
-		return p
-	case errors.As(err, &start):
-		return apiserver.NewProblem(http.StatusConflict, codeStart, start.Error())
-	case errors.As(err, &state):
-		return apiserver.NewProblem(http.StatusConflict, apiserver.CodeConflict, state.Words)
-	case errors.As(err, &member):
-		return apiserver.NewProblem(http.StatusUnprocessableEntity, apiserver.CodeInvalid, member.Error())
-	case errors.As(err, &definition):
-		return apiserver.NewProblem(http.StatusUnprocessableEntity, apiserver.CodeInvalid, definition.Error())
-	}
-	for _, k := range known {
-		if errors.Is(err, k.err) {
-			return k.problem(err)
-		}
-	}
-	return nil
-}
-
-// A knownError is an error that a caller can act on.
-type knownError struct {
-	err    error
-	status int
-	code   evidence.Code
-	words  string // what to say; empty for the error's own
-}
-
-// whole has all that is said of an error told: words of boots, baselines and machines, which
-// whoever may ask for them knows.
-const whole = "whole"
-
-// problem is what to say of err, which is a k.
-func (k *knownError) problem(err error) *apiserver.Problem {
-	words := k.words
-	switch words {
-	case "":
-		words = k.err.Error()
-	case whole:
-		words = wordsOf(err, k.err)
-	}
-	return apiserver.NewProblem(k.status, k.code, words)
-}
-
-// wordsOf is what err says of target, without what else went wrong at the same time: that
-// may name files of the host.
-func wordsOf(err, target error) string {
-	for {
-		joined, ok := err.(interface{ Unwrap() []error })
-		if !ok {
-			return err.Error()
-		}
-		all := joined.Unwrap()
-		i := slices.IndexFunc(all, func(e error) bool { return errors.Is(e, target) })
-		if i < 0 {
-			return target.Error()
-		}
-		err = all[i]
-	}
-}
-
-var known = [...]knownError{
-	{machine.ErrName, http.StatusUnprocessableEntity, apiserver.CodeInvalid, ""},
-	{machine.ErrUnknown, http.StatusNotFound, apiserver.CodeNotFound, ""},
-	{machine.ErrExists, http.StatusConflict, apiserver.CodeConflict, ""},
-	{machine.ErrConfirm, http.StatusConflict, codeConfirm, "the change destroys secrets for good: send confirm=true, after you have seen the effects with validateOnly=true"},
-	{machine.ErrNotRunning, http.StatusConflict, codeNotRunning, ""},
-	{machine.ErrBusy, http.StatusConflict, codeBusy, "the machine is in use: it runs, or is being changed by another process; a change needs it to be off"},
-	{machine.ErrGiven, http.StatusConflict, apiserver.CodeConflict, "the machine was given to another host: assay vm migrate --settle finds out on the host whether it is there"},
-	{machine.ErrDamaged, http.StatusConflict, codeDamaged, "what is stored of the machine is damaged: assay vm describe says more on the host"},
-	{machine.ErrProvider, http.StatusConflict, apiserver.CodeConflict, ""},
-	{keysets.ErrNone, http.StatusUnprocessableEntity, apiserver.CodeInvalid, "there is no key set of that name on this host"},
-	{keyprovider.ErrNoProvider, http.StatusUnprocessableEntity, apiserver.CodeInvalid, "there is no key provider of that name on this host"},
-	{machine.ErrNoDisk, http.StatusConflict, apiserver.CodeConflict, ""},
-	{machine.ErrNotJudged, http.StatusConflict, apiserver.CodeConflict, whole},
-	{machine.ErrSnapshotName, http.StatusUnprocessableEntity, apiserver.CodeInvalid, ""},
-	{machine.ErrSnapshotThere, http.StatusConflict, apiserver.CodeConflict, ""},
-	{machine.ErrNoSnapshot, http.StatusNotFound, apiserver.CodeNotFound, ""},
-	{machine.ErrHardware, http.StatusConflict, apiserver.CodeConflict, "the machine has been changed since the snapshot, and its memory fits only what it was: withoutMemory=true leaves the memory"},
-	{qemu.ErrNoSnapshot, http.StatusConflict, apiserver.CodeConflict, ""},
-	{machine.ErrNoBaseline, http.StatusConflict, apiserver.CodeConflict, whole},
-	{machine.ErrNothingToPlan, http.StatusConflict, apiserver.CodeConflict, whole},
-	{machine.ErrNotAsSeen, http.StatusConflict, apiserver.CodeConflict, ""},
-	{machine.ErrNotReached, http.StatusConflict, apiserver.CodeConflict, whole},
-	{integrity.ErrPlan, http.StatusUnprocessableEntity, apiserver.CodeInvalid, ""},
-	{integrity.ErrNoBoot, http.StatusConflict, apiserver.CodeConflict, whole},
-	{integrity.ErrNotSeen, http.StatusConflict, apiserver.CodeConflict, whole},
-	{integrity.ErrNotKept, http.StatusNotFound, apiserver.CodeNotFound, whole},
-	{vtpm.ErrUnknown, http.StatusConflict, apiserver.CodeConflict, ""},
-	{gallery.ErrName, http.StatusUnprocessableEntity, apiserver.CodeInvalid, ""},
-	{gallery.ErrUnknown, http.StatusNotFound, apiserver.CodeNotFound, ""},
-	{gallery.ErrExists, http.StatusConflict, apiserver.CodeConflict, ""},
-	{gallery.ErrDigest, http.StatusConflict, codeDamaged, ""},
-	{gallery.ErrDamaged, http.StatusConflict, codeDamaged, ""},
-	{gallery.ErrBusy, http.StatusConflict, codeBusy, ""},
-	{disk.ErrMalformed, http.StatusUnprocessableEntity, apiserver.CodeInvalid, ""},
-	{disk.ErrUnsupported, http.StatusUnprocessableEntity, apiserver.CodeInvalid, ""},
-	{finding.ErrNone, http.StatusNotFound, apiserver.CodeNotFound, ""},
-	{finding.ErrOver, http.StatusConflict, apiserver.CodeConflict, ""},
-	{finding.ErrFull, http.StatusConflict, apiserver.CodeConflict, ""},
-	{finding.ErrMust, http.StatusUnprocessableEntity, apiserver.CodeInvalid, "a member is missing or not fit: author, reason, kind, machine or the end, which is 366 days away at most"},
 }
 
 // actorOf names who asks in the events of a machine and in findings.

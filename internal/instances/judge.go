@@ -139,10 +139,27 @@ func (a *API) events(ctx context.Context, in *eventsInput, wanted func(*integrit
 		return nil, err
 	}
 	all = slices.DeleteFunc(all, func(n integrity.Notice) bool { return in.Boot != 0 && n.BootCounter != in.Boot || !wanted(&n) })
+	for i := range all {
+		all[i].Reasons = publicReasons(all[i].Reasons)
+	}
 	if in.Format == "gce" {
 		return apiserver.Answer(eventsBody{integrity.GCELog(all)}), nil
 	}
 	return apiserver.Answer(eventsBody{apiserver.OrEmpty(all)}), nil
+}
+
+// publicReasons are reasons without what names files of the host: the words of a hypervisor
+// that failed, and where a backup is.
+func publicReasons(all []evidence.Reason) []evidence.Reason {
+	for i, r := range all {
+		switch r.Code {
+		case "machine.hypervisor-failed":
+			all[i].Message = "the hypervisor failed; assay vm events has its words on the host"
+		case "machine.backed-up":
+			all[i].Message = "a backup was written, and opened again"
+		}
+	}
+	return all
 }
 
 func (a *API) diff(ctx context.Context, in *diffInput) (*apiserver.Reply[diffBody], error) {

@@ -6,14 +6,23 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
+	"sync"
+	"time"
 
 	"github.com/assay-project/assay/internal/access"
 	"github.com/assay-project/assay/internal/apiserver"
 	"github.com/assay-project/assay/internal/machine"
 )
 
-// Labels are those of one machine, or with an empty name of all. Of a machine whose home
-// cannot be read they are not known.
+// Limits of who reads the definitions of all machines.
+const (
+	definedTime = 5 * time.Second
+	definedOnce = 16
+)
+
+// Labels are those of one machine, or with an empty name of all. No supervisor is asked.
+// Of a machine whose home cannot be read, or not soon, they are not known.
 func (a *API) Labels(ctx context.Context, instance string) (map[string]map[string]string, error) {
 	names := []string{instance}
 	if instance == "" {
@@ -21,37 +30,62 @@ func (a *API) Labels(ctx context.Context, instance string) (map[string]map[strin
 		if names, err = a.cfg.Machines.Names(); err != nil {
 			return nil, err
 		}
+		a.forgetBut(names)
 	}
 	out := map[string]map[string]string{}
-	for _, name := range names {
-		o, err := a.observe(ctx, name)
-		switch {
-		case ctx.Err() != nil:
-			return nil, ctx.Err()
-		case err == nil && o.Unread == nil && len(o.Labels) > 0:
-			out[name] = o.Labels
+	for i, d := range a.defined(ctx, names) {
+		if d != nil && len(d.Labels) > 0 {
+			out[names[i]] = d.Labels
 		}
 	}
-	return out, nil
+	return out, ctx.Err()
 }
 
-// observe looks at a machine, whose home is opened again only when it has changed.
-func (a *API) observe(ctx context.Context, name string) (*machine.Observation, error) {
+// defined are the definitions of machines, nil for those that cannot be read. A home is
+// opened again only when it has changed.
+func (a *API) defined(ctx context.Context, names []string) []*machine.Defined {
+	ctx, cancel := context.WithTimeout(ctx, definedTime)
+	defer cancel()
+	out := make([]*machine.Defined, len(names))
+	slots := make(chan struct{}, definedOnce)
+	var reading sync.WaitGroup
+	for i, name := range names {
+		slots <- struct{}{}
+		reading.Go(func() {
+			defer func() { <-slots }()
+			out[i] = a.definition(ctx, name)
+		})
+	}
+	reading.Wait()
+	return out
+}
+
+// definition is that of one machine; nil where it cannot be read.
+func (a *API) definition(ctx context.Context, name string) *machine.Defined {
 	a.mu.Lock()
-	known := a.seen[name]
+	known := a.known[name]
 	a.mu.Unlock()
-	o, err := a.cfg.Machines.Observe(ctx, name, known)
+	d, err := a.cfg.Machines.Defined(ctx, name, known)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
-	case err == nil && a.seen == nil:
-		a.seen = map[string]*machine.Observation{name: o}
-	case err == nil:
-		a.seen[name] = o
 	case errors.Is(err, machine.ErrUnknown):
-		delete(a.seen, name)
+		delete(a.known, name)
+	case err == nil:
+		a.known[name] = d
 	}
-	return o, err
+	return d
+}
+
+// forgetBut forgets the machines that are there no more; names are sorted.
+func (a *API) forgetBut(names []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for name := range a.known {
+		if _, there := slices.BinarySearch(names, name); !there {
+			delete(a.known, name)
+		}
+	}
 }
 
 // mayLabel refuses a change of labels by who may not set them, and one that gives its

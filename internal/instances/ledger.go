@@ -17,6 +17,7 @@ import (
 
 	"github.com/assay-project/assay/internal/apiserver"
 	"github.com/assay-project/assay/internal/durable"
+	"github.com/assay-project/assay/internal/machine"
 	"github.com/assay-project/assay/internal/strictjson"
 )
 
@@ -205,11 +206,17 @@ func (a *API) problemOf(ctx context.Context, instance string, err error) *apiser
 	if err == nil {
 		return nil
 	}
-	broken := ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
-	if !broken {
+	silent := errors.Is(err, machine.ErrNoAnswer) || errors.Is(err, machine.ErrGarbled)
+	broken := ctx.Err() != nil && (silent || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
+	why := "the operation was broken off"
+	switch {
+	case broken:
+	case silent:
+		why = "its supervisor, which was asked, does not answer"
+	default:
 		return a.server.Problem(ctx, err)
 	}
-	f := outcomeUnknown("the operation was broken off", instance)
+	f := outcomeUnknown(why, instance)
 	return apiserver.NewProblem(http.StatusServiceUnavailable, f.Code, f.Message)
 }
 
@@ -218,7 +225,11 @@ func faultOf(p *apiserver.Problem) *Fault {
 	if p == nil {
 		return nil
 	}
-	return &Fault{p.Code, p.Detail, p.Errors}
+	message := p.Detail
+	if p.RequestID != "" {
+		message += ": " + p.RequestID
+	}
+	return &Fault{p.Code, message, p.Errors}
 }
 
 // recall adds an operation of an earlier process, which has ended.

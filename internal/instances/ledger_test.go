@@ -201,9 +201,10 @@ func TestWordsAreOfTheKnownErrorAlone(t *testing.T) {
 	for name, err := range map[string]error{
 		"alone":          known,
 		"joined":         errors.Join(known, errors.New("close /srv/assay/machines/web-1: no space")),
+		"joined below":   fmt.Errorf("machine: %w", errors.Join(known, errors.New("close /srv"))),
 		"joined in that": errors.Join(errors.New("sync /srv/assay"), errors.Join(nil, known)),
 	} {
-		if got := wordsOf(err, machine.ErrNotJudged); got != known.Error() {
+		if got := machine.WordsOf(err, machine.ErrNotJudged); got != known.Error() {
 			t.Errorf("%s: %q, want %q", name, got, known)
 		}
 	}

@@ -23,8 +23,14 @@ type OnlyValidate struct {
 	ValidateOnly bool `query:"validateOnly" doc:"Say what the change brings about, and change nothing"`
 }
 
+type listInput struct {
+	After string `query:"after" maxLength:"63" doc:"next of the page before"`
+	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"500"`
+}
+
 type listBody struct {
 	Items []*machine.Status `json:"items" nullable:"false" doc:"By name; those that the caller may see"`
+	Next  string            `json:"next,omitempty" doc:"after of the next page; absent on the last"`
 }
 
 // shieldedBody is shieldedInstanceConfig; what is absent stays as it is, or is on.
@@ -87,7 +93,7 @@ func (a *API) machineRoutes(s *apiserver.Server) {
 		if err != nil {
 			return nil, err
 		}
-		d.Baselines = apiserver.OrEmpty(d.Baselines)
+		d.Baselines, d.Detail = apiserver.OrEmpty(d.Baselines), ""
 		return apiserver.Answer(*d), nil
 	})
 	apiserver.Serve(s, apiserver.Operation{
@@ -111,14 +117,24 @@ func (a *API) machineRoutes(s *apiserver.Server) {
 	}, a.remove)
 }
 
-func (a *API) list(ctx context.Context, _ *struct{}) (*apiserver.Reply[listBody], error) {
-	all, err := a.cfg.Machines.Statuses(ctx)
+// list asks the machines of one page, and no other.
+func (a *API) list(ctx context.Context, in *listInput) (*apiserver.Reply[listBody], error) {
+	names, err := a.cfg.Machines.Names()
 	if err != nil {
 		return nil, err
 	}
 	who := apiserver.Caller(ctx)
-	all = slices.DeleteFunc(all, func(s *machine.Status) bool { return !who.MayOn(access.ListInstances, s.Name) })
-	return apiserver.Answer(listBody{apiserver.OrEmpty(all)}), nil
+	names = slices.DeleteFunc(names, func(name string) bool { return name <= in.After || !who.MayOn(access.ListInstances, name) })
+	var out listBody
+	if len(names) > in.Limit {
+		names = names[:in.Limit]
+		out.Next = names[in.Limit-1]
+	}
+	out.Items = apiserver.OrEmpty(a.cfg.Machines.StatusesOf(ctx, names))
+	for _, s := range out.Items {
+		s.Detail = ""
+	}
+	return apiserver.Answer(out), ctx.Err()
 }
 
 // definition completes what a caller says of a new machine.
@@ -264,6 +280,13 @@ func guardedOf(d *fleet.Definition) guarded {
 
 // update changes a definition, or says what that would bring about.
 func (a *API) update(ctx context.Context, kind, instance string, body any, o machine.UpdateOptions) (*apiserver.Reply[Operation], error) {
+	change := o.Change
+	o.Change = func(d *fleet.Definition) error { // whose home is held
+		if err := a.server.RecheckBy(ctx, d.Labels); err != nil {
+			return err
+		}
+		return change(d)
+	}
 	if o.DryRun {
 		effects, err := a.cfg.Machines.Update(ctx, actorOf(ctx), instance, o)
 		if err != nil {

@@ -234,6 +234,11 @@ func (a *API) runOn(ctx context.Context, image string, w work) (*apiserver.Reply
 	if err != nil {
 		return nil, err
 	}
+	// From here on no other operation changes the machine's labels.
+	if err := a.server.Recheck(ctx); err != nil {
+		a.end(ctx, op, Operation{}, a.server.Problem(ctx, err))
+		return nil, err
+	}
 	if err := a.record(ctx, op.action(), op.subject(), op.User, "begun", map[string]any{"operation": name, "change": w.detail}); err != nil {
 		a.end(ctx, op, Operation{}, a.server.Problem(ctx, err))
 		return nil, err

@@ -91,7 +91,21 @@ func (a *API) start(ctx context.Context, actor, name string) error {
 	if s.State == machine.StateRunning {
 		return apiserver.NewProblem(http.StatusConflict, codeBusy, "it runs already")
 	}
-	return a.cfg.Host.Start(ctx, actor, name)
+	return a.launch(ctx, actor, name)
+}
+
+// launch starts a machine. What may not be told of why it does not start is in the log.
+func (a *API) launch(ctx context.Context, actor, name string) error {
+	err := a.cfg.Host.Start(ctx, actor, name)
+	var start *StartError
+	if !errors.As(err, &start) {
+		return err
+	}
+	p := explain(start)
+	if start.Words == "" {
+		a.server.LogAs(ctx, p, start.Cause)
+	}
+	return p
 }
 
 func (a *API) serialPort(ctx context.Context, in *serialInput) (*apiserver.Reply[serialBody], error) {
@@ -114,7 +128,10 @@ func (a *API) identity(ctx context.Context, in *ByInstance) (*apiserver.Reply[id
 	if err != nil {
 		return nil, err
 	}
-	if d.Definition == nil || !d.Definition.Shielded.VTPM {
+	if d.Definition == nil {
+		return nil, machine.ErrDamaged
+	}
+	if !d.Definition.Shielded.VTPM {
 		return nil, apiserver.NewProblem(http.StatusConflict, apiserver.CodeConflict, "the machine has no TPM")
 	}
 	found, err := a.cfg.Machines.Identity(ctx, in.Instance)

@@ -86,10 +86,10 @@ func (a *API) goBack(ctx context.Context, actor string, in *goBackInput) error {
 	if err := a.cfg.Machines.SetBack(ctx, actor, in.Instance, in.Snapshot, memory); err != nil || !memory {
 		return err
 	}
-	err = a.cfg.Host.Start(ctx, actor, in.Instance)
-	var start *StartError
-	if errors.As(err, &start) {
-		return &StartError{fmt.Sprintf("the machine is what it was in %q; %s", in.Snapshot, start.Words)}
+	err = a.launch(ctx, actor, in.Instance)
+	var p *apiserver.Problem
+	if errors.As(err, &p) {
+		p.Detail = fmt.Sprintf("the machine is what it was in %q; %s", in.Snapshot, p.Detail)
 	}
 	return err
 }

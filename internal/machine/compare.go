@@ -113,7 +113,7 @@ func (r *Root) Reason(ctx context.Context, name string, boot uint64) (*Reasoned,
 		return nil, err
 	}
 	if d.Definition == nil {
-		return nil, fmt.Errorf("machine %q: %s: %w", name, d.Problem, ErrDamaged)
+		return nil, fmt.Errorf("machine %q: %w: %s", name, ErrDamaged, d.Detail)
 	}
 	history, err := r.History(ctx, name)
 	if err != nil {

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -63,8 +64,10 @@ type request struct {
 // A response is one line of JSON.
 type response struct {
 	Error string `json:"error,omitempty"`
-	// Kind is what kinds calls the error, if it is one that callers act on.
+	// Kind is what kinds calls the error, if it is one that callers act on; Words are its own,
+	// without what else went wrong, which may name files of this host.
 	Kind   string          `json:"kind,omitempty"`
+	Words  string          `json:"words,omitempty"`
 	Result json.RawMessage `json:"result,omitempty"`
 }
 
@@ -148,7 +151,8 @@ func (s *supervisor) handle(a asked) {
 
 func respond(result any, err error) response {
 	if err != nil {
-		return response{Error: err.Error(), Kind: kindOf(err)}
+		kind, words := kindOf(err)
+		return response{Error: err.Error(), Kind: kind, Words: words}
 	}
 	b, err := json.Marshal(result)
 	if err != nil {
@@ -176,35 +180,77 @@ func kinds() map[string]error {
 	}
 }
 
-func kindOf(err error) string {
+func kindOf(err error) (kind, words string) {
 	var state *StateError
-	if errors.As(err, &state) || errors.Is(err, errMoving) {
-		return kindState
+	if errors.As(err, &state) {
+		return kindState, state.Words
+	}
+	if errors.Is(err, errMoving) {
+		return kindState, errMoving.Error()
 	}
 	for kind, e := range kinds() {
 		if errors.Is(err, e) {
-			return kind
+			return kind, WordsOf(err, e)
 		}
 	}
-	return ""
+	return "", ""
 }
 
-// A toldError is what a supervisor said, and which error that is here.
+// WordsOf is what err says of target, without what else went wrong at the same time: that
+// may name files of the host.
+func WordsOf(err, target error) string {
+	own := err
+	for at := err; at != nil; {
+		switch e := at.(type) {
+		case interface{ Unwrap() []error }:
+			all := e.Unwrap()
+			i := slices.IndexFunc(all, func(one error) bool { return errors.Is(one, target) })
+			if i < 0 {
+				return target.Error()
+			}
+			at, own = all[i], all[i]
+		case interface{ Unwrap() error }:
+			at = e.Unwrap()
+		default:
+			at = nil
+		}
+	}
+	return own.Error()
+}
+
+// A toldError is all that a supervisor said, with the error among it that callers act on.
 type toldError struct {
 	words string
-	is    error
+	is    []error
 }
 
-func (e *toldError) Error() string { return e.words }
-func (e *toldError) Unwrap() error { return e.is }
+func (e *toldError) Error() string   { return e.words }
+func (e *toldError) Unwrap() []error { return e.is }
+
+// A kindError is one of kinds in the words of a supervisor.
+type kindError struct {
+	words string
+	kind  error
+}
+
+func (e *kindError) Error() string { return e.words }
+func (e *kindError) Unwrap() error { return e.kind }
+
+// unsaid are the words of a supervisor of an older program, which did not tell its own from
+// others.
+const unsaid = "as the machine is now, it cannot do that"
 
 // err is the error of a response that has one.
 func (r *response) err() error {
-	words := strings.TrimSpace(r.Error)
-	if r.Kind == kindState {
-		return &StateError{words}
+	all, own := strings.TrimSpace(r.Error), strings.TrimSpace(r.Words)
+	kind := kinds()[r.Kind]
+	switch {
+	case r.Kind == kindState:
+		return &toldError{all, []error{&StateError{cmp.Or(own, unsaid)}}}
+	case kind == nil:
+		return &toldError{words: all}
 	}
-	return &toldError{words, kinds()[r.Kind]}
+	return &toldError{all, []error{&kindError{cmp.Or(own, kind.Error()), kind}}}
 }
 
 func (s *supervisor) do(q request) (any, error) {
@@ -301,7 +347,9 @@ type Status struct {
 	// LastKnown is how a machine was whose state is unknown; nil when nobody knows.
 	LastKnown *LastKnown `json:"lastKnown,omitempty"`
 	// Problem says what is wrong where the state is lost, unsupervised, damaged or unknown.
+	// Detail says more of it to who is on the host: it may name files.
 	Problem string            `json:"problem,omitempty"`
+	Detail  string            `json:"detail,omitempty"`
 	PID     int               `json:"pid,omitempty"`
 	Since   time.Time         `json:"since,omitzero"`
 	Boot    *BootStatus       `json:"boot,omitempty"`
@@ -360,17 +408,17 @@ func (s *supervisor) status() Status {
 	if s.tpm == nil {
 		boot.Phase = PhaseUnseen
 	}
-	problem := ""
+	problem, detail := "", ""
 	switch {
 	case s.unkept != nil:
-		problem = "what happened is not kept: " + s.unkept.Error()
+		problem, detail = "what happened is not kept", s.unkept.Error()
 	case s.doubt != "":
 		problem = s.doubt
 	case s.tpmLost:
 		problem = "its TPM has ended"
 	}
 	return Status{
-		Problem: problem, Name: s.home.Name(), ID: s.home.card.ID, State: StateRunning, PID: s.hypervisor.PID(),
+		Problem: problem, Detail: detail, Name: s.home.Name(), ID: s.home.card.ID, State: StateRunning, PID: s.hypervisor.PID(),
 		Boot: &boot, Shield: &s.definition.Shielded, Health: s.health,
 	}
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/assay-project/assay/eventlog/baseline"
@@ -81,6 +83,24 @@ func bootDisk(d *fleet.Definition) *fleet.Disk {
 		}
 	}
 	return nil
+}
+
+// disksThere refuses a machine with a disk that is not there.
+func disksThere(d *fleet.Definition) error {
+	for i := range d.Disks {
+		if _, err := os.Stat(d.Disks[i].File); errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("disk %q: %w", d.Disks[i].File, &StateError{fmt.Sprintf("disks[%d] of the machine is not there", i)})
+		}
+	}
+	return nil
+}
+
+// startFault names what is known of a hypervisor that did not start.
+func startFault(err error) error {
+	if strings.Contains(err.Error(), "Failed to get \"write\" lock") { // QEMU's file-posix.c
+		return fmt.Errorf("%w: %w", &StateError{"a disk of the machine is in use by another process"}, err)
+	}
+	return err
 }
 
 // Check says of a machine that is off whether it will boot, and what that will measure.

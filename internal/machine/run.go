@@ -180,7 +180,7 @@ func (s *supervisor) prepare(ctx context.Context) (err error) {
 	if reasons := s.root.cfg.Matrix.Judge(s.definition, s.root.cfg.Accelerator); len(reasons) > 0 {
 		return &RefusedError{s.home.Name(), reasons}
 	}
-	if err := s.root.settleSnapshots(ctx, s.home, s.definition); err != nil {
+	if err := errors.Join(disksThere(s.definition), s.root.settleSnapshots(ctx, s.home, s.definition)); err != nil {
 		return err
 	}
 	variables, err := s.home.Variables()
@@ -307,7 +307,7 @@ func (s *supervisor) start(ctx context.Context) (err error) {
 		Event: func(e qmp.Event) { s.qmp <- e },
 	})
 	if err != nil {
-		return errors.Join(err, s.home.forget())
+		return errors.Join(startFault(err), s.home.forget())
 	}
 	// One that has ended already is seen by the loop.
 	if err := s.home.note(s.hypervisor.PID(), s.root.cfg.Now()); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -160,7 +160,7 @@ func (f *finding) end() error {
 func (r *Root) Status(ctx context.Context, name string) (*Status, error) {
 	card, err := r.Card(name)
 	if errors.Is(err, ErrDamaged) {
-		return &Status{Name: name, State: StateDamaged, Problem: err.Error()}, nil
+		return &Status{Name: name, State: StateDamaged, Problem: ErrDamaged.Error(), Detail: err.Error()}, nil
 	}
 	if err != nil {
 		return nil, err
@@ -188,7 +188,7 @@ func (r *Root) unsupervised(card *Card) *Status {
 	f, err := r.found(card)
 	switch {
 	case err != nil:
-		out.State, out.Problem = StateDamaged, err.Error()
+		out.State, out.Problem, out.Detail = StateDamaged, "what became of its hypervisor cannot be read", err.Error()
 	case f.alive:
 		out.State, out.PID, out.Since = StateUnsupervised, f.PID, f.Started
 		out.Problem = fmt.Sprintf("its hypervisor, process %d, runs without a supervisor, and so without its TPM: assay vm stop --force ends it", f.PID)
@@ -198,7 +198,7 @@ func (r *Root) unsupervised(card *Card) *Status {
 	away, err := r.givenAway(card.Name)
 	switch {
 	case err != nil && out.Problem == "":
-		out.Problem = err.Error()
+		out.Problem, out.Detail = "whether it was given to another host cannot be read", err.Error()
 	case away && out.Problem == "":
 		out.Problem = givenProblem
 	case away:
@@ -264,7 +264,7 @@ func (r *Root) statusSoon(ctx context.Context, name string) *Status {
 // unanswered is how a machine is whose supervisor does not say it: what is known of before,
 // and what the host sees.
 func (r *Root) unanswered(name string, err error) *Status {
-	out := &Status{Name: name, State: StateUnknown, LastKnown: r.seen.of(name), Problem: err.Error()}
+	out := &Status{Name: name, State: StateUnknown, LastKnown: r.seen.of(name), Problem: "how it is cannot be read", Detail: err.Error()}
 	for _, known := range []error{ErrNoAnswer, ErrGarbled} {
 		if errors.Is(err, known) {
 			out.Problem = known.Error()
@@ -428,7 +428,7 @@ func (s *supervisor) count(n *integrity.Notice) {
 func (r *Root) Observe(ctx context.Context, name string, known *Observation) (*Observation, error) {
 	card, err := r.Card(name)
 	if errors.Is(err, ErrDamaged) {
-		return &Observation{Status: Status{Name: name, State: StateDamaged, Problem: err.Error()}, Unread: err}, nil
+		return &Observation{Status: Status{Name: name, State: StateDamaged, Problem: ErrDamaged.Error(), Detail: err.Error()}, Unread: err}, nil
 	}
 	if err != nil {
 		return nil, err
@@ -452,7 +452,7 @@ func (r *Root) Observe(ctx context.Context, name string, known *Observation) (*O
 	if err != nil {
 		out.Unread = err
 		if errors.Is(err, ErrDamaged) {
-			out.State, out.Problem = StateDamaged, err.Error()
+			out.State, out.Problem, out.Detail = StateDamaged, ErrDamaged.Error(), err.Error()
 		}
 		return out, nil
 	}

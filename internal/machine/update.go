@@ -466,11 +466,11 @@ func (r *Root) disksFit(ctx context.Context, d *fleet.Definition, id string, s *
 			return err
 		}
 		if !slices.Contains(tags, s.Tag) {
-			return &StateError{fmt.Sprintf("disk %q has no snapshot %s: it is another disk, or somebody removed that", d.Disks[i].File, s.Tag)}
+			return &StateError{fmt.Sprintf("disk %q has no snapshot %s: it is another disk, or somebody removed that", filepath.Base(d.Disks[i].File), s.Tag)}
 		}
 	}
 	if !slices.Equal(files, s.Disks) {
-		return &StateError{fmt.Sprintf("snapshot %q is of the disks %q, and the machine has %q", s.Name, s.Disks, files)}
+		return &StateError{fmt.Sprintf("snapshot %q is of other disks than the machine has now", s.Name)}
 	}
 	return nil
 }

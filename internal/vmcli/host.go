@@ -96,7 +96,12 @@ func (h *Host) Start(_ context.Context, actor, name string) error {
 		"--firmware", fw.Code, "--firmware-secure", fw.SecureCode, "--firmware-variables", fw.Variables,
 	})
 	if err != nil {
-		return &instances.StartError{Words: err.Error()}
+		start := &instances.StartError{Cause: err}
+		var said *spawnError
+		if errors.As(err, &said) {
+			start.Words = said.told
+		}
+		return start
 	}
 	go child.Wait() //nolint:errcheck // a process that ended and that nobody waited for stays; how the machine ended is in its events
 	return nil

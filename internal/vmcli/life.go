@@ -11,17 +11,23 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/assay-project/assay/internal/instances"
 	"github.com/assay-project/assay/internal/machine"
 	"github.com/assay-project/assay/internal/program"
 )
 
-// readyLine is what a supervisor prints once its machine runs.
-const readyLine = "ready"
+// readyLine is what a supervisor prints once its machine runs. One in the background whose
+// machine does not start prints failedLine with what may be told to anybody of why.
+const (
+	readyLine  = "ready"
+	failedLine = "failed "
+)
 
 func newRunCmd(env *program.Env) *cobra.Command {
 	cmd := &cobra.Command{
@@ -59,8 +65,15 @@ assay-vm@NAME.service runs it.`,
 			return err
 		}
 		defer func() { err = errors.Join(err, forget()) }()
+		ready := false
+		defer func() {
+			if *background && !ready && err != nil {
+				fmt.Fprintln(env.Stdout, failedLine+strings.ReplaceAll(instances.Told(err), "\n", " "))
+			}
+		}()
 		return h.with(ctx, func(r *machine.Root) error {
 			return r.Run(ctx, cmp.Or(*asked, actor()), args[0], machine.RunOptions{Ready: func() error {
+				ready = true
 				if _, err := fmt.Fprintln(env.Stdout, readyLine); err != nil || *background {
 					return err
 				}

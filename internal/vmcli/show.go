@@ -55,9 +55,21 @@ func printList(w io.Writer, list []*machine.Status) error {
 		if b := s.Boot; b != nil {
 			boot, phase, early, late = strconv.FormatUint(b.Counter, 10), b.Phase, passed(b.Early), passed(b.Late)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Name, s.State, boot, phase, early, late, program.Printable(s.Problem))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Name, s.State, boot, phase, early, late, program.Printable(problemOf(s)))
 	}
 	return t.Flush()
+}
+
+// problemOf says what is wrong with a machine, to who is on its host.
+func problemOf(s *machine.Status) string {
+	words := s.Problem
+	if s.Detail != "" {
+		words += ": " + s.Detail
+	}
+	if k := s.LastKnown; k != nil {
+		words += fmt.Sprintf("; it was %s at %s", k.State, k.Seen.Format(time.RFC3339))
+	}
+	return words
 }
 
 func passed(b *bool) string {
@@ -93,7 +105,7 @@ func printDescription(w io.Writer, d *machine.Description) error {
 	row("id", d.ID)
 	row("state", d.State)
 	if d.Problem != "" {
-		row("problem", d.Problem)
+		row("problem", problemOf(&d.Status))
 	}
 	if def := d.Definition; def != nil {
 		row("options", options(&def.Shielded))

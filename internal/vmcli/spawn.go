@@ -63,14 +63,22 @@ func supervise(machine, logName string, flags []string) (*exec.Cmd, error) {
 	if err := child.Start(); err != nil {
 		return nil, err
 	}
-	line, err := bufio.NewReader(out).ReadString('\n')
+	line, err := bufio.NewReader(io.LimitReader(out, maxLog)).ReadString('\n')
 	if strings.TrimSpace(line) == readyLine {
 		return child, nil
 	}
 	if werr := child.Wait(); werr == nil {
 		return nil, errors.Join(errors.New("it ended at once"), err)
 	}
-	return nil, lastWords(log, before.Size())
+	told, _ := strings.CutPrefix(line, failedLine)
+	return nil, &spawnError{lastWords(log, before.Size()), program.Printable(strings.TrimSpace(told))}
+}
+
+// A spawnError is all that a supervisor said before it failed, with what may be told of it to
+// anybody; "" for nothing.
+type spawnError struct {
+	error
+	told string
 }
 
 // lastWords is what a supervisor said before it failed, in a log that had size bytes

@@ -2,6 +2,7 @@ package vmcli
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,6 +21,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 3 && slices.Equal(os.Args[1:3], []string{"vm", "run"}) {
 		fmt.Fprintf(os.Stderr, "assay: told %s\n", strings.Join(os.Args[3:], " "))
 		if os.Args[3] == "bad" {
+			fmt.Println(failedLine + "it is bound to another place")
 			fmt.Fprintln(os.Stderr, `time=2026-11-22T23:33:50.357Z level=INFO msg="what the machine boots from is not read"`)
 			os.Exit(1)
 		}
@@ -47,6 +49,10 @@ func TestAStartLeavesTheLogOfAnother(t *testing.T) {
 	err := spawn(starter(t, "bad"), name)
 	if err == nil || err.Error() != "told bad --background --root /r" {
 		t.Errorf("its last words: %v", err)
+	}
+	var said *spawnError
+	if !errors.As(err, &said) || said.told != "it is bound to another place" {
+		t.Errorf("what may be told of it: %+v", said)
 	}
 	text, err := os.ReadFile(name)
 	if want := "assay: told good --background --root /r\nassay: told bad --background --root /r\ntime=2026-11-22T23:33:50.357Z level=INFO msg=\"what the machine boots from is not read\"\n"; err != nil || string(text) != want {

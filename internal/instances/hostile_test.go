@@ -1,0 +1,265 @@
+package instances
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/assay-project/assay/internal/access"
+	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/homecard"
+	"github.com/assay-project/assay/internal/machine"
+)
+
+// instead listens where the supervisor of a machine does, and has say answer each question.
+func (f *fixture) instead(name string, say func(question string) string) {
+	f.Helper()
+	path := filepath.Join(f.dir, "vms", name, "run", "control")
+	must(f, os.MkdirAll(filepath.Dir(path), 0o700))
+	l, err := net.Listen("unix", path)
+	must(f, err)
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer c.Close()
+				if q, err := bufio.NewReader(c).ReadString('\n'); err == nil {
+					io.WriteString(c, say(q)+"\n") //nolint:errcheck // who asked may have gone
+				}
+			})
+		}
+	})
+	f.Cleanup(func() {
+		l.Close()
+		serving.Wait()
+	})
+}
+
+// A machine whose supervisor is at fault delays and hides no other.
+func TestAListShowsMachinesWhoseSupervisorIsAtFault(t *testing.T) {
+	f := newFixture(t)
+	admin := f.admin()
+	var asked sync.WaitGroup
+	asked.Add(2)
+	for _, name := range []string{"web-1", "web-2", "web-3", "web-4"} {
+		f.do(admin, "POST", "/v1/instances", plain(name)).want("create", 200)
+	}
+	for _, name := range []string{"web-1", "web-2"} {
+		f.instead(name, func(string) string { // who is asked alone waits for ever
+			asked.Done()
+			asked.Wait()
+			return `{"result":{"name":"` + name + `","state":"running","problem":"what happened is not kept","detail":"open ` + f.dir + `"}}`
+		})
+	}
+	f.instead("web-3", func(string) string { return "?" })
+	got := f.do(admin, "GET", "/v1/instances", "").want("list", 200, `"problem":"what happened is not kept"`)
+	var list listBody
+	got.into(&list)
+	var states []string
+	for _, s := range list.Items {
+		states = append(states, s.Name+" "+s.State)
+	}
+	if want := []string{"web-1 running", "web-2 running", "web-3 unknown", "web-4 stopped"}; !slices.Equal(states, want) {
+		t.Errorf("%q, want %q", states, want)
+	}
+	if strings.Contains(string(got.body), f.dir) {
+		t.Errorf("%s", got.body)
+	}
+	f.do(admin, "GET", "/v1/instances/web-3", "").want("one", 200, `"state":"unknown"`, "what its supervisor answers cannot be read", `"definition":{`)
+	f.do(admin, "POST", "/v1/instances/web-3/reset", "").want("what it was asked to do", 503, "instance.outcome-unknown")
+	f.do(admin, "GET", "/v1/instances/web-3/events", "").want("what only it knows", 503, "instance.no-answer")
+}
+
+// Who may do something by a label is not kept waiting by supervisors.
+func TestLabelsAreReadWithoutSupervisors(t *testing.T) {
+	f := newFixture(t)
+	admin := f.admin()
+	f.do(admin, "POST", "/v1/instances", `{"profile":"off","instance":{"name":"web-1","labels":{"env":"prod"}}}`).want("create", 200)
+	f.instead("web-1", func(string) string {
+		t.Error("the supervisor was asked")
+		return ""
+	})
+	ann := f.principal(access.Principal{Name: "ann", Bindings: []access.Binding{{Role: access.Viewer, Label: "env=prod"}}})
+	f.do(ann, "GET", "/v1/instances/web-1/findings", "").want("on the machine", 200)
+	f.do(ann, "GET", "/v1/operations", "").want("on all", 200, `"instance":"web-1"`)
+}
+
+func TestAListHasPages(t *testing.T) {
+	f := newFixture(t)
+	const machines = 1300
+	for i := range machines {
+		dir := filepath.Join(f.dir, "vms", fmt.Sprintf("m-%05d", i))
+		must(t, os.MkdirAll(dir, 0o700))
+		must(t, os.WriteFile(filepath.Join(dir, homecard.File), []byte("?"), 0o600))
+	}
+	admin := f.admin()
+	var page listBody
+	f.do(admin, "GET", "/v1/instances", "").want("one page", 200).into(&page)
+	if len(page.Items) != 500 || page.Next != "m-00499" {
+		t.Errorf("%d machines, next %q", len(page.Items), page.Next)
+	}
+	seen, after := []string{}, ""
+	for pages := 0; pages == 0 || after != ""; pages++ {
+		page = listBody{}
+		f.do(admin, "GET", "/v1/instances?limit=400&after="+after, "").want("a page", 200).into(&page)
+		for _, s := range page.Items {
+			seen = append(seen, s.Name)
+		}
+		if after = page.Next; pages > machines/400 {
+			t.Fatal("the pages do not end")
+		}
+	}
+	if len(seen) != machines || !slices.IsSorted(seen) || len(slices.Compact(seen)) != machines {
+		t.Errorf("%d machines on all pages", len(seen))
+	}
+	few := f.principal(access.Principal{Name: "few", Bindings: []access.Binding{{Role: access.Viewer, Instances: "m-012*"}}})
+	page = listBody{}
+	f.do(few, "GET", "/v1/instances?limit=100", "").want("of some", 200).into(&page)
+	if len(page.Items) != 100 || page.Next != "" || page.Items[0].Name != "m-01200" {
+		t.Errorf("%d machines, next %q", len(page.Items), page.Next)
+	}
+	for _, query := range []string{"limit=1001", "limit=0", "limit=-1", "after=" + strings.Repeat("x", 64)} {
+		f.do(admin, "GET", "/v1/instances?"+query, "").want(query, 422)
+	}
+}
+
+// Whatever goes wrong, no answer names a file of the host that no definition names.
+func TestNoAnswerNamesFilesOfTheHost(t *testing.T) {
+	f := newFixture(t)
+	admin := f.admin()
+	secret := filepath.Join(f.dir, "secret")
+	says := func(kind, words string) func(string) string {
+		return func(string) string {
+			return fmt.Sprintf(`{"error":"close %s: no space left on device","kind":%q,"words":%q}`, secret, kind, words)
+		}
+	}
+	breaks := func(name, file string) {
+		must(t, os.WriteFile(filepath.Join(f.dir, "vms", name, file), []byte("?"), 0o600))
+	}
+	f.startFault = fmt.Errorf("open %s: permission denied", secret)
+	for name, tc := range map[string]struct {
+		fault  func(name string)
+		status int
+		words  string // of the answer to calls, the last of which counts
+		calls  []string
+	}{
+		"a supervisor that says how it is":   {func(n string) { f.instead(n, says("state", "it is on its way")) }, 409, "it is on its way", []string{"GET events", "POST reset"}},
+		"a supervisor of an older program":   {func(n string) { f.instead(n, says("state", "")) }, 409, "as the machine is now, it cannot do that", []string{"POST reset"}},
+		"a supervisor with a known error":    {func(n string) { f.instead(n, says("notJudged", "boot 3 was compared with no baseline")) }, 409, "boot 3 was compared with no baseline", []string{"GET why", "GET diff", "GET boots"}},
+		"a supervisor with an unknown error": {func(n string) { f.instead(n, says("", "")) }, 500, `"requestId":"`, []string{"GET events", "GET boots", "POST reset"}},
+		"a supervisor that is at fault":      {func(n string) { f.instead(n, func(string) string { return secret }) }, 503, "instance.no-answer", []string{"GET events"}},
+		"a damaged card":                     {func(n string) { breaks(n, homecard.File) }, 409, "instance.damaged", []string{"GET ", "GET check", "GET events"}},
+		"a damaged definition":               {func(n string) { breaks(n, "definition.sealed") }, 409, "instance.damaged", []string{"GET check", "GET ", "POST clearTPM", "GET getShieldedInstanceIdentity"}},
+		"a damaged history":                  {func(n string) { breaks(n, "integrity.sealed") }, 409, "instance.damaged", []string{"GET boots"}},
+		"a damaged note":                     {func(n string) { breaks(n, "running.json") }, 200, "what became of its hypervisor cannot be read", []string{"GET "}},
+		"a start that fails":                 {func(string) {}, 409, `"requestId":"`, []string{"POST start"}},
+		"variables that cannot be read":      {func(n string) { breaks(n, "variables.sealed") }, 409, "instance.damaged", []string{"GET check"}},
+		"a home that is none": {func(n string) {
+			must(t, os.Remove(filepath.Join(f.dir, "vms", n, "definition.sealed")))
+			must(t, os.Mkdir(filepath.Join(f.dir, "vms", n, "definition.sealed"), 0o700))
+		}, 409, "instance.damaged", []string{"GET check"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			name = "m-" + strings.ReplaceAll(name, " ", "-")
+			f.do(admin, "POST", "/v1/instances", plain(name)).want("create", 200)
+			tc.fault(name)
+			var got answer
+			for _, call := range append([]string{"GET ../instances", "GET ../operations"}, tc.calls...) {
+				method, path, _ := strings.Cut(call, " ")
+				path = strings.TrimSuffix("/v1/instances/"+name+"/"+path, "/")
+				path = strings.Replace(path, "/instances/"+name+"/../", "/", 1)
+				got = f.do(admin, method, path, "")
+				if text := string(got.body); strings.Contains(text, secret) || strings.Contains(text, f.dir) {
+					t.Errorf("%s: %d %s", call, got.status, text)
+				}
+			}
+			got.want(tc.calls[len(tc.calls)-1], tc.status, tc.words)
+			list := f.do(admin, "GET", "/v1/operations", "").want("operations", 200)
+			if strings.Contains(string(list.body), f.dir) {
+				t.Errorf("%s", list.body)
+			}
+		})
+	}
+}
+
+// slowBody is a body that is not there before somebody has seen that it is waited for.
+type slowBody struct {
+	waited, there chan struct{}
+	once          sync.Once
+	io.Reader
+}
+
+func (b *slowBody) Read(p []byte) (int, error) {
+	b.once.Do(func() { close(b.waited) })
+	<-b.there
+	return b.Reader.Read(p)
+}
+
+// A label that is taken away while a request is under way gives nothing to it any more.
+func TestAPermissionByLabelHoldsWhenTheChangeIsMade(t *testing.T) {
+	f := newFixture(t)
+	admin := f.admin()
+	f.do(admin, "POST", "/v1/instances", `{"profile":"off","instance":{"name":"web-1","labels":{"env":"prod"}}}`).want("create", 200)
+	ann := f.principal(access.Principal{Name: "ann", Bindings: []access.Binding{{Role: access.InstanceAdmin, Label: "env=prod"}}})
+	for path, body := range map[string]string{
+		"PATCH /v1/instances/web-1":                                                `{"cpus":2}`,
+		"POST /v1/instances/web-1/snapshots":                                       `{"name":"one"}`,
+		"PATCH /v1/instances/web-1/updateShieldedInstanceConfig?validateOnly=true": `{"enableSecureBoot":true}`,
+	} {
+		slow := &slowBody{waited: make(chan struct{}), there: make(chan struct{}), Reader: strings.NewReader(body)}
+		method, path, _ := strings.Cut(path, " ")
+		req := httptest.NewRequestWithContext(t.Context(), method, path, slow)
+		req.ContentLength = int64(len(body))
+		req.Header.Set("Authorization", "Bearer "+ann)
+		req.Header.Set("Content-Type", "application/json")
+		got, done := httptest.NewRecorder(), make(chan struct{})
+		go func() {
+			f.handler.ServeHTTP(got, req)
+			close(done)
+		}()
+		<-slow.waited // it was let in
+		f.do(admin, "PATCH", "/v1/instances/web-1", `{"labels":{"env":"dev"}}`).want("the label goes", 200)
+		close(slow.there)
+		<-done
+		if got.Code != 403 || !strings.Contains(got.Body.String(), "ann") {
+			t.Errorf("%s: %d %s", path, got.Code, got.Body)
+		}
+		f.do(admin, "PATCH", "/v1/instances/web-1", `{"labels":{"env":"prod"}}`).want("the label comes back", 200)
+	}
+	if d, err := f.root.Describe(t.Context(), "web-1"); err != nil || d.Definition.CPUs != 1 {
+		t.Errorf("%+v, %v", d, err)
+	}
+}
+
+// The home is read under its lock: what another process changed meanwhile counts, too.
+func TestAChangeIsHeldAgainstTheLabelsInTheHome(t *testing.T) {
+	f := newFixture(t)
+	f.do(f.admin(), "POST", "/v1/instances", `{"profile":"off","instance":{"name":"web-1","labels":{"env":"prod"}}}`).want("create", 200)
+	f.relabel = func() { // by assay vm update on the host, after the last look
+		_, err := f.root.Update(context.Background(), "operator", "web-1", relabelled("dev"))
+		must(t, err)
+	}
+	ann := f.principal(access.Principal{Name: "ann", Bindings: []access.Binding{{Role: access.InstanceAdmin, Label: "env=prod"}}})
+	f.do(ann, "PATCH", "/v1/instances/web-1", `{"cpus":2}`).want("afterwards", 403, "instances.update", "ann")
+}
+
+// relabelled changes a machine's label.
+func relabelled(env string) machine.UpdateOptions {
+	return machine.UpdateOptions{Change: func(d *fleet.Definition) error {
+		d.Labels = map[string]string{"env": env}
+		return nil
+	}}
+}
