@@ -1,14 +1,15 @@
-// Package mldsa signs message representatives by ML-DSA, and verifies such
-// signatures.
+// Package mldsa signs message representatives by ML-DSA, verifies such signatures, and
+// makes the representatives of messages and, for HashML-DSA, of digests.
 //
 // Keys and signatures are made by filippo.io/mldsa: no secret passes arithmetic of
 // this package. That one verifies whole messages only, and a TPM has but the message
 // representative, μ, of a message that came in parts, that was hashed before, or
 // that somebody else has hashed. [Set.Verify] is the verification from μ on, over
 // public values, in time that depends on them. It does not prove what μ is of: the
-// caller computes it, with the hash of the public key in it, or answers for it.
+// caller has it from [Mu] or [HashMu], with the hash of the public key in it, or
+// answers for it.
 //
-// Read [Set.Verify] first. FIPS 204, chapters 6 and 7.
+// Read [Set.Verify] first. FIPS 204, chapters 5 to 7.
 package mldsa
 
 import (
@@ -24,13 +25,19 @@ const (
 	SeedSize = 32 // ξ, of which a key is made (6.1)
 )
 
-// Why a signature is refused. The first is also what a wrong parameter set, seed or
-// public key gets.
+// Why a signature is refused. The first is also what anything else of a wrong size gets,
+// and a parameter set that is none.
 var (
-	ErrSize     = errors.New("an ML-DSA set, seed, key, message representative or signature of another size")
+	ErrSize     = errors.New("an ML-DSA set, seed, key, context, digest, message representative or signature of another size")
 	ErrHint     = errors.New("the hint of an ML-DSA signature is malformed")
 	ErrNorm     = errors.New("the response of an ML-DSA signature is too large")
 	ErrMismatch = errors.New("an ML-DSA signature is not one of this message by this key")
+)
+
+// What else is refused.
+var (
+	ErrHash  = errors.New("there is no HashML-DSA by this hash")
+	ErrState = errors.New("the state of an ML-DSA message representative is none, or of one that has ended")
 )
 
 // A Set is a parameter set by the number that its name has (table 1).

@@ -26,6 +26,12 @@ type SelfTests struct{ all []selfTest }
 // NewSelfTests returns self-tests of which none has run.
 func NewSelfTests() *SelfTests { return &SelfTests{selfTests(theSelfTestParts())} }
 
+// Add adds the test of an algorithm that is not of this package. It returns an error
+// for a wrong answer.
+func (s *SelfTests) Add(a tpm2.Alg, run func() error) {
+	s.all = append(s.all, selfTest{alg: a, run: func() ([]byte, error) { return nil, run() }})
+}
+
 // Algorithms returns those that there are tests of.
 func (s *SelfTests) Algorithms() []tpm2.Alg {
 	var out []tpm2.Alg
@@ -386,51 +392,4 @@ func testMLKEM() ([]byte, error) {
 		out = append(append(out, k.Public()...), rejected...)
 	}
 	return shorten(out), nil
-}
-
-// testMLDSA checks a signature of a message with a context.
-func testMLDSA() ([]byte, error) {
-	return testMLDSABy(func(public []byte, message []byte) ([]byte, error) {
-		mu, err := NewMLDSAMu(public, []byte("context"))
-		if err != nil {
-			return nil, err
-		}
-		return mu.Sum(message), nil
-	})
-}
-
-// testHashMLDSA checks one of a message that is hashed first.
-func testHashMLDSA() ([]byte, error) {
-	return testMLDSABy(func(public []byte, message []byte) ([]byte, error) {
-		digest, err := Hash(tpm2.AlgSHA256, message)
-		if err != nil {
-			return nil, err
-		}
-		return HashMLDSAMu(public, []byte("context"), tpm2.AlgSHA256, digest)
-	})
-}
-
-func testMLDSABy(representative func(public, message []byte) ([]byte, error)) ([]byte, error) {
-	k, err := LoadMLDSA(tpm2.MLDSA44, testPattern(32))
-	if err != nil {
-		return nil, err
-	}
-	mu, err := representative(k.Public(), testPattern(40))
-	if err != nil {
-		return nil, err
-	}
-	sig, err := k.SignMu(mu)
-	if err != nil {
-		return nil, err
-	}
-	if err := VerifyMLDSAMu(tpm2.MLDSA44, k.Public(), mu, sig); err != nil {
-		return nil, err
-	}
-	if mu, err = representative(k.Public(), testPattern(39)); err != nil {
-		return nil, err
-	}
-	if VerifyMLDSAMu(tpm2.MLDSA44, k.Public(), mu, sig) == nil {
-		return nil, expect(false, "a signature of another message verifies")
-	}
-	return shorten(k.Public(), sig), nil
 }

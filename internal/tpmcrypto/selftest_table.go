@@ -65,8 +65,6 @@ func selfTests(p selfTestParts) []selfTest {
 		{tpm2.AlgECDH, p.agreeTest(tpm2.AlgECDH), "c949d32844ff0da8e683e00577416a5b51be6bb5f800f26c215ca196a009ad65"},
 		{tpm2.AlgECMQV, p.agreeTest(tpm2.AlgECMQV), "b8a048124f247a63620c78b4eeb28645e2ac7b4e93d06755a7f29e6b5c90b652"},
 		{tpm2.AlgMLKEM, testMLKEM, "437f257dc5c0e18ece6587b16999c29ed5082c7557283ea4bc78871e0639d16b"},
-		{tpm2.AlgMLDSA, testMLDSA, "a6f4084aa6d30323497b5b0cf3565f42b8feae995006daa6c6ea569021ad5f34"},
-		{tpm2.AlgHashMLDSA, testHashMLDSA, "0160035e0308315e3a5b85de1ea120a11084097f1b490bcab63948064a7b36ee"},
 	}
 }
 

@@ -2,8 +2,10 @@ package engine
 
 import (
 	"bytes"
+	"errors"
 	"io"
 
+	"github.com/assay-project/assay/internal/mldsa"
 	"github.com/assay-project/assay/internal/tpmcrypto"
 	"github.com/assay-project/assay/tpm2"
 )
@@ -13,22 +15,45 @@ import (
 // message, or of its digest (FIPS 204, 5.2 and 5.4). What the text of version 1.85
 // leaves open is in docs/tpm-testing.md.
 
+// mldsaSet returns the parameter set of a key; layouts let no other through.
+func (o *object) mldsaSet() mldsa.Set {
+	switch o.public.Parameters.MLDSA.ParameterSet {
+	case tpm2.MLDSA44:
+		return mldsa.MLDSA44
+	case tpm2.MLDSA65:
+		return mldsa.MLDSA65
+	case tpm2.MLDSA87:
+		return mldsa.MLDSA87
+	}
+	return 0
+}
+
+// offersHashMLDSA reports whether there is HashML-DSA by a hash.
+func offersHashMLDSA(a tpm2.Alg) bool {
+	h, ok := a.Hash()
+	return ok && mldsa.Hashes(h)
+}
+
 func (o *object) generateMLDSA(r io.Reader) error {
-	k, err := tpmcrypto.GenerateMLDSA(r, o.public.Parameters.MLDSA.ParameterSet)
+	seed := make([]byte, mldsa.SeedSize)
+	if err := readFull(r, seed); err != nil {
+		return err
+	}
+	o.sensitive.Bits = seed
+	k, err := o.mldsaKey()
 	if err != nil {
 		return err
 	}
-	o.mldsa, o.sensitive.Bits = k, clone(k.Seed())
 	o.public.Unique = tpm2.PublicID{MLDSA: k.Public()}
 	return nil
 }
 
 // mldsaKey returns the private key of an object, made on first use.
-func (o *object) mldsaKey() (*tpmcrypto.MLDSAKey, error) {
+func (o *object) mldsaKey() (*mldsa.Key, error) {
 	if o.mldsa == nil {
-		k, err := tpmcrypto.LoadMLDSA(o.public.Parameters.MLDSA.ParameterSet, o.sensitive.Bits)
+		k, err := mldsa.NewKey(o.mldsaSet(), o.sensitive.Bits)
 		if err != nil {
-			return nil, err
+			return nil, tpm2.RCKeySize
 		}
 		o.mldsa = k
 	}
@@ -37,7 +62,7 @@ func (o *object) mldsaKey() (*tpmcrypto.MLDSAKey, error) {
 
 func (o *object) validateMLDSA(at blame) error {
 	public := o.public.Unique.MLDSA
-	if size, _ := tpmcrypto.MLDSASizes(o.public.Parameters.MLDSA.ParameterSet); len(public) != size {
+	if len(public) != o.mldsaSet().PublicSize() {
 		return parameter(tpm2.RCKey, at.public)
 	}
 	if o.publicOnly {
@@ -72,9 +97,9 @@ func (o *object) messageMu(context, message []byte) ([]byte, error) {
 		}
 		return o.muOf(context, digest)
 	}
-	mu, err := tpmcrypto.NewMLDSAMu(o.public.Unique.MLDSA, context)
+	mu, err := mldsa.NewMu(o.public.Unique.MLDSA, context)
 	if err != nil {
-		return nil, err
+		return nil, mldsaCode(err)
 	}
 	return mu.Sum(message), nil
 }
@@ -85,7 +110,15 @@ func (o *object) muOf(context, digest []byte) ([]byte, error) {
 	if o.public.Type == tpm2.AlgMLDSA {
 		return digest, nil
 	}
-	return tpmcrypto.HashMLDSAMu(o.public.Unique.MLDSA, context, o.public.Parameters.MLDSA.HashAlg, digest)
+	h, ok := o.public.Parameters.MLDSA.HashAlg.Hash()
+	if !ok {
+		return nil, tpm2.RCHash
+	}
+	mu, err := mldsa.HashMu(o.public.Unique.MLDSA, context, h, digest)
+	if err != nil {
+		return nil, mldsaCode(err)
+	}
+	return mu, nil
 }
 
 // maxAuthResponse is the largest TPMS_AUTH_RESPONSE: a nonce, attributes, an HMAC.
@@ -97,20 +130,35 @@ const maxAuthResponse = 2 + tpm2.MaxDigest + 1 + 2 + tpm2.MaxDigest
 func (c *call) signMu(o *object, mu []byte, besides int) (tpm2.Signature, error) {
 	own := o.ownMLDSA()
 	sig := tpm2.Signature{SigAlg: own.Scheme, Hash: own.HashAlg}
-	_, size := tpmcrypto.MLDSASizes(o.public.Parameters.MLDSA.ParameterSet)
 	const frame = headerSize + 4 + 3*2 // with the size of the parameters, and what is in front of a signature
-	if frame+besides+size+c.nauths*maxAuthResponse > c.t.limits.Command {
+	if frame+besides+o.mldsaSet().SignatureSize()+c.nauths*maxAuthResponse > c.t.limits.Command {
 		return sig, tpm2.RCNoResult
 	}
 	k, err := o.mldsaKey()
 	if err != nil {
 		return sig, err
 	}
-	sig.MLDSA, err = k.SignMu(mu)
-	return sig, err
+	if sig.MLDSA, err = k.SignMu(mu); err != nil {
+		return sig, mldsaCode(err)
+	}
+	return sig, nil
 }
 
 // verifyMu checks a signature of a representative. Its errors are response codes.
 func (o *object) verifyMu(mu, sig []byte) error {
-	return tpmcrypto.VerifyMLDSAMu(o.public.Parameters.MLDSA.ParameterSet, o.public.Unique.MLDSA, mu, sig)
+	if o.mldsaSet().Verify(o.public.Unique.MLDSA, mu, sig) != nil {
+		return tpm2.RCSignature
+	}
+	return nil
+}
+
+// mldsaCode is the code of what is refused before there is a signature.
+func mldsaCode(err error) error {
+	switch {
+	case errors.Is(err, mldsa.ErrSize):
+		return tpm2.RCSize
+	case errors.Is(err, mldsa.ErrHash):
+		return tpm2.RCHash
+	}
+	return err
 }

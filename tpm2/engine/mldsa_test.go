@@ -9,17 +9,17 @@ import (
 	"slices"
 	"testing"
 
-	"filippo.io/mldsa"
+	upstream "filippo.io/mldsa"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/assay-project/assay/internal/tpmcrypto"
+	"github.com/assay-project/assay/internal/mldsa"
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/command"
 	"github.com/assay-project/assay/tpm2/engine"
 	"github.com/assay-project/assay/wire"
 )
 
-var mldsaParams = map[tpm2.MLDSASet]mldsa.Parameters{tpm2.MLDSA44: mldsa.MLDSA44(), tpm2.MLDSA65: mldsa.MLDSA65(), tpm2.MLDSA87: mldsa.MLDSA87()}
+var mldsaParams = map[tpm2.MLDSASet]upstream.Parameters{tpm2.MLDSA44: upstream.MLDSA44(), tpm2.MLDSA65: upstream.MLDSA65(), tpm2.MLDSA87: upstream.MLDSA87()}
 
 // mldsaTemplate is an ML-DSA key, hashMLDSATemplate one of HashML-DSA.
 func mldsaTemplate(set tpm2.MLDSASet, a tpm2.ObjectAttributes) tpm2.Public {
@@ -43,9 +43,9 @@ func externalMu(p tpm2.Public) tpm2.Public {
 // outsideMLDSA is a key of the template that was made without a TPM.
 func outsideMLDSA(t testing.TB, template tpm2.Public) *outside {
 	t.Helper()
-	seed := make([]byte, mldsa.PrivateKeySize)
+	seed := make([]byte, upstream.PrivateKeySize)
 	rand.Read(seed)
-	k, err := mldsa.NewPrivateKey(mldsaParams[template.Parameters.MLDSA.ParameterSet], seed)
+	k, err := upstream.NewPrivateKey(mldsaParams[template.Parameters.MLDSA.ParameterSet], seed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,15 +64,16 @@ func checkMLDSA(t testing.TB, p *tpm2.Public, message, context string, sig *tpm2
 	}
 	var err error
 	if p.Type == tpm2.AlgMLDSA {
-		var public *mldsa.PublicKey
-		if public, err = mldsa.NewPublicKey(mldsaParams[set], p.Unique.MLDSA); err == nil {
-			err = mldsa.Verify(public, []byte(message), sig.MLDSA, &mldsa.Options{Context: context})
+		var public *upstream.PublicKey
+		if public, err = upstream.NewPublicKey(mldsaParams[set], p.Unique.MLDSA); err == nil {
+			err = upstream.Verify(public, []byte(message), sig.MLDSA, &upstream.Options{Context: context})
 		}
 	} else {
 		digest := sha256.Sum256([]byte(message)) // the hash of the keys here
 		m := append(sha3.SumSHAKE256(p.Unique.MLDSA, 64), 1, byte(len(context)))
 		m = append(append(m, context...), "\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01"...)
-		err = tpmcrypto.VerifyMLDSAMu(set, p.Unique.MLDSA, sha3.SumSHAKE256(append(m, digest[:]...), 64), sig.MLDSA)
+		number := map[tpm2.MLDSASet]mldsa.Set{tpm2.MLDSA44: mldsa.MLDSA44, tpm2.MLDSA87: mldsa.MLDSA87}[set]
+		err = number.Verify(p.Unique.MLDSA, sha3.SumSHAKE256(append(m, digest[:]...), 64), sig.MLDSA)
 	}
 	if err != nil {
 		t.Errorf("signature of %q with the context %q: %v", message, context, err)
@@ -164,7 +165,7 @@ func TestMLDSAKeysSignDigests(t *testing.T) {
 		"ML-DSA": {externalMu(mldsaTemplate(tpm2.MLDSA44, signing)), "", func(public []byte) []byte {
 			return sha3.SumSHAKE256(append(append(sha3.SumSHAKE256(public, 64), 0, 0), "message"...), 64)
 		}, tpm2.AlgNull},
-		"HashML-DSA": {hashMLDSATemplate(tpm2.MLDSA65, tpm2.AlgSHA256, signing), "context", func([]byte) []byte { return digest[:] }, tpm2.AlgSHA256},
+		"HashML-DSA": {hashMLDSATemplate(tpm2.MLDSA87, tpm2.AlgSHA256, signing), "context", func([]byte) []byte { return digest[:] }, tpm2.AlgSHA256},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m.in(t)
@@ -193,7 +194,7 @@ func TestMLDSAKeysSignDigests(t *testing.T) {
 func TestRestrictedMLDSAKeysSignNoRepresentative(t *testing.T) {
 	m := newPostQuantum(t)
 	null := tpm2.HashCheckTicket{Hierarchy: tpm2.HandleNull}
-	mu := make([]byte, tpmcrypto.MLDSAMuSize)
+	mu := make([]byte, mldsa.MuSize)
 	key := m.primary(tpm2.HandleOwner, externalMu(mldsaTemplate(tpm2.MLDSA44, signing|tpm2.AttrRestricted)), "")
 	var hash command.HashOut
 	m.do(tpm2.CCHash, nil, nil, &command.HashIn{Data: []byte("data"), HashAlg: tpm2.AlgSHA512, Hierarchy: tpm2.HandleOwner}, &hash)
@@ -477,5 +478,10 @@ func TestMLDSASignaturesFitTheBuffer(t *testing.T) {
 		h := m.startSigning(key, "")
 		m.fails(tc.want, tpm2.CCSignSequenceComplete, handles(h, key), password("", ""), &command.SignSequenceCompleteIn{Buffer: []byte("message")})
 		m.fails(tc.want, tpm2.CCQuote, handles(key), password(""), &command.QuoteIn{InScheme: noScheme(), PCRSelect: selection(tpm2.AlgSHA256, 0)})
+		if tc.set == tpm2.MLDSA65 { // what is attested counts
+			m.tpm.SetBufferSize(3600)
+			m.fails(tpm2.RCSuccess, tpm2.CCQuote, handles(key), password(""), &command.QuoteIn{InScheme: noScheme(), PCRSelect: selection(tpm2.AlgSHA256, 0)})
+			m.fails(tpm2.RCNoResult, tpm2.CCQuote, handles(key), password(""), &command.QuoteIn{QualifyingData: make([]byte, 50), InScheme: noScheme(), PCRSelect: selection(tpm2.AlgSHA256, 0)})
+		}
 	}
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"crypto/subtle"
 
+	"github.com/assay-project/assay/internal/mldsa"
 	"github.com/assay-project/assay/internal/tpmcrypto"
 	"github.com/assay-project/assay/tpm2"
 )
@@ -36,7 +37,7 @@ type object struct {
 	eccPublic *tpmcrypto.ECCPublic
 
 	mlkem *tpmcrypto.MLKEMKey
-	mldsa *tpmcrypto.MLDSAKey
+	mldsa *mldsa.Key
 
 	macKey []byte // of the integrity of a parent's children, made on first use
 }

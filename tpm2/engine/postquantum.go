@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/binary"
 
+	"github.com/assay-project/assay/internal/mldsa"
 	"github.com/assay-project/assay/internal/tpmcrypto"
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/command"
@@ -68,7 +69,9 @@ func fixedScheme(o *object, handle int) (tpm2.SigScheme, error) {
 func (s *sequence) takeContext(o *object, context []byte, number int) (err error) {
 	switch o.public.Type {
 	case tpm2.AlgMLDSA:
-		s.mu, err = tpmcrypto.NewMLDSAMu(o.public.Unique.MLDSA, context)
+		if s.mu, err = mldsa.NewMu(o.public.Unique.MLDSA, context); err != nil {
+			err = mldsaCode(err)
+		}
 	case tpm2.AlgHashMLDSA:
 		s.context = clone(context)
 	default:
@@ -268,7 +271,7 @@ func digestScheme(o *object) (tpm2.SigScheme, error) {
 func checkDigest(s tpm2.SigScheme, context, digest []byte) error {
 	size := s.HashAlg.DigestSize()
 	if s.Scheme == tpm2.AlgMLDSA {
-		size = tpmcrypto.MLDSAMuSize
+		size = mldsa.MuSize
 	}
 	switch {
 	case len(context) != 0 && s.Scheme != tpm2.AlgHashMLDSA:

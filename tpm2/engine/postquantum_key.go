@@ -22,7 +22,7 @@ func checkPostQuantumParms(t tpm2.Alg, p *tpm2.PublicParms) error {
 	switch {
 	case t == tpm2.AlgMLKEM && mlkemPublicSize(p.MLKEM.ParameterSet) == 0:
 		return tpm2.RCParms
-	case t == tpm2.AlgHashMLDSA && !tpmcrypto.HashMLDSA(p.MLDSA.HashAlg):
+	case t == tpm2.AlgHashMLDSA && !offersHashMLDSA(p.MLDSA.HashAlg):
 		return tpm2.RCHash
 	}
 	return nil

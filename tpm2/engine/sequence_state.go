@@ -4,6 +4,7 @@ import (
 	"crypto/subtle"
 	"hash"
 
+	"github.com/assay-project/assay/internal/mldsa"
 	"github.com/assay-project/assay/internal/tpmcrypto"
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/wire"
@@ -38,8 +39,8 @@ type sequence struct {
 	head  []byte      // the first bytes of the message, up to four
 	key   []byte      // Name of the key of a sequence of a signature
 
-	context []byte             // of signMuSequence and verifyMuSequence
-	mu      *tpmcrypto.MLDSAMu // of ML-DSA; HashML-DSA has a hash in sums
+	context []byte    // of signMuSequence and verifyMuSequence
+	mu      *mldsa.Mu // of ML-DSA; HashML-DSA has a hash in sums
 }
 
 // bankHash is a running hash by one algorithm. An HMAC has two: the inner one,
@@ -186,12 +187,12 @@ func (s *sequence) wireMu(c *wire.Codec) {
 	if s.mu != nil {
 		state = s.mu.State()
 	}
-	c.Sized16(&state, tpmcrypto.MLDSAMuStateSize)
+	c.Sized16(&state, mldsa.StateSize)
 	if !c.Decoding() || c.Err() != nil || len(state) == 0 {
 		return
 	}
 	var err error
-	if s.mu, err = tpmcrypto.RestoreMLDSAMu(state); err != nil {
+	if s.mu, err = mldsa.Restore(state); err != nil {
 		c.Fail(wire.ErrRange)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/assay-project/assay/internal/mldsa"
 	"github.com/assay-project/assay/internal/tpmcrypto"
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/command"
@@ -23,7 +24,7 @@ func selfTestCommand(c *call, in *command.SelfTestIn, _ *command.None) error {
 	if err := c.t.failForced(); err != nil {
 		return err
 	}
-	tests := tpmcrypto.NewSelfTests()
+	tests := newSelfTests()
 	for _, a := range c.t.profile.testable(tests) {
 		if in.FullTest || !c.t.vol.selfTest.tested(a) {
 			c.t.test(tests, a)
@@ -40,7 +41,7 @@ func incrementalSelfTest(c *call, in *command.IncrementalSelfTestIn, out *comman
 			return parameter(tpm2.RCValue, 1)
 		}
 	}
-	tests := tpmcrypto.NewSelfTests()
+	tests := newSelfTests()
 	for _, a := range t.profile.testable(tests) {
 		if slices.Contains(in.ToTest, a) {
 			t.test(tests, a)
@@ -49,6 +50,14 @@ func incrementalSelfTest(c *call, in *command.IncrementalSelfTestIn, out *comman
 		}
 	}
 	return nil
+}
+
+// newSelfTests returns the self-tests of all algorithms, of which none has run.
+func newSelfTests() *tpmcrypto.SelfTests {
+	tests := tpmcrypto.NewSelfTests()
+	tests.Add(tpm2.AlgMLDSA, mldsa.SelfTest)
+	tests.Add(tpm2.AlgHashMLDSA, mldsa.HashSelfTest)
+	return tests
 }
 
 // testable returns the algorithms of the profile of which there is a test, in
