@@ -59,10 +59,23 @@ func (s *supervisor) fail(err error) {
 // errEnded is a machine that ended in the middle of something.
 var errEnded = errors.New("the machine has ended meanwhile")
 
+// disksTime is how long a move may take that copies disks: it is given up when they do not
+// get on, long before.
+const disksTime = 7 * 24 * time.Hour
+
+func moveTime(disks bool) time.Duration {
+	if disks {
+		return disksTime
+	}
+	return memoryTime
+}
+
 // aside does what takes long beside the machine's loop, until the machine ends.
-func (s *supervisor) aside(do func(context.Context)) {
+func (s *supervisor) aside(do func(context.Context)) { s.asideFor(memoryTime, do) }
+
+func (s *supervisor) asideFor(most time.Duration, do func(context.Context)) {
 	s.serving.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), memoryTime)
+		ctx, cancel := context.WithTimeout(context.Background(), most)
 		defer cancel()
 		ctx, stop := context.WithCancelCause(ctx)
 		defer stop(nil)
@@ -169,7 +182,7 @@ func (s *supervisor) sendMemory(ctx context.Context, asking bool, take func(*net
 	}
 	defer l.Close()
 	defer context.AfterFunc(ctx, func() { l.Close() })()
-	if err := s.hypervisor.Send(ctx, moveSocket, asking); err != nil {
+	if err := s.hypervisor.Send(ctx, moveSocket, qemu.Terms{Asking: asking}); err != nil {
 		return err
 	}
 	conn, err := l.AcceptUnix()

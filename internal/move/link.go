@@ -95,7 +95,10 @@ func (l *Link) frame() (kind byte, b []byte, err error) {
 	if _, err := io.ReadFull(l.conn, head[:]); err != nil {
 		return 0, nil, fmt.Errorf("%w: %w", ErrLink, err)
 	}
-	most := map[byte]uint32{frameMessage: maxMessage, frameRefusal: maxRefusal, frameStream: maxStream}[head[0]]
+	most := map[byte]uint32{
+		frameMessage: maxMessage, frameRefusal: maxRefusal, frameStream: maxStream,
+		frameOpen: 1, frameLane: 1 + maxStream, frameShut: 1,
+	}[head[0]]
 	size := binary.BigEndian.Uint32(head[1:])
 	if size > most {
 		return 0, nil, fmt.Errorf("%w: a frame of kind %q has %d bytes", ErrLink, head[0], size)

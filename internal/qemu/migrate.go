@@ -18,6 +18,9 @@ const (
 	migrationCancelled = "cancelled"
 )
 
+// migrationHeld is a migration whose machine stands still, and that waits for a word.
+const migrationHeld = "pre-switchover"
+
 // The limits of a migration: no network is spared, for the one that pays for it is who
 // asked, and a guest is held up for half a second at most where it is live.
 const (
@@ -26,11 +29,19 @@ const (
 	pollEvery = 20 * time.Millisecond
 )
 
+// Terms are how a machine's memory leaves.
+type Terms struct {
+	// Asking is whether the other end says that it has all of it before this one counts it
+	// as gone: without that, QEMU takes what it has sent as arrived.
+	Asking bool
+	// Held has the machine stand still before the last of it leaves, until [Process.LetGo].
+	Held bool
+}
+
 // Send begins to write the machine's memory and devices to a Unix socket that listens.
-// With asking the other end says that it has all of it before this one counts it as
-// gone: without that, QEMU takes what it has sent as arrived.
-func (p *Process) Send(ctx context.Context, socket string, asking bool) error {
-	if err := p.prepareMove(ctx, map[string]bool{"return-path": asking}); err != nil {
+func (p *Process) Send(ctx context.Context, socket string, t Terms) error {
+	// What an earlier move set is still set.
+	if err := p.prepareMove(ctx, map[string]bool{"return-path": t.Asking, "pause-before-switchover": t.Held}); err != nil {
 		return err
 	}
 	limits := map[string]any{"max-bandwidth": bandwidth, "downtime-limit": downtime}
@@ -59,7 +70,18 @@ func (p *Process) prepareMove(ctx context.Context, set map[string]bool) error {
 }
 
 // Moved waits until the memory has left or arrived, whichever end this is.
-func (p *Process) Moved(ctx context.Context) error {
+func (p *Process) Moved(ctx context.Context) error { return p.migration(ctx, migrationDone) }
+
+// Held waits until the machine stands still, in a move that is to be held there.
+func (p *Process) Held(ctx context.Context) error { return p.migration(ctx, migrationHeld) }
+
+// LetGo has a move go on that was held.
+func (p *Process) LetGo(ctx context.Context) error {
+	return p.monitor.Do(ctx, "migrate-continue", map[string]any{"state": migrationHeld}, nil)
+}
+
+// migration waits until a migration is in one state.
+func (p *Process) migration(ctx context.Context, want string) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
@@ -71,9 +93,9 @@ func (p *Process) Moved(ctx context.Context) error {
 			return fmt.Errorf("%w: %w", ErrMigration, err)
 		}
 		switch s.Status {
-		case migrationDone:
+		case want:
 			return nil
-		case migrationFailed, migrationCancelled:
+		case migrationDone, migrationFailed, migrationCancelled:
 			return fmt.Errorf("%w: QEMU says %s: %.300q", ErrMigration, s.Status, s.Error)
 		}
 		select {
@@ -86,7 +108,16 @@ func (p *Process) Moved(ctx context.Context) error {
 	}
 }
 
-// CancelMove ends a migration that has not ended; the machine goes on here.
+// CancelMove ends a migration that has not ended, and waits until it has: the machine can go
+// on here.
 func (p *Process) CancelMove(ctx context.Context) error {
-	return p.monitor.Do(ctx, "migrate_cancel", nil, nil)
+	if err := p.monitor.Do(ctx, "migrate_cancel", nil, nil); err != nil {
+		return err
+	}
+	// One that was cancelled, or had ended before; no state is that of none.
+	err := p.migration(ctx, "")
+	if errors.Is(err, ErrMigration) && ctx.Err() == nil {
+		return nil
+	}
+	return err
 }

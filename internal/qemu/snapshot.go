@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -134,19 +135,42 @@ func (m Images) run(ctx context.Context, d *Disk, args ...string) ([]byte, error
 	if err := checkImage("", d.File, nil); err != nil {
 		return nil, fmt.Errorf("disk %q: %w", d.File, err)
 	}
+	return m.exec(ctx, d, args[0], append(args[1:], "--image-opts", option("driver="+d.Format, "file.driver=file", "file.filename="+d.File))...)
+}
+
+// Create makes an empty disk of so many bytes, which must not be there.
+func (m Images) Create(ctx context.Context, d *Disk, size int64) error {
+	if err := d.check(); err != nil {
+		return fmt.Errorf("disk %q: %w", d.File, err)
+	}
+	// Also keeps the name from being another file's.
+	f, err := os.OpenFile(d.File, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if d.Format == "raw" {
+		err = f.Truncate(size)
+	}
+	if err = errors.Join(err, f.Close()); err != nil || d.Format == "raw" {
+		return err
+	}
+	_, err = m.exec(ctx, d, "create", "-q", "-f", d.Format, d.File, fmt.Sprint(size))
+	return err
+}
+
+func (m Images) exec(ctx context.Context, d *Disk, what string, args ...string) ([]byte, error) {
 	program := m.Program
 	if program == "" {
 		program = "qemu-img"
 	}
-	args = append(args, "--image-opts", option("driver="+d.Format, "file.driver=file", "file.filename="+d.File))
-	cmd := exec.CommandContext(ctx, program, args...)
+	cmd := exec.CommandContext(ctx, program, append([]string{what}, args...)...)
 	cmd.WaitDelay = time.Second
 	said := new(tail)
 	cmd.Stderr = said
 	var out bytes.Buffer
 	cmd.Stdout = &out
 	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("qemu-img %s of disk %q: %w%s", args[0], d.File, err, said)
+		return nil, fmt.Errorf("qemu-img %s of disk %q: %w%s", what, d.File, err, said)
 	}
 	return out.Bytes(), nil
 }

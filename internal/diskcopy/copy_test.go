@@ -1,0 +1,252 @@
+package diskcopy
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/move"
+	"github.com/assay-project/assay/internal/qemu"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// The size of each disk of a test, in bytes.
+const size = 16 << 20
+
+// An end is one of two hosts: a hypervisor with its disks.
+type end struct {
+	testing.TB
+	*qemu.Process
+	dir   string
+	link  *move.Link
+	disks []qemu.Disk
+}
+
+// machineHere is a machine that runs.
+func machineHere(t testing.TB) *end {
+	t.Helper()
+	for _, program := range []string{"qemu-system-x86_64", "qemu-img"} {
+		if _, err := exec.LookPath(program); err != nil {
+			if os.Getenv("ASSAY_REQUIRE_QEMU") != "" {
+				t.Fatal(err)
+			}
+			t.Skip(err)
+		}
+	}
+	source := &end{TB: t, dir: t.TempDir()}
+	raw, qcow := filepath.Join(source.dir, "own.raw"), filepath.Join(source.dir, "own.qcow2")
+	if err := os.WriteFile(raw, content(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("qemu-img", "create", "-q", "-f", "qcow2", qcow, fmt.Sprint(size)).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	source.disks = []qemu.Disk{{File: qcow, Format: "qcow2", Bus: "virtio"}, {File: raw, Format: "raw", Bus: "virtio"}}
+	source.start(false)
+	return source
+}
+
+// another is a hypervisor that awaits the machine on new disks.
+func (e *end) another() *end {
+	e.Helper()
+	a, b := net.Pipe()
+	e.Cleanup(func() {
+		a.Close()
+		b.Close()
+	})
+	e.link = move.NewLink(a)
+	o := &end{TB: e.TB, dir: e.TempDir(), link: move.NewLink(b)}
+	d := &fleet.Definition{Disks: []fleet.Disk{{Format: "qcow2"}, {Format: "raw"}}}
+	if err := Make(e.Context(), qemu.Images{}, d, both(), filepath.Join(o.dir, "disks")); err != nil {
+		e.Fatal(err)
+	}
+	o.disks = []qemu.Disk{{File: d.Disks[0].File, Format: "qcow2", Bus: "virtio"}, {File: d.Disks[1].File, Format: "raw", Bus: "virtio"}}
+	o.start(true)
+	return o
+}
+
+func both() []Disk { return []Disk{{0, size}, {1, size}} }
+
+// content is what a disk has: no two of its sectors are alike.
+func content() []byte {
+	b := make([]byte, 0, size)
+	for i := range uint64(size / 8) {
+		b = binary.LittleEndian.AppendUint64(b, (i+1)*0x9e3779b97f4a7c15)
+	}
+	return b
+}
+
+func (e *end) start(waits bool) {
+	e.Helper()
+	vars, err := os.ReadFile("/usr/share/OVMF/OVMF_VARS_4M.fd")
+	if err != nil {
+		e.Fatal(err)
+	}
+	fd, err := unix.MemfdCreate("vars", unix.MFD_CLOEXEC)
+	if err != nil {
+		e.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "vars")
+	e.Cleanup(func() { f.Close() })
+	if _, err := f.Write(vars); err != nil {
+		e.Fatal(err)
+	}
+	console, err := net.Listen("unix", filepath.Join(e.dir, "console"))
+	if err != nil {
+		e.Fatal(err)
+	}
+	e.Cleanup(func() { console.Close() })
+	e.Process, err = qemu.Start(e.Context(), qemu.Config{Dir: e.dir, Files: []*os.File{f}, Machine: qemu.Machine{
+		Name: "web-1", Accelerator: qemu.TCG, CPUs: 1, MemoryMiB: 128, Disks: e.disks, Incoming: waits, Paused: waits,
+		Firmware: qemu.Firmware{Code: "/usr/share/OVMF/OVMF_CODE_4M.fd", Variables: "/dev/fdset/1"}, Serial: "console", Monitor: "qmp",
+	}})
+	if err != nil {
+		e.Fatal(err)
+	}
+	e.Cleanup(func() {
+		e.Kill()
+		<-e.Done()
+	})
+}
+
+// write writes to a disk as its guest would: a pattern at an offset, in KiB.
+func (e *end) write(disk, at, n int, pattern byte) {
+	e.Helper()
+	line := fmt.Sprintf(`qemu-io disk%d "write -P %d %dk %dk"`, disk, pattern, at, n)
+	var said string
+	if err := e.Monitor().Do(e.Context(), "human-monitor-command", map[string]any{"command-line": line}, &said); err != nil || strings.Contains(said, "rror") {
+		e.Errorf("%s: %q, %v", line, said, err)
+	}
+}
+
+// reads gives what a guest would read of a disk. Its hypervisor, if it has one, stands still.
+func (e *end) reads(disk int) []byte {
+	e.Helper()
+	d := e.disks[disk]
+	to := filepath.Join(e.TempDir(), "plain")
+	if out, err := exec.Command("qemu-img", "convert", "-U", "-f", d.Format, "-O", "raw", d.File, to).CombinedOutput(); err != nil {
+		e.Fatalf("%v: %s", err, out)
+	}
+	b, err := os.ReadFile(to)
+	if err != nil {
+		e.Fatal(err)
+	}
+	return b
+}
+
+func (e *end) leaves(progress func([]qemu.CopyState)) *Source {
+	return &Source{Hypervisor: e.Process, Link: e.link, Dir: e.dir, Memory: "move", Disks: both(), Progress: progress}
+}
+
+func (e *end) arrives() *Destination {
+	return &Destination{Hypervisor: e.Process, Link: e.link, Dir: e.dir, Memory: "move", Disks: both()}
+}
+
+// arrive awaits the machine, and says why it does not come.
+func (e *end) arrive() <-chan error {
+	arrived := make(chan error, 1)
+	go func() {
+		err := e.arrives().Arrive(e.Context())
+		if err != nil {
+			e.link.Refuse(err) //nolint:errcheck // the source's error says it
+			e.link.Close()
+		}
+		arrived <- err
+	}()
+	return arrived
+}
+
+// What the guest writes while its disks are copied is there too, and nobody writes here for
+// it. When all is there nobody can write there but the machine. A copy that ends before leaves
+// a machine that runs on its own disks, with nothing of the copy, and can be moved again.
+func TestDisksAndMemoryArriveTogether(t *testing.T) {
+	t.Parallel()
+	a := machineHere(t)
+	a.failsToLeave("the destination dies", func(b *end, _ func()) { b.Kill() })
+	a.failsToLeave("the link is lost", func(*end, func()) { a.link.Close() })
+	a.failsToLeave("the source calls it off", func(_ *end, cancel func()) { cancel() })
+
+	b := a.another()
+	arrived := b.arrive()
+	a.write(0, 0, 1024, 1)
+	round := byte(2)
+	err := a.leaves(func([]qemu.CopyState) {
+		a.write(0, 4096, 2048, round)
+		a.write(1, 64, 512, round)
+		round++
+	}).Leave(t.Context())
+	if err != nil {
+		t.Fatalf("Leave = %v", err)
+	}
+	if err := <-arrived; err != nil {
+		t.Fatalf("Arrive = %v", err)
+	}
+	for _, e := range []*end{a, b} {
+		if now, err := e.Status(t.Context()); err != nil || now == qemu.Running {
+			t.Errorf("a machine that moves is %q, %v", now, err)
+		}
+	}
+	if _, err := net.Dial("unix", filepath.Join(b.dir, copySocket)); err == nil {
+		t.Error("its disks are still exported")
+	}
+	for disk := range 2 {
+		if !bytes.Equal(a.reads(disk), b.reads(disk)) {
+			t.Errorf("disk %d is another there", disk)
+		}
+	}
+	if got := a.reads(0)[4096<<10]; got != round-1 {
+		t.Errorf("the last pattern is %d, of %d", got, round-1)
+	}
+	if err := b.Continue(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := b.Status(t.Context()); err != nil || now != qemu.Running {
+		t.Errorf("it is %q there, %v", now, err)
+	}
+	b.write(1, 0, 64, 9)
+}
+
+// failsToLeave has something happen while disks are copied.
+func (e *end) failsToLeave(what string, happens func(destination *end, cancel func())) {
+	e.Helper()
+	b := e.another()
+	arrived := b.arrive()
+	ctx, cancel := context.WithCancel(e.Context())
+	defer cancel()
+	var once sync.Once
+	err := e.leaves(func([]qemu.CopyState) {
+		e.write(1, 64, 512, 7)
+		once.Do(func() { happens(b, cancel) })
+	}).Leave(ctx)
+	if err == nil {
+		e.Fatalf("%s: it leaves", what)
+	}
+	e.link.Close()
+	if err := <-arrived; err == nil {
+		e.Errorf("%s: it arrives", what)
+	}
+	b.Kill()
+	if now, err := e.Status(e.Context()); err != nil || now != qemu.Running {
+		e.Errorf("%s: the machine is %q, %v", what, now, err)
+	}
+	if list, err := e.Copies(e.Context()); err != nil || len(list) > 0 {
+		e.Errorf("%s: there are the copies %+v, %v", what, list, err)
+	}
+	e.write(0, 0, 64, 8)
+	if got := e.reads(1)[64<<10]; got != 7 {
+		e.Errorf("%s: the disk has %d", what, got)
+	}
+}
