@@ -5,8 +5,8 @@ import (
 	"errors"
 	"io"
 
-	"github.com/assay-project/assay/internal/mldsa"
 	"github.com/assay-project/assay/internal/tpmcrypto"
+	"github.com/assay-project/assay/internal/tpmcrypto/mldsa"
 	"github.com/assay-project/assay/tpm2"
 )
 

@@ -12,7 +12,7 @@ import (
 	upstream "filippo.io/mldsa"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/assay-project/assay/internal/mldsa"
+	"github.com/assay-project/assay/internal/tpmcrypto/mldsa"
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/command"
 	"github.com/assay-project/assay/tpm2/engine"

@@ -3,8 +3,8 @@ package engine
 import (
 	"crypto/subtle"
 
-	"github.com/assay-project/assay/internal/mldsa"
 	"github.com/assay-project/assay/internal/tpmcrypto"
+	"github.com/assay-project/assay/internal/tpmcrypto/mldsa"
 	"github.com/assay-project/assay/tpm2"
 )
 

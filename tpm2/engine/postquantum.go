@@ -3,8 +3,8 @@ package engine
 import (
 	"encoding/binary"
 
-	"github.com/assay-project/assay/internal/mldsa"
 	"github.com/assay-project/assay/internal/tpmcrypto"
+	"github.com/assay-project/assay/internal/tpmcrypto/mldsa"
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/command"
 )

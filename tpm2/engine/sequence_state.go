@@ -4,8 +4,8 @@ import (
 	"crypto/subtle"
 	"hash"
 
-	"github.com/assay-project/assay/internal/mldsa"
 	"github.com/assay-project/assay/internal/tpmcrypto"
+	"github.com/assay-project/assay/internal/tpmcrypto/mldsa"
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/wire"
 )
