@@ -70,6 +70,12 @@ var findingCodes = []CodeInfo{
 		Action:  "Compare the named component with what you changed. Approve the new baseline only if you know why; otherwise stop the machine and examine its disk.",
 	},
 	{
+		Code:    "finding.keyset-behind",
+		Meaning: "The machine's firmware variables lack a key or a revocation that its key set has by now, or hold another platform key.",
+		Causes:  []string{"the key set was rolled, or got a newer list of revocations, after the machine was made or updated last", "the guest changed its variables"},
+		Action:  "See what an update would do (assay vm update NAME --dry-run), stop the machine and update it, or have the guest take the signed update; then approve its next boot, for PCR 7 changes.",
+	},
+	{
 		Code:    "finding.late-boot-failed",
 		Meaning: "What was measured from the boot loader until the operating system took over differs from the baseline.",
 		Causes:  []string{"the kernel, the initrd or the command line was updated", "the boot loader's configuration was changed", "one of them was tampered with"},

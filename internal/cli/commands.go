@@ -26,7 +26,7 @@ func commands(env *program.Env) []*cobra.Command {
 		vtpmcli.NewImageCmd(env, vmcli.NewImageCmds(env)...),
 		newKeyCmd(env),
 		vtpmcli.NewKeyProviderCmd(env),
-		vtpmcli.NewKeysetCmd(env),
+		vtpmcli.NewKeysetCmd(env, vmcli.KeysetChanged),
 		newOpenAPICmd(env),
 		newPolicyCmd(env),
 		newPrincipalCmd(env),

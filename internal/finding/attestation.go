@@ -118,6 +118,16 @@ func Recommend(f Facts) []Signal {
 	return out
 }
 
+// RecommendKeys gives the recommendation to enrol what a machine's key set has by now, and
+// its variables lack, in words; none ends it.
+func RecommendKeys(machine, keyset string, lacks []string) Signal {
+	s := Signal{Kind: KeysetBehind, Machine: machine, Ends: len(lacks) == 0}
+	for _, words := range lacks {
+		s.Reasons = append(s.Reasons, evidence.Reason{Code: KeysetBehind, Component: keyset, Message: words})
+	}
+	return s
+}
+
 func (f *Facts) recommend(code evidence.Code, when bool) Signal {
 	return Signal{Kind: code, Machine: f.Machine, Ends: !when}
 }

@@ -12,6 +12,7 @@ const (
 	SecureBootOff         evidence.Code = "finding.secure-boot-off"
 	VTPMOff               evidence.Code = "finding.vtpm-off"
 	AgentMissing          evidence.Code = "finding.agent-missing"
+	KeysetBehind          evidence.Code = "finding.keyset-behind"
 	AttestationUnhealthy  evidence.Code = "finding.attestation-unhealthy"
 	AttestationDeparts    evidence.Code = "finding.attestation-departs"
 	AttestationUnverified evidence.Code = "finding.attestation-unverified"
@@ -51,6 +52,7 @@ var kinds = []kind{
 	{SecureBootOff, Low, "Enable secure boot", true, false, false},
 	{VTPMOff, Low, "Enable the vTPM", true, false, false},
 	{AgentMissing, Low, "Install the attestation agent", true, false, false},
+	{KeysetBehind, Low, "Enrol what the key set has by now", true, false, false},
 	{AttestationUnhealthy, Medium, "Attestation status should be healthy", true, false, false},
 	{AttestationDeparts, Medium, "Attestation failed: the boot departs from its baseline", false, false, false},
 	{AttestationUnverified, Medium, "Attestation failed: the quote cannot be verified", false, false, true},

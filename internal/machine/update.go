@@ -18,8 +18,6 @@ import (
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/qemu"
-	"github.com/assay-project/assay/uefi/keyset"
-	"github.com/assay-project/assay/uefi/sigdb"
 	"github.com/assay-project/assay/uefi/varstore"
 )
 
@@ -123,8 +121,8 @@ func (c *change) fit() error {
 		if store.Pending() {
 			return nil // what it will hold is not known yet
 		}
-		fits, err := c.root.fits(store, c.after)
-		if err != nil || fits {
+		lacks, err := c.root.lacks(store, c.after)
+		if err != nil || len(lacks) == 0 {
 			return err
 		}
 		c.mend("not as the definition says", fmt.Sprintf("they lack a key or a revocation that key set %s has by now, or were changed by the guest: its keys are enrolled again, "+
@@ -136,50 +134,6 @@ func (c *change) fit() error {
 
 func (c *change) mend(was, words string) {
 	c.mended = append(c.mended, fleet.Effect{Member: "variables", Old: was, New: "as the definition says", PCRs: []int{1, 7}, Restart: true, Words: words})
-}
-
-// fits reports whether a store enforces what a definition says. What a guest added, as
-// revocations that its owner signed, is no fault.
-func (r *Root) fits(store *varstore.Store, d *fleet.Definition) (bool, error) {
-	set, err := r.cfg.Keyset(d.Keyset)
-	if err != nil {
-		return false, fmt.Errorf("key set %q: %w", d.Keyset, err)
-	}
-	if set.Kind == keyset.SetupMode {
-		return true, nil // its keys are the guest's
-	}
-	has, err := keyset.Read(store)
-	if err != nil {
-		return false, nil //nolint:nilerr // a list of keys that cannot be read is enrolled again
-	}
-	if keyset.SecureBoot(store) != d.Shielded.SecureBoot {
-		return false, nil
-	}
-	want := set.Variables()
-	if !bytes.Equal(has[sigdb.PK].Data, want[sigdb.PK].Data) {
-		return false, nil
-	}
-	for _, role := range sigdb.Roles() {
-		there := has.Database(role)
-		for _, e := range set.Entries(role) {
-			if !holds(there, e) {
-				return false, nil
-			}
-		}
-	}
-	return true, nil
-}
-
-func holds(d *sigdb.Database, want sigdb.Signature) bool {
-	if d == nil {
-		return false
-	}
-	for e := range d.All() {
-		if e.Type == want.Type && bytes.Equal(e.Data, want.Data) {
-			return true
-		}
-	}
-	return false
 }
 
 // others are the members of the definition that differ beside those that have an effect.

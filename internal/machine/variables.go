@@ -2,6 +2,7 @@ package machine
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/uefi/keyset"
+	"github.com/assay-project/assay/uefi/sigdb"
 	"github.com/assay-project/assay/uefi/varstore"
 )
 
@@ -79,6 +81,93 @@ func checkVariables(text []byte, d *fleet.Definition) error {
 		return fmt.Errorf("secure boot is to be on, and the variables of machine %q have no platform key or have it switched off: assay vm update enrols its keys", d.Name)
 	}
 	return nil
+}
+
+// lacks says what a store does not enforce of a definition, nothing where it enforces all.
+// What a guest added, as revocations that its owner signed, is no fault.
+func (r *Root) lacks(store *varstore.Store, d *fleet.Definition) ([]string, error) {
+	set, err := r.cfg.Keyset(d.Keyset)
+	if err != nil {
+		return nil, fmt.Errorf("key set %q: %w", d.Keyset, err)
+	}
+	if set.Kind == keyset.SetupMode {
+		return nil, nil // its keys are the guest's
+	}
+	has, err := keyset.Read(store)
+	if err != nil {
+		return []string{"its lists of keys cannot be read"}, nil //nolint:nilerr // they are enrolled again
+	}
+	var out []string
+	if keyset.SecureBoot(store) != d.Shielded.SecureBoot {
+		out = append(out, "secure boot is not as the definition says")
+	}
+	if want := set.Variables(); !bytes.Equal(has[sigdb.PK].Data, want[sigdb.PK].Data) {
+		out = append(out, "the platform key is another")
+	}
+	for _, role := range sigdb.Roles() {
+		there, n := has.Database(role), 0
+		for _, e := range set.Entries(role) {
+			if !holds(there, e) {
+				n++
+			}
+		}
+		if n > 0 && role != sigdb.PK {
+			out = append(out, fmt.Sprintf("%s lacks %d of %d entries", role, n, len(set.Entries(role))))
+		}
+	}
+	return out, nil
+}
+
+func holds(d *sigdb.Database, want sigdb.Signature) bool {
+	if d == nil {
+		return false
+	}
+	for e := range d.All() {
+		if e.Type == want.Type && bytes.Equal(e.Data, want.Data) {
+			return true
+		}
+	}
+	return false
+}
+
+// A KeysetLag is what the variables of a machine lack of its key set.
+type KeysetLag struct {
+	Keyset string
+	// Known is false while the firmware has a write to finish: what it will hold is not known.
+	Known bool
+	Lacks []string // in words; none for a machine with secure boot off
+}
+
+// KeysetLag looks at a machine, which may run: its variables are those that were kept last.
+func (r *Root) KeysetLag(ctx context.Context, name string) (*KeysetLag, error) {
+	card, err := r.Card(name)
+	if err != nil {
+		return nil, err
+	}
+	out := new(KeysetLag)
+	return out, r.glance(ctx, card, func(h *Home) error {
+		d, err := h.Definition()
+		if err != nil {
+			return err
+		}
+		out.Keyset, out.Known = d.Keyset, true
+		if !d.Shielded.SecureBoot {
+			return nil
+		}
+		text, err := h.Variables()
+		if err != nil {
+			return err
+		}
+		store, err := varstore.Parse(text)
+		if err != nil {
+			return err
+		}
+		if out.Known = !store.Pending(); !out.Known {
+			return nil
+		}
+		out.Lacks, err = r.lacks(store, d)
+		return err
+	})
 }
 
 // memory is a file without a name, in memory, that a hypervisor writes a machine's

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +14,9 @@ import (
 	"github.com/assay-project/assay/internal/health"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/machine"
+	"github.com/assay-project/assay/internal/program"
+	"github.com/assay-project/assay/internal/qemu"
+	"github.com/assay-project/assay/internal/vtpmcli"
 )
 
 // find has an event of a machine begin and end its findings. It holds no machine up.
@@ -68,6 +72,47 @@ func (h *hostFlags) recommend(ctx context.Context, r *machine.Root, name string)
 	}
 	if err != nil {
 		fmt.Fprintf(h.env.Stderr, "recommendations for %s: %v\n", name, err)
+	}
+	h.lag(ctx, r, "", name)
+}
+
+// lag compares the variables of machines with their key sets; a name of a set leaves those
+// of others out. What cannot be read changes nothing.
+func (h *hostFlags) lag(ctx context.Context, r *machine.Root, keyset string, names ...string) {
+	var signals []finding.Signal
+	for _, name := range names {
+		lag, err := r.KeysetLag(ctx, name)
+		switch {
+		case errors.Is(err, machine.ErrUnknown): // it is on its way out
+		case err != nil:
+			fmt.Fprintf(h.env.Stderr, "whether %s has the keys of its set is not known: %v\n", name, err)
+		case lag.Known && (keyset == "" || keyset == lag.Keyset):
+			signals = append(signals, finding.RecommendKeys(name, lag.Keyset, lag.Lacks))
+		}
+	}
+	if len(signals) > 0 {
+		h.book(ctx, func(b *finding.Book, at time.Time) error { return b.Apply(at, signals...) })
+	}
+}
+
+// KeysetChanged looks at the machines of a host after a change of one of its key sets. The
+// set is changed: a fault is only said.
+func KeysetChanged(ctx context.Context, env *program.Env, host *vtpmcli.Host, keyset string) {
+	dir, err := host.MachinesDir(env)
+	if err != nil {
+		return // there are no machines
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) == 0 {
+		return //nolint:nilerr // nor here
+	}
+	h := &hostFlags{Host: host, env: env, accelerator: qemu.TCG, firmware: machine.DefaultFirmware(), quiet: true} // nothing is started
+	err = h.with(ctx, func(r *machine.Root) error {
+		names, err := r.Names()
+		h.lag(ctx, r, keyset, names...)
+		return err
+	})
+	if err != nil {
+		fmt.Fprintf(env.Stderr, "which machines lack what key set %s has now is not known: %v\n", keyset, err)
 	}
 }
 

@@ -72,6 +72,8 @@ assay-vm@NAME.service runs it.`,
 			}
 		}()
 		return h.with(ctx, func(r *machine.Root) error {
+			// The guest may have written its keys.
+			defer func() { h.lag(context.WithoutCancel(ctx), r, "", args[0]) }()
 			return r.Run(ctx, cmp.Or(*asked, actor()), args[0], machine.RunOptions{Ready: func() error {
 				ready = true
 				if _, err := fmt.Fprintln(env.Stdout, readyLine); err != nil || *background {

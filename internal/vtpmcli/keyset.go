@@ -24,8 +24,11 @@ import (
 // keysetsDir is the folder of key sets in a root.
 const keysetsDir = "keysets"
 
-// NewKeysetCmd is "keyset".
-func NewKeysetCmd(env *program.Env) *cobra.Command {
+// A KeysetWatcher is told of a key set that has changed. What it finds out it says itself.
+type KeysetWatcher func(ctx context.Context, env *program.Env, host *Host, keyset string)
+
+// NewKeysetCmd is "keyset"; changed may be nil.
+func NewKeysetCmd(env *program.Env, changed KeysetWatcher) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keyset",
 		Short: "Whose boot loaders a virtual machine starts: the keys of Secure Boot",
@@ -41,10 +44,17 @@ The platform key is always the set's own. docs/keysets.md is the guide.`,
 	}
 	cmd.AddCommand(
 		newKeysetCreateCmd(env), newKeysetListCmd(env), newKeysetShowCmd(env), newKeysetStatusCmd(env),
-		newKeysetEnrolCmd(env), newKeysetUpdateCmd(env), newKeysetRollCmd(env), newKeysetSignCmd(env),
+		newKeysetEnrolCmd(env), newKeysetUpdateCmd(env, changed), newKeysetRollCmd(env, changed), newKeysetSignCmd(env),
 		newKeysetExportCmd(env), newKeysetImportCmd(env),
 	)
 	return cmd
+}
+
+// tell has a watcher hear of a change.
+func (w KeysetWatcher) tell(ctx context.Context, env *program.Env, root *rootFlags, keyset string) {
+	if w != nil {
+		w(ctx, env, &Host{root}, keyset)
+	}
 }
 
 // keysets is the folder of key sets of a root.

@@ -106,7 +106,7 @@ type keysetUpdated struct {
 	Entries map[string]int `json:"entries"`
 }
 
-func newKeysetUpdateCmd(env *program.Env) *cobra.Command {
+func newKeysetUpdateCmd(env *program.Env, changed KeysetWatcher) *cobra.Command {
 	var vars, role string
 	var replace bool
 	cmd := &cobra.Command{
@@ -123,7 +123,7 @@ of a machine that is off, as its firmware would. Exit status 1: firmware would r
 	cmd.Flags().StringVar(&vars, "vars", "", "variable store `STORE` to change in place of a key set")
 	cmd.Flags().StringVar(&role, "role", "dbx", "with --vars: `ROLE`, one of pk, kek, db, dbx")
 	cmd.Flags().BoolVar(&replace, "replace", false, "with --vars: the update was signed to replace, not to add")
-	cmd.RunE = func(_ *cobra.Command, args []string) error {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if (vars == "") != (len(args) == 2) {
 			return errors.New("name a key set and a file, or --vars and a file")
 		}
@@ -142,6 +142,9 @@ of a machine that is off, as its firmware would. Exit status 1: firmware would r
 		}
 		if err != nil {
 			return storeFault(err)
+		}
+		if vars == "" {
+			changed.tell(cmd.Context(), env, root, args[0])
 		}
 		if *format == "json" {
 			return program.PrintJSON(env, out)

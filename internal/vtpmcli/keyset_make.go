@@ -170,7 +170,7 @@ type keysetRolled struct {
 	Update string `json:"update"` // the file that was written, or ""
 }
 
-func newKeysetRollCmd(env *program.Env) *cobra.Command {
+func newKeysetRollCmd(env *program.Env, changed KeysetWatcher) *cobra.Command {
 	var role, update string
 	var retire bool
 	cmd := &cobra.Command{
@@ -207,6 +207,7 @@ assay keyset enrol, or assay keyset update --vars.`,
 		if err != nil {
 			return err
 		}
+		changed.tell(cmd.Context(), env, root, args[0])
 		if *format == "json" {
 			return program.PrintJSON(env, out)
 		}
