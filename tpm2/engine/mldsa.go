@@ -44,7 +44,7 @@ func (o *object) generateMLDSA(r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	o.public.Unique = tpm2.PublicID{MLDSA: k.Public()}
+	o.public.Unique = tpm2.PublicID{MLDSA: clone(k.Public())}
 	return nil
 }
 

@@ -50,11 +50,25 @@ const (
 	MLDSA87 Set = 87
 )
 
-// A Key is a private key. It is immutable and safe for concurrent use.
-type Key struct{ key *mldsa.PrivateKey }
+// A Key is a private key: its seed, and the public key. It is immutable and safe for
+// concurrent use.
+type Key struct {
+	set          Set
+	seed, public []byte
+}
 
-// NewKey expands a key from its seed. The refusal is [ErrSize].
+// NewKey makes a key from its seed. The refusal is [ErrSize].
 func NewKey(s Set, seed []byte) (*Key, error) {
+	k, err := expand(s, seed)
+	if err != nil {
+		return nil, err
+	}
+	return &Key{set: s, seed: k.Bytes(), public: k.PublicKey().Bytes()}, nil
+}
+
+// expand makes of a seed what signs: 90 KB, which nobody keeps, as a TPM may have many
+// keys, and making it costs less than a signature does.
+func expand(s Set, seed []byte) (*mldsa.PrivateKey, error) {
 	var params mldsa.Parameters
 	switch s {
 	case MLDSA44:
@@ -70,14 +84,14 @@ func NewKey(s Set, seed []byte) (*Key, error) {
 	if err != nil {
 		return nil, ErrSize
 	}
-	return &Key{k}, nil
+	return k, nil
 }
 
-// Public returns the public key.
-func (k *Key) Public() []byte { return k.key.PublicKey().Bytes() }
+// Public returns the public key. Callers must not change it.
+func (k *Key) Public() []byte { return k.public }
 
-// Seed returns the seed. It is secret.
-func (k *Key) Seed() []byte { return k.key.Bytes() }
+// Seed returns the seed. It is secret. Callers must not change it.
+func (k *Key) Seed() []byte { return k.seed }
 
 // SignMu signs a message representative. Its signatures are the deterministic ones
 // (3.4): the implementation takes no randomness of a caller. The refusal is [ErrSize].
@@ -85,5 +99,9 @@ func (k *Key) SignMu(mu []byte) ([]byte, error) {
 	if len(mu) != MuSize {
 		return nil, ErrSize
 	}
-	return k.key.SignDeterministic(mu, mldsacrypto.MLDSAMu)
+	private, err := expand(k.set, k.seed)
+	if err != nil {
+		return nil, err
+	}
+	return private.SignDeterministic(mu, mldsacrypto.MLDSAMu)
 }

@@ -25,7 +25,11 @@ func newPair(t testing.TB, s Set, seed byte) *pair {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &pair{s, k, k.key.PublicKey()}
+	private, err := expand(s, k.Seed())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &pair{s, k, private.PublicKey()}
 }
 
 // sign signs a message with no context, and returns its representative as well.
@@ -99,7 +103,7 @@ func TestChangedSignaturesAndKeysAreRefusedAsElsewhere(t *testing.T) {
 			mu := representative(p.key.Public(), message)
 			for range 16 {
 				// One of t1 by a little may be within what the hints allow: μ has the whole key.
-				public := p.key.Public()
+				public := bytes.Clone(p.key.Public())
 				at := r.IntN(32)
 				public[at] ^= 1 << r.IntN(8)
 				if err := s.Verify(public, mu, sig); !errors.Is(err, ErrMismatch) {
@@ -139,7 +143,7 @@ func TestEachCheckRefuses(t *testing.T) {
 		}{
 			"good":                       {p.key.Public(), mu, sig, nil},
 			"a short key":                {p.key.Public()[1:], mu, sig, ErrSize},
-			"a long key":                 {append(p.key.Public(), 0), mu, sig, ErrSize},
+			"a long key":                 {append(bytes.Clone(p.key.Public()), 0), mu, sig, ErrSize},
 			"a short representative":     {p.key.Public(), mu[1:], sig, ErrSize},
 			"a short signature":          {p.key.Public(), mu, sig[1:], ErrSize},
 			"a long signature":           {p.key.Public(), mu, append(bytes.Clone(sig), 0), ErrSize},
