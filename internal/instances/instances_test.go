@@ -15,6 +15,7 @@ import (
 	"github.com/assay-project/assay/internal/access"
 	"github.com/assay-project/assay/internal/apiserver"
 	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/machine"
 )
 
@@ -84,8 +85,13 @@ func TestGoogleShapeOfEvents(t *testing.T) {
 	want := map[string]any{
 		"@type": "type.googleapis.com/cloud_integrity.IntegrityEvent", "bootCounter": "0", "updateShieldedVmConfig": map[string]any{},
 	}
-	if diff := cmp.Diff(want, last.JSONPayload); diff != "" || last.Resource.Type != "gce_instance" || last.Resource.Labels["instance_id"] != "web-1" {
+	if diff := cmp.Diff(want, last.JSONPayload); diff != "" || last.Resource.Type != "gce_instance" || last.Resource.Labels["instance_name"] != "web-1" {
 		t.Errorf("%+v (-want +got):\n%s", last.Resource, diff)
+	}
+	card, err := f.root.Card("web-1")
+	must(t, err)
+	if id := last.Resource.Labels["instance_id"]; id != integrity.GCEInstanceID(card.ID) {
+		t.Errorf("instance_id %q", id)
 	}
 	f.do(admin, "GET", "/v1/instances/web-1/events?format=xml", "").want("no such shape", 422)
 	f.do(admin, "GET", "/v1/instances/web-1/getShieldedInstanceIdentity", "").want("identity", 200, `"encryptionKey":{"ekPub":"-----BEGIN`, `"eccP256EncryptionKey"`)

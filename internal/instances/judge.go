@@ -143,7 +143,11 @@ func (a *API) events(ctx context.Context, in *eventsInput, wanted func(*integrit
 		all[i].Reasons = publicReasons(all[i].Reasons)
 	}
 	if in.Format == "gce" {
-		return apiserver.Answer(eventsBody{integrity.GCELog(all)}), nil
+		card, err := a.cfg.Machines.Card(in.Instance)
+		if err != nil {
+			return nil, err
+		}
+		return apiserver.Answer(eventsBody{integrity.GCELog(card.ID, all)}), nil
 	}
 	return apiserver.Answer(eventsBody{apiserver.OrEmpty(all)}), nil
 }

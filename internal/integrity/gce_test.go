@@ -1,8 +1,10 @@
 package integrity
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"math/big"
 	"slices"
 	"testing"
 
@@ -180,4 +182,26 @@ func earlyOrder(t *testing.T, payload map[string]any, passed bool) map[string]an
 		lists[name] = listed(v, pcrs...)
 	}
 	return map[string]any{"@type": payload["@type"], "bootCounter": "2", EventEarlyReport: lists}
+}
+
+// Google's instance_id is a number that programs read as one; ours is the same for ever.
+func TestTheInstanceOfGooglesLogIsANumber(t *testing.T) {
+	const id = "8c2a0a1e-6f0e-4a57-9a30-1d2c3b4a5f60"
+	log := GCELog(id, []Notice{{Type: EventStartup, Instance: "web-1", BootCounter: 1}, {Type: EventSnapshot, Instance: "web-1"}})
+	if len(log) != 1 {
+		t.Fatalf("%d entries, want that of the start", len(log))
+	}
+	want := map[string]string{"instance_id": "", "instance_name": "web-1"}
+	sum := sha256.Sum256([]byte("assay gce instance id\n" + id))
+	n := new(big.Int).SetBytes(sum[:8])
+	want["instance_id"] = n.SetBit(n, 63, 0).String()
+	if diff := cmp.Diff(want, log[0].Resource.Labels); diff != "" {
+		t.Errorf("labels (-want +got):\n%s", diff)
+	}
+	if got := GCEInstanceID(id); got != "7458927345185624027" {
+		t.Errorf("GCEInstanceID = %s: the number of a machine never changes", got)
+	}
+	if GCEInstanceID("other") == GCEInstanceID(id) {
+		t.Error("two machines have one number")
+	}
 }

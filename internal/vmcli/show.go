@@ -199,7 +199,11 @@ Shielded VMs have, in the shape of their log; json gives all, with every field.`
 				}
 			}
 			if *format == "gce" {
-				return program.PrintJSON(env, integrity.GCELog(list))
+				card, err := r.Card(args[0])
+				if err != nil {
+					return err
+				}
+				return program.PrintJSON(env, integrity.GCELog(card.ID, list))
 			}
 			return emit(env, *format, list, func(w io.Writer) error { return printEvents(w, list) })
 		})
