@@ -3,6 +3,15 @@ package evidence
 // instancesCodes are those of the HTTP interface of machines.
 var instancesCodes = []CodeInfo{
 	{
+		Code:    "instance.backup-refused",
+		Meaning: "The backup is not written, or no machine is made of it.",
+		Causes: []string{
+			"a disk of the machine is shared, or in use", "the machine itself is here, or its TPM has told of a newer state", "the file is damaged, cut, or for other keys",
+			"the service has no folder for backups",
+		},
+		Action: "Mend what the answer names; newIdentity makes another machine, allowRollback goes back knowingly.",
+	},
+	{
 		Code:    "instance.busy",
 		Meaning: "The machine is in use: it runs, or something else is changing it.",
 		Causes:  []string{"a change needs the machine to be off", "another operation is under way"},

@@ -33,14 +33,14 @@ func TestZeroPrincipalMayDoNothing(t *testing.T) {
 func TestRolesGiveExactlyTheirPermissions(t *testing.T) {
 	// One letter for each permission, in the order of Permissions.
 	for role, want := range map[Role]string{
-		Attester:      "x.............." + "............." + "...." + "..." + "....",
-		Viewer:        ".xx.x.x.x.....x" + "xx........x.." + "...." + "x.." + "x...",
-		Operator:      "xxxxx.x.xx....x" + "xx..xxx...x.." + "...." + "xx." + "x...",
-		InstanceAdmin: "..............." + "xxxxxxxxxxxxx" + "xxxx" + "xxx" + "xxxx",
-		SecurityAdmin: ".xx.xxxxxxx..xx" + "xx......xxx.." + "...." + "xxx" + "x...",
-		Auditor:       ".xx.x.x.x..x.xx" + "xx........x.." + "...." + "x.." + "x...",
-		Admin:         "xxxxxxxxxxxxxxx" + "xxxxxxxxxxxxx" + "xxxx" + "xxx" + "xxxx",
-		"unknown":     "..............." + "............." + "...." + "..." + "....",
+		Attester:      "x.............." + "............." + "....." + "..." + "...." + "..",
+		Viewer:        ".xx.x.x.x.....x" + "xx........x.." + "....." + "x.." + "x..." + "..",
+		Operator:      "xxxxx.x.xx....x" + "xx..xxx...x.." + "....." + "xx." + "x..." + "..",
+		InstanceAdmin: "..............." + "xxxxxxxxxxxxx" + "xxxxx" + "xxx" + "xxxx" + "xx",
+		SecurityAdmin: ".xx.xxxxxxx..xx" + "xx......xxx.." + "....." + "xxx" + "x..." + "..",
+		Auditor:       ".xx.x.x.x..x.xx" + "xx........x.." + "....." + "x.." + "x..." + "x.",
+		Admin:         "xxxxxxxxxxxxxxx" + "xxxxxxxxxxxxx" + "xxxxx" + "xxx" + "xxxx" + "xx",
+		"unknown":     "..............." + "............." + "....." + "..." + "...." + "..",
 	} {
 		var got strings.Builder
 		for _, p := range Permissions() {

@@ -42,6 +42,7 @@ const (
 	CreateSnapshot      Permission = "instances.createSnapshot"
 	DeleteSnapshot      Permission = "instances.deleteSnapshot"
 	RestoreSnapshot     Permission = "instances.restoreSnapshot" // sets disks, variables and TPM back, also to what was mended since
+	CreateBackup        Permission = "instances.createBackup"    // write all of it to a file, for keys that the caller names
 	SetLabels           Permission = "instances.setLabels"       // which decide what others may do; no role by label gives it
 )
 
@@ -51,6 +52,12 @@ const (
 	UseImage    Permission = "images.useReadOnly" // make a machine of one
 	CreateImage Permission = "images.create"      // of a disk in the folders for disks
 	DeleteImage Permission = "images.delete"
+)
+
+// The permissions about backups of machines. They are given everywhere.
+const (
+	ReadBackups   Permission = "backups.get"     // also the list of them
+	RestoreBackup Permission = "backups.restore" // make a machine of one, which may be older than what is known of it
 )
 
 // The permissions about findings, named as Security Command Center names its own. They
@@ -70,8 +77,8 @@ func Permissions() []Permission {
 		ReadReferences, SetReferences, RotateKeys, ReadPrincipals, SetPrincipals, ReadAudit, ReadMeasurement,
 		ListInstances, GetInstance, CreateInstance, DeleteInstance, StartInstance, StopInstance, ResetInstance,
 		UpdateInstance, UpdateShielded, SetIntegrityPolicy, GetShieldedIdentity, GetSerialPortOutput, ClearTPM,
-		CreateSnapshot, DeleteSnapshot, RestoreSnapshot, SetLabels,
-		ListFindings, SetFindingState, MuteFinding, ReadImages, UseImage, CreateImage, DeleteImage,
+		CreateSnapshot, DeleteSnapshot, RestoreSnapshot, CreateBackup, SetLabels,
+		ListFindings, SetFindingState, MuteFinding, ReadImages, UseImage, CreateImage, DeleteImage, ReadBackups, RestoreBackup,
 	}
 }
 
@@ -114,8 +121,8 @@ func (r Role) Permissions() []Permission {
 		return []Permission{
 			ListInstances, GetInstance, CreateInstance, DeleteInstance, StartInstance, StopInstance, ResetInstance,
 			UpdateInstance, UpdateShielded, SetIntegrityPolicy, GetShieldedIdentity, GetSerialPortOutput, ClearTPM,
-			CreateSnapshot, DeleteSnapshot, RestoreSnapshot, SetLabels,
-			ListFindings, SetFindingState, MuteFinding, ReadImages, UseImage, CreateImage, DeleteImage,
+			CreateSnapshot, DeleteSnapshot, RestoreSnapshot, CreateBackup, SetLabels,
+			ListFindings, SetFindingState, MuteFinding, ReadImages, UseImage, CreateImage, DeleteImage, ReadBackups, RestoreBackup,
 		}
 	case SecurityAdmin:
 		return []Permission{
@@ -126,7 +133,7 @@ func (r Role) Permissions() []Permission {
 	case Auditor:
 		return []Permission{
 			ReadAppraisals, ReadAttesters, ReadPolicies, ReadAnchors, ReadReferences,
-			ReadPrincipals, ReadAudit, ReadMeasurement, ListInstances, GetInstance, GetShieldedIdentity, ListFindings, ReadImages,
+			ReadPrincipals, ReadAudit, ReadMeasurement, ListInstances, GetInstance, GetShieldedIdentity, ListFindings, ReadImages, ReadBackups,
 		}
 	case Admin:
 		return Permissions()

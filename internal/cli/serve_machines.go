@@ -22,6 +22,7 @@ import (
 type machineOptions struct {
 	root        string
 	disks       []string
+	backups     string
 	accelerator string
 	firmware    vm.Firmware
 }
@@ -30,6 +31,7 @@ func (o *machineOptions) addFlags(f *pflag.FlagSet) {
 	def := vm.DefaultFirmware()
 	f.StringVar(&o.root, "machines", "", "`DIR` of assay vm (--root there) whose machines the API has, too (default none)")
 	f.StringSliceVar(&o.disks, "machine-disks", nil, "`DIR` with disks that callers of the API may give to machines (repeatable; default none)")
+	f.StringVar(&o.backups, "machine-backups", "", "`DIR` that backups of machines are written to and restored from by callers of the API (default none)")
 	f.StringVar(&o.accelerator, "machine-accelerator", "auto", "auto, kvm or tcg, as --accelerator of assay vm")
 	f.StringVar(&o.firmware.Code, "machine-firmware", def.Code, "`FILE`, as --firmware of assay vm")
 	f.StringVar(&o.firmware.SecureCode, "machine-firmware-secure", def.SecureCode, "`FILE`, as --firmware-secure of assay vm")
@@ -50,13 +52,16 @@ const operationsFolder = "operations"
 func (o *machineOptions) open(ctx context.Context, env *program.Env, data string, audit apiserver.AuditLog, log *slog.Logger) (_ *servedMachines, err error) {
 	m := &servedMachines{}
 	if o.root == "" {
-		if len(o.disks) > 0 {
-			return nil, errors.New("--machine-disks is for --machines")
+		if len(o.disks) > 0 || o.backups != "" {
+			return nil, errors.New("--machine-disks and --machine-backups are for --machines")
 		}
 		return m, nil
 	}
 	if _, err := os.Stat(o.root); err != nil {
 		return nil, fmt.Errorf("--machines: %w", err)
+	}
+	if err := o.checkBackups(); err != nil {
+		return nil, err
 	}
 	if m.host, err = vmcli.OpenHost(ctx, env, vmcli.HostOptions{Root: o.root, Accelerator: o.accelerator, Firmware: o.firmware}); err != nil {
 		return nil, fmt.Errorf("--machines: %w", err)
@@ -65,14 +70,33 @@ func (o *machineOptions) open(ctx context.Context, env *program.Env, data string
 	if err != nil {
 		return nil, errors.Join(err, m.host.Close())
 	}
+	backups, err := m.host.Backups()
+	if err != nil {
+		return nil, errors.Join(err, m.host.Close())
+	}
 	m.api, err = instances.New(ctx, instances.Config{
-		Machines: m.host.Machines, Findings: m.host.Findings, Images: images, Host: m.host, Audit: audit,
+		Machines: m.host.Machines, Findings: m.host.Findings, Images: images, Host: m.host, Audit: audit, Backups: backups, BackupDir: o.backups,
 		Dir: filepath.Join(data, operationsFolder), Disks: o.disks, Now: env.Now, Rand: env.Rand, Log: log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, m.host.Close())
 	}
 	return m, nil
+}
+
+// checkBackups refuses a folder for backups that is none.
+func (o *machineOptions) checkBackups() error {
+	if o.backups == "" {
+		return nil
+	}
+	info, err := os.Stat(o.backups)
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%s is no folder", o.backups)
+	}
+	if err != nil {
+		return fmt.Errorf("--machine-backups: %w", err)
+	}
+	return nil
 }
 
 // count has the metrics of a service tell how its machines are, too.

@@ -295,6 +295,11 @@ func (g *Gallery) Copy(ctx context.Context, i *Image, to string) error {
 	return nil
 }
 
+// Disk is the file of an image's disk, to be read only.
+func (g *Gallery) Disk(i *Image) string {
+	return filepath.Join(g.versionDir(i.Name, i.Version), diskFile)
+}
+
 // Delete removes a version of an image. Its record goes first.
 func (g *Gallery) Delete(i *Image) error {
 	lock, err := g.lock()

@@ -29,6 +29,7 @@ import (
 	"github.com/assay-project/assay/internal/machine"
 	"github.com/assay-project/assay/internal/qemu"
 	"github.com/assay-project/assay/internal/seal"
+	"github.com/assay-project/assay/internal/vmbackup"
 	"github.com/assay-project/assay/internal/vtpm"
 	"github.com/assay-project/assay/uefi/keyset"
 	"github.com/assay-project/assay/uefi/varstore"
@@ -43,6 +44,7 @@ type fixture struct {
 	disks   string
 	handler http.Handler
 	api     *API
+	backups *vmbackup.Store
 	root    *machine.Root
 	find    *finding.Store
 
@@ -100,6 +102,9 @@ func newFixture(t testing.TB) *fixture {
 		Random: rand.Reader, Now: time.Now,
 	})
 	must(t, err)
+	f.backups, err = vmbackup.New(vmbackup.Config{Machines: f.root, Provider: provider, Random: rand.Reader, Now: time.Now})
+	must(t, err)
+	must(t, os.Mkdir(filepath.Join(dir, "backups"), 0o700))
 	f.find = &finding.Store{Dir: filepath.Join(dir, finding.Folder), Random: rand.Reader}
 	f.open()
 	t.Cleanup(func() {
@@ -115,7 +120,7 @@ func (f *fixture) open() {
 	var err error
 	f.api, err = New(f.Context(), Config{
 		Machines: f.root, Findings: f.find, Images: gallery.Open(filepath.Join(f.dir, "images"), time.Now), Host: f, Audit: f, Dir: filepath.Join(f.dir, "operations"), Disks: []string{f.disks}, Now: time.Now, Rand: rand.Reader,
-		Patience: patience,
+		Patience: patience, Backups: f.backups, BackupDir: filepath.Join(f.dir, "backups"),
 	})
 	must(f, err)
 	f.handler, err = apiserver.New(f.Context(), apiserver.Config{Principals: f, Audit: f, Now: time.Now, Rand: rand.Reader, Limits: apiserver.Limits{Answer: patience}}, f.api)

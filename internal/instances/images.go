@@ -9,6 +9,7 @@ import (
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/access"
 	"github.com/assay-project/assay/internal/apiserver"
+	"github.com/assay-project/assay/internal/disk"
 	"github.com/assay-project/assay/internal/gallery"
 )
 
@@ -58,10 +59,65 @@ func (a *API) imageRoutes(s *apiserver.Server) {
 			return apiserver.Answer(imagesBody{apiserver.OrEmpty(all)}), nil
 		})
 	apiserver.Serve(s, op("get-image", "Read an image, and which machines were made from it", "GET /v1/images/{image}", access.ReadImages), a.image)
+	apiserver.Serve(s, op("check-image", "Say without booting whether an image boots under a key set, and what that will measure", "GET /v1/images/{image}/check", access.ReadImages), a.checkImage)
+	check := op("check-disk", "Say the same of a disk that is in no use and no image yet", "POST /v1/images/check", access.CreateImage)
+	check.Body = 8 << 10
+	apiserver.Serve(s, check, a.checkDisk)
 	create := op("create-image", "Copy a disk that is in no use into the gallery", "POST /v1/images", access.CreateImage)
 	create.Body = 32 << 10
 	apiserver.Serve(s, create, a.addImage)
 	apiserver.Serve(s, op("delete-image", "Remove a version of an image that no machine was made from", "DELETE /v1/images/{image}", access.DeleteImage), a.dropImage)
+}
+
+// CheckedBy is what a disk is judged by.
+type CheckedBy struct {
+	Keyset     string `query:"keyset" maxLength:"63" doc:"Name of a key set; of an image, the one that it was checked under when absent"`
+	SecureBoot bool   `query:"secureBoot" default:"true" doc:"The firmware enforces secure boot"`
+}
+
+type checkImageInput struct {
+	ByImage
+	CheckedBy
+}
+
+type checkDiskInput struct {
+	Body struct {
+		File         string `json:"file" minLength:"1" maxLength:"4096" doc:"Disk, in a folder whose files the caller may give to machines"`
+		Format       string `json:"format" enum:"raw,qcow2"`
+		Keyset       string `json:"keyset" minLength:"1" maxLength:"63"`
+		NoSecureBoot bool   `json:"noSecureBoot,omitempty" doc:"The firmware does not enforce secure boot"`
+	}
+}
+
+func (a *API) checkImage(ctx context.Context, in *checkImageInput) (*apiserver.Reply[checkBody], error) {
+	i, err := a.cfg.Images.Get(in.Image)
+	if err != nil {
+		return nil, err
+	}
+	if in.Keyset == "" {
+		in.Keyset = i.Keyset
+	}
+	if in.Keyset == "" {
+		return nil, apiserver.InvalidField("keyset", "is missing: the image was added without one")
+	}
+	f, err := a.cfg.Machines.CheckDisk(ctx, a.cfg.Images.Disk(i), disk.Format(i.Format), in.Keyset, in.SecureBoot)
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	f.File = i.Ref()
+	return apiserver.Answer(checkOf(f)), nil
+}
+
+func (a *API) checkDisk(ctx context.Context, in *checkDiskInput) (*apiserver.Reply[checkBody], error) {
+	b := in.Body
+	if !lies(b.File, a.cfg.Disks) {
+		return nil, notAllowed("file", "lies in no folder whose files may become images")
+	}
+	f, err := a.cfg.Machines.CheckDisk(ctx, b.File, disk.Format(b.Format), b.Keyset, !b.NoSecureBoot)
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	return apiserver.Answer(checkOf(f)), nil
 }
 
 // madeFrom are the machines that were made from an image, and how many are left out because

@@ -25,6 +25,7 @@ import (
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/gallery"
 	"github.com/assay-project/assay/internal/machine"
+	"github.com/assay-project/assay/internal/vmbackup"
 )
 
 // A Host is what the routes need of this host beside its machines.
@@ -56,7 +57,7 @@ func (e *StartError) Error() string {
 	return "it did not start: " + e.Words
 }
 
-// Config is what an API is made of. All but Disks and Log are required.
+// Config is what an API is made of. All but Backups, Disks and Log are required.
 type Config struct {
 	Machines *machine.Root
 	Findings *finding.Store
@@ -66,6 +67,10 @@ type Config struct {
 	// Dir is a folder of this process alone, for the records of operations. It is made
 	// when it is not there.
 	Dir string
+	// Backups writes machines to files in the folder BackupDir, and makes machines of such
+	// files; nil, or an empty folder, is a service without backups.
+	Backups   *vmbackup.Store
+	BackupDir string
 	// Disks are the folders whose files callers may give to machines; none is none.
 	Disks []string
 	Now   func() time.Time
@@ -83,6 +88,7 @@ type API struct {
 	life       context.Context // of operations; ended by Close
 	stop       context.CancelFunc
 	running    sync.WaitGroup
+	copying    chan struct{} // holds who writes or reads a backup
 
 	mu    sync.Mutex                  // guards known
 	known map[string]*machine.Defined // definitions that were read, by machine
@@ -110,7 +116,7 @@ func New(ctx context.Context, c Config) (*API, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	a := &API{cfg: c, operations: newOperations(c.Dir), known: map[string]*machine.Defined{}}
+	a := &API{cfg: c, operations: newOperations(c.Dir), known: map[string]*machine.Defined{}, copying: make(chan struct{}, 1)}
 	if err := a.recall(ctx); err != nil {
 		return nil, fmt.Errorf("make API of instances: %w", err)
 	}
@@ -137,6 +143,7 @@ func (a *API) Register(s *apiserver.Server) {
 	a.policyRoutes(s)
 	a.nextBootRoutes(s)
 	a.snapshotRoutes(s)
+	a.backupRoutes(s)
 	a.imageRoutes(s)
 	a.findingRoutes(s)
 	a.operationRoutes(s)

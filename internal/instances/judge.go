@@ -17,7 +17,9 @@ import (
 	"github.com/assay-project/assay/internal/apiserver"
 	"github.com/assay-project/assay/internal/disk"
 	"github.com/assay-project/assay/internal/integrity"
+	"github.com/assay-project/assay/internal/keysets"
 	"github.com/assay-project/assay/internal/machine"
+	"github.com/assay-project/assay/uefi/keyset"
 	"github.com/assay-project/assay/uefi/launch"
 )
 
@@ -130,6 +132,7 @@ func (a *API) judgeRoutes(s *apiserver.Server) {
 		}
 		return apiserver.Answer(*r), nil
 	})
+	apiserver.Serve(s, read("get-instance-key-set", "Say which certificates of a machine's key set expire, what is to be done, and whether its firmware has them", "keyset"), a.keys)
 	apiserver.Serve(s, read("check-instance", "Say without booting whether a machine that is off will boot", "check"), a.check)
 }
 
@@ -184,6 +187,27 @@ func (a *API) diff(ctx context.Context, in *diffInput) (*apiserver.Reply[diffBod
 	return apiserver.Answer(diffBody{in.From, in.To, c.Passed(), c}), nil
 }
 
+// A keysBody is the key set of a machine.
+type keysBody struct {
+	Name         string               `json:"name"`
+	Kind         keyset.Kind          `json:"kind"`
+	Enrolled     *bool                `json:"enrolled" nullable:"true" doc:"Whether the firmware's variables have its keys and revocations, and enforce what the definition says; null where they do not tell"`
+	Certificates []keyset.Certificate `json:"certificates" nullable:"false"`
+	Attention    []string             `json:"attention" nullable:"false" doc:"What is to be done"`
+}
+
+func (a *API) keys(ctx context.Context, in *ByInstance) (*apiserver.Reply[keysBody], error) {
+	k, err := a.cfg.Machines.Keys(ctx, in.Instance)
+	if err != nil {
+		return nil, err
+	}
+	s := keysets.StatusOf(k.Set, a.cfg.Now())
+	if k.Enrolled != nil && !*k.Enrolled {
+		s.Attention = append(s.Attention, "the firmware's variables lack something of the key set: an update of the machine while it is off enrols it")
+	}
+	return apiserver.Answer(keysBody{s.Name, k.Set.Kind, k.Enrolled, s.Certificates, s.Attention}), nil
+}
+
 func (a *API) check(ctx context.Context, in *ByInstance) (*apiserver.Reply[checkBody], error) {
 	f, err := a.cfg.Machines.Check(ctx, in.Instance)
 	if err != nil {
@@ -197,7 +221,7 @@ func (a *API) check(ctx context.Context, in *ByInstance) (*apiserver.Reply[check
 func unreadable(err error) error {
 	for _, known := range []error{disk.ErrMalformed, disk.ErrUnsupported, fs.ErrNotExist} {
 		if errors.Is(err, known) {
-			return apiserver.NewProblem(http.StatusConflict, apiserver.CodeConflict, fmt.Sprintf("the disk that the machine boots from cannot be read: %v", known))
+			return apiserver.NewProblem(http.StatusConflict, apiserver.CodeConflict, fmt.Sprintf("the disk cannot be read: %v", known))
 		}
 	}
 	return err

@@ -31,7 +31,7 @@ const (
 	maxOperations  = 1000             // kept, those that have ended among them
 	mostRunning    = 64               // at once
 	operationTime  = 15 * time.Minute // of one
-	imageTime      = 2 * time.Hour    // of one that copies a disk into the gallery
+	copyTime       = 2 * time.Hour    // of one that copies disks: into the gallery, to a backup or from one
 	answerPatience = 5 * time.Second  // how long the request of a change waits for its end, unless the configuration says otherwise
 	waitPatience   = 15 * time.Second // how long "wait" does; a request has 20
 )
@@ -56,6 +56,8 @@ type Operation struct {
 	Review       *machine.Review `json:"review,omitempty" doc:"What is, or would become, the baseline"`
 	// Snapshot is the one that was made.
 	Snapshot *machine.Snapshot `json:"snapshot,omitempty"`
+	Backup   *BackupMade       `json:"backup,omitempty" doc:"That was written"`
+	Restored *Restored         `json:"restored,omitempty" doc:"What was made of a backup, or with validateOnly would be"`
 	// ImageMade is the image that was made.
 	ImageMade *gallery.Image `json:"imageMade,omitempty"`
 }
@@ -266,8 +268,8 @@ func (a *API) newName() (string, error) {
 // carryOut does the work and keeps how it ended.
 func (a *API) carryOut(op *ongoing, w work, actor string) {
 	most := operationTime
-	if op.Image != "" {
-		most = imageTime
+	if op.Image != "" || w.kind == "backup" || w.kind == "restoreBackup" {
+		most = copyTime
 	}
 	ctx, cancel := context.WithTimeout(a.life, most)
 	defer cancel()
@@ -292,6 +294,7 @@ func (a *API) end(ctx context.Context, op *ongoing, shown Operation, failed *api
 	now := a.cfg.Now().UTC()
 	as.Status, as.EndTime, as.Error = statusDone, &now, faultOf(failed)
 	as.Effects, as.Review, as.Snapshot, as.ImageMade = shown.Effects, shown.Review, shown.Snapshot, shown.ImageMade
+	as.Backup, as.Restored, as.ValidateOnly = shown.Backup, shown.Restored, shown.ValidateOnly
 	if err := a.operations.finish(op, as, failed); err != nil {
 		a.cfg.Log.ErrorContext(ctx, "the end of an operation is not kept: after a restart it is told as unknown", slog.String("operation", op.Name), slog.Any("error", err))
 	}

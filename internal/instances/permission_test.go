@@ -59,7 +59,7 @@ func (d described) request(instance string, finding int) (path, body string) {
 	if body == "" && d.method != "GET" {
 		body = "{}"
 	}
-	return strings.NewReplacer("{instance}", instance, "{finding}", strconv.Itoa(finding), "{operation}", "operation-0").Replace(d.path), body
+	return strings.NewReplacer("{instance}", instance, "{finding}", strconv.Itoa(finding), "{operation}", "operation-0", "{backup}", "none.assayvm").Replace(d.path), body
 }
 
 func TestEveryRouteNeedsItsPermissionOnItsMachine(t *testing.T) {

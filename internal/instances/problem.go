@@ -16,6 +16,7 @@ import (
 	"github.com/assay-project/assay/internal/keysets"
 	"github.com/assay-project/assay/internal/machine"
 	"github.com/assay-project/assay/internal/qemu"
+	"github.com/assay-project/assay/internal/vmbackup"
 	"github.com/assay-project/assay/internal/vtpm"
 )
 
@@ -60,6 +61,7 @@ func explain(err error) *apiserver.Problem {
 		definition *definitionError
 		member     *fleet.DefinitionError
 		state      *machine.StateError
+		back       *vtpm.RollbackError
 	)
 	switch {
 	case errors.As(err, &refused):
@@ -76,6 +78,8 @@ func explain(err error) *apiserver.Problem {
 		return apiserver.NewProblem(http.StatusConflict, codeStart, words)
 	case errors.As(err, &state):
 		return apiserver.NewProblem(http.StatusConflict, apiserver.CodeConflict, state.Words)
+	case errors.As(err, &back):
+		return apiserver.NewProblem(http.StatusConflict, codeBackup, back.Error()+"; allowRollback takes it")
 	case errors.As(err, &member):
 		return apiserver.NewProblem(http.StatusUnprocessableEntity, apiserver.CodeInvalid, member.Error())
 	case errors.As(err, &definition):
@@ -145,6 +149,17 @@ var known = [...]knownError{
 	{integrity.ErrNotSeen, http.StatusConflict, apiserver.CodeConflict, whole},
 	{integrity.ErrNotKept, http.StatusNotFound, apiserver.CodeNotFound, whole},
 	{vtpm.ErrUnknown, http.StatusConflict, apiserver.CodeConflict, ""},
+	{machine.ErrOriginal, http.StatusConflict, codeBackup, ""},
+	{vmbackup.ErrExists, http.StatusConflict, apiserver.CodeConflict, "a backup of the machine was written in this second: ask again"},
+	{vmbackup.ErrShared, http.StatusConflict, codeBackup, "a disk of the machine is shared, and no copy of it is of one moment: withoutShared leaves it out"},
+	{vmbackup.ErrInUse, http.StatusConflict, codeBackup, ""},
+	{vmbackup.ErrFormat, http.StatusConflict, codeBackup, ""},
+	{vmbackup.ErrVersion, http.StatusConflict, codeBackup, ""},
+	{vmbackup.ErrCut, http.StatusConflict, codeBackup, ""},
+	{vmbackup.ErrDamaged, http.StatusConflict, codeBackup, ""},
+	{vmbackup.ErrKey, http.StatusConflict, codeBackup, ""},
+	{vmbackup.ErrWithoutTPM, http.StatusConflict, codeBackup, "the backup has no TPM, and here is one of the machine's name: allowRollback takes it"},
+	{vmbackup.ErrOfHost, http.StatusConflict, codeBackup, "the machine of the backup would get a disk or a network device of this host: assay vm restore on the host permits one by name"},
 	{gallery.ErrName, http.StatusUnprocessableEntity, apiserver.CodeInvalid, ""},
 	{gallery.ErrUnknown, http.StatusNotFound, apiserver.CodeNotFound, ""},
 	{gallery.ErrExists, http.StatusConflict, apiserver.CodeConflict, ""},

@@ -22,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/keyprovider"
@@ -292,4 +293,34 @@ func (r *Root) List() ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// A Status says which certificates of a key set expire, and what is to be done.
+type Status struct {
+	Name         string               `json:"name"`
+	Certificates []keyset.Certificate `json:"certificates"`
+	Attention    []string             `json:"attention"`
+}
+
+// StatusOf is the status of a key set at a time.
+func StatusOf(s *keyset.Set, now time.Time) Status {
+	st := Status{Name: s.Name, Certificates: s.Status(now), Attention: []string{}}
+	if st.Certificates == nil {
+		st.Certificates = []keyset.Certificate{}
+	}
+	all, good := map[string]int{}, map[string]int{}
+	for _, c := range st.Certificates {
+		all[c.Role]++
+		if c.State == keyset.StateGood {
+			good[c.Role]++
+		} else if c.Own {
+			st.Attention = append(st.Attention, fmt.Sprintf("%s: %q is %s: run assay keyset roll %s --role %s", c.Role, c.Subject, c.State, s.Name, c.Role))
+		}
+	}
+	for _, r := range sigdb.Roles() {
+		if n := r.String(); all[n] > 0 && good[n] == 0 {
+			st.Attention = append(st.Attention, n+" has no certificate whose time is not over")
+		}
+	}
+	return st
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/assay-project/assay/eventlog/baseline"
@@ -31,7 +32,7 @@ type Forecast struct {
 }
 
 // forecast says what a boot of a machine will measure, by its disk and its variables.
-func forecast(ctx context.Context, d *fleet.Definition, variables []byte) (_ *Forecast, err error) {
+func forecast(ctx context.Context, d *fleet.Definition, variables []byte) (*Forecast, error) {
 	store, err := varstore.Parse(variables)
 	if err != nil {
 		return nil, fmt.Errorf("variables: %w", err)
@@ -45,7 +46,12 @@ func forecast(ctx context.Context, d *fleet.Definition, variables []byte) (_ *Fo
 	if boot == nil {
 		return nil, ErrNoDisk
 	}
-	f, err := os.Open(boot.File)
+	return predict(ctx, m, boot.File, disk.Format(boot.Format))
+}
+
+// predict says what a machine will measure that boots from a disk.
+func predict(ctx context.Context, m *launch.Machine, file string, format disk.Format) (_ *Forecast, err error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a named pipe must not stall us
 	if err != nil {
 		return nil, err
 	}
@@ -54,19 +60,29 @@ func forecast(ctx context.Context, d *fleet.Definition, variables []byte) (_ *Fo
 	if err != nil {
 		return nil, err
 	}
-	image, err := disk.Open(f, info.Size(), disk.Format(boot.Format))
+	image, err := disk.Open(f, info.Size(), format)
 	if err != nil {
-		return nil, fmt.Errorf("disk %q: %w", boot.File, err)
+		return nil, fmt.Errorf("disk %q: %w", file, err)
 	}
 	read, err := launch.ReadDisk(image)
 	if err != nil {
-		return nil, fmt.Errorf("disk %q: %w", boot.File, err)
+		return nil, fmt.Errorf("disk %q: %w", file, err)
 	}
 	p, err := launch.Predict(ctx, m, read)
 	if err != nil {
-		return nil, fmt.Errorf("disk %q: %w", boot.File, err)
+		return nil, fmt.Errorf("disk %q: %w", file, err)
 	}
-	return &Forecast{boot.File, disk.Format(boot.Format), m, p}, nil
+	return &Forecast{file, format, m, p}, nil
+}
+
+// CheckDisk says of a disk that is in no use whether it boots under a key set, with secure
+// boot or without, and what that will measure.
+func (r *Root) CheckDisk(ctx context.Context, file string, format disk.Format, keyset string, secureBoot bool) (*Forecast, error) {
+	set, err := r.cfg.Keyset(keyset)
+	if err != nil {
+		return nil, fmt.Errorf("key set %q: %w", keyset, err)
+	}
+	return predict(ctx, &launch.Machine{Variables: set.Variables(), SecureBoot: secureBoot}, file, format)
 }
 
 // Forecast says of a machine that is not made yet whether it will boot, and what that will

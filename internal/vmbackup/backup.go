@@ -206,7 +206,7 @@ func (w *writing) addDisk(i int) error {
 	disk := &w.machine.Definition.Disks[i]
 	p := diskPart{Index: i}
 	if disk.Shared && !w.o.WithoutShared {
-		return fmt.Errorf("disk %q is shared: other machines may write to it, and no copy of it is of one moment; --without-shared leaves it out, to be backed up by its own means", disk.File)
+		return fmt.Errorf("disk %q: %w", disk.File, ErrShared)
 	}
 	if disk.Shared {
 		p.Left = "it is shared with other machines"

@@ -77,7 +77,7 @@ func notInUse(f *os.File) error {
 		return nil //nolint:nilerr // a file system without locks: the times are compared, too
 	}
 	if l.Type != unix.F_UNLCK {
-		return errors.New("another program has it open, as a hypervisor does")
+		return fmt.Errorf("%w: another program has it open, as a hypervisor does", ErrInUse)
 	}
 	return nil
 }
@@ -89,7 +89,7 @@ func (s *source) unchanged() error {
 		return err
 	}
 	if !info.ModTime().Equal(s.changed) || info.Mode().IsRegular() && info.Size() != s.size {
-		return errors.New("it was written to while it was read")
+		return fmt.Errorf("%w: it was written to meanwhile", ErrInUse)
 	}
 	return notInUse(s.file)
 }

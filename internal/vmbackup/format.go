@@ -31,6 +31,9 @@ var (
 	ErrDamaged = errors.New("backup is damaged or was altered")
 	ErrKey     = errors.New("none of the keys that were given opens the backup")
 	ErrExists  = errors.New("there is such a file already")
+	// ErrShared is a disk that other machines write to, ErrInUse one that something else does.
+	ErrShared = errors.New("it is shared: other machines may write to it, and no copy of it is of one moment; leave it out, to be backed up by its own means")
+	ErrInUse  = errors.New("a disk of the machine is in use by another program, or was written to while it was read")
 	// ErrWithoutTPM is a backup of a machine without a TPM, where a TPM of it is known.
 	ErrWithoutTPM = errors.New("the backup has no TPM, and here is one of the machine's name: the backup is of before the machine got it, or the TPM is left of another machine")
 	// ErrOfHost is a machine that would get a part of the host which nobody has named.

@@ -15,6 +15,7 @@ import (
 	"filippo.io/age"
 
 	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/machine"
 	"github.com/assay-project/assay/internal/vtpm"
@@ -103,6 +104,8 @@ type RestoreOptions struct {
 	// Disks and Networks are the files and the tap devices of this host that the machine
 	// may use as the backup says; with others it is refused.
 	Disks, Networks []string
+	// May refuses a machine by its definition, before anything is made; nil for none.
+	May func(*fleet.Definition) error
 	// DryRun opens and checks all of the backup, and makes nothing.
 	DryRun   bool
 	Progress Progress // nil for none
@@ -189,6 +192,11 @@ func (m *making) plan(ctx context.Context, actor string) error {
 	}
 	if err := m.permitted(); err != nil {
 		return err
+	}
+	if m.o.May != nil {
+		if err := m.o.May(a.Definition); err != nil {
+			return err
+		}
 	}
 	m.place()
 	said := fmt.Sprintf("the machine is what it was in the backup of %s by %s, after its boot %d", c.manifest.Made.Format(time.RFC3339), c.manifest.By, c.manifest.BootCounter)

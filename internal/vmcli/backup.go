@@ -41,6 +41,9 @@ func backupRefusal(err error) error {
 	case errors.Is(err, vmbackup.ErrOfHost):
 		return program.RefusedBy(fmt.Errorf("%w; --use-disk FILE and --use-network DEVICE permit it", err))
 	}
+	if errors.Is(err, vmbackup.ErrShared) {
+		return fmt.Errorf("%w: --without-shared does", err)
+	}
 	for _, kind := range []error{vmbackup.ErrCut, vmbackup.ErrDamaged, vmbackup.ErrVersion, vmbackup.ErrKey, vmbackup.ErrExists, machine.ErrBusy} {
 		if errors.Is(err, kind) {
 			return program.RefusedBy(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/assay-project/assay/internal/instances"
 	"github.com/assay-project/assay/internal/machine"
 	"github.com/assay-project/assay/internal/program"
+	"github.com/assay-project/assay/internal/vmbackup"
 	"github.com/assay-project/assay/internal/vtpmcli"
 )
 
@@ -77,6 +78,11 @@ func (h *Host) Images() (*gallery.Gallery, error) { return h.flags.gallery() }
 // Boots says of a disk whether it boots under a key set: yes, no or unknown, and why not.
 func (h *Host) Boots(ctx context.Context, file, format, keyset string) (boots, why string, err error) {
 	return h.flags.ImageVerdict(ctx, h.flags.env, file, format, keyset)
+}
+
+// Backups write the machines of the host to files, and make machines of such files.
+func (h *Host) Backups() (*vmbackup.Store, error) {
+	return vmbackup.New(vmbackup.Config{Machines: h.Machines, Provider: h.flags.provider, Random: h.flags.env.Rand, Now: h.flags.env.Now})
 }
 
 // Start starts a machine as assay vm start does: its supervisor is a process of its own,

@@ -304,13 +304,6 @@ func writeVars(name string, store *varstore.Store) error {
 	return durable.WriteFile(name, b, mode)
 }
 
-// keysetStatus is the JSON of assay keyset status.
-type keysetStatus struct {
-	Name         string               `json:"name"`
-	Certificates []keyset.Certificate `json:"certificates"`
-	Attention    []string             `json:"attention"`
-}
-
 func newKeysetStatusCmd(env *program.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status NAME",
@@ -327,7 +320,7 @@ certificate any more whose time is not over.`,
 		if err != nil {
 			return err
 		}
-		st := statusOf(s.Set, env.Now())
+		st := keysets.StatusOf(s.Set, env.Now())
 		if *format == "json" {
 			err = program.PrintJSON(env, st)
 		} else if err = printCertificates(env.Stdout, st.Certificates); err == nil {
@@ -341,26 +334,4 @@ certificate any more whose time is not over.`,
 		return err
 	}
 	return cmd
-}
-
-func statusOf(s *keyset.Set, now time.Time) keysetStatus {
-	st := keysetStatus{Name: s.Name, Certificates: s.Status(now), Attention: []string{}}
-	if st.Certificates == nil {
-		st.Certificates = []keyset.Certificate{}
-	}
-	all, good := map[string]int{}, map[string]int{}
-	for _, c := range st.Certificates {
-		all[c.Role]++
-		if c.State == keyset.StateGood {
-			good[c.Role]++
-		} else if c.Own {
-			st.Attention = append(st.Attention, fmt.Sprintf("%s: %q is %s: run assay keyset roll %s --role %s", c.Role, c.Subject, c.State, s.Name, c.Role))
-		}
-	}
-	for _, r := range sigdb.Roles() {
-		if n := r.String(); all[n] > 0 && good[n] == 0 {
-			st.Attention = append(st.Attention, n+" has no certificate whose time is not over")
-		}
-	}
-	return st
 }
