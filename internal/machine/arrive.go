@@ -10,17 +10,18 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"filippo.io/age"
 
 	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/diskcopy"
 	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/homecard"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/move"
 	"github.com/assay-project/assay/internal/seal"
-	"github.com/assay-project/assay/internal/vtpm"
 	"github.com/assay-project/assay/internal/vtpm/state"
 )
 
@@ -34,6 +35,10 @@ type ReceiveOptions struct {
 	TLS      *tls.Config
 	// Expires is when nobody is awaited any more.
 	Expires time.Time
+	// CopyDisks awaits the machine with a copy of its disks, which are made in its home. Of
+	// the disks of this host it gets the Known alone, to read.
+	CopyDisks bool
+	Known     []string
 	// Ready is called once the machine is awaited. May be nil.
 	Ready func() error
 }
@@ -172,9 +177,37 @@ func (a *arrival) check() error {
 	if _, err := a.root.cfg.Keyset(d.Keyset); err != nil {
 		return fmt.Errorf("key set %q: %w", d.Keyset, err)
 	}
+	return a.checkDisks()
+}
+
+// checkDisks refuses a machine whose disks are not here, and cannot be made.
+func (a *arrival) checkDisks() error {
+	d, copied := a.offer.Definition, a.offer.Copy
+	switch {
+	case len(copied) == 0 && a.o.CopyDisks:
+		return errors.New("the machine is awaited with a copy of its disks: assay vm migrate --copy-disks brings it")
+	case len(copied) > 0 && !a.o.CopyDisks:
+		return errors.New("the machine is awaited on disks that both hosts reach: assay vm receive --copy-disks awaits it with a copy of them")
+	case len(copied) > 0:
+		room, err := diskcopy.Room(a.root.cfg.Dir)
+		if err == nil {
+			err = diskcopy.Check(d, copied, room)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	for i := range d.Disks {
-		if info, err := os.Stat(d.Disks[i].File); err != nil || info.IsDir() {
-			return errors.Join(fmt.Errorf("disk %q is not here: both hosts must have it under this path", d.Disks[i].File), err)
+		disk := &d.Disks[i]
+		switch {
+		case len(copied) == 0:
+		case !disk.ReadOnly:
+			continue // it is made
+		case !slices.Contains(a.o.Known, disk.File):
+			return fmt.Errorf("disk %q is only read, and not copied: assay vm receive --with-disk lets the machine have the one that is here", disk.File)
+		}
+		if info, err := os.Stat(disk.File); err != nil || info.IsDir() {
+			return errors.Join(fmt.Errorf("disk %q is not here: both hosts must have it under this path", disk.File), err)
 		}
 	}
 	return nil
@@ -203,47 +236,15 @@ func (a *arrival) stage(ctx context.Context, keys *age.X25519Identity) (_ *Home,
 	if err := a.root.setCustody(h.Name(), custody{Machine: h.card.ID}); err != nil {
 		return nil, err
 	}
+	if len(a.offer.Copy) > 0 {
+		if err := diskcopy.Make(ctx, a.root.cfg.Images, a.offer.Definition, a.offer.Copy, filepath.Join(h.dir, diskFolder)); err != nil {
+			return nil, err
+		}
+	}
 	if err := errors.Join(h.setDefinition(a.offer.Definition), h.SetVariables(a.bags.Variables), h.SetHistory(new(integrity.History)), h.setLog(nil)); err != nil {
 		return nil, err
 	}
 	return h, a.stageTPM(ctx, h, keys)
-}
-
-// stageTPM makes the machine's TPM, under this host's key provider.
-func (a *arrival) stageTPM(ctx context.Context, h *Home, keys *age.X25519Identity) error {
-	if !a.offer.Definition.Shielded.VTPM {
-		return nil
-	}
-	path := filepath.Join(h.dir, tpmFile)
-	if err := durable.WriteFile(path, a.bags.TPM, 0o600); err != nil {
-		return err
-	}
-	keysFor := vtpm.KeysFor{Identities: [][]byte{[]byte(keys.String())}}
-	brought, err := a.root.cfg.TPMs.Verify(ctx, path, keysFor)
-	if err != nil {
-		return errors.Join(err, os.Remove(path))
-	}
-	a.compareTPM(brought[0])
-	// What runs is the TPM, also where this host knows a newer state: that is told.
-	report, err := a.root.cfg.TPMs.Restore(ctx, a.actor, vtpm.RestoreOptions{
-		From: path, Name: h.Name(), Provider: h.card.Provider, Import: true, Cold: true, AllowRollback: true,
-		Keys: keysFor, VM: vmOf(a.offer.Definition, h.card.ID),
-	})
-	if err == nil && len(report.Warnings) > 0 {
-		err = fmt.Errorf("the machine's TPM: %s", report.Warnings[0])
-	}
-	return errors.Join(err, os.Remove(path))
-}
-
-// compareTPM says when a TPM is older than this host knew it.
-func (a *arrival) compareTPM(is *vtpm.BackupReport) {
-	known := a.known
-	if known.id != is.ID {
-		*known = knownTPM{is.ID, is.Known, is.Older && is.Known == is.Generation}
-	}
-	if is.Generation < known.generation || is.Generation == known.generation && known.fork {
-		a.older = []evidence.Reason{reason(codeTPMBack, fmt.Sprintf("the TPM came at generation %d of its state, and this host knew generation %d: what it counted and stored in between is undone", is.Generation, known.generation))}
-	}
 }
 
 // clear removes what there is of a machine that did not arrive.
@@ -279,7 +280,7 @@ func (a *arrival) run(ctx context.Context, h *Home) (err error) {
 	if err := s.start(ctx); err != nil {
 		return errors.Join(err, s.release())
 	}
-	s.aside(func(ctx context.Context) {
+	s.asideFor(moveTime(len(a.offer.Copy) > 0), func(ctx context.Context) {
 		defer context.AfterFunc(ctx, a.link.Interrupt)()
 		if err := a.complete(ctx); err != nil {
 			s.fail(err)
@@ -302,7 +303,7 @@ func (a *arrival) complete(ctx context.Context) error {
 	if err := a.link.Send(step{At: stepWaits}); err != nil {
 		return err
 	}
-	if err := a.feed(ctx, true, func(conn *net.UnixConn) error { return a.link.Carry(ctx, conn) }); err != nil {
+	if err := a.takeAll(ctx); err != nil {
 		return err
 	}
 	if err := a.link.Send(step{At: stepLoaded}); err != nil {
@@ -328,6 +329,19 @@ func (a *arrival) complete(ctx context.Context) error {
 	err := a.goOn(ctx)
 	a.link.Send(step{At: stepRuns}) //nolint:errcheck // it is asked again; and the machine is here, if it runs or not
 	return err
+}
+
+// takeAll takes the memory, and before it the disks that are copied.
+func (a *arrival) takeAll(ctx context.Context) error {
+	copied := a.offer.Copy
+	if len(copied) == 0 {
+		return a.feed(ctx, true, func(conn *net.UnixConn) error { return a.link.Carry(ctx, conn) })
+	}
+	d := diskcopy.Destination{Hypervisor: a.hypervisor, Link: a.link, Dir: a.home.RunDir(), Memory: moveSocket, Disks: copied}
+	if err := d.Arrive(ctx); err != nil {
+		return err
+	}
+	return diskcopy.Sync(a.definition, copied)
 }
 
 // goOn has the machine go on that is this host's now, or is what it was in its snapshot: no

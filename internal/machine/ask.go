@@ -313,7 +313,7 @@ const callTime = 15 * time.Second
 func (q *request) patience() time.Duration {
 	switch q.Verb {
 	case verbSnapshot, verbDropSnapshot, verbMigrate:
-		return callTime + memoryTime
+		return callTime + moveTime(q.CopyDisks)
 	}
 	return callTime
 }

@@ -86,7 +86,7 @@ func TestAllOfAMachineGoesWithIt(t *testing.T) {
 	a.awaitEvent(integrity.EventLateReport, 1)
 	awaiting := b.awaits()
 	b.script("print hello from there\nawait off\noff\n")
-	if err := a.root.Migrate(t.Context(), "carol", "web-1", awaiting.ticket); err != nil {
+	if err := a.gives(t.Context(), "carol", awaiting.ticket); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.wait(); err != nil {
@@ -147,7 +147,7 @@ func TestAMachineWhoseFindingsCannotGoStays(t *testing.T) {
 			a.awaitEvent(integrity.EventLateReport, 1)
 			awaiting := b.awaits()
 			b.script("await never\n")
-			if err := a.root.Migrate(t.Context(), "carol", "web-1", awaiting.ticket); err == nil || !strings.Contains(err.Error(), "the book says no") || !strings.Contains(err.Error(), "runs on here") {
+			if err := a.gives(t.Context(), "carol", awaiting.ticket); err == nil || !strings.Contains(err.Error(), "the book says no") || !strings.Contains(err.Error(), "runs on here") {
 				t.Errorf("Migrate = %v", err)
 			}
 			if status := a.status(); status.State != StateRunning || status.Problem != "" {
@@ -183,7 +183,7 @@ func TestFindingsThatCameAreKeptUntilTheBookHasThem(t *testing.T) {
 	a.awaitEvent(integrity.EventLateReport, 1)
 	awaiting := b.awaits()
 	b.script("await off\noff\n")
-	if err := a.root.Migrate(t.Context(), "carol", "web-1", awaiting.ticket); err != nil {
+	if err := a.gives(t.Context(), "carol", awaiting.ticket); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.wait(); err != nil {
@@ -193,7 +193,7 @@ func TestFindingsThatCameAreKeptUntilTheBookHasThem(t *testing.T) {
 		t.Errorf("the status there is %+v", status)
 	}
 	back := a.awaits()
-	if err := b.root.Migrate(t.Context(), "carol", "web-1", back.ticket); err == nil || !strings.Contains(err.Error(), "not in this host's book yet") {
+	if err := b.gives(t.Context(), "carol", back.ticket); err == nil || !strings.Contains(err.Error(), "not in this host's book yet") {
 		t.Errorf("Migrate = %v", err)
 	}
 	if err := back.over(); err == nil {
@@ -258,7 +258,7 @@ func TestABootsTimeGoesOnAfterAMove(t *testing.T) {
 			a.after(tc.passed)
 			awaiting := b.awaits()
 			b.script("await never\n")
-			if err := a.root.Migrate(t.Context(), "carol", "web-1", awaiting.ticket); err != nil {
+			if err := a.gives(t.Context(), "carol", awaiting.ticket); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.wait(); err != nil {
@@ -306,7 +306,7 @@ func TestAMachineMovesWhileWordsOfARefusalWait(t *testing.T) {
 			a.awaitPrinted("bad shim signature")
 			awaiting := b.awaits()
 			b.script("await never\n")
-			err := a.root.Migrate(t.Context(), "carol", "web-1", awaiting.ticket)
+			err := a.gives(t.Context(), "carol", awaiting.ticket)
 			has, want := b, []string{"1 bootRefusedEvent", "1 migrationEvent", "1 shutdownEvent", "1 startupEvent"}
 			if stays {
 				has = a
@@ -363,7 +363,7 @@ func TestASilentAgentIsToldByTheNewHost(t *testing.T) {
 	awaiting := b.awaits()
 	b.script("await never\n")
 	gone := make(chan error, 1)
-	go func() { gone <- a.root.Migrate(context.Background(), "carol", "web-1", awaiting.ticket) }()
+	go func() { gone <- a.gives(context.Background(), "carol", awaiting.ticket) }()
 	if err := awaitFile(a.inRun(waitsFile)); err != nil {
 		t.Fatal(err)
 	}

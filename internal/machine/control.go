@@ -42,6 +42,8 @@ const (
 	verbDropSnapshot = "dropSnapshot"
 	verbGoBack       = "goBack"
 	verbMigrate      = "migrate"
+	verbCallOff      = "callOff"
+	verbMoving       = "moving"
 )
 
 // A request is one line of JSON.
@@ -56,7 +58,9 @@ type request struct {
 	Snapshot string `json:"snapshot,omitempty"`
 	Memory   bool   `json:"memory,omitempty"`
 	// Ticket is that of another host.
-	Ticket string `json:"ticket,omitempty"`
+	Ticket    string `json:"ticket,omitempty"`
+	CopyDisks bool   `json:"copyDisks,omitempty"`
+	DryRun    bool   `json:"dryRun,omitempty"`
 	// Force ends the machine at once.
 	Force bool `json:"force,omitempty"`
 }
@@ -137,10 +141,10 @@ func (s *supervisor) handle(a asked) {
 	case verbDropSnapshot:
 		s.aside(func(ctx context.Context) { a.answer <- respond(struct{}{}, s.dropSnapshot(ctx, q.Actor, q.Snapshot)) })
 	case verbMigrate:
-		s.aside(func(ctx context.Context) {
-			err := s.depart(ctx, q.Actor, q.Ticket)
-			a.answer <- respond(struct{}{}, err)
-			if err == nil {
+		s.asideFor(moveTime(q.CopyDisks), func(ctx context.Context) {
+			m, err := s.depart(ctx, q)
+			a.answer <- respond(m, err)
+			if err == nil && !m.DryRun {
 				s.cut()
 			}
 		})
@@ -271,6 +275,10 @@ func (s *supervisor) do(q request) (any, error) {
 		return struct{}{}, nil
 	case verbGoBack:
 		return struct{}{}, s.beginBack(&q)
+	case verbCallOff:
+		return struct{}{}, s.callOff(q.Actor)
+	case verbMoving:
+		return s.onItsWay(), nil
 	case verbConsole:
 		return struct{}{}, nil
 	case verbConsoleOf:
@@ -356,6 +364,36 @@ type Status struct {
 	Shield  *fleet.Shielded   `json:"shieldedInstanceConfig,omitempty"`
 	Health  *HealthStatus     `json:"health,omitempty"` // nil without an agent; no state before its first word
 	Reasons []evidence.Reason `json:"reasons,omitempty"`
+}
+
+// A Migration is a machine that is on its way to another host, or went there.
+type Migration struct {
+	// Address is the other host's.
+	Address string `json:"address"`
+	// Disks are those that are copied.
+	Disks  []DiskProgress `json:"disks,omitempty"`
+	DryRun bool           `json:"dryRun,omitempty"`
+}
+
+// DiskProgress is how far the copy of a disk is, in bytes.
+type DiskProgress struct {
+	File string `json:"file"`
+	Size int64  `json:"size"`
+	// Copied and Total are of what was to be copied until now: a guest that writes makes
+	// both grow.
+	Copied int64 `json:"copied"`
+	Total  int64 `json:"total"`
+	// Stays says that the file on this host is left when the machine is gone, for this
+	// program did not make it.
+	Stays bool `json:"stays"`
+}
+
+// Bytes are how many are copied of how many, of all disks.
+func (m *Migration) Bytes() (done, total int64) {
+	for _, d := range m.Disks {
+		done, total = done+d.Copied, total+d.Total
+	}
+	return done, total
 }
 
 // A Description is all that is known of a machine.

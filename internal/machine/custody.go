@@ -13,6 +13,9 @@ import (
 	"slices"
 	"time"
 
+	"filippo.io/age"
+
+	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
@@ -228,6 +231,56 @@ func (s *supervisor) lostTPM(why error) {
 	s.tell([]integrity.Notice{n}) //nolint:errcheck // said there
 }
 
+// stageTPM makes the machine's TPM, under this host's key provider.
+func (a *arrival) stageTPM(ctx context.Context, h *Home, keys *age.X25519Identity) error {
+	if !a.offer.Definition.Shielded.VTPM {
+		return nil
+	}
+	path := filepath.Join(h.dir, tpmFile)
+	if err := durable.WriteFile(path, a.bags.TPM, 0o600); err != nil {
+		return err
+	}
+	keysFor := vtpm.KeysFor{Identities: [][]byte{[]byte(keys.String())}}
+	brought, err := a.root.cfg.TPMs.Verify(ctx, path, keysFor)
+	if err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	a.compareTPM(brought[0])
+	// What runs is the TPM, also where this host knows a newer state: that is told.
+	report, err := a.root.cfg.TPMs.Restore(ctx, a.actor, vtpm.RestoreOptions{
+		From: path, Name: h.Name(), Provider: h.card.Provider, Import: true, Cold: true, AllowRollback: true,
+		Keys: keysFor, VM: vmOf(a.offer.Definition, h.card.ID),
+	})
+	if err == nil && len(report.Warnings) > 0 {
+		err = fmt.Errorf("the machine's TPM: %s", report.Warnings[0])
+	}
+	return errors.Join(err, os.Remove(path))
+}
+
+// compareTPM says when a TPM is older than this host knew it.
+func (a *arrival) compareTPM(is *vtpm.BackupReport) {
+	known := a.known
+	if known.id != is.ID {
+		*known = knownTPM{is.ID, is.Known, is.Older && is.Known == is.Generation}
+	}
+	if is.Generation < known.generation || is.Generation == known.generation && known.fork {
+		a.older = []evidence.Reason{reason(codeTPMBack, fmt.Sprintf("the TPM came at generation %d of its state, and this host knew generation %d: what it counted and stored in between is undone", is.Generation, known.generation))}
+	}
+}
+
+// packTPM encrypts the state of the machine's TPM for the destination.
+func (r *Root) packTPM(ctx context.Context, h *Home, actor, recipient string) ([]byte, error) {
+	path := filepath.Join(h.RunDir(), tpmFile)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	if _, err := r.cfg.TPMs.Backup(ctx, actor, vtpm.BackupOptions{Name: h.Name(), To: path, Recipients: []string{recipient}}); err != nil {
+		return nil, err
+	}
+	text, err := readFile(path)
+	return text, errors.Join(err, os.Remove(path))
+}
+
 // givenFile says, once it is there, that the machine is another host's: the point of no
 // return.
 const givenFile = "given.sealed"
@@ -293,3 +346,116 @@ func (r *Root) givenAway(name string) (bool, error) {
 }
 
 func (h *Home) take() error { return durable.Remove(filepath.Join(h.dir, givenFile)) }
+
+// The pauses between tries to hear from the destination.
+const (
+	askSoon  = 20 * time.Millisecond
+	askAgain = 2 * time.Second
+)
+
+// settle finds out what became of a machine that was given away. The destination's refusal
+// is final: it has nothing of the machine then.
+func (d *departure) settle(ctx context.Context, err error) error {
+	for pause := askSoon; ; pause = min(2*pause, askAgain) {
+		var refused *move.PeerError
+		switch {
+		case err == nil:
+			return nil
+		case errors.As(err, &refused):
+			if terr := d.home.take(); terr != nil {
+				return errors.Join(err, terr)
+			}
+			d.given.Store(false)
+			return err
+		case pause == askSoon:
+			doubt := fmt.Sprintf("it was given to %s, which has not confirmed: %v", d.ticket.Address, err)
+			d.inLoop(ctx, func() { d.doubt = doubt })
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return fmt.Errorf("%w, which has not confirmed: assay vm migrate --settle asks again: %w", ErrGiven, err)
+		}
+		err = d.root.deliver(ctx, d.ticket, d.home.card.ID)
+	}
+}
+
+// deliver says again that a machine was given away.
+func (r *Root) deliver(ctx context.Context, t *move.Ticket, id string) error {
+	link, err := t.Dial(ctx, r.clock())
+	if err != nil {
+		return err
+	}
+	defer link.Close()
+	defer link.Until(ctx)()
+	return tellGo(link, id)
+}
+
+// Settle asks the host that a machine was given to whether it has it. Where it does,
+// nothing of the machine is left here; where it says that it does not, the machine can be
+// started here. An error leaves it as unknown as it was.
+func (r *Root) Settle(ctx context.Context, actor, name string) (there bool, err error) {
+	h, g, err := r.openGiven(ctx, name)
+	if err != nil {
+		return false, err
+	}
+	err = r.deliver(ctx, g.Ticket, h.card.ID)
+	var refused *move.PeerError
+	switch {
+	case err == nil:
+		r.departed(ctx, name)
+		return true, errors.Join(h.Close(), r.deleteGiven(ctx, actor, name))
+	case errors.As(err, &refused):
+		return false, errors.Join(h.take(), h.Close())
+	}
+	return false, errors.Join(err, h.Close())
+}
+
+// TakeBack takes an operator's word that a machine which was given away runs on no other
+// host, and never will: it can be started here.
+func (r *Root) TakeBack(ctx context.Context, actor, name string) error {
+	h, g, err := r.openGiven(ctx, name)
+	if err != nil {
+		return err
+	}
+	history, err := h.History()
+	if err != nil {
+		return errors.Join(err, h.Close())
+	}
+	n := integrity.Notice{
+		Type: integrity.EventMigrated, Instance: name, Time: r.cfg.Now(), BootCounter: history.BootCounter, Actor: actor,
+		Reasons: []evidence.Reason{reason(codeStayed, fmt.Sprintf("the machine was given to %s, and was taken back by the word of an operator that it does not run there", g.Ticket.Address))},
+	}
+	return errors.Join(r.logAll(h, []integrity.Notice{n}), h.take(), h.Close())
+}
+
+// GiveUp takes an operator's word that a machine which was given away is the other host's,
+// as where that cannot say so any more: nothing of it is left here.
+func (r *Root) GiveUp(ctx context.Context, actor, name string) error {
+	h, _, err := r.openGiven(ctx, name)
+	if err != nil {
+		return err
+	}
+	r.departed(ctx, name)
+	return errors.Join(h.Close(), r.deleteGiven(ctx, actor, name))
+}
+
+func (r *Root) openGiven(ctx context.Context, name string) (*Home, *given, error) {
+	h, err := r.openSoon(ctx, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	g, err := h.given()
+	if err == nil && g == nil {
+		err = fmt.Errorf("machine %q was given to no other host", name)
+	}
+	if err == nil {
+		err = r.notAlive(name)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, h.Close())
+	}
+	return h, g, nil
+}

@@ -112,7 +112,7 @@ func moveCut(t *testing.T, limit int64, back bool) int64 {
 	there := b.awaits()
 	b.script("await go\noff\n")
 	c, ticket := cut(t, there.ticket, limit, back)
-	err := a.root.Migrate(t.Context(), "carol", "web-1", ticket)
+	err := a.gives(t.Context(), "carol", ticket)
 	if err == nil {
 		a.hasNothing()
 		if status := b.status(); status.State != StateRunning || status.Boot.Counter != 1 || status.Boot.Late == nil || !*status.Boot.Late {

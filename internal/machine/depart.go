@@ -7,18 +7,17 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
 
 	"github.com/assay-project/assay/evidence"
+	"github.com/assay-project/assay/internal/diskcopy"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/move"
 	"github.com/assay-project/assay/internal/qemu"
 	"github.com/assay-project/assay/internal/seal"
-	"github.com/assay-project/assay/internal/vtpm"
 )
 
 // moveFormat is that of the messages of a move.
@@ -33,7 +32,9 @@ type (
 		ID          string            `json:"id,omitempty"`
 		Accelerator string            `json:"accelerator,omitempty"`
 		Definition  *fleet.Definition `json:"definition,omitempty"`
-		Go          string            `json:"go,omitempty"`
+		// Copy are the disks that the destination is to make, and gets what is in them.
+		Copy []diskcopy.Disk `json:"copy,omitempty"`
+		Go   string          `json:"go,omitempty"`
 	}
 	// accepted names whom the state of the TPM is to be encrypted for.
 	accepted struct {
@@ -97,7 +98,12 @@ type departure struct {
 	*supervisor
 	actor  string
 	ticket *move.Ticket
-	given  atomic.Bool // the point of no return
+	copies []diskcopy.Disk // that go along; none where both hosts reach them
+	given  atomic.Bool     // the point of no return
+	// stop ends the departure before that; called off says that somebody did.
+	stop      context.CancelCauseFunc
+	calledOff bool
+	progress  []DiskProgress
 	// unbelieved are words of a refusal that wait for what follows them, as the machine
 	// stands still.
 	unbelieved bool
@@ -105,27 +111,39 @@ type departure struct {
 
 // depart gives the machine to another host while it runs. An error says where it is: until
 // the point of no return it goes on here.
-func (s *supervisor) depart(ctx context.Context, actor, ticket string) error {
-	t, err := move.ParseTicket([]byte(ticket))
+func (s *supervisor) depart(ctx context.Context, q *request) (*Migration, error) {
+	t, err := move.ParseTicket([]byte(q.Ticket))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	d := &departure{supervisor: s, actor: actor, ticket: t}
-	if err := s.within(ctx, d.begin); err != nil {
-		return err
+	d := &departure{supervisor: s, actor: q.Actor, ticket: t}
+	ctx, d.stop = context.WithCancelCause(ctx)
+	defer d.stop(nil)
+	if q.CopyDisks {
+		if err := d.measure(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.within(ctx, func() error { return d.begin(q.DryRun) }); err != nil {
+		return nil, err
+	}
+	if q.DryRun {
+		return d.outcome(true), d.ask(ctx)
 	}
 	err = d.leave(ctx)
 	if d.given.Load() {
 		err = d.settle(ctx, err)
 	}
 	if err == nil {
-		return s.within(ctx, d.gone)
+		var out *Migration
+		err := s.within(ctx, func() error { out = d.outcome(false); return d.gone() })
+		return out, err
 	}
-	return d.stay(context.WithoutCancel(ctx), err)
+	return nil, d.stay(context.WithoutCancel(ctx), err)
 }
 
-// begin refuses what cannot move.
-func (d *departure) begin() error {
+// begin refuses what cannot move. From then on, but for one that only asks, nothing else moves.
+func (d *departure) begin(asks bool) error {
 	on, err := d.home.shelf()
 	switch {
 	case err != nil:
@@ -144,8 +162,22 @@ func (d *departure) begin() error {
 			return fmt.Errorf("disk %q is ephemeral: what the guest wrote is on this host alone", disk.File)
 		}
 	}
-	d.moving = true
+	if !asks {
+		d.moving, d.leaving = true, d
+	}
 	return nil
+}
+
+// ask finds out whether the destination would take the machine.
+func (d *departure) ask(ctx context.Context) error {
+	link, err := d.ticket.Dial(ctx, d.root.clock())
+	if err != nil {
+		return err
+	}
+	defer link.Close()
+	defer link.Until(ctx)()
+	_, err = d.propose(link)
+	return err
 }
 
 // leave goes through all steps of the source.
@@ -159,7 +191,7 @@ func (d *departure) leave(ctx context.Context) error {
 	if err := d.pack(ctx, link); err != nil {
 		return err
 	}
-	if err := d.sendMemory(ctx, true, func(conn *net.UnixConn) error { return link.Carry(ctx, conn) }); err != nil {
+	if err := d.sendAll(ctx, link); err != nil {
 		return err
 	}
 	if err := hear(link, stepLoaded); err != nil {
@@ -184,14 +216,32 @@ func (d *departure) leave(ctx context.Context) error {
 	return d.tellGo(link)
 }
 
+// sendAll sends the memory, and before it the disks that go along.
+func (d *departure) sendAll(ctx context.Context, link *move.Link) error {
+	if d.copies == nil {
+		return d.sendMemory(ctx, true, func(conn *net.UnixConn) error { return link.Carry(ctx, conn) })
+	}
+	s := diskcopy.Source{Hypervisor: d.hypervisor, Link: link, Dir: d.home.RunDir(), Memory: moveSocket, Disks: d.copies}
+	s.Progress = func(list []qemu.CopyState) {
+		progress := d.progressOf(list)
+		d.inLoop(ctx, func() { d.progress = progress })
+	}
+	return s.Leave(ctx)
+}
+
+// propose offers the machine, and returns whom the state of its TPM is to be encrypted for.
+func (d *departure) propose(link *move.Link) (to accepted, err error) {
+	o := offer{Format: moveFormat, ID: d.home.card.ID, Accelerator: d.root.cfg.Accelerator, Definition: d.definition, Copy: d.copies}
+	if err := link.Send(o); err != nil {
+		return to, err
+	}
+	return to, link.Receive(&to)
+}
+
 // pack offers the machine, and sends what the destination needs before its memory.
 func (d *departure) pack(ctx context.Context, link *move.Link) error {
-	err := link.Send(offer{Format: moveFormat, ID: d.home.card.ID, Accelerator: d.root.cfg.Accelerator, Definition: d.definition})
+	to, err := d.propose(link)
 	if err != nil {
-		return err
-	}
-	var to accepted
-	if err := link.Receive(&to); err != nil {
 		return err
 	}
 	bags := luggage{Journey: make([]byte, seal.KeySize)}
@@ -216,19 +266,6 @@ func (d *departure) pack(ctx context.Context, link *move.Link) error {
 		return err
 	}
 	return hear(link, stepWaits)
-}
-
-// packTPM encrypts the state of the machine's TPM for the destination.
-func (r *Root) packTPM(ctx context.Context, h *Home, actor, recipient string) ([]byte, error) {
-	path := filepath.Join(h.RunDir(), tpmFile)
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	if _, err := r.cfg.TPMs.Backup(ctx, actor, vtpm.BackupOptions{Name: h.Name(), To: path, Recipients: []string{recipient}}); err != nil {
-		return nil, err
-	}
-	text, err := readFile(path)
-	return text, errors.Join(err, os.Remove(path))
 }
 
 // lastWords are what is to be said of the machine, which stands still now.
@@ -267,6 +304,9 @@ func (d *departure) times(out *lastWords) {
 
 // give is the point of no return.
 func (d *departure) give() error {
+	if d.calledOff {
+		return errCalledOff
+	}
 	text, err := json.Marshal(given{d.ticket, d.actor, d.root.cfg.Now().UTC()})
 	if err != nil {
 		return err
@@ -286,52 +326,6 @@ func tellGo(link *move.Link, id string) error {
 		return err
 	}
 	return hear(link, stepRuns)
-}
-
-// The pauses between tries to hear from the destination.
-const (
-	askSoon  = 20 * time.Millisecond
-	askAgain = 2 * time.Second
-)
-
-// settle finds out what became of a machine that was given away. The destination's refusal
-// is final: it has nothing of the machine then.
-func (d *departure) settle(ctx context.Context, err error) error {
-	for pause := askSoon; ; pause = min(2*pause, askAgain) {
-		var refused *move.PeerError
-		switch {
-		case err == nil:
-			return nil
-		case errors.As(err, &refused):
-			if terr := d.home.take(); terr != nil {
-				return errors.Join(err, terr)
-			}
-			d.given.Store(false)
-			return err
-		case pause == askSoon:
-			doubt := fmt.Sprintf("it was given to %s, which has not confirmed: %v", d.ticket.Address, err)
-			d.inLoop(ctx, func() { d.doubt = doubt })
-		}
-		t := time.NewTimer(pause)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return fmt.Errorf("%w, which has not confirmed: assay vm migrate --settle asks again: %w", ErrGiven, err)
-		}
-		err = d.root.deliver(ctx, d.ticket, d.home.card.ID)
-	}
-}
-
-// deliver says again that a machine was given away.
-func (r *Root) deliver(ctx context.Context, t *move.Ticket, id string) error {
-	link, err := t.Dial(ctx, r.clock())
-	if err != nil {
-		return err
-	}
-	defer link.Close()
-	defer link.Until(ctx)()
-	return tellGo(link, id)
 }
 
 func (r *Root) clock() move.Clock { return move.Clock{Random: r.cfg.Random, Now: r.cfg.Now} }
@@ -359,7 +353,7 @@ func (d *departure) stay(ctx context.Context, why error) error {
 		Reasons: []evidence.Reason{reason(codeStayed, fmt.Sprintf("the machine did not go to %s, and runs on here: %v", d.ticket.Address, why))},
 	}
 	err = d.within(ctx, func() error {
-		d.moving, d.doubt = false, ""
+		d.moving, d.leaving, d.doubt = false, nil, ""
 		if d.unbelieved {
 			d.quiet.Reset(quietTime)
 		}
@@ -379,93 +373,120 @@ func (d *departure) gone() error {
 	}})
 }
 
-// Migrate gives a machine that runs to the host whose ticket it is. It returns when the
-// machine runs there and nothing of it is left here; an error says where it is.
-func (r *Root) Migrate(ctx context.Context, actor, name string, ticket []byte) error {
-	card, err := r.Card(name)
+// measure finds out which disks go along, and how large they are.
+func (d *departure) measure(ctx context.Context) error {
+	numbers, err := diskcopy.Chosen(d.definition)
 	if err != nil {
 		return err
 	}
-	if _, _, err := r.call(ctx, name, request{Verb: verbMigrate, Actor: actor, Ticket: string(ticket)}, nil); err != nil {
+	sizes, err := d.hypervisor.Sizes(ctx)
+	if err != nil {
 		return err
+	}
+	for _, n := range numbers {
+		d.copies = append(d.copies, diskcopy.Disk{Number: n, Size: sizes[n]})
+	}
+	d.progress = d.progressOf(nil)
+	return nil
+}
+
+func (d *departure) progressOf(list []qemu.CopyState) []DiskProgress {
+	out := []DiskProgress{}
+	for _, c := range d.copies {
+		p := DiskProgress{File: d.definition.Disks[c.Number].File, Size: c.Size}
+		p.Stays = filepath.Dir(p.File) != filepath.Join(d.home.dir, diskFolder)
+		for _, now := range list {
+			if now.Disk == c.Number {
+				p.Copied, p.Total = now.Done, now.Total
+			}
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+func (d *departure) outcome(dry bool) *Migration {
+	return &Migration{Address: d.ticket.Address, Disks: d.progress, DryRun: dry}
+}
+
+// onItsWay is what there is to say of a machine that leaves, in its loop.
+func (s *supervisor) onItsWay() *Migration {
+	if s.leaving == nil {
+		return nil
+	}
+	return s.leaving.outcome(false)
+}
+
+// errCalledOff is a move that somebody ended.
+var errCalledOff = errors.New("the move was called off")
+
+// callOff ends a move, in the machine's loop, which is where it comes to its point of no
+// return.
+func (s *supervisor) callOff(actor string) error {
+	switch {
+	case s.leaving == nil:
+		return &StateError{"the machine is not on its way to another host"}
+	case s.leaving.given.Load():
+		return &StateError{"the machine is the other host's already"}
+	}
+	s.leaving.calledOff = true
+	s.leaving.stop(fmt.Errorf("%w by %s", errCalledOff, actor))
+	return nil
+}
+
+// MigrateOptions say where a machine goes, and with what.
+type MigrateOptions struct {
+	Ticket []byte
+	// CopyDisks is for hosts that have no storage in common: the destination makes disks of
+	// its own, and gets what is in the machine's.
+	CopyDisks bool
+	// DryRun only asks the destination.
+	DryRun bool
+}
+
+// Migrate gives a machine that runs to the host whose ticket it is. It returns when the
+// machine runs there and nothing of it is left here but disks that this program did not
+// make; an error says where it is.
+func (r *Root) Migrate(ctx context.Context, actor, name string, o MigrateOptions) (*Migration, error) {
+	card, err := r.Card(name)
+	if err != nil {
+		return nil, err
+	}
+	out := new(Migration)
+	q := request{Verb: verbMigrate, Actor: actor, Ticket: string(o.Ticket), CopyDisks: o.CopyDisks, DryRun: o.DryRun}
+	if _, _, err := r.call(ctx, name, q, out); err != nil || o.DryRun {
+		return out, err
 	}
 	tick := time.NewTicker(askSoon)
 	defer tick.Stop()
 	for {
 		if now, err := r.Card(name); errors.Is(err, ErrUnknown) || err == nil && now.ID != card.ID {
-			return nil
+			return out, nil
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("the machine runs on the other host, and is not deleted here yet: %w", ctx.Err())
+			return out, fmt.Errorf("the machine runs on the other host, and is not deleted here yet: %w", ctx.Err())
 		}
 	}
 }
 
-// Settle asks the host that a machine was given to whether it has it. Where it does,
-// nothing of the machine is left here; where it says that it does not, the machine can be
-// started here. An error leaves it as unknown as it was.
-func (r *Root) Settle(ctx context.Context, actor, name string) (there bool, err error) {
-	h, g, err := r.openGiven(ctx, name)
-	if err != nil {
-		return false, err
+// Moving says how far a machine is that is on its way to another host; nil for one that is not.
+func (r *Root) Moving(ctx context.Context, name string) (out *Migration, err error) {
+	if _, err := r.Card(name); err != nil {
+		return nil, err
 	}
-	err = r.deliver(ctx, g.Ticket, h.card.ID)
-	var refused *move.PeerError
-	switch {
-	case err == nil:
-		r.departed(ctx, name)
-		return true, errors.Join(h.Close(), r.deleteGiven(ctx, actor, name))
-	case errors.As(err, &refused):
-		return false, errors.Join(h.take(), h.Close())
+	if _, _, err = r.call(ctx, name, request{Verb: verbMoving}, &out); errors.Is(err, errNotRunning) {
+		return nil, nil
 	}
-	return false, errors.Join(err, h.Close())
+	return out, err
 }
 
-// TakeBack takes an operator's word that a machine which was given away runs on no other
-// host, and never will: it can be started here.
-func (r *Root) TakeBack(ctx context.Context, actor, name string) error {
-	h, g, err := r.openGiven(ctx, name)
-	if err != nil {
+// CallOff ends a move that has not come to its point of no return: the machine runs on here.
+func (r *Root) CallOff(ctx context.Context, actor, name string) error {
+	if _, err := r.Card(name); err != nil {
 		return err
 	}
-	history, err := h.History()
-	if err != nil {
-		return errors.Join(err, h.Close())
-	}
-	n := integrity.Notice{
-		Type: integrity.EventMigrated, Instance: name, Time: r.cfg.Now(), BootCounter: history.BootCounter, Actor: actor,
-		Reasons: []evidence.Reason{reason(codeStayed, fmt.Sprintf("the machine was given to %s, and was taken back by the word of an operator that it does not run there", g.Ticket.Address))},
-	}
-	return errors.Join(r.logAll(h, []integrity.Notice{n}), h.take(), h.Close())
-}
-
-// GiveUp takes an operator's word that a machine which was given away is the other host's,
-// as where that cannot say so any more: nothing of it is left here.
-func (r *Root) GiveUp(ctx context.Context, actor, name string) error {
-	h, _, err := r.openGiven(ctx, name)
-	if err != nil {
-		return err
-	}
-	r.departed(ctx, name)
-	return errors.Join(h.Close(), r.deleteGiven(ctx, actor, name))
-}
-
-func (r *Root) openGiven(ctx context.Context, name string) (*Home, *given, error) {
-	h, err := r.openSoon(ctx, name)
-	if err != nil {
-		return nil, nil, err
-	}
-	g, err := h.given()
-	if err == nil && g == nil {
-		err = fmt.Errorf("machine %q was given to no other host", name)
-	}
-	if err == nil {
-		err = r.notAlive(name)
-	}
-	if err != nil {
-		return nil, nil, errors.Join(err, h.Close())
-	}
-	return h, g, nil
+	_, _, err := r.call(ctx, name, request{Verb: verbCallOff, Actor: actor}, nil)
+	return err
 }

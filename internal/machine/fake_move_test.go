@@ -90,6 +90,8 @@ func (f *fakeQEMU) perform(command string, arguments json.RawMessage) (any, erro
 			return nil, err
 		}
 		f.begin(func() error { return f.takeAll(l) })
+	default:
+		return f.performCopy(command, arguments)
 	}
 	return struct{}{}, nil
 }
@@ -164,6 +166,9 @@ func (f *fakeQEMU) sendAll(path string) (err error) {
 		return err
 	}
 	defer conn.Close()
+	if err := f.hold(); err != nil {
+		return err
+	}
 	var m moved
 	if m.RAM, err = os.ReadFile(ramFile); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -244,6 +249,9 @@ func (f *fakeQEMU) getBlob(kind uint32) ([]byte, error) {
 
 // runFakeImages is a qemu-img whose snapshots lie beside the image.
 func runFakeImages(args []string) error {
+	if args[0] == "create" {
+		return createImage(args)
+	}
 	_, file, _ := strings.Cut(args[len(args)-1], "file.filename=")
 	if err := refuseIn(filepath.Dir(file), strings.Join(args[:2], " ")); err != nil {
 		return err

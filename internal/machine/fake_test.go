@@ -51,6 +51,7 @@ type fakeQEMU struct {
 	ready                       chan bool // closed when the monitor is
 	wired                       chan bool // closed when a machine that waits has its channels
 	args                        []string
+	copies                      fakeCopies
 
 	mu        sync.Mutex // guards what follows
 	runs      string     // RunState

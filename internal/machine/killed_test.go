@@ -30,6 +30,7 @@ const supervisorEnv = "MACHINE_TEST_SUPERVISOR"
 type supervision struct {
 	Dir, Key, KeyID string
 	Ticket          string // the file for the ticket of a host that awaits the machine; empty for one that runs it
+	Copies          bool
 }
 
 // isSupervisor runs this program as that. It says when the machine runs, or is awaited.
@@ -75,14 +76,14 @@ func isSupervisor() (is bool, err error) {
 	if err := os.WriteFile(s.Ticket, ticketText, 0o600); err != nil {
 		return true, err
 	}
-	return true, root.Receive(ctx, "dora", ReceiveOptions{Name: "web-1", Listener: l, TLS: tls, Expires: now.Add(time.Hour), Ready: ready})
+	return true, root.Receive(ctx, "dora", ReceiveOptions{Name: "web-1", Listener: l, TLS: tls, Expires: now.Add(time.Hour), Ready: ready, CopyDisks: s.Copies})
 }
 
 // apart has web-1 supervised by a process of its own, which awaits it where there is a ticket
 // to write. What it leaves is ended with the test.
 func (h *host) apart(ticket string) *exec.Cmd {
 	h.Helper()
-	text, err := json.Marshal(supervision{h.dir, hex.EncodeToString(h.key.Secret.Expose()), h.key.ID, ticket})
+	text, err := json.Marshal(supervision{h.dir, hex.EncodeToString(h.key.Secret.Expose()), h.key.ID, ticket, h.copies})
 	if err != nil {
 		h.Fatal(err)
 	}
@@ -132,9 +133,10 @@ type crossing struct {
 }
 
 // cross begins a move which stops at a command of the hypervisor of one host.
-func cross(t *testing.T, stopsAt func(*crossing) *host, command string) *crossing {
+func cross(t *testing.T, copies bool, stopsAt func(*crossing) *host, command string) *crossing {
 	t.Helper()
 	c := &crossing{a: newHost(t), b: newHost(t), gone: make(chan error, 1)}
+	c.a.copies, c.b.copies = copies, copies
 	c.a.createWithDisks()
 	c.a.put(c.a.inRun(bootFile), boot(t, "good-uki")+"await go\noff\n")
 	c.from = c.a.apart("")
@@ -147,7 +149,7 @@ func cross(t *testing.T, stopsAt func(*crossing) *host, command string) *crossin
 	ticket := c.b.get(file)
 	ctx, quit := context.WithCancel(t.Context())
 	c.quit = quit
-	go func() { c.gone <- c.a.root.Migrate(ctx, "carol", "web-1", []byte(ticket)) }()
+	go func() { c.gone <- c.a.gives(ctx, "carol", []byte(ticket)) }()
 	t.Cleanup(quit)
 	if err := awaitFile(at.inRun(waitsFile)); err != nil {
 		t.Fatal(err)
@@ -201,27 +203,45 @@ func TestAProcessThatIsKilledInAMoveLosesNoMachine(t *testing.T) {
 		before = "migrate"       // here: the other host waits for the memory
 		loaded = "query-migrate" // here: the other host has the memory
 		mine   = "cont"          // there: the machine is that host's, and does not run yet
+
+		// Where disks are copied, and all of them here but one:
+		copying = "written"          // there
+		still   = "block-job-cancel" // the machine stands still for the last of its disks
+		letGo   = "migrate-continue" // and the other host has all of them
+		ended   = "nbd-server-stop"  // there: the other host has all
 	)
 	for name, tc := range map[string]struct {
-		at    func(*crossing) *host
-		step  string
-		dies  func(*crossing) int
-		check func(*crossing)
+		at     func(*crossing) *host
+		step   string
+		dies   func(*crossing) int
+		check  func(*crossing)
+		copies bool
 	}{
-		"the supervisor here, before the memory":  {here, before, (*crossing).supervisorHere, (*crossing).isLostHere},
-		"the supervisor here, after the memory":   {here, loaded, (*crossing).supervisorHere, (*crossing).isLostHere},
-		"the supervisor here, after the end":      {there, mine, (*crossing).supervisorHere, (*crossing).isThereAndDoubted},
-		"the supervisor there, before the memory": {here, before, (*crossing).supervisorThere, (*crossing).runsOnHere},
-		"the supervisor there, after the memory":  {here, loaded, (*crossing).supervisorThere, (*crossing).runsOnHere},
-		"the supervisor there, after the end":     {there, mine, (*crossing).supervisorThere, (*crossing).isLostThere},
-		"the hypervisor here, before the memory":  {here, before, (*crossing).hypervisorHere, (*crossing).endedHere},
-		"the hypervisor here, after the end":      {there, mine, (*crossing).hypervisorHere, (*crossing).isThereAndEnded},
-		"the hypervisor there, after the end":     {there, mine, (*crossing).hypervisorThere, (*crossing).endedThere},
-		"the command, before the memory":          {here, before, nil, (*crossing).runsThere},
+		"the supervisor here, before the memory":  {here, before, (*crossing).supervisorHere, (*crossing).isLostHere, false},
+		"the supervisor here, after the memory":   {here, loaded, (*crossing).supervisorHere, (*crossing).isLostHere, false},
+		"the supervisor here, after the end":      {there, mine, (*crossing).supervisorHere, (*crossing).isThereAndDoubted, false},
+		"the supervisor there, before the memory": {here, before, (*crossing).supervisorThere, (*crossing).runsOnHere, false},
+		"the supervisor there, after the memory":  {here, loaded, (*crossing).supervisorThere, (*crossing).runsOnHere, false},
+		"the supervisor there, after the end":     {there, mine, (*crossing).supervisorThere, (*crossing).isLostThere, false},
+		"the hypervisor here, before the memory":  {here, before, (*crossing).hypervisorHere, (*crossing).endedHere, false},
+		"the hypervisor here, after the end":      {there, mine, (*crossing).hypervisorHere, (*crossing).isThereAndEnded, false},
+		"the hypervisor there, after the end":     {there, mine, (*crossing).hypervisorThere, (*crossing).endedThere, false},
+		"the command, before the memory":          {here, before, nil, (*crossing).runsThere, false},
+
+		"the supervisor here, while disks are copied":       {there, copying, (*crossing).supervisorHere, (*crossing).isLostHere, true},
+		"the supervisor here, at the last of its disks":     {here, still, (*crossing).supervisorHere, (*crossing).isLostHere, true},
+		"the supervisor here, after disks and memory":       {there, ended, (*crossing).supervisorHere, (*crossing).isLostHere, true},
+		"the supervisor there, while disks are copied":      {there, copying, (*crossing).supervisorThere, (*crossing).runsOnHere, true},
+		"the supervisor there, after the last of the disks": {here, letGo, (*crossing).supervisorThere, (*crossing).runsOnHere, true},
+		"the supervisor there, after the end, with disks":   {there, mine, (*crossing).supervisorThere, (*crossing).isLostThere, true},
+		"the hypervisor here, at the last of its disks":     {here, still, (*crossing).hypervisorHere, (*crossing).endedHere, true},
+		"the hypervisor there, while disks are copied":      {there, copying, (*crossing).hypervisorThere, (*crossing).runsOnHere, true},
+		"the hypervisor there, at the last of the disks":    {here, still, (*crossing).hypervisorThere, (*crossing).runsOnHere, true},
+		"the hypervisor there, after disks and memory":      {there, ended, (*crossing).hypervisorThere, (*crossing).runsOnHere, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := cross(t, tc.at, tc.step)
+			c := cross(t, tc.copies, tc.at, tc.step)
 			if tc.dies == nil {
 				c.quit()
 				<-c.gone
@@ -298,7 +318,7 @@ func (c *crossing) runsOnHere() {
 	c.to.Wait()         //nolint:errcheck // however it did
 	c.b.script("await go\noff\n")
 	again := c.b.awaits()
-	if err := c.a.root.Migrate(c.a.Context(), "carol", "web-1", again.ticket); err != nil {
+	if err := c.a.gives(c.a.Context(), "carol", again.ticket); err != nil {
 		c.a.Fatal(err)
 	}
 	c.a.hasNothing()

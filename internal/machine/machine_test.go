@@ -39,6 +39,8 @@ type host struct {
 	root *Root
 	dir  string
 	key  seal.Key
+	// copies is whether machines come and go with copies of their disks.
+	copies bool
 
 	clock  atomic.Int64 // how far its clock is ahead
 	mu     sync.Mutex

@@ -47,9 +47,15 @@ func (h *host) awaits() *awaiting {
 	ctx, stop := context.WithCancel(h.Context())
 	a := &awaiting{host: h, ticket: text, end: make(chan error, 1), stop: stop}
 	go func() {
-		a.end <- h.root.Receive(ctx, "dora", ReceiveOptions{Name: "web-1", Listener: l, TLS: cfg, Expires: now.Add(time.Hour)})
+		a.end <- h.root.Receive(ctx, "dora", ReceiveOptions{Name: "web-1", Listener: l, TLS: cfg, Expires: now.Add(time.Hour), CopyDisks: h.copies})
 	}()
 	return a
+}
+
+// gives gives web-1 to a host that awaits it.
+func (h *host) gives(ctx context.Context, actor string, ticket []byte) error {
+	_, err := h.root.Migrate(ctx, actor, "web-1", MigrateOptions{Ticket: ticket, CopyDisks: h.copies})
+	return err
 }
 
 // over waits until nobody is awaited any more, or the machine that came has ended.
@@ -108,7 +114,7 @@ func TestAMachineGoesToAnotherHostAndBack(t *testing.T) {
 
 	there := b.awaits()
 	b.script("await reset\nreset\n" + boot(t, "good-uki") + "await more\n")
-	if err := a.root.Migrate(t.Context(), "carol", "web-1", there.ticket); err != nil {
+	if err := a.gives(t.Context(), "carol", there.ticket); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.wait(); err != nil {
@@ -138,7 +144,7 @@ func TestAMachineGoesToAnotherHostAndBack(t *testing.T) {
 
 	back := a.awaits()
 	a.script("await off\noff\n")
-	if err := b.root.Migrate(t.Context(), "erik", "web-1", back.ticket); err != nil {
+	if err := b.gives(t.Context(), "erik", back.ticket); err != nil {
 		t.Fatal(err)
 	}
 	if err := there.over(); err != nil {
@@ -193,7 +199,7 @@ func TestAMoveThatFailsLeavesTheMachineWhereItWas(t *testing.T) {
 			b.script("await never\n")
 			a.put(a.inRun(faultFile), tc.source)
 			b.put(b.inRun(faultFile), tc.destination)
-			err := a.root.Migrate(t.Context(), "carol", "web-1", there.ticket)
+			err := a.gives(t.Context(), "carol", there.ticket)
 			if err == nil || !strings.Contains(err.Error(), "runs on here") {
 				t.Fatalf("Migrate = %v", err)
 			}
@@ -246,14 +252,14 @@ func TestAMachineThatIsNotAwaitedIsRefused(t *testing.T) {
 		"another host":      text(func(t *move.Ticket) { t.Server[0] ^= 1 }),
 		"none":              []byte("{}"),
 	} {
-		if err := a.root.Migrate(t.Context(), "carol", "web-1", ticket); err == nil {
+		if err := a.gives(t.Context(), "carol", ticket); err == nil {
 			t.Errorf("%s: the machine goes", name)
 		}
 	}
 	if err := os.Rename(a.disks()[1], a.disks()[1]+".away"); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.root.Migrate(t.Context(), "carol", "web-1", there.ticket); err == nil || !strings.Contains(err.Error(), "is not here") {
+	if err := a.gives(t.Context(), "carol", there.ticket); err == nil || !strings.Contains(err.Error(), "is not here") {
 		t.Errorf("without its disk: %v", err)
 	}
 	if err := there.over(); err == nil {
@@ -284,13 +290,13 @@ func TestAMachineThatComesWithAnOlderTPMSaysSo(t *testing.T) {
 			if !older {
 				b.script("await never\n")
 				b.put(b.inRun(faultFile), "query-migrate: die\n")
-				if err := a.root.Migrate(t.Context(), "carol", "web-1", there.ticket); err == nil {
+				if err := a.gives(t.Context(), "carol", there.ticket); err == nil {
 					t.Fatal("the first try succeeds")
 				}
 			}
 			b.script("await never\n")
 			b.put(b.inRun(faultFile), "")
-			if err := a.root.Migrate(t.Context(), "carol", "web-1", there.ticket); err != nil {
+			if err := a.gives(t.Context(), "carol", there.ticket); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.wait(); err != nil {

@@ -89,6 +89,7 @@ type supervisor struct {
 	ending     *ending // who ends the machine, and why; nil for the guest
 	tpmLost    bool
 	moving     bool       // the machine's memory is on its way somewhere
+	leaving    *departure // to another host; nil for one that stays
 	going      *goingBack // the machine waits for its memory; nil for one that boots
 	waiting    bool       // for all of a machine that comes from another host: nothing is judged
 	doubt      string     // whether the machine is another host's

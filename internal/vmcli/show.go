@@ -92,13 +92,23 @@ func newDescribeCmd(env *program.Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return emit(env, *format, d, func(w io.Writer) error { return printDescription(w, d) })
+			var move *machine.Migration
+			if d.State == machine.StateRunning {
+				if move, err = r.Moving(cmd.Context(), args[0]); err != nil {
+					return err
+				}
+			}
+			all := struct {
+				*machine.Description
+				Move *machine.Migration `json:"move,omitempty"` // while it is on its way to another host
+			}{d, move}
+			return emit(env, *format, all, func(w io.Writer) error { return printDescription(w, d, move) })
 		})
 	}
 	return cmd
 }
 
-func printDescription(w io.Writer, d *machine.Description) error {
+func printDescription(w io.Writer, d *machine.Description, move *machine.Migration) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name string, value any) { fmt.Fprintf(t, "%s\t%s\n", name, program.Printable(fmt.Sprint(value))) }
 	row("name", d.Name)
@@ -106,6 +116,10 @@ func printDescription(w io.Writer, d *machine.Description) error {
 	row("state", d.State)
 	if d.Problem != "" {
 		row("problem", problemOf(&d.Status))
+	}
+	if move != nil {
+		done, total := move.Bytes()
+		row("on its way", fmt.Sprintf("to %s; %d of %d MiB of disks are copied", move.Address, done>>20, total>>20))
 	}
 	if def := d.Definition; def != nil {
 		row("options", options(&def.Shielded))

@@ -31,8 +31,8 @@ func TestWhatAGuestNamesMovesNoTerminal(t *testing.T) {
 		"differences": {func(w io.Writer) error { return printDifferences(w, differences) }, 6},
 		"why":         {func(w io.Writer) error { return printWhy(w, &machine.Reasoned{Note: evil}) }, 2},
 		"describe": {func(w io.Writer) error {
-			return printDescription(w, &machine.Description{Status: status, Definition: &fleet.Definition{Disks: []fleet.Disk{{File: evil}}}, Baselines: []machine.VersionSummary{{Reason: evil, Actor: evil}}})
-		}, 13},
+			return printDescription(w, &machine.Description{Status: status, Definition: &fleet.Definition{Disks: []fleet.Disk{{File: evil}}}, Baselines: []machine.VersionSummary{{Reason: evil, Actor: evil}}}, &machine.Migration{Address: evil})
+		}, 14},
 	} {
 		var out bytes.Buffer
 		if err := tc.print(&out); err != nil {

@@ -34,10 +34,11 @@ func (u *user) another(name string) *user {
 }
 
 // awaits has a host await the machine, and returns its ticket.
-func (u *user) awaits(name string) (ticket string, awaiting *exec.Cmd) {
+func (u *user) awaits(name string, more ...string) (ticket string, awaiting *exec.Cmd) {
 	u.Helper()
 	ticket = filepath.Join(u.dir, name)
-	cmd := exec.CommandContext(u.Context(), u.program, "vm", "receive", "web-1", "--listen", "127.0.0.1:0", "--ticket", ticket)
+	args := append([]string{"vm", "receive", "web-1", "--listen", "127.0.0.1:0", "--ticket", ticket}, more...)
+	cmd := exec.CommandContext(u.Context(), u.program, args...)
 	cmd.Env = append(os.Environ(), "ASSAY_VTPM_ROOT="+filepath.Join(u.dir, "root"))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -160,10 +161,11 @@ func (u *user) awaitFile(name string) {
 }
 
 // moving has a command give the machine away, and returns how it ended, in time.
-func (u *user) moving(ticket string) (status chan int) {
+func (u *user) moving(ticket string, more ...string) (status chan int) {
 	status = make(chan int, 1)
 	go func() {
-		cmd := exec.CommandContext(u.Context(), u.program, "vm", "migrate", "web-1", "--ticket", ticket)
+		args := append([]string{"vm", "migrate", "web-1", "--ticket", ticket}, more...)
+		cmd := exec.CommandContext(u.Context(), u.program, args...)
 		cmd.Env = append(os.Environ(), "ASSAY_VTPM_ROOT="+filepath.Join(u.dir, "root"))
 		cmd.Run() //nolint:errcheck // its status says it
 		status <- cmd.ProcessState.ExitCode()
@@ -229,4 +231,73 @@ func TestProcessesThatAreKilledInARealMoveLoseNoMachine(t *testing.T) {
 	if err := awaiting.Wait(); err != nil {
 		t.Errorf("the supervisor there: %v", err)
 	}
+}
+
+// sameDisk compares what a guest reads of two raw disks, of which one may be in use.
+func (u *user) sameDisk(a, b string) {
+	u.Helper()
+	if out, err := exec.Command("qemu-img", "compare", "-U", "-f", "raw", "-F", "raw", a, b).CombinedOutput(); err != nil {
+		u.Errorf("%s and %s: %v: %s", a, b, err, out)
+	}
+}
+
+// Two hosts without storage in common: the machine takes its disk along, boots from it there,
+// and comes back with it. A hypervisor that is killed while it takes the disk leaves the
+// machine where it was, and nothing there.
+func TestARealMachineMovesWithItsDisks(t *testing.T) {
+	needAll(t)
+	a := newUser(t)
+	b := a.another("b")
+	a.boot()
+	const copies = "--copy-disks"
+	own, made := filepath.Join(a.dir, "disk.raw"), filepath.Join("disks", "disk0.raw")
+
+	ticket, awaiting := b.awaits("first", copies)
+	if out := a.must("vm", "migrate", "web-1", "--ticket", ticket, copies, "--dry-run"); !strings.Contains(out, "would take web-1") || !strings.Contains(out, own) {
+		t.Errorf("a dry run says %q", out)
+	}
+	if status, _ := a.assay("vm", "migrate", "web-1", "--ticket", ticket); status == 0 {
+		t.Error("the machine moves without its disks")
+	}
+	ended := a.moving(ticket, copies)
+	b.kill(b.awaitHypervisor())
+	if status := <-ended; status == 0 {
+		t.Error("the machine moved to a hypervisor that was killed")
+	}
+	a.inBoot(1)
+	b.none()
+	if _, err := os.Lstat(b.home("")); !os.IsNotExist(err) {
+		t.Errorf("there is a home: %v", err)
+	}
+
+	var moved machine.Migration
+	if out := a.must("vm", "migrate", "web-1", "--ticket", ticket, copies, "-o", "json"); json.Unmarshal([]byte(out), &moved) != nil {
+		t.Errorf("assay vm migrate prints %s", out)
+	}
+	if len(moved.Disks) != 1 || moved.Disks[0].File != own || !moved.Disks[0].Stays || moved.Disks[0].Copied == 0 {
+		t.Errorf("it says %+v", moved)
+	}
+	a.none()
+	b.inBoot(1)
+	a.sameDisk(own, b.home(made))
+	b.must("vm", "reset", "web-1")
+	b.awaitBoot(2)
+
+	back, home := a.awaits("back", copies)
+	b.must("vm", "migrate", "web-1", "--ticket", back, copies)
+	b.none()
+	if _, err := os.Lstat(b.home(made)); !os.IsNotExist(err) {
+		t.Errorf("the disk that was made there: %v", err)
+	}
+	if err := awaiting.Wait(); err != nil {
+		t.Errorf("the host that gave it back: %v", err)
+	}
+	a.inBoot(2)
+	a.must("vm", "stop", "--force", "web-1")
+	if err := home.Wait(); err != nil {
+		t.Errorf("the supervisor at home: %v", err)
+	}
+	a.boots = 2
+	a.boot()
+	a.must("vm", "stop", "--force", "web-1")
 }
