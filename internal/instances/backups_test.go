@@ -184,7 +184,7 @@ func TestTheKeySetOfAMachineIsShown(t *testing.T) {
 	}})
 	must(t, err)
 	f.instead("web-1", func(string) string { return "?" }) // also while it runs, and nobody answers
-	f.do(admin, "GET", "/v1/instances/web-1/keyset", "").want("its keys", 200, `"enrolled":true`, `"kind":"own"`, `"role":"PK"`, `"attention":[]`)
+	f.do(admin, "GET", "/v1/instances/web-1/keyset", "").want("its keys", 200, `"lacks":[]`, `"kind":"own"`, `"role":"PK"`, `"attention":[]`)
 	h, err := os.ReadFile(filepath.Join(f.dir, "vars.fd"))
 	must(t, err)
 	must(t, os.Remove(filepath.Join(f.dir, "vms", "web-1", "run", "control")))
@@ -192,7 +192,7 @@ func TestTheKeySetOfAMachineIsShown(t *testing.T) {
 	must(t, err)
 	must(t, home.SetVariables(h)) // without keys
 	must(t, home.Close())
-	f.do(admin, "GET", "/v1/instances/web-1/keyset", "").want("without its keys", 200, `"enrolled":false`, "an update of the machine while it is off enrols it")
+	f.do(admin, "GET", "/v1/instances/web-1/keyset", "").want("without its keys", 200, `"lacks":["`, "an update of the machine while it is off enrols it")
 	f.do(admin, "GET", "/v1/instances/none/keyset", "").want("of none", 404)
 }
 

@@ -191,21 +191,29 @@ func (a *API) diff(ctx context.Context, in *diffInput) (*apiserver.Reply[diffBod
 type keysBody struct {
 	Name         string               `json:"name"`
 	Kind         keyset.Kind          `json:"kind"`
-	Enrolled     *bool                `json:"enrolled" nullable:"true" doc:"Whether the firmware's variables have its keys and revocations, and enforce what the definition says; null where they do not tell"`
+	Lacks        []string             `json:"lacks" nullable:"true" doc:"What of it the firmware's variables lack, none where secure boot is off; null where they do not tell"`
 	Certificates []keyset.Certificate `json:"certificates" nullable:"false"`
 	Attention    []string             `json:"attention" nullable:"false" doc:"What is to be done"`
 }
 
 func (a *API) keys(ctx context.Context, in *ByInstance) (*apiserver.Reply[keysBody], error) {
-	k, err := a.cfg.Machines.Keys(ctx, in.Instance)
+	lag, err := a.cfg.Machines.KeysetLag(ctx, in.Instance)
 	if err != nil {
 		return nil, err
 	}
-	s := keysets.StatusOf(k.Set, a.cfg.Now())
-	if k.Enrolled != nil && !*k.Enrolled {
-		s.Attention = append(s.Attention, "the firmware's variables lack something of the key set: an update of the machine while it is off enrols it")
+	set, err := a.cfg.Machines.Keyset(lag.Keyset)
+	if err != nil {
+		return nil, err
 	}
-	return apiserver.Answer(keysBody{s.Name, k.Set.Kind, k.Enrolled, s.Certificates, s.Attention}), nil
+	s := keysets.StatusOf(set, a.cfg.Now())
+	out := keysBody{Name: s.Name, Kind: set.Kind, Certificates: s.Certificates, Attention: s.Attention}
+	if lag.Known {
+		out.Lacks = apiserver.OrEmpty(lag.Lacks)
+	}
+	if len(lag.Lacks) > 0 {
+		out.Attention = append(out.Attention, "the firmware's variables lack something of the key set: an update of the machine while it is off enrols it")
+	}
+	return apiserver.Answer(out), nil
 }
 
 func (a *API) check(ctx context.Context, in *ByInstance) (*apiserver.Reply[checkBody], error) {

@@ -226,43 +226,11 @@ func (m *memory) same() (bool, error) {
 	return true, nil
 }
 
-// Keys are a machine's key set, and whether the firmware's variables of the machine have it.
-type Keys struct {
-	Set *keyset.Set
-	// Enrolled is nil where the variables cannot tell: the firmware has a write to finish.
-	Enrolled *bool
-}
-
-// Keys reads the key set of a machine, and the variables that its home has: while it runs
-// those of half a minute ago, or newer ones.
-func (r *Root) Keys(ctx context.Context, name string) (*Keys, error) {
-	card, err := r.Card(name)
+// Keyset is a key set of this host.
+func (r *Root) Keyset(name string) (*keyset.Set, error) {
+	set, err := r.cfg.Keyset(name)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("key set %q: %w", name, err)
 	}
-	out := &Keys{}
-	err = r.glance(ctx, card, func(h *Home) error {
-		d, err := h.Definition()
-		if err != nil {
-			return err
-		}
-		if out.Set, err = r.cfg.Keyset(d.Keyset); err != nil {
-			return fmt.Errorf("key set %q: %w", d.Keyset, err)
-		}
-		text, err := h.Variables()
-		if err != nil {
-			return err
-		}
-		store, err := varstore.Parse(text)
-		if err != nil || store.Pending() {
-			return err
-		}
-		fits, err := r.fits(store, d)
-		out.Enrolled = &fits
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("machine %q: %w", name, err)
-	}
-	return out, nil
+	return set, nil
 }

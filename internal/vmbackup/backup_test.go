@@ -233,7 +233,7 @@ func TestDisksThatAreNotAllOfOneFileOrSharedAreRefused(t *testing.T) {
 				t.Error(err)
 			}
 		}, "backing file"},
-		"shared":  {func(_ string, d *fleet.Definition) { d.Disks[0].Shared = true }, "--without-shared"},
+		"shared":  {func(_ string, d *fleet.Definition) { d.Disks[0].Shared = true }, "it is shared"},
 		"missing": {func(_ string, d *fleet.Definition) { d.Disks[0].File += ".gone" }, "no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {
