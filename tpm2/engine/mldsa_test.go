@@ -133,6 +133,7 @@ func TestMLDSAKeysSignMessages(t *testing.T) {
 				m.update(h, "", message[1000:2000])
 				verify := &command.VerifySequenceCompleteIn{Signature: *sig}
 				m.fails(parameterRC(tpm2.RCSignature, 1), tpm2.CCVerifySequenceComplete, handles(h, key), password(""), verify)
+				m.fails(handleRC(tpm2.RCMode, 1), tpm2.CCSignSequenceComplete, handles(h, key), password("", ""), &command.SignSequenceCompleteIn{})
 				m.update(h, "", message[2000:3000])
 				m.update(h, "", message[3000:])
 				var got command.VerifySequenceCompleteOut

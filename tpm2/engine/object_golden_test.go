@@ -40,7 +40,7 @@ func goldenTemplates(p *engine.Profile) map[string]tpm2.Public {
 		delete(out, "keyedhash-derive")
 	}
 	out = withCurves(out)
-	if !p.OffersKeyBits(tpm2.AlgRSA, 3072) {
+	if !p.OffersKeyBits(tpm2.AlgRSA, 3072) || p.Version > 1 { // slow, and no different
 		delete(out, "rsa3072")
 	}
 	return out

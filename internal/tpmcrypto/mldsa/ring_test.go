@@ -79,21 +79,32 @@ func TestTransformMultiplies(t *testing.T) {
 	}
 }
 
-// High and low parts make up the number (7.4, algorithm 36), for every one of them.
+// High and low parts make up the number (7.4, algorithm 36): of numbers all over, and
+// round those where a part changes.
 func TestPartsMakeUpTheNumber(t *testing.T) {
 	for _, s := range []Set{MLDSA44, MLDSA65} {
 		p, _ := s.params()
-		alpha := 2 * int(p.gamma2)
-		for r := 0; r < q; r += 1 + r%3 {
-			high, positive := p.decompose(uint32(r))
-			low := r - int(high)*alpha
-			if low > q/2 {
-				low -= q // high is 0 for q − 1 as well
-			}
-			if low > int(p.gamma2) || low < -int(p.gamma2) || positive != (low > 0) || int(high) >= (q-1)/alpha {
-				t.Fatalf("set %d: decompose(%d) = %d, %v, whose low part is %d", s, r, high, positive, low)
+		for r := 0; r < q; r += 101 {
+			checkParts(t, &p, r)
+		}
+		for edge := 0; edge < q; edge += int(p.gamma2) {
+			for r := max(0, edge-2); r < min(q, edge+3); r++ {
+				checkParts(t, &p, r)
 			}
 		}
+	}
+}
+
+func checkParts(t *testing.T, p *params, r int) {
+	t.Helper()
+	alpha := 2 * int(p.gamma2)
+	high, positive := p.decompose(uint32(r))
+	low := r - int(high)*alpha
+	if low > q/2 {
+		low -= q // high is 0 for q − 1 as well
+	}
+	if low > int(p.gamma2) || low < -int(p.gamma2) || positive != (low > 0) || int(high) >= (q-1)/alpha {
+		t.Fatalf("γ2 %d: decompose(%d) = %d, %v, whose low part is %d", p.gamma2, r, high, positive, low)
 	}
 }
 
