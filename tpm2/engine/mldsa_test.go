@@ -486,3 +486,15 @@ func TestMLDSASignaturesFitTheBuffer(t *testing.T) {
 		}
 	}
 }
+
+// A derived key has for its seed what its parent gives.
+func TestMLDSAKeysAreDerived(t *testing.T) {
+	m := newPostQuantum(t)
+	parent := m.deriver()
+	secret := m.tpm.Sensitive(parent).Bits
+	out := m.createLoaded(parent, deriveTemplate(mldsaTemplate(tpm2.MLDSA65, derived|tpm2.AttrSign), "label", "context"), nil)
+	if got, want := m.tpm.Sensitive(m.handle).Bits, derivedSecret(secret, "label", "context", 0, 32); !bytes.Equal(got, want) {
+		t.Errorf("seed = %x, want %x", got, want)
+	}
+	checkMLDSA(t, &out.OutPublic, "message", "", m.endSigning(m.startSigning(m.handle, ""), 0x80000001, "message"))
+}
