@@ -130,6 +130,16 @@ func holds(d *sigdb.Database, want sigdb.Signature) bool {
 	return false
 }
 
+// Variables is the variable store of a machine that is off, byte for byte.
+func (r *Root) Variables(ctx context.Context, name string) (_ []byte, err error) {
+	h, err := r.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	return h.Variables()
+}
+
 // A KeysetLag is what the variables of a machine lack of its key set.
 type KeysetLag struct {
 	Keyset string

@@ -47,7 +47,7 @@ docs/guide/trusted-vms.md is the guide.`,
 	cmd.AddCommand(
 		newCreateCmd(env), newListCmd(env), newDescribeCmd(env), newUpdateCmd(env), newDeleteCmd(env),
 		newStartCmd(env), newRunCmd(env), newStopCmd(env), newResetCmd(env), newConsoleCmd(env), newClearCmd(env), newSnapshotCmd(env), newMigrateCmd(env), newReceiveCmd(env),
-		newCheckCmd(env), newEventsCmd(env), newBootsCmd(env), newDiffCmd(env), newWhyCmd(env), newBaselineCmd(env), newProfilesCmd(env),
+		newCheckCmd(env), newVariablesCmd(env), newEventsCmd(env), newBootsCmd(env), newDiffCmd(env), newWhyCmd(env), newBaselineCmd(env), newProfilesCmd(env),
 		newMetricsCmd(env),
 		newVMBackupCmd(env), newVMRestoreCmd(env), newPlaceCmd(env), NewImportCmd(env), newConvertCmd(env),
 	)
