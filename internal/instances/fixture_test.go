@@ -46,6 +46,7 @@ type fixture struct {
 	api     *API
 	backups *vmbackup.Store
 	root    *machine.Root
+	tpms    *vtpm.Root
 	find    *finding.Store
 
 	mu         sync.Mutex // guards all below
@@ -89,6 +90,7 @@ func newFixture(t testing.TB) *fixture {
 	}
 	tpms, err := vtpm.OpenRoot(t.Context(), vtpm.Config{Dir: filepath.Join(dir, "tpms"), Provider: provider, Random: rand.Reader, Now: time.Now})
 	must(t, err)
+	f.tpms = tpms
 	matrix, err := fleet.DefaultMatrix()
 	must(t, err)
 	template, err := varstore.New(varstore.OVMF4M).Bytes()
