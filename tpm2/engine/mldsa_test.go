@@ -319,6 +319,10 @@ func TestOutsideMLDSAKeys(t *testing.T) {
 		"another's public": {func(in *command.LoadExternalIn) { in.InPublic.Unique = other.public.Unique }, tpm2.RCBinding},
 		"short seed":       {func(in *command.LoadExternalIn) { in.InPrivate.Sensitive.Bits = good.sensitive.Bits[1:] }, parameterRC(tpm2.RCKeySize, 1)},
 		"another type":     {func(in *command.LoadExternalIn) { in.InPrivate.Sensitive.Type = tpm2.AlgHashMLDSA }, parameterRC(tpm2.RCType, 1)},
+		"public without a use": {func(in *command.LoadExternalIn) {
+			in.InPublic.Attributes &^= tpm2.AttrSign
+			in.InPrivate.Sensitive = nil
+		}, parameterRC(tpm2.RCAttributes, 2)},
 		"public that decrypts": {func(in *command.LoadExternalIn) {
 			in.InPublic.Attributes ^= tpm2.AttrSign | tpm2.AttrDecrypt
 			in.InPrivate.Sensitive = nil

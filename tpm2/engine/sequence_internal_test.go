@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/assay-project/assay/internal/tpmcrypto"
+	"github.com/assay-project/assay/internal/tpmcrypto/mldsa"
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/structtest"
 	"github.com/assay-project/assay/wire"
@@ -30,12 +31,19 @@ func everySequence(t testing.TB, r structtest.Source) map[string]*sequence {
 		}
 		return []bankHash{h}
 	}
+	mu, err := mldsa.NewMu(r.UpTo(100), r.UpTo(100))
+	if err != nil {
+		t.Fatal(err)
+	}
 	out := map[string]*sequence{
 		"hash":   {kind: hashSequence, sums: one(tpm2.AlgSHA1)},
 		"HMAC":   {kind: hmacSequence, sums: sums},
 		"CMAC":   {kind: cmacSequence, cmac: runningCMAC{bits: 192, key: key, mac: mac}},
 		"sign":   {kind: signSequence, sums: one(tpm2.AlgSHA3x384), key: r.UpTo(tpm2.MaxName)},
 		"verify": {kind: verifySequence, sums: one(tpm2.AlgSHA256), key: r.UpTo(tpm2.MaxName)},
+
+		"sign by ML-DSA":       {kind: signMuSequence, mu: mu, key: r.UpTo(tpm2.MaxName)},
+		"verify by HashML-DSA": {kind: verifyMuSequence, sums: one(tpm2.AlgSHA256), key: r.UpTo(tpm2.MaxName), context: r.UpTo(tpm2.MaxSignatureContext)},
 	}
 	for _, s := range out {
 		s.auth = r.UpTo(tpm2.MaxDigest)
@@ -69,6 +77,7 @@ func TestEverySequenceSurvivesItsLayout(t *testing.T) {
 func TestSequencesThatNobodyStartedAreRefused(t *testing.T) {
 	every := everySequence(t, structtest.New(1))
 	hash, hmac, cmac := every["hash"], every["HMAC"], every["CMAC"]
+	mu := every["sign by ML-DSA"].mu
 	mixed := []bankHash{hmac.sums[0], hash.sums[0]}
 	for name, tc := range map[string]struct {
 		s    *sequence
@@ -85,6 +94,9 @@ func TestSequencesThatNobodyStartedAreRefused(t *testing.T) {
 		"a CMAC of no key":      {&sequence{kind: cmacSequence, cmac: runningCMAC{bits: 128, key: cmac.cmac.key, mac: cmac.cmac.mac}}, wire.ErrRange},
 		"a signature of mixed":  {&sequence{kind: signSequence, sums: mixed}, wire.ErrRange},
 		"a signature of none":   {&sequence{kind: verifySequence}, wire.ErrRange},
+		"ML-DSA of nothing":     {&sequence{kind: signMuSequence}, wire.ErrRange},
+		"ML-DSA of both":        {&sequence{kind: verifyMuSequence, mu: mu, sums: hash.sums}, wire.ErrRange},
+		"HashML-DSA of two":     {&sequence{kind: signMuSequence, sums: hmac.sums}, wire.ErrRange},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, err := wire.Encode(loose{tc.s})
@@ -109,7 +121,22 @@ func (l loose) Wire(c *wire.Codec) {
 	wireFlags(c, &s.begun, &s.safe)
 	c.Sized16(&s.head, 4)
 	c.Sized16(&s.key, tpm2.MaxName)
-	if s.kind == cmacSequence {
+	switch s.kind {
+	case cmacSequence:
 		s.cmac.Wire(c)
+	case signMuSequence, verifyMuSequence:
+		s.wireMu(c)
+	}
+}
+
+// A representative that has ended, of which the last byte tells, is none in progress.
+func TestARepresentativeThatHasEndedIsRefused(t *testing.T) {
+	b, err := wire.Encode(everySequence(t, structtest.New(1))["sign by ML-DSA"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)-1] = 1
+	if err := wire.Decode(b, new(sequence)); !errors.Is(err, wire.ErrRange) {
+		t.Errorf("Decode = %v, want ErrRange", err)
 	}
 }
