@@ -176,7 +176,6 @@ func TestDisksAndMemoryArriveTogether(t *testing.T) {
 	t.Parallel()
 	a := machineHere(t)
 	a.failsToLeave("the destination dies", func(b *end, _ func()) { b.Kill() })
-	a.failsToLeave("the link is lost", func(*end, func()) { a.link.Close() })
 	a.failsToLeave("the source calls it off", func(_ *end, cancel func()) { cancel() })
 
 	b := a.another()

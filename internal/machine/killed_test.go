@@ -204,10 +204,9 @@ func TestAProcessThatIsKilledInAMoveLosesNoMachine(t *testing.T) {
 		loaded = "query-migrate" // here: the other host has the memory
 		mine   = "cont"          // there: the machine is that host's, and does not run yet
 
-		// Where disks are copied, and all of them here but one:
+		// Where disks are copied:
 		copying = "written"          // there
-		still   = "block-job-cancel" // the machine stands still for the last of its disks
-		letGo   = "migrate-continue" // and the other host has all of them
+		still   = "block-job-cancel" // here: the machine stands still for the last of its disks
 		ended   = "nbd-server-stop"  // there: the other host has all
 	)
 	for name, tc := range map[string]struct {
@@ -228,16 +227,14 @@ func TestAProcessThatIsKilledInAMoveLosesNoMachine(t *testing.T) {
 		"the hypervisor there, after the end":     {there, mine, (*crossing).hypervisorThere, (*crossing).endedThere, false},
 		"the command, before the memory":          {here, before, nil, (*crossing).runsThere, false},
 
-		"the supervisor here, while disks are copied":       {there, copying, (*crossing).supervisorHere, (*crossing).isLostHere, true},
-		"the supervisor here, at the last of its disks":     {here, still, (*crossing).supervisorHere, (*crossing).isLostHere, true},
-		"the supervisor here, after disks and memory":       {there, ended, (*crossing).supervisorHere, (*crossing).isLostHere, true},
-		"the supervisor there, while disks are copied":      {there, copying, (*crossing).supervisorThere, (*crossing).runsOnHere, true},
-		"the supervisor there, after the last of the disks": {here, letGo, (*crossing).supervisorThere, (*crossing).runsOnHere, true},
-		"the supervisor there, after the end, with disks":   {there, mine, (*crossing).supervisorThere, (*crossing).isLostThere, true},
-		"the hypervisor here, at the last of its disks":     {here, still, (*crossing).hypervisorHere, (*crossing).endedHere, true},
-		"the hypervisor there, while disks are copied":      {there, copying, (*crossing).hypervisorThere, (*crossing).runsOnHere, true},
-		"the hypervisor there, at the last of the disks":    {here, still, (*crossing).hypervisorThere, (*crossing).runsOnHere, true},
-		"the hypervisor there, after disks and memory":      {there, ended, (*crossing).hypervisorThere, (*crossing).runsOnHere, true},
+		"the supervisor here, at the last of its disks":   {here, still, (*crossing).supervisorHere, (*crossing).isLostHere, true},
+		"the supervisor here, after disks and memory":     {there, ended, (*crossing).supervisorHere, (*crossing).isLostHere, true},
+		"the supervisor there, while disks are copied":    {there, copying, (*crossing).supervisorThere, (*crossing).runsOnHere, true},
+		"the supervisor there, after the end, with disks": {there, mine, (*crossing).supervisorThere, (*crossing).isLostThere, true},
+		"the hypervisor here, at the last of its disks":   {here, still, (*crossing).hypervisorHere, (*crossing).endedHere, true},
+		"the hypervisor there, while disks are copied":    {there, copying, (*crossing).hypervisorThere, (*crossing).runsOnHere, true},
+		"the hypervisor there, at the last of the disks":  {here, still, (*crossing).hypervisorThere, (*crossing).runsOnHere, true},
+		"the hypervisor there, after disks and memory":    {there, ended, (*crossing).hypervisorThere, (*crossing).runsOnHere, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
