@@ -177,6 +177,9 @@ type Foreseen struct {
 	Baseline  int                `json:"baseline"` // number of the version
 	Bank      string             `json:"bank"`
 	Registers []ForeseenRegister `json:"registers"` // of the baseline, in order
+	// Image is what the machine is to boot from, where that is not on its disk yet; nil for
+	// the disk as it is.
+	Image *Image `json:"-"`
 }
 
 // A ForeseenRegister is one register of a [Foreseen].
@@ -201,13 +204,19 @@ var ErrNoBaseline = errors.New("the machine has no baseline")
 
 // Foresee says of a machine that is off what its next boot will show otherwise than its
 // baseline.
-func (r *Root) Foresee(ctx context.Context, name string) (_ *Forecast, _ *Foreseen, err error) {
+func (r *Root) Foresee(ctx context.Context, name string) (*Forecast, *Foreseen, error) {
+	return r.ForeseeImage(ctx, name, nil)
+}
+
+// ForeseeImage says that of a machine whose disk will hold an image by then; nil for the disk
+// as it is.
+func (r *Root) ForeseeImage(ctx context.Context, name string, image *Image) (_ *Forecast, _ *Foreseen, err error) {
 	h, err := r.Open(ctx, name)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
-	f, seen, _, err := r.foreseeIn(ctx, h)
+	f, seen, _, err := r.foreseeIn(ctx, h, image)
 	return f, seen, err
 }
 
@@ -242,7 +251,8 @@ type PlanOptions struct {
 	Reason string
 	// For is how long the approval waits for its boot.
 	For time.Duration
-	// Seen is what a person looked at: the approval is of that, or there is none.
+	// Seen is what a person looked at: the approval is of that, or there is none. It is of
+	// the image that Seen names.
 	Seen *Foreseen
 }
 
@@ -261,7 +271,11 @@ func (r *Root) PlanNext(ctx context.Context, actor, name string, o PlanOptions) 
 		return err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
-	f, seen, history, err := r.foreseeIn(ctx, h)
+	var image *Image
+	if o.Seen != nil {
+		image = o.Seen.Image
+	}
+	f, seen, history, err := r.foreseeIn(ctx, h, image)
 	if err != nil {
 		return err
 	}
@@ -278,8 +292,12 @@ func (r *Root) PlanNext(ctx context.Context, actor, name string, o PlanOptions) 
 	if err := history.SetPlan(p); err != nil {
 		return err
 	}
-	return r.keepPlan(h, history, actor, fmt.Sprintf("the next boot was approved before it, until %s: other values in PCR %s; %s",
-		p.Expires.UTC().Format(time.RFC3339), strings.Trim(fmt.Sprint(seen.changing()), "[]"), o.Reason))
+	of := ""
+	if image != nil {
+		of = fmt.Sprintf(" from image %q", image.File)
+	}
+	return r.keepPlan(h, history, actor, fmt.Sprintf("the next boot%s was approved before it, until %s: other values in PCR %s; %s",
+		of, p.Expires.UTC().Format(time.RFC3339), strings.Trim(fmt.Sprint(seen.changing()), "[]"), o.Reason))
 }
 
 // DropPlan takes the approval of a next boot back.
@@ -355,7 +373,7 @@ func wordsOf(reasons []evidence.Reason) string {
 }
 
 // foreseeIn is what is foreseen of the machine of an open home.
-func (r *Root) foreseeIn(ctx context.Context, h *Home) (*Forecast, *Foreseen, *integrity.History, error) {
+func (r *Root) foreseeIn(ctx context.Context, h *Home, image *Image) (*Forecast, *Foreseen, *integrity.History, error) {
 	d, err := h.Definition()
 	if err != nil {
 		return nil, nil, nil, err
@@ -376,9 +394,16 @@ func (r *Root) foreseeIn(ctx context.Context, h *Home) (*Forecast, *Foreseen, *i
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	f, err := forecast(ctx, d, variables)
+	var f *Forecast
+	if image == nil {
+		f, err = forecast(ctx, d, variables)
+	} else {
+		f, err = forecastOf(ctx, d, variables, *image)
+	}
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	return f, foresee(f.Prediction, v, profile), history, nil
+	seen := foresee(f.Prediction, v, profile)
+	seen.Image = image
+	return f, seen, history, nil
 }

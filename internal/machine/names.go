@@ -33,6 +33,21 @@ type Forecast struct {
 
 // forecast says what a boot of a machine will measure, by its disk and its variables.
 func forecast(ctx context.Context, d *fleet.Definition, variables []byte) (*Forecast, error) {
+	boot := bootDisk(d)
+	if boot == nil {
+		return nil, ErrNoDisk
+	}
+	return forecastOf(ctx, d, variables, Image{boot.File, boot.Format})
+}
+
+// An Image is a disk in a file, which may be none of a machine's.
+type Image struct {
+	File   string `json:"file"`
+	Format string `json:"format"`
+}
+
+// forecastOf says that of a machine which boots from an image.
+func forecastOf(ctx context.Context, d *fleet.Definition, variables []byte, image Image) (*Forecast, error) {
 	store, err := varstore.Parse(variables)
 	if err != nil {
 		return nil, fmt.Errorf("variables: %w", err)
@@ -42,11 +57,7 @@ func forecast(ctx context.Context, d *fleet.Definition, variables []byte) (*Fore
 		return nil, err
 	}
 	m.SecureBoot = d.Shielded.SecureBoot
-	boot := bootDisk(d)
-	if boot == nil {
-		return nil, ErrNoDisk
-	}
-	return predict(ctx, m, boot.File, disk.Format(boot.Format))
+	return predict(ctx, m, image.File, disk.Format(image.Format))
 }
 
 // predict says what a machine will measure that boots from a disk.

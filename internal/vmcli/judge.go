@@ -2,9 +2,12 @@ package vmcli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -13,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assay-project/assay/eventlog/baseline"
+	"github.com/assay-project/assay/internal/disk"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/machine"
@@ -308,6 +312,36 @@ func newRestoreCmd(env *program.Env) *cobra.Command {
 	return cmd
 }
 
+// imageOf finds the image that a flag names; nil for none.
+func (h *hostFlags) imageOf(name, format string) (*machine.Image, error) {
+	switch {
+	case name == "" && format == "":
+		return nil, nil
+	case name == "" || format != "" && !strings.Contains(name, "/"):
+		return nil, errors.New("--image-format goes with an --image that is a file")
+	case !slices.Contains([]string{"", string(disk.Raw), string(disk.QCOW2)}, format):
+		return nil, fmt.Errorf("--image-format %.20q is none of raw, qcow2", format)
+	case strings.Contains(name, "/"):
+		file, err := filepath.Abs(name)
+		if format == "" {
+			format = string(disk.Raw)
+			if strings.HasSuffix(file, ".qcow2") {
+				format = string(disk.QCOW2)
+			}
+		}
+		return &machine.Image{File: file, Format: format}, err
+	}
+	g, err := h.gallery()
+	if err != nil {
+		return nil, err
+	}
+	i, err := g.Get(name)
+	if err != nil {
+		return nil, err
+	}
+	return &machine.Image{File: g.Disk(i), Format: i.Format}, nil
+}
+
 func newApproveNextCmd(env *program.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "approve-next NAME",
@@ -320,6 +354,9 @@ baseline. Any other boot is judged as before. The approval is for one boot, and 
 Registers that the disk does not determine are shown as unknown and must be as in the
 baseline: an approval never covers them.
 
+--image says what the disk will hold by then, where it is not on it yet: a file, which has
+a slash in its name, or an image of the gallery. Nothing is written to the machine's disk.
+
 Exit status: 0 approved, or nothing changes; 1 something changes and --yes was not given.`,
 		Args: cobra.ExactArgs(1),
 	}
@@ -327,8 +364,10 @@ Exit status: 0 approved, or nothing changes; 1 something changes and --yes was n
 	format := program.AddOutputFlag(cmd, "table", "json")
 	var yes, drop bool
 	var life time.Duration
-	var why string
+	var why, image, lies string
 	f := cmd.Flags()
+	f.StringVar(&image, "image", "", "`FILE` or NAME[@VERSION] of the gallery that the disk will hold")
+	f.StringVar(&lies, "image-format", "", "how the disk lies in FILE: raw or qcow2 (default: qcow2 for names that end so, else raw)")
 	f.BoolVar(&yes, "yes", false, "approve what is shown")
 	f.BoolVar(&drop, "drop", false, "take an approval back")
 	f.DurationVar(&life, "for", 24*time.Hour, "how long the approval waits for its boot, at most 720h")
@@ -338,7 +377,11 @@ Exit status: 0 approved, or nothing changes; 1 something changes and --yes was n
 			if drop {
 				return r.DropPlan(cmd.Context(), actor(), args[0])
 			}
-			_, seen, err := r.Foresee(cmd.Context(), args[0])
+			of, err := h.imageOf(image, lies)
+			if err != nil {
+				return err
+			}
+			_, seen, err := r.ForeseeImage(cmd.Context(), args[0], of)
 			if err != nil {
 				return err
 			}
