@@ -131,6 +131,9 @@ func (s *supervisor) depart(ctx context.Context, q *request) (*Migration, error)
 		return d.outcome(true), d.ask(ctx)
 	}
 	err = d.leave(ctx)
+	if why := context.Cause(ctx); err != nil && errors.Is(why, errCalledOff) {
+		err = why
+	}
 	if d.given.Load() {
 		err = d.settle(ctx, err)
 	}

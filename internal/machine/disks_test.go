@@ -141,35 +141,47 @@ func TestACopyOfDisksThatFailsLeavesTheMachineWhereItWas(t *testing.T) {
 // A move is called off as long as the machine is not the other host's.
 func TestAMoveIsCalledOff(t *testing.T) {
 	t.Parallel()
-	a, b := apartHosts(t)
-	a.createWithDisks()
-	s := a.start(boot(t, "good-uki") + "await go\noff\n")
-	a.awaitEvent(integrity.EventLateReport, 1)
-	var state *StateError
-	if err := a.root.CallOff(t.Context(), "dan", "web-1"); !errors.As(err, &state) {
-		t.Errorf("CallOff of nothing = %v", err)
-	}
-	there := b.awaits()
-	b.script("await never\n")
-	b.put(b.inRun(faultFile), "written: wait\n")
-	gone := make(chan error, 1)
-	go func() { gone <- a.gives(t.Context(), "carol", there.ticket) }()
-	if err := awaitFile(b.inRun(waitsFile)); err != nil {
-		t.Fatal(err)
-	}
-	if err := a.root.CallOff(t.Context(), "dan", "web-1"); err != nil {
-		t.Errorf("CallOff = %v", err)
-	}
-	if err := <-gone; err == nil || !strings.Contains(err.Error(), "called off by dan") || !strings.Contains(err.Error(), "runs on here") {
-		t.Errorf("Migrate = %v", err)
-	}
-	if err := there.over(); err == nil {
-		t.Error("the other host has a machine")
-	}
-	b.hasNothing()
-	a.put(a.inRun("go"), "")
-	if err := s.wait(); err != nil {
-		t.Error(err)
+	for name, tc := range map[string]struct {
+		copies bool
+		step   string // there
+	}{
+		"while disks are copied": {true, "written"},
+		"while memory is loaded": {false, "load"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a, b := newHost(t), newHost(t)
+			a.copies, b.copies = tc.copies, tc.copies
+			a.createWithDisks()
+			s := a.start(boot(t, "good-uki") + "await go\noff\n")
+			a.awaitEvent(integrity.EventLateReport, 1)
+			var state *StateError
+			if err := a.root.CallOff(t.Context(), "dan", "web-1"); !errors.As(err, &state) {
+				t.Errorf("CallOff of nothing = %v", err)
+			}
+			there := b.awaits()
+			b.script("await never\n")
+			b.put(b.inRun(faultFile), tc.step+": wait\n")
+			gone := make(chan error, 1)
+			go func() { gone <- a.gives(t.Context(), "carol", there.ticket) }()
+			if err := awaitFile(b.inRun(waitsFile)); err != nil {
+				t.Fatal(err)
+			}
+			if err := a.root.CallOff(t.Context(), "dan", "web-1"); err != nil {
+				t.Errorf("CallOff = %v", err)
+			}
+			if err := <-gone; err == nil || !strings.Contains(err.Error(), "called off by dan") || !strings.Contains(err.Error(), "runs on here") {
+				t.Errorf("Migrate = %v", err)
+			}
+			if err := there.over(); err == nil {
+				t.Error("the other host has a machine")
+			}
+			b.hasNothing()
+			a.put(a.inRun("go"), "")
+			if err := s.wait(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
