@@ -312,6 +312,37 @@ func newRestoreCmd(env *program.Env) *cobra.Command {
 	return cmd
 }
 
+// planning is what is to be approved, and how it is shown.
+type planning struct {
+	image   *machine.Image
+	options machine.PlanOptions
+	yes     bool
+	format  string
+}
+
+// planNext shows what the next boot of a machine will show otherwise, and approves it.
+func (h *hostFlags) planNext(ctx context.Context, r *machine.Root, name string, p planning) error {
+	_, seen, err := r.ForeseeImage(ctx, name, p.image)
+	if err != nil {
+		return err
+	}
+	if err := emit(h.env, p.format, seen, func(w io.Writer) error { return printForeseen(w, seen) }); err != nil {
+		return err
+	}
+	switch {
+	case !seen.Changes():
+		return nil
+	case !p.yes:
+		return program.RefusedBy(fmt.Errorf("approve-next %s: --yes approves this for one boot", name))
+	}
+	p.options.Seen = seen
+	if err := r.PlanNext(ctx, actor(), name, p.options); err != nil || p.format == "json" {
+		return err
+	}
+	_, err = fmt.Fprintf(h.env.Stdout, "the next boot of %s is approved, if it measures this, for %s\n", name, p.options.For)
+	return err
+}
+
 // imageOf finds the image that a flag names; nil for none.
 func (h *hostFlags) imageOf(name, format string) (*machine.Image, error) {
 	switch {
@@ -381,25 +412,7 @@ Exit status: 0 approved, or nothing changes; 1 something changes and --yes was n
 			if err != nil {
 				return err
 			}
-			_, seen, err := r.ForeseeImage(cmd.Context(), args[0], of)
-			if err != nil {
-				return err
-			}
-			if err := emit(env, *format, seen, func(w io.Writer) error { return printForeseen(w, seen) }); err != nil {
-				return err
-			}
-			switch {
-			case !seen.Changes():
-				return nil
-			case !yes:
-				return program.RefusedBy(fmt.Errorf("approve-next %s: --yes approves this for one boot", args[0]))
-			}
-			o := machine.PlanOptions{Reason: why, For: life, Seen: seen}
-			if err := r.PlanNext(cmd.Context(), actor(), args[0], o); err != nil || *format == "json" {
-				return err
-			}
-			_, err = fmt.Fprintf(env.Stdout, "the next boot of %s is approved, if it measures this, for %s\n", args[0], life)
-			return err
+			return h.planNext(cmd.Context(), r, args[0], planning{of, machine.PlanOptions{Reason: why, For: life}, yes, *format})
 		})
 	}
 	return cmd
