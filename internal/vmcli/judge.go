@@ -317,7 +317,7 @@ type planning struct {
 	image   *machine.Image
 	options machine.PlanOptions
 	yes     bool
-	format  string
+	format  program.OutputFormat
 }
 
 // planNext shows what the next boot of a machine will show otherwise, and approves it.
