@@ -132,7 +132,7 @@ func (a *API) backUp(ctx context.Context, in *backupInput) (*apiserver.Reply[Ope
 		return nil, apiserver.InvalidField("recipients", "are not all age recipients (age1...)")
 	}
 	return a.run(ctx, work{"backup", in.Instance, b, func(ctx context.Context, actor string, show *Operation) error {
-		leave, err := a.copies(ctx)
+		leave, err := a.copying.enter(ctx)
 		if err != nil {
 			return err
 		}
@@ -148,11 +148,17 @@ func (a *API) backUp(ctx context.Context, in *backupInput) (*apiserver.Reply[Ope
 	}})
 }
 
-// copies waits until no other backup is written or read: one at a time has the disks busy.
-func (a *API) copies(ctx context.Context) (leave func(), err error) {
+// turns let so many in at once as there is room for.
+type turns chan struct{}
+
+// mostHeavy is how many logs and histories are read at once: each may have some 100 MiB.
+const mostHeavy = 4
+
+// enter waits for a turn, which leave ends.
+func (t turns) enter(ctx context.Context) (leave func(), err error) {
 	select {
-	case a.copying <- struct{}{}:
-		return func() { <-a.copying }, nil
+	case t <- struct{}{}:
+		return func() { <-t }, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -256,7 +262,7 @@ func (a *API) restoreBackup(ctx context.Context, in *restoreBackupInput) (*apise
 	}
 	detail := map[string]any{"backup": in.Backup, "newIdentity": b.NewIdentity, "allowRollback": b.AllowRollback, "validateOnly": in.ValidateOnly}
 	return a.run(ctx, work{"restoreBackup", name, detail, func(ctx context.Context, actor string, show *Operation) error {
-		leave, err := a.copies(ctx)
+		leave, err := a.copying.enter(ctx)
 		if err != nil {
 			return err
 		}

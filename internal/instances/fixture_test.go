@@ -259,10 +259,17 @@ type answer struct {
 	testing.TB
 	status int
 	body   []byte
+	header http.Header
 }
 
 // do sends a request.
 func (f *fixture) do(token, method, path, body string) answer {
+	f.Helper()
+	return f.doWith(nil, token, method, path, body)
+}
+
+// doWith sends a request with header fields of its own.
+func (f *fixture) doWith(header map[string]string, token, method, path, body string) answer {
 	f.Helper()
 	req := httptest.NewRequestWithContext(f.Context(), method, path, strings.NewReader(body))
 	if body == "" {
@@ -270,11 +277,14 @@ func (f *fixture) do(token, method, path, body string) answer {
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
 	req.Header.Set("Content-Type", "application/json")
+	for name, value := range header {
+		req.Header.Set(name, value)
+	}
 	got := httptest.NewRecorder()
 	f.handler.ServeHTTP(got, req)
 	text, err := io.ReadAll(got.Body)
 	must(f, err)
-	return answer{f, got.Code, text}
+	return answer{f, got.Code, text, got.Header()}
 }
 
 func (a answer) want(what string, status int, words ...string) answer {

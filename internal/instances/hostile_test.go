@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/assay-project/assay/internal/access"
 	"github.com/assay-project/assay/internal/fleet"
@@ -262,4 +263,152 @@ func relabelled(env string) machine.UpdateOptions {
 		d.Labels = map[string]string{"env": env}
 		return nil
 	}}
+}
+
+// No name reaches a file, or anything but an answer that says what is wrong with it.
+func TestNamesThatAreNoneAreRefusedOnEveryRoute(t *testing.T) {
+	f := newFixture(t)
+	admin := f.admin()
+	f.do(admin, "POST", "/v1/instances", plain("web-1")).want("create", 200)
+	for _, o := range operationsOf(t) {
+		if !strings.Contains(o.path, "{instance}") {
+			continue
+		}
+		for _, name := range []string{"..%2Fvms%2Fweb-1", "%2E%2E", ".", "a%00b", "a%0Ab", "a.b", "WEB-1", "web-1%2F", "-a", "a-", strings.Repeat("a", 64), "%F0%9F%92%A9", "%FF", ".deleted-web-1"} {
+			path, body := o.request(name, 1)
+			path = strings.ReplaceAll(path, "{snapshot}", "one")
+			if name == "." || name == "%2E%2E" { // ServeMux cleans such a path away
+				path = strings.ReplaceAll(path, "/./", "/%2E/")
+			}
+			got := f.do(admin, o.method, path, body)
+			if ok := got.status >= 300 && got.status < 500; !ok || strings.Contains(string(got.body), f.dir) {
+				t.Errorf("%s %s: %d %s", o.method, path, got.status, got.body)
+			}
+		}
+	}
+	f.do(admin, "GET", "/v1/instances/web-1", "").want("the one that there is", 200)
+}
+
+func TestBodiesThatAreTooMuchAreRefused(t *testing.T) {
+	f := newFixture(t)
+	admin := f.admin()
+	f.do(admin, "POST", "/v1/instances", plain("web-1")).want("create", 200)
+	deep := strings.Repeat(`{"a":`, 5000) + "1" + strings.Repeat("}", 5000)
+	wide := `{"labels":{` + strings.TrimSuffix(strings.Repeat(`"a":"b",`, 6000), ",") + `}}`
+	for what, tc := range map[string]struct {
+		method, path, body string
+		status             int
+	}{
+		"deep":             {"PATCH", "/v1/instances/web-1", deep, 400},
+		"wide":             {"PATCH", "/v1/instances/web-1", wide, 400},
+		"large":            {"PATCH", "/v1/instances/web-1", `{"name":"` + strings.Repeat("a", 65<<10) + `"}`, 413},
+		"large where none": {"POST", "/v1/instances/web-1/reset", strings.Repeat("a", 65<<10), 409},
+		"many labels":      {"PATCH", "/v1/instances/web-1", manyLabels(1000), 422},
+		"a list":           {"PATCH", "/v1/instances/web-1", `[]`, 422},
+		"nothing":          {"PATCH", "/v1/instances/web-1", `null`, 422},
+		"control":          {"PATCH", "/v1/instances/web-1", `{"labels":{"a":"b\u0000"}}`, 422},
+	} {
+		if got := f.do(admin, tc.method, tc.path, tc.body); got.status != tc.status {
+			t.Errorf("%s: %d %.300s, want %d", what, got.status, got.body, tc.status)
+		}
+	}
+}
+
+func manyLabels(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `,"l%d":"v"`, i)
+	}
+	return `{"labels":{` + b.String()[1:] + `}}`
+}
+
+// Of two who change what both have read one is told.
+func TestAChangeIsOfTheDefinitionThatWasSeen(t *testing.T) {
+	f := newFixture(t)
+	admin := f.admin()
+	f.do(admin, "POST", "/v1/instances", plain("web-1")).want("create", 200)
+	const path = "/v1/instances/web-1"
+	tag := func() string { return f.do(admin, "GET", path, "").want("read", 200).header.Get("ETag") }
+	first := tag()
+	change := func(match, to string) answer {
+		return f.doWith(map[string]string{"If-Match": match}, admin, "PATCH", path, `{"cpus":`+to+`}`)
+	}
+	change(first, "2").want("the first", 200)
+	second := tag()
+	if first == second || first == "" {
+		t.Errorf("ETag %s, then %s", first, second)
+	}
+	change(first, "3").want("the second", 409, "If-Match")
+	f.doWith(map[string]string{"If-Match": first}, admin, "PATCH", path+"/updateShieldedInstanceConfig", `{"enableSecureBoot":true}`).want("of the options", 409, "If-Match")
+	change("no tag", "3").want("no tag", 409)
+	f.doWith(map[string]string{"If-Match": first}, admin, "PATCH", path+"?validateOnly=true", `{"cpus":3}`).want("a look", 409)
+	if got := tag(); got != second {
+		t.Errorf("ETag %s after changes that were refused, want %s", got, second)
+	}
+	change("*", "3").want("any", 200)
+	change(tag(), "4").want("after another look", 200)
+}
+
+func TestAnOperationOutlivesItsMachine(t *testing.T) {
+	f := newFixture(t)
+	admin := f.admin()
+	f.do(admin, "POST", "/v1/instances", plain("web-1")).want("create", 200)
+	release := f.slow(admin, "web-1")
+	must(t, f.root.Delete(t.Context(), "operator on the host", "web-1"))
+	f.do(admin, "GET", "/v1/instances/web-1", "").want("the machine", 404)
+	f.do(admin, "DELETE", "/v1/instances/web-1", "").want("by another operation", 409, "instance.busy")
+	release()
+	op := f.api.operations.list()[0]
+	f.do(admin, "POST", "/v1/operations/"+op.Name+"/wait", "").want("the operation", 200, `"status":"DONE"`)
+	f.do(admin, "DELETE", "/v1/instances/web-1", "").want("afterwards", 404)
+	f.mu.Lock()
+	f.hold = nil
+	f.mu.Unlock()
+	f.do(admin, "POST", "/v1/instances", plain("web-1")).want("another of the name", 200)
+}
+
+func TestOldEventsComeOnlyWhenTheyAreWanted(t *testing.T) {
+	f := newFixture(t)
+	admin := f.admin()
+	f.do(admin, "POST", "/v1/instances", plain("web-1")).want("create", 200)
+	for _, n := range []string{"2", "3", "4"} {
+		f.do(admin, "PATCH", "/v1/instances/web-1", `{"cpus":`+n+`}`).want("change", 200)
+	}
+	got := f.do(admin, "GET", "/v1/instances/web-1/events?limit=2", "").want("two", 200, "cpus: 3", "cpus: 4", `"older":true`)
+	if strings.Contains(string(got.body), "cpus: 2") {
+		t.Errorf("%s", got.body)
+	}
+	got = f.do(admin, "GET", "/v1/instances/web-1/events", "").want("all", 200, "cpus: 2", "cpus: 4")
+	if strings.Contains(string(got.body), "older") {
+		t.Errorf("%s", got.body)
+	}
+	f.do(admin, "GET", "/v1/instances/web-1/events?limit=10001", "").want("too many", 422)
+}
+
+// Who reads much waits for others who do, and no longer than its request may.
+func TestLogsAreReadAFewAtATime(t *testing.T) {
+	f := newFixture(t)
+	admin := f.admin()
+	f.do(admin, "POST", "/v1/instances", plain("web-1")).want("create", 200)
+	for range mostHeavy {
+		leave, err := f.api.heavy.enter(t.Context())
+		must(t, err)
+		defer leave()
+	}
+	var reading sync.WaitGroup
+	for _, path := range []string{"events", "reports", "boots", "diff", "why"} {
+		reading.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			defer cancel()
+			req := httptest.NewRequestWithContext(ctx, "GET", "/v1/instances/web-1/"+path, nil)
+			req.Header.Set("Authorization", "Bearer "+admin)
+			got := httptest.NewRecorder()
+			f.handler.ServeHTTP(got, req)
+			if got.Code != 503 && got.Code != 429 {
+				t.Errorf("%s: %d %s", path, got.Code, got.Body)
+			}
+		})
+	}
+	reading.Wait()
+	f.do(admin, "GET", "/v1/instances/web-1", "").want("what is short", 200)
 }

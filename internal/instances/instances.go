@@ -88,7 +88,8 @@ type API struct {
 	life       context.Context // of operations; ended by Close
 	stop       context.CancelFunc
 	running    sync.WaitGroup
-	copying    chan struct{} // holds who writes or reads a backup
+	copying    turns // of who writes or reads a backup
+	heavy      turns // of who reads a log or history
 
 	mu    sync.Mutex                  // guards known
 	known map[string]*machine.Defined // definitions that were read, by machine
@@ -116,7 +117,7 @@ func New(ctx context.Context, c Config) (*API, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	a := &API{cfg: c, operations: newOperations(c.Dir), known: map[string]*machine.Defined{}, copying: make(chan struct{}, 1)}
+	a := &API{cfg: c, operations: newOperations(c.Dir), known: map[string]*machine.Defined{}, copying: make(turns, 1), heavy: make(turns, mostHeavy)}
 	if err := a.recall(ctx); err != nil {
 		return nil, fmt.Errorf("make API of instances: %w", err)
 	}

@@ -27,6 +27,7 @@ import (
 type EventsQuery struct {
 	Format string `query:"format" enum:"json,gce" default:"json" doc:"gce gives the events that Google's Shielded VMs have, in the shape of their log"`
 	Boot   uint64 `query:"boot" doc:"Only those of this boot"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"The newest of them"`
 }
 
 type eventsInput struct {
@@ -36,7 +37,8 @@ type eventsInput struct {
 
 // An eventsBody has one of two kinds of entries.
 type eventsBody struct {
-	Items any `json:"items"`
+	Items any  `json:"items"`
+	Older bool `json:"older,omitempty"`
 }
 
 // Schema describes an eventsBody.
@@ -45,10 +47,13 @@ func (eventsBody) Schema(r huma.Registry) *huma.Schema {
 		return &huma.Schema{Type: huma.TypeArray, Items: r.Schema(t, true, "")}
 	}
 	return &huma.Schema{
-		Type: huma.TypeObject, Required: []string{"items"}, Properties: map[string]*huma.Schema{"items": {
-			Description: "The oldest first, by format",
-			OneOf:       []*huma.Schema{entry(reflect.TypeFor[integrity.Notice]()), entry(reflect.TypeFor[integrity.GCEEntry]())},
-		}},
+		Type: huma.TypeObject, Required: []string{"items"}, Properties: map[string]*huma.Schema{
+			"items": {
+				Description: "The oldest first, by format",
+				OneOf:       []*huma.Schema{entry(reflect.TypeFor[integrity.Notice]()), entry(reflect.TypeFor[integrity.GCEEntry]())},
+			},
+			"older": {Type: huma.TypeBoolean, Description: "There are older ones than limit lets through"},
+		},
 	}
 }
 
@@ -118,6 +123,11 @@ func (a *API) judgeRoutes(s *apiserver.Server) {
 		})
 	})
 	apiserver.Serve(s, read("list-instance-boots", "List the boots of a machine that are kept", "boots"), func(ctx context.Context, in *ByInstance) (*apiserver.Reply[bootsBody], error) {
+		leave, err := a.heavily(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer leave()
 		h, err := a.cfg.Machines.History(ctx, in.Instance)
 		if err != nil {
 			return nil, err
@@ -126,6 +136,11 @@ func (a *API) judgeRoutes(s *apiserver.Server) {
 	})
 	apiserver.Serve(s, read("diff-instance-boots", "Say what a boot measured otherwise than another, by component", "diff"), a.diff)
 	apiserver.Serve(s, read("why-instance", "Say why a boot passed or failed: each component that changed, and what to do", "why"), func(ctx context.Context, in *whyInput) (*apiserver.Reply[machine.Reasoned], error) {
+		leave, err := a.heavily(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer leave()
 		r, err := a.cfg.Machines.Reason(ctx, in.Instance, in.Boot)
 		if err != nil {
 			return nil, err
@@ -136,12 +151,28 @@ func (a *API) judgeRoutes(s *apiserver.Server) {
 	apiserver.Serve(s, read("check-instance", "Say without booting whether a machine that is off will boot", "check"), a.check)
 }
 
+// heavily waits for a turn to read a log or history, which a guest can make as long as it may
+// be, and for no longer than its request may.
+func (a *API) heavily(ctx context.Context) (leave func(), err error) {
+	if leave, err = a.heavy.enter(ctx); err != nil {
+		return nil, apiserver.NewProblem(http.StatusTooManyRequests, apiserver.CodeOverloaded, "too many logs and histories of machines are being read")
+	}
+	return leave, nil
+}
+
 func (a *API) events(ctx context.Context, in *eventsInput, wanted func(*integrity.Notice) bool) (*apiserver.Reply[eventsBody], error) {
+	leave, err := a.heavily(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	all, err := a.cfg.Machines.Events(ctx, in.Instance)
 	if err != nil {
 		return nil, err
 	}
 	all = slices.DeleteFunc(all, func(n integrity.Notice) bool { return in.Boot != 0 && n.BootCounter != in.Boot || !wanted(&n) })
+	older := len(all) > in.Limit
+	all = all[max(0, len(all)-in.Limit):]
 	for i := range all {
 		all[i].Reasons = publicReasons(all[i].Reasons)
 	}
@@ -150,9 +181,9 @@ func (a *API) events(ctx context.Context, in *eventsInput, wanted func(*integrit
 		if err != nil {
 			return nil, err
 		}
-		return apiserver.Answer(eventsBody{integrity.GCELog(card.ID, all)}), nil
+		return apiserver.Answer(eventsBody{integrity.GCELog(card.ID, all), older}), nil
 	}
-	return apiserver.Answer(eventsBody{apiserver.OrEmpty(all)}), nil
+	return apiserver.Answer(eventsBody{apiserver.OrEmpty(all), older}), nil
 }
 
 // publicReasons are reasons without what names files of the host: the words of a hypervisor
@@ -170,6 +201,11 @@ func publicReasons(all []evidence.Reason) []evidence.Reason {
 }
 
 func (a *API) diff(ctx context.Context, in *diffInput) (*apiserver.Reply[diffBody], error) {
+	leave, err := a.heavily(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	h, err := a.cfg.Machines.History(ctx, in.Instance)
 	if err != nil {
 		return nil, err

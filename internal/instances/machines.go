@@ -2,8 +2,13 @@ package instances
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 
 	"github.com/assay-project/assay/internal/access"
@@ -60,9 +65,39 @@ type createInput struct {
 	}
 }
 
+// IfSeen makes a change one of the definition that its author has seen.
+type IfSeen struct {
+	Match string `header:"If-Match" maxLength:"128" doc:"ETag of the instance that was read: when its definition has changed since, nothing is done"`
+}
+
+// check refuses a change of another definition than the one that was seen (RFC 9110, 13.1.1).
+func (s IfSeen) check(d *fleet.Definition) error {
+	if s.Match == "" || s.Match == "*" {
+		return nil
+	}
+	if tag, err := etagOf(d); err != nil || tag != s.Match {
+		return errors.Join(apiserver.NewProblem(http.StatusConflict, apiserver.CodeConflict, "the definition is another than If-Match names: read the instance again"), err)
+	}
+	return nil
+}
+
+// etagOf names a definition (RFC 9110, 8.8.3).
+func etagOf(d *fleet.Definition) (string, error) {
+	text, err := json.Marshal(d)
+	sum := sha256.Sum256(text)
+	return fmt.Sprintf("%q", hex.EncodeToString(sum[:16])), err
+}
+
+// A described machine, with the ETag of its definition.
+type describedReply struct {
+	ETag string `header:"ETag"`
+	Body machine.Description
+}
+
 type patchInput struct {
 	ByInstance
 	OnlyValidate
+	IfSeen
 	Confirm bool           `query:"confirm" doc:"Yes to what destroys secrets"`
 	Reason  string         `query:"reason" maxLength:"255" doc:"Kept with the event"`
 	Body    map[string]any `doc:"Members of the definition to change; null takes one away (RFC 7396)"`
@@ -71,6 +106,7 @@ type patchInput struct {
 type shieldedInput struct {
 	ByInstance
 	OnlyValidate
+	IfSeen
 	Confirm bool   `query:"confirm" doc:"Yes to what destroys secrets"`
 	Reason  string `query:"reason" maxLength:"255" doc:"Kept with the event"`
 	Body    shieldedBody
@@ -88,14 +124,7 @@ func (a *API) machineRoutes(s *apiserver.Server) {
 	apiserver.Serve(s, apiserver.Operation{
 		ID: "get-instance", Summary: "Tell all that is known of a machine", Tag: "instances",
 		Route: apiserver.Route{Pattern: "GET /v1/instances/{instance}", Needs: access.GetInstance, On: "instance"},
-	}, func(ctx context.Context, in *ByInstance) (*apiserver.Reply[machine.Description], error) {
-		d, err := a.cfg.Machines.Describe(ctx, in.Instance)
-		if err != nil {
-			return nil, err
-		}
-		d.Baselines, d.Detail = apiserver.OrEmpty(d.Baselines), ""
-		return apiserver.Answer(*d), nil
-	})
+	}, a.describe)
 	apiserver.Serve(s, apiserver.Operation{
 		ID: "update-instance", Summary: "Change the definition of a machine that is off", Tag: "instances",
 		Route: apiserver.Route{Pattern: "PATCH /v1/instances/{instance}", Needs: access.UpdateInstance, On: "instance", Body: 64 << 10},
@@ -106,6 +135,9 @@ func (a *API) machineRoutes(s *apiserver.Server) {
 	}, func(ctx context.Context, in *shieldedInput) (*apiserver.Reply[Operation], error) {
 		return a.update(ctx, "updateShieldedInstanceConfig", in.Instance, in.Body, machine.UpdateOptions{
 			DryRun: in.ValidateOnly, Confirm: in.Confirm, Reason: in.Reason, Change: func(d *fleet.Definition) error {
+				if err := in.check(d); err != nil {
+					return err
+				}
 				in.Body.apply(&d.Shielded)
 				return checked(d)
 			},
@@ -238,9 +270,25 @@ func (a *API) validated(ctx context.Context, kind, instance string, show Operati
 	return apiserver.Answer(show), nil
 }
 
+func (a *API) describe(ctx context.Context, in *ByInstance) (*describedReply, error) {
+	d, err := a.cfg.Machines.Describe(ctx, in.Instance)
+	if err != nil {
+		return nil, err
+	}
+	d.Baselines, d.Detail = apiserver.OrEmpty(d.Baselines), ""
+	out := &describedReply{Body: *d}
+	if d.Definition != nil {
+		out.ETag, err = etagOf(d.Definition)
+	}
+	return out, err
+}
+
 func (a *API) patch(ctx context.Context, in *patchInput) (*apiserver.Reply[Operation], error) {
 	return a.update(ctx, "update", in.Instance, in.Body, machine.UpdateOptions{
 		DryRun: in.ValidateOnly, Confirm: in.Confirm, Reason: in.Reason, Change: func(d *fleet.Definition) error {
+			if err := in.check(d); err != nil {
+				return err
+			}
 			after, err := merged(d, in.Body)
 			if err != nil {
 				return err

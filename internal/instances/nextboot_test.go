@@ -94,7 +94,8 @@ func TestAnUpdateIsApprovedBeforeItsBoot(t *testing.T) {
 		Changes bool
 		Digest  string
 		Check   struct{ Boots *bool }
-	}) {
+	},
+	) {
 		f.do(admin, "GET", "/v1/instances/web-1/nextBoot", "").want("look", 200, `"registers":[{`, `"state":"changes"`).into(&body)
 		if !body.Changes || len(body.Digest) != 64 || body.Check.Boots == nil || !*body.Check.Boots {
 			t.Errorf("%+v", body)

@@ -30,6 +30,7 @@ const (
 const (
 	maxOperations  = 1000             // kept, those that have ended among them
 	mostRunning    = 64               // at once
+	mostOfOne      = 48               // of them by one principal
 	operationTime  = 15 * time.Minute // of one
 	copyTime       = 2 * time.Hour    // of one that copies disks: into the gallery, to a backup or from one
 	answerPatience = 5 * time.Second  // how long the request of a change waits for its end, unless the configuration says otherwise
@@ -142,27 +143,53 @@ func (o *operations) take(op *ongoing) error {
 	if c, busy := o.current[op.key()]; busy {
 		return apiserver.NewProblem(http.StatusConflict, codeBusy, fmt.Sprintf("operation %s (%s) is under way", c.Name, c.OperationType))
 	}
-	if len(o.current) >= mostRunning {
+	own := 0
+	for _, c := range o.current {
+		if c.User == op.User {
+			own++
+		}
+	}
+	if len(o.current) >= mostRunning || own >= mostOfOne {
 		return apiserver.NewProblem(http.StatusTooManyRequests, apiserver.CodeOverloaded, "too many operations are under way")
 	}
 	o.current[op.key()] = op
 	return nil
 }
 
-// add makes an operation one that is found, and returns the names of the oldest that have
-// ended and are found no more. The caller has the mutex.
+// add makes an operation one that is found, and returns the names of those that have ended
+// and are found no more. The caller has the mutex.
 func (o *operations) add(op *ongoing) (dropped []string) {
 	o.byName[op.Name] = op
 	o.order = append(o.order, op.Name)
-	o.order = slices.DeleteFunc(o.order, func(name string) bool {
-		drop := len(o.byName) > maxOperations && o.byName[name].Status == statusDone
-		if drop {
-			delete(o.byName, name)
-			dropped = append(dropped, name)
+	for len(o.byName) > maxOperations {
+		name := o.oldestOfMost()
+		if name == "" {
+			return dropped
 		}
-		return drop
-	})
+		delete(o.byName, name)
+		o.order = slices.DeleteFunc(o.order, func(n string) bool { return n == name })
+		dropped = append(dropped, name)
+	}
 	return dropped
+}
+
+// oldestOfMost is the oldest operation that has ended of the principal who has the most of
+// these, so that nobody's are pushed out by others'; "" for none.
+func (o *operations) oldestOfMost() string {
+	ended := map[string]int{}
+	most := ""
+	for _, name := range o.order {
+		if op := o.byName[name]; op.Status == statusDone {
+			if ended[op.User]++; ended[op.User] > ended[most] {
+				most = op.User
+			}
+		}
+	}
+	i := slices.IndexFunc(o.order, func(name string) bool { op := o.byName[name]; return op.Status == statusDone && op.User == most })
+	if i < 0 {
+		return ""
+	}
+	return o.order[i]
 }
 
 // drop takes operations that are found no more off the ledger.

@@ -112,11 +112,44 @@ func TestOperationsKeptAreBounded(t *testing.T) {
 	}
 	o = newOperations(t.TempDir())
 	for i := range mostRunning {
-		_, err := o.begin(Operation{Name: operationNamed(i), Instance: operationNamed(i)})
+		_, err := o.begin(Operation{Name: operationNamed(i), Instance: operationNamed(i), User: fmt.Sprint(i % 2)})
 		must(t, err)
 	}
 	if _, err := o.begin(Operation{Name: operationNamed(mostRunning), Instance: "more"}); err == nil {
 		t.Error("there is no bound of operations at once")
+	}
+}
+
+// Who begins many operations takes neither the turns of others nor what is known of theirs.
+func TestOperationsOfOnePrincipalLeaveRoomForOthers(t *testing.T) {
+	now := time.Now().UTC()
+	o := newOperations(t.TempDir())
+	for i := range mostOfOne {
+		_, err := o.begin(Operation{Name: operationNamed(i), Instance: operationNamed(i), User: "eve"})
+		must(t, err)
+	}
+	if _, err := o.begin(Operation{Name: operationNamed(mostOfOne), Instance: "more", User: "eve"}); err == nil {
+		t.Error("one principal takes all turns")
+	}
+	if _, err := o.begin(Operation{Name: operationNamed(mostRunning), Instance: "ann's", User: "ann"}); err != nil {
+		t.Errorf("another has no turn: %v", err)
+	}
+	o = newOperations(t.TempDir())
+	for i := range 3 * maxOperations {
+		user := "eve"
+		if i < 10 {
+			user = "ann"
+		}
+		o.recall(Operation{Name: operationNamed(i), User: user, InsertTime: now, EndTime: &now, Status: statusDone})
+	}
+	if o.find(operationNamed(0)) == nil || o.find(operationNamed(9)) == nil {
+		t.Error("the operations of another were pushed out")
+	}
+	if n := len(o.list()); n != maxOperations {
+		t.Errorf("%d operations are kept, want %d", n, maxOperations)
+	}
+	if o.find(operationNamed(10)) != nil || o.find(operationNamed(3*maxOperations-1)) == nil {
+		t.Error("of one principal the newest are kept")
 	}
 }
 

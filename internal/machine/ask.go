@@ -439,9 +439,8 @@ type Defined struct {
 // while the machine runs. The home is opened only when its files are others than those of
 // known, which is what Defined returned before; nil for nothing.
 func (r *Root) Defined(ctx context.Context, name string, known *Defined) (*Defined, error) {
-	card, err := r.Card(name)
-	if err != nil {
-		return nil, err
+	if !nameRule.MatchString(name) {
+		return nil, fmt.Errorf("machine %q: %w", name, ErrName)
 	}
 	stamp, err := r.stamp(name, cardFile, definitionFile)
 	if err != nil {
@@ -449,6 +448,10 @@ func (r *Root) Defined(ctx context.Context, name string, known *Defined) (*Defin
 	}
 	if known != nil && known.stamp == stamp {
 		return known, nil
+	}
+	card, err := r.Card(name)
+	if err != nil {
+		return nil, err
 	}
 	out := &Defined{stamp: stamp}
 	err = r.glance(ctx, card, func(h *Home) (err error) {
