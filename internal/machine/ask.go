@@ -185,7 +185,9 @@ func (h *rawHistory) UnmarshalJSON(b []byte) (err error) {
 // Describe says all that is known of a machine. Of one whose supervisor does not answer it
 // reads the home, whoever has it.
 func (r *Root) Describe(ctx context.Context, name string) (*Description, error) {
-	status, err := r.Status(ctx, name)
+	soon, cancel := context.WithTimeout(ctx, r.patience)
+	status, err := r.Status(soon, name)
+	cancel()
 	if unanswering(err) {
 		return r.describeSilent(ctx, r.unanswered(name, err))
 	}

@@ -225,6 +225,12 @@ func TestDescribeReadsTheHomeOfAMachineWhoseSupervisorIsSilent(t *testing.T) {
 	if err != nil || d.State != StateUnknown || d.Definition == nil || d.Definition.Labels["of"] != "web-1" || d.Problem != ErrGarbled.Error() {
 		t.Errorf("%+v, %v", d, err)
 	}
+	h.named("web-2")
+	h.instead("web-2", silent)
+	h.root.patience = 50 * time.Millisecond
+	if d, err := h.root.Describe(t.Context(), "web-2"); err != nil || d.State != StateUnknown || d.Definition == nil || d.Problem != ErrNoAnswer.Error() || d.Detail != "" {
+		t.Errorf("%+v, %v", d, err)
+	}
 	text, err := json.Marshal(d)
 	if err != nil || !strings.Contains(string(text), `"baselines":[]`) {
 		t.Errorf("%s, %v", text, err)

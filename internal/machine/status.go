@@ -265,10 +265,11 @@ func (r *Root) statusSoon(ctx context.Context, name string) *Status {
 // and what the host sees.
 func (r *Root) unanswered(name string, err error) *Status {
 	out := &Status{Name: name, State: StateUnknown, LastKnown: r.seen.of(name), Problem: "how it is cannot be read", Detail: err.Error()}
-	for _, known := range []error{ErrNoAnswer, ErrGarbled} {
-		if errors.Is(err, known) {
-			out.Problem = known.Error()
-		}
+	switch {
+	case errors.Is(err, ErrNoAnswer):
+		out.Problem, out.Detail = ErrNoAnswer.Error(), ""
+	case errors.Is(err, ErrGarbled):
+		out.Problem = ErrGarbled.Error()
 	}
 	card, cerr := r.Card(name)
 	if cerr != nil {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
 	"github.com/assay-project/assay/eventlog/baseline"
@@ -20,7 +21,7 @@ func TestWhatAGuestNamesMovesNoTerminal(t *testing.T) {
 	boot := &machine.BootStatus{Refused: reasons, Reasons: reasons}
 	side := &baseline.Side{Digest: "00", Detail: evil}
 	differences := []baseline.Difference{{Judged: true, Words: evil, Cause: evil, Action: evil, Old: side, New: side}, {Words: evil}}
-	status := machine.Status{Name: "web-1", State: machine.StateDamaged, Problem: evil, Boot: boot, Health: new(machine.HealthStatus)}
+	status := machine.Status{Name: "web-1", State: machine.StateDamaged, Problem: evil, Detail: evil, Boot: boot, Health: new(machine.HealthStatus)}
 	status.Health.State, status.Health.Reasons = health.Departed, reasons
 	for name, tc := range map[string]struct {
 		print func(io.Writer) error
@@ -44,5 +45,16 @@ func TestWhatAGuestNamesMovesNoTerminal(t *testing.T) {
 		if got := strings.Count(out.String(), "\n"); got != tc.lines {
 			t.Errorf("%s has %d lines, want %d:\n%s", name, got, tc.lines, out.String())
 		}
+	}
+}
+
+func TestAListSaysWhatWasLastKnown(t *testing.T) {
+	seen := time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
+	var out bytes.Buffer
+	err := printList(&out, []*machine.Status{{
+		Name: "web-1", State: machine.StateUnknown, Problem: "its supervisor does not answer", LastKnown: &machine.LastKnown{State: machine.StateRunning, Seen: seen},
+	}})
+	if want := "its supervisor does not answer; it was running at 2026-11-23T03:00:00Z\n"; err != nil || !strings.HasSuffix(out.String(), want) {
+		t.Errorf("%q, %v; want %q", &out, err, want)
 	}
 }
