@@ -298,6 +298,7 @@ func TestMLDSATemplatesAreRefused(t *testing.T) {
 	}
 	m = manufactureBy(t, p)
 	m.startup(tpm2.StartupClear)
+	m = m.snapshot() // a TPM keeps its version
 	m.fails(parameterRC(tpm2.RCType, 2), tpm2.CCCreatePrimary, handles(tpm2.HandleOwner), password(""), &command.CreatePrimaryIn{InPublic: mldsaTemplate(tpm2.MLDSA44, signing)})
 	if got := m.property(tpm2.PTMLParameterSets); got != 6 {
 		t.Errorf("version 1 tells the parameter sets %#x, want 6", got)
