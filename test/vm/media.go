@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/rand"
+	"encoding/binary"
 	"os"
 	"path/filepath"
 	"time"
@@ -31,6 +32,7 @@ type Media struct {
 
 	cache       string
 	rogueSigned []byte
+	sign        func(image []byte) ([]byte, error) // by the key of KeysOwn
 }
 
 // NewMedia makes keys, and signs the guests with them.
@@ -48,7 +50,8 @@ func NewMedia(parts *demovm.Parts) (*Media, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.Guests, err = parts.Guests(func(b []byte) ([]byte, error) { return authenticode.Sign(b, s) }); err != nil {
+	m.sign = func(b []byte) ([]byte, error) { return authenticode.Sign(b, s) }
+	if m.Guests, err = parts.Guests(m.sign); err != nil {
 		return nil, err
 	}
 	if err := m.signRogue(own); err != nil {
@@ -106,6 +109,42 @@ func (m *Media) derive(from *keyset.Set, name string, r sigdb.Role, more ...sigd
 	set, _, err := keyset.New(name, keyset.Options{Kind: keyset.Own, Random: rand.Reader, Now: time.Now(), Given: given})
 	m.Sets = append(m.Sets, set)
 	return err
+}
+
+// Returning is a signed program that comes back to the firmware at once, with
+// EFI_NOT_FOUND, so that this tries the next boot option (UEFI 3.1.1). Versions differ in a
+// byte that is not run.
+func (m *Media) Returning(version byte) ([]File, error) {
+	const at, optional, header, file = 0x80, 0x80 + 24, 0x80 + 24 + 240, 0x200
+	code := []byte{
+		0x48, 0xB8, 0x0E, 0, 0, 0, 0, 0, 0, 0x80, // mov rax, 0x800000000000000E
+		0xC3, // ret
+		version,
+	}
+	b, le := make([]byte, 2*file), binary.LittleEndian
+	copy(b, "MZ")
+	le.PutUint32(b[0x3C:], at)
+	copy(b[at:], "PE\x00\x00")
+	le.PutUint16(b[at+4:], 0x8664) // AMD64
+	le.PutUint16(b[at+6:], 1)
+	le.PutUint16(b[at+20:], 240)
+	le.PutUint16(b[at+22:], 0x22) // executable, with large addresses
+	le.PutUint16(b[optional:], 0x20B)
+	// Sizes of code and of the image, entry point, alignments, headers, directories.
+	for offset, value := range map[int]uint32{4: file, 16: 0x1000, 20: 0x1000, 32: 0x1000, 36: file, 56: 0x2000, 60: file, 108: 16} {
+		le.PutUint32(b[optional+offset:], value)
+	}
+	le.PutUint16(b[optional+68:], 10) // an application of EFI
+	copy(b[header:], ".text")
+	for offset, value := range map[int]uint32{8: file, 12: 0x1000, 16: file, 20: file, 36: 0x60000020} {
+		le.PutUint32(b[header+offset:], value)
+	}
+	copy(b[file:], code)
+	signed, err := m.sign(b)
+	if err != nil {
+		return nil, err
+	}
+	return image(signed)
 }
 
 // image is a disk with one that firmware starts.
