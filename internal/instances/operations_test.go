@@ -135,7 +135,7 @@ func TestOperationsOfOnePrincipalLeaveRoomForOthers(t *testing.T) {
 		t.Errorf("another has no turn: %v", err)
 	}
 	o = newOperations(t.TempDir())
-	for i := range 3 * maxOperations {
+	for i := range maxOperations + 100 {
 		user := "eve"
 		if i < 10 {
 			user = "ann"
@@ -148,7 +148,7 @@ func TestOperationsOfOnePrincipalLeaveRoomForOthers(t *testing.T) {
 	if n := len(o.list()); n != maxOperations {
 		t.Errorf("%d operations are kept, want %d", n, maxOperations)
 	}
-	if o.find(operationNamed(10)) != nil || o.find(operationNamed(3*maxOperations-1)) == nil {
+	if o.find(operationNamed(10)) != nil || o.find(operationNamed(maxOperations+99)) == nil {
 		t.Error("of one principal the newest are kept")
 	}
 }
