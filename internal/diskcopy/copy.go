@@ -36,6 +36,7 @@ type Source struct {
 	Link       *move.Link
 	Dir        string // of the hypervisor
 	Memory     string // a socket to make in it
+	Still      bool   // the machine is to stand still while its memory leaves
 	Disks      []Disk
 	// Progress is told now and then how far the copies are; nil for nobody.
 	Progress func([]qemu.CopyState)
@@ -121,7 +122,7 @@ func (s *Source) disks(ctx context.Context) error {
 func (s *Source) memory(ctx context.Context, c *carriage) error {
 	ctx, cancel := context.WithTimeout(ctx, memoryTime)
 	defer cancel()
-	if err := s.Hypervisor.Send(ctx, s.Memory, qemu.Terms{Asking: true, Held: true}); err != nil {
+	if err := s.Hypervisor.Send(ctx, s.Memory, qemu.Terms{Asking: true, Held: true, Still: s.Still}); err != nil {
 		return err
 	}
 	if err := s.Hypervisor.Held(ctx); err != nil {
@@ -189,7 +190,7 @@ func (s *Source) ready(ctx context.Context) error {
 func (s *Source) abort(ctx context.Context, why error, c *carriage) error {
 	still, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTime)
 	defer cancel()
-	err := s.Hypervisor.CancelMove(still) // a machine that is held goes on
+	err := s.Hypervisor.CancelMove(still) // one that was held goes on, if it ran before
 	patient := time.NewTimer(patientTime)
 	defer patient.Stop()
 	select {

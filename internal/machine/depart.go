@@ -221,10 +221,11 @@ func (d *departure) leave(ctx context.Context) error {
 
 // sendAll sends the memory, and before it the disks that go along.
 func (d *departure) sendAll(ctx context.Context, link *move.Link) error {
+	still := qemu.MustStandStill(d.root.cfg.Accelerator)
 	if d.copies == nil {
-		return d.sendMemory(ctx, true, func(conn *net.UnixConn) error { return link.Carry(ctx, conn) })
+		return d.sendMemory(ctx, qemu.Terms{Asking: true, Still: still}, func(conn *net.UnixConn) error { return link.Carry(ctx, conn) })
 	}
-	s := diskcopy.Source{Hypervisor: d.hypervisor, Link: link, Dir: d.home.RunDir(), Memory: moveSocket, Disks: d.copies}
+	s := diskcopy.Source{Hypervisor: d.hypervisor, Link: link, Dir: d.home.RunDir(), Memory: moveSocket, Still: still, Disks: d.copies}
 	s.Progress = func(list []qemu.CopyState) {
 		progress := d.progressOf(list)
 		d.inLoop(ctx, func() { d.progress = progress })

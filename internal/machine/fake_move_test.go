@@ -83,6 +83,9 @@ func (f *fakeQEMU) perform(command string, arguments json.RawMessage) (any, erro
 	case "query-migrate":
 		return map[string]string{"status": f.moved()}, nil
 	case "migrate":
+		if f.state() == "running" && slices.Contains(f.args, "tcg,thread=multi") {
+			return nil, errors.New("TCG loses what the guest writes meanwhile")
+		}
 		f.begin(func() error { return f.sendAll(strings.TrimPrefix(a.URI, "unix:")) })
 	case "migrate-incoming":
 		l, err := net.Listen("unix", strings.TrimPrefix(a.URI, "unix:"))

@@ -166,12 +166,11 @@ func (s *supervisor) hold(ctx context.Context, c *capture) (err error) {
 
 // holdMemory seals the memory into the home, as it comes out of the hypervisor.
 func (s *supervisor) holdMemory(ctx context.Context, c *capture) error {
-	return s.sendMemory(ctx, false, func(conn *net.UnixConn) error { return s.home.keepMemory(c.Snapshot, conn) })
+	return s.sendMemory(ctx, qemu.Terms{}, func(conn *net.UnixConn) error { return s.home.keepMemory(c.Snapshot, conn) })
 }
 
-// sendMemory has the hypervisor write its memory to a socket. asking is whether the other
-// end says that it has all of it.
-func (s *supervisor) sendMemory(ctx context.Context, asking bool, take func(*net.UnixConn) error) error {
+// sendMemory has the hypervisor write its memory to a socket.
+func (s *supervisor) sendMemory(ctx context.Context, terms qemu.Terms, take func(*net.UnixConn) error) error {
 	path := filepath.Join(s.home.RunDir(), moveSocket)
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -182,7 +181,7 @@ func (s *supervisor) sendMemory(ctx context.Context, asking bool, take func(*net
 	}
 	defer l.Close()
 	defer context.AfterFunc(ctx, func() { l.Close() })()
-	if err := s.hypervisor.Send(ctx, moveSocket, qemu.Terms{Asking: asking}); err != nil {
+	if err := s.hypervisor.Send(ctx, moveSocket, terms); err != nil {
 		return err
 	}
 	conn, err := l.AcceptUnix()
