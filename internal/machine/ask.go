@@ -353,8 +353,11 @@ func (r *Root) call(ctx context.Context, name string, q request, result any) (*n
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		return nil, nil, fmt.Errorf("machine %q: %w", name, errNotRunning)
 	}
+	if err != nil && ctx.Err() != nil || errors.Is(err, syscall.EAGAIN) { // those who asked before wait still
+		err = fmt.Errorf("%w: %w", ErrNoAnswer, err)
+	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("machine %q: %w: %w", name, ErrNoAnswer, err)
+		return nil, nil, fmt.Errorf("machine %q: %w", name, err)
 	}
 	conn := raw.(*net.UnixConn)
 	stop := context.AfterFunc(ctx, func() { conn.Close() })

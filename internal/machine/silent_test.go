@@ -153,6 +153,11 @@ func TestNobodyWaitsLongForASilentSupervisor(t *testing.T) {
 	if len(got) != 1 || got[0].State != StateUnknown || got[0].Problem != "its supervisor does not answer" || got[0].LastKnown != nil {
 		t.Errorf("%+v", got)
 	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := h.root.Status(ended, "web-1"); !errors.Is(err, ErrNoAnswer) {
+		t.Errorf("whoever asks has no time: %v", err)
+	}
 	if got = h.root.StatusesOf(t.Context(), []string{"web-2"}); len(got) != 1 || got[0].State != StateStopped {
 		t.Errorf("%+v", got)
 	}
