@@ -22,7 +22,7 @@ const (
 	pollEvery   = 100 * time.Millisecond
 	stallTime   = 5 * time.Minute  // nothing at all is copied
 	memoryTime  = 30 * time.Minute // for the memory, when the disks are there
-	standTime   = 2 * time.Minute  // for what the guest has written last, while it stands still
+	standTime   = 2 * time.Minute  // for the last of both, while the machine stands still
 	cancelTime  = 10 * time.Second
 	patientTime = time.Second // for the other end's own words about a fault that is seen here
 )
@@ -44,8 +44,12 @@ type Source struct {
 
 // Leave copies the machine's disks and then sends its memory. When it returns nil, the
 // machine stands still, and the other host has all of both; the link is ready for messages.
-// After an error the disks here are as they were, no copy is left, and the machine may stand
-// still: [qemu.Process.CancelMove] is the caller's. The link is of no use then.
+// After an error the disks here are as they were, and the machine may stand still, for the
+// caller to continue. No copy is left, unless the error says that the hypervisor does not
+// answer: then the next Leave removes it. The link is of no use.
+//
+// The other host can keep the hypervisor from answering, and so the guest from running: it is
+// given up when it takes long for one answer, and its connections to that host are closed.
 func (s *Source) Leave(ctx context.Context) error {
 	copies, err := listen(s.Dir, copySocket)
 	if err != nil {
@@ -109,6 +113,9 @@ func (s *Source) lanes(copies, memory *net.UnixListener) []move.Lane {
 
 // disks has the hypervisor copy the disks, and what the guest writes to them from now on.
 func (s *Source) disks(ctx context.Context) error {
+	if err := s.Hypervisor.CancelCopies(ctx, s.numbers()); err != nil { // of a try whose end it did not hear
+		return err
+	}
 	for _, d := range s.Disks {
 		if err := s.Hypervisor.Copy(ctx, d.Number, copySocket); err != nil {
 			return err
@@ -133,18 +140,26 @@ func (s *Source) memory(ctx context.Context, c *carriage) error {
 	if err := s.Hypervisor.EndCopies(still); err != nil {
 		return err
 	}
-	if err := s.Hypervisor.LetGo(ctx); err != nil {
+	if err := s.Hypervisor.LetGo(still); err != nil {
 		return err
 	}
-	if err := s.Hypervisor.Moved(ctx); err != nil {
+	if err := s.Hypervisor.Moved(still); err != nil {
 		return err
 	}
 	select {
 	case <-c.done:
 		return c.err
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	case <-still.Done():
+		return context.Cause(still)
 	}
+}
+
+func (s *Source) numbers() []int {
+	var out []int
+	for _, d := range s.Disks {
+		out = append(out, d.Number)
+	}
+	return out
 }
 
 // ready waits until the copies have all that the disks had, as long as they get on.
@@ -186,20 +201,20 @@ func (s *Source) ready(ctx context.Context) error {
 }
 
 // abort ends what there is of copies, and returns why. Where the other end has said why it
-// goes no further, or says so soon, that is why.
+// goes no further, or says so soon, that is why. What the hypervisor may wait for is closed
+// before anything is asked of it.
 func (s *Source) abort(ctx context.Context, why error, c *carriage) error {
-	still, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTime)
-	defer cancel()
-	err := s.Hypervisor.CancelMove(still) // one that was held goes on, if it ran before
-	patient := time.NewTimer(patientTime)
-	defer patient.Stop()
-	select {
-	case <-c.done:
-	case <-ctx.Done(): // by the caller
-	case <-patient.C:
+	if !errors.Is(why, qemu.ErrSilent) { // for the guest waits, too
+		patient := time.NewTimer(patientTime)
+		defer patient.Stop()
+		select {
+		case <-c.done:
+		case <-ctx.Done(): // by the caller
+		case <-patient.C:
+		}
 	}
 	was := context.Cause(ctx)
-	c.stop(why) // also closes what the hypervisor may wait for
+	c.stop(why)
 	s.Link.Interrupt()
 	<-c.done
 	var peer *move.PeerError
@@ -209,11 +224,16 @@ func (s *Source) abort(ctx context.Context, why error, c *carriage) error {
 	case was != nil:
 		why = was
 	}
-	var numbers []int
-	for _, d := range s.Disks {
-		numbers = append(numbers, d.Number)
-	}
-	return errors.Join(why, err, s.Hypervisor.CancelCopies(still, numbers))
+	return errors.Join(why, afresh(ctx, s.Hypervisor.CancelMove), afresh(ctx, func(ctx context.Context) error {
+		return s.Hypervisor.CancelCopies(ctx, s.numbers())
+	}))
+}
+
+// afresh does something that has a time of its own, whatever ended before.
+func afresh(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTime)
+	defer cancel()
+	return do(ctx)
 }
 
 // A Destination is the host that awaits a machine: its hypervisor was started on the disks of

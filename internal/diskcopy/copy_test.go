@@ -4,14 +4,17 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -30,13 +33,29 @@ const size = 16 << 20
 type end struct {
 	testing.TB
 	*qemu.Process
-	dir   string
-	link  *move.Link
-	disks []qemu.Disk
+	dir      string
+	link     *move.Link
+	hush     *hush // what it says over the link
+	disks    []qemu.Disk
+	patience time.Duration
+}
+
+// A hush is the end of a link that, from some moment, drops all that is said to those who
+// write to disks.
+type hush struct {
+	net.Conn
+	falls atomic.Bool
+}
+
+func (h *hush) Write(b []byte) (int, error) {
+	if h.falls.Load() && b[0] == 'L' && int(b[5]) < len(both()) {
+		return len(b), nil
+	}
+	return h.Conn.Write(b)
 }
 
 // machineHere is a machine that runs.
-func machineHere(t testing.TB) *end {
+func machineHere(t testing.TB, patience time.Duration) *end {
 	t.Helper()
 	for _, program := range []string{"qemu-system-x86_64", "qemu-img"} {
 		if _, err := exec.LookPath(program); err != nil {
@@ -46,7 +65,7 @@ func machineHere(t testing.TB) *end {
 			t.Skip(err)
 		}
 	}
-	source := &end{TB: t, dir: t.TempDir()}
+	source := &end{TB: t, dir: t.TempDir(), patience: patience}
 	raw, qcow := filepath.Join(source.dir, "own.raw"), filepath.Join(source.dir, "own.qcow2")
 	if err := os.WriteFile(raw, content(), 0o600); err != nil {
 		t.Fatal(err)
@@ -68,7 +87,8 @@ func (e *end) another() *end {
 		b.Close()
 	})
 	e.link = move.NewLink(a)
-	o := &end{TB: e.TB, dir: e.TempDir(), link: move.NewLink(b)}
+	o := &end{TB: e.TB, dir: e.TempDir(), hush: &hush{Conn: b}}
+	o.link = move.NewLink(o.hush)
 	d := &fleet.Definition{Disks: []fleet.Disk{{Format: "qcow2"}, {Format: "raw"}}}
 	if err := Make(e.Context(), qemu.Images{}, d, both(), filepath.Join(o.dir, "disks")); err != nil {
 		e.Fatal(err)
@@ -109,7 +129,7 @@ func (e *end) start(waits bool) {
 		e.Fatal(err)
 	}
 	e.Cleanup(func() { console.Close() })
-	e.Process, err = qemu.Start(e.Context(), qemu.Config{Dir: e.dir, Files: []*os.File{f}, Machine: qemu.Machine{
+	e.Process, err = qemu.Start(e.Context(), qemu.Config{Dir: e.dir, Files: []*os.File{f}, Patience: e.patience, Machine: qemu.Machine{
 		Name: "web-1", Accelerator: qemu.TCG, CPUs: 1, MemoryMiB: 128, Disks: e.disks, Incoming: waits, Paused: waits,
 		Firmware: qemu.Firmware{Code: "/usr/share/OVMF/OVMF_CODE_4M.fd", Variables: "/dev/fdset/1"}, Serial: "console", Monitor: "qmp",
 	}})
@@ -174,9 +194,9 @@ func (e *end) arrive() <-chan error {
 // a machine that runs on its own disks, with nothing of the copy, and can be moved again.
 func TestDisksAndMemoryArriveTogether(t *testing.T) {
 	t.Parallel()
-	a := machineHere(t)
-	a.failsToLeave("the destination dies", func(b *end, _ func()) { b.Kill() })
-	a.failsToLeave("the source calls it off", func(_ *end, cancel func()) { cancel() })
+	a := machineHere(t, 0)
+	a.failsToLeave("the destination dies", func(b *end, _ func(), _ bool) bool { b.Kill(); return true })
+	a.failsToLeave("the source calls it off", func(_ *end, cancel func(), _ bool) bool { cancel(); return true })
 
 	b := a.another()
 	arrived := b.arrive()
@@ -218,17 +238,49 @@ func TestDisksAndMemoryArriveTogether(t *testing.T) {
 	b.write(1, 0, 64, 9)
 }
 
-// failsToLeave has something happen while disks are copied.
-func (e *end) failsToLeave(what string, happens func(destination *end, cancel func())) {
+// A destination that takes writes to disks and does not answer them has the hypervisor wait,
+// and with it the guest, when it stops or resets that. It is given up soon.
+func TestASilentDestinationHoldsNoGuestUp(t *testing.T) {
+	t.Parallel()
+	a := machineHere(t, 300*time.Millisecond)
+	for what, happens := range map[string]func(*end, bool) bool{
+		"while the guest resets": func(b *end, _ bool) bool {
+			b.hush.falls.Store(true)
+			a.write(0, 0, 1024, 6)
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			a.Reset(ctx) //nolint:errcheck // it waits
+			return true
+		},
+		"when the guest is stopped": func(b *end, ready bool) bool {
+			b.hush.falls.Store(ready)
+			if ready {
+				a.write(0, 0, 1024, 6)
+			}
+			return ready
+		},
+	} {
+		err := a.failsToLeave(what, func(b *end, _ func(), ready bool) bool { return happens(b, ready) })
+		if !errors.Is(err, qemu.ErrSilent) {
+			t.Errorf("%s: Leave = %v", what, err)
+		}
+	}
+}
+
+// failsToLeave has something happen while disks are copied, once: it says when it has.
+func (e *end) failsToLeave(what string, happens func(destination *end, cancel func(), ready bool) bool) error {
 	e.Helper()
 	b := e.another()
 	arrived := b.arrive()
 	ctx, cancel := context.WithCancel(e.Context())
 	defer cancel()
-	var once sync.Once
-	err := e.leaves(func([]qemu.CopyState) {
-		e.write(1, 64, 512, 7)
-		once.Do(func() { happens(b, cancel) })
+	happened := false
+	err := e.leaves(func(list []qemu.CopyState) {
+		if !happened {
+			ready := len(list) == len(both()) && !slices.ContainsFunc(list, func(c qemu.CopyState) bool { return !c.Ready })
+			e.write(1, 64, 512, 7)
+			happened = happens(b, cancel, ready)
+		}
 	}).Leave(ctx)
 	if err == nil {
 		e.Fatalf("%s: it leaves", what)
@@ -248,4 +300,5 @@ func (e *end) failsToLeave(what string, happens func(destination *end, cancel fu
 	if got := e.reads(1)[64<<10]; got != 7 {
 		e.Errorf("%s: the disk has %d", what, got)
 	}
+	return err
 }

@@ -41,7 +41,7 @@ type block struct {
 // blocks are the disks of the machine.
 func (p *Process) blocks(ctx context.Context) (map[int]block, error) {
 	var list []block
-	if err := p.monitor.Do(ctx, "query-block", nil, &list); err != nil {
+	if err := p.ask(ctx, "query-block", nil, &list); err != nil {
 		return nil, err
 	}
 	out := map[int]block{}
@@ -64,7 +64,7 @@ func (p *Process) Export(ctx context.Context, socket string, disks []int) error 
 		return err
 	}
 	start := map[string]any{"addr": map[string]any{"type": "unix", "data": map[string]any{"path": socket}}, "max-connections": len(disks)}
-	if err := p.monitor.Do(ctx, "nbd-server-start", start, nil); err != nil {
+	if err := p.ask(ctx, "nbd-server-start", start, nil); err != nil {
 		return err
 	}
 	for _, disk := range disks {
@@ -73,7 +73,7 @@ func (p *Process) Export(ctx context.Context, socket string, disks []int) error 
 			return fmt.Errorf("%w: QEMU has no %s", ErrCopy, deviceOf(disk))
 		}
 		export := map[string]any{"type": "nbd", "id": deviceOf(disk), "name": deviceOf(disk), "node-name": b.Inserted.Node, "writable": true}
-		if err := p.monitor.Do(ctx, "block-export-add", export, nil); err != nil {
+		if err := p.ask(ctx, "block-export-add", export, nil); err != nil {
 			return err
 		}
 	}
@@ -83,7 +83,7 @@ func (p *Process) Export(ctx context.Context, socket string, disks []int) error 
 // EndExport ends all connections of [Process.Export]: what came over them has been written,
 // and nothing more can come.
 func (p *Process) EndExport(ctx context.Context) error {
-	return p.monitor.Do(ctx, "nbd-server-stop", nil, nil)
+	return p.ask(ctx, "nbd-server-stop", nil, nil)
 }
 
 // copyOf is what the other host's disk, and the job that writes it, are called here.
@@ -96,12 +96,12 @@ func (p *Process) Copy(ctx context.Context, disk int, socket string) error {
 		"driver": "nbd", "node-name": copyOf(disk), "export": deviceOf(disk), "discard": "unmap",
 		"server": map[string]any{"type": "unix", "path": socket},
 	}
-	if err := p.monitor.Do(ctx, "blockdev-add", there, nil); err != nil {
+	if err := p.ask(ctx, "blockdev-add", there, nil); err != nil {
 		return fmt.Errorf("%w: %w", ErrCopy, err)
 	}
 	// The job stays when it has ended, so that how it did can be asked for.
 	job := map[string]any{"job-id": copyOf(disk), "device": deviceOf(disk), "target": copyOf(disk), "sync": "full", "auto-dismiss": false}
-	if err := p.monitor.Do(ctx, "blockdev-mirror", job, nil); err != nil {
+	if err := p.ask(ctx, "blockdev-mirror", job, nil); err != nil {
 		return fmt.Errorf("%w: %w", ErrCopy, err)
 	}
 	return nil
@@ -142,7 +142,7 @@ func (p *Process) copies(ctx context.Context) ([]CopyState, error) {
 		Total  int64  `json:"total-progress"`
 		Error  string `json:"error"`
 	}
-	if err := p.monitor.Do(ctx, "query-jobs", nil, &list); err != nil {
+	if err := p.ask(ctx, "query-jobs", nil, &list); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCopy, err)
 	}
 	var out []CopyState
@@ -168,7 +168,7 @@ func (p *Process) EndCopies(ctx context.Context) error {
 			return fmt.Errorf("%w: %s is not ready", ErrCopy, deviceOf(c.Disk))
 		}
 		// Without force, a mirror that is ready ends when both disks are the same.
-		if err := p.monitor.Do(ctx, "block-job-cancel", map[string]any{"device": copyOf(c.Disk), "force": false}, nil); err != nil {
+		if err := p.ask(ctx, "block-job-cancel", map[string]any{"device": copyOf(c.Disk), "force": false}, nil); err != nil {
 			return fmt.Errorf("%w: %w", ErrCopy, err)
 		}
 	}
@@ -214,8 +214,8 @@ func (p *Process) dropCopies(ctx context.Context, list []CopyState) error {
 	var errs []error
 	for _, c := range list {
 		errs = append(errs,
-			p.monitor.Do(ctx, "job-dismiss", map[string]any{"id": copyOf(c.Disk)}, nil),
-			p.monitor.Do(ctx, "blockdev-del", map[string]any{"node-name": copyOf(c.Disk)}, nil))
+			p.ask(ctx, "job-dismiss", map[string]any{"id": copyOf(c.Disk)}, nil),
+			p.ask(ctx, "blockdev-del", map[string]any{"node-name": copyOf(c.Disk)}, nil))
 	}
 	return errors.Join(errs...)
 }
@@ -229,20 +229,20 @@ func (p *Process) CancelCopies(ctx context.Context, disks []int) error {
 	}
 	for _, c := range list {
 		if !c.ended { // one that ends meanwhile is looked at below
-			p.monitor.Do(ctx, "block-job-cancel", map[string]any{"device": copyOf(c.Disk), "force": true}, nil) //nolint:errcheck // see above
+			p.ask(ctx, "block-job-cancel", map[string]any{"device": copyOf(c.Disk), "force": true}, nil) //nolint:errcheck // see above
 		}
 	}
 	if list, err = p.ended(ctx); err != nil {
 		return err
 	}
 	for _, c := range list {
-		if err := p.monitor.Do(ctx, "job-dismiss", map[string]any{"id": copyOf(c.Disk)}, nil); err != nil {
+		if err := p.ask(ctx, "job-dismiss", map[string]any{"id": copyOf(c.Disk)}, nil); err != nil {
 			return err
 		}
 	}
 	var errs []error
 	for _, disk := range disks {
-		err := p.monitor.Do(ctx, "blockdev-del", map[string]any{"node-name": copyOf(disk)}, nil)
+		err := p.ask(ctx, "blockdev-del", map[string]any{"node-name": copyOf(disk)}, nil)
 		if err != nil && !strings.Contains(err.Error(), "Failed to find node") { // it was never added
 			errs = append(errs, err)
 		}

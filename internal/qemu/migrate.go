@@ -29,6 +29,26 @@ const (
 	pollEvery = 20 * time.Millisecond
 )
 
+// answerTime is how long QEMU may take for one answer about a move: more than what a mirror
+// has in flight (10 MiB) takes on a slow network. Whoever has it wait for another host, as it
+// does when it stops a guest whose disks are copied there, holds up the guest, too.
+const answerTime = 20 * time.Second
+
+// ErrSilent is a QEMU that does not answer.
+var ErrSilent = errors.New("QEMU does not answer")
+
+// ask is a question about a move: another host may keep QEMU from an answer, and this gives
+// up soon. QEMU does all that it was told in the end, in that order.
+func (p *Process) ask(ctx context.Context, command string, arguments, result any) error {
+	short, cancel := context.WithTimeout(ctx, p.patience)
+	defer cancel()
+	err := p.monitor.Do(short, command, arguments, result)
+	if err != nil && short.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("%s: %w within %s", command, ErrSilent, p.patience)
+	}
+	return err
+}
+
 // Terms are how a machine's memory leaves.
 type Terms struct {
 	// Asking is whether the other end says that it has all of it before this one counts it
@@ -53,15 +73,15 @@ func (p *Process) Send(ctx context.Context, socket string, t Terms) error {
 		return err
 	}
 	if t.Still {
-		if err := p.Pause(ctx); err != nil {
+		if err := p.ask(ctx, "stop", nil, nil); err != nil {
 			return err
 		}
 	}
 	limits := map[string]any{"max-bandwidth": bandwidth, "downtime-limit": downtime}
-	if err := p.monitor.Do(ctx, "migrate-set-parameters", limits, nil); err != nil {
+	if err := p.ask(ctx, "migrate-set-parameters", limits, nil); err != nil {
 		return err
 	}
-	return p.monitor.Do(ctx, "migrate", map[string]any{"uri": "unix:" + socket}, nil)
+	return p.ask(ctx, "migrate", map[string]any{"uri": "unix:" + socket}, nil)
 }
 
 // Receive has a machine that was started as Incoming and Paused listen on a Unix socket
@@ -70,7 +90,7 @@ func (p *Process) Receive(ctx context.Context, socket string, asking bool) error
 	if err := p.prepareMove(ctx, map[string]bool{"return-path": asking, "late-block-activate": true}); err != nil {
 		return err
 	}
-	return p.monitor.Do(ctx, "migrate-incoming", map[string]any{"uri": "unix:" + socket}, nil)
+	return p.ask(ctx, "migrate-incoming", map[string]any{"uri": "unix:" + socket}, nil)
 }
 
 // prepareMove says of one end how the two speak.
@@ -79,7 +99,7 @@ func (p *Process) prepareMove(ctx context.Context, set map[string]bool) error {
 	for name, state := range set {
 		list = append(list, map[string]any{"capability": name, "state": state})
 	}
-	return p.monitor.Do(ctx, "migrate-set-capabilities", map[string]any{"capabilities": list}, nil)
+	return p.ask(ctx, "migrate-set-capabilities", map[string]any{"capabilities": list}, nil)
 }
 
 // Moved waits until the memory has left or arrived, whichever end this is.
@@ -90,7 +110,7 @@ func (p *Process) Held(ctx context.Context) error { return p.migration(ctx, migr
 
 // LetGo has a move go on that was held.
 func (p *Process) LetGo(ctx context.Context) error {
-	return p.monitor.Do(ctx, "migrate-continue", map[string]any{"state": migrationHeld}, nil)
+	return p.ask(ctx, "migrate-continue", map[string]any{"state": migrationHeld}, nil)
 }
 
 // migration waits until a migration is in one state.
@@ -102,7 +122,7 @@ func (p *Process) migration(ctx context.Context, want string) error {
 			Status string `json:"status"`
 			Error  string `json:"error-desc"`
 		}
-		if err := p.monitor.Do(ctx, "query-migrate", nil, &s); err != nil {
+		if err := p.ask(ctx, "query-migrate", nil, &s); err != nil {
 			return fmt.Errorf("%w: %w", ErrMigration, err)
 		}
 		switch s.Status {
@@ -124,7 +144,7 @@ func (p *Process) migration(ctx context.Context, want string) error {
 // CancelMove ends a migration that has not ended, and waits until it has: the machine can go
 // on here.
 func (p *Process) CancelMove(ctx context.Context) error {
-	if err := p.monitor.Do(ctx, "migrate_cancel", nil, nil); err != nil {
+	if err := p.ask(ctx, "migrate_cancel", nil, nil); err != nil {
 		return err
 	}
 	// One that was cancelled, or had ended before; no state is that of none.

@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,6 +30,8 @@ type Config struct {
 	Output io.Writer
 	// Event is called for each event of the monitor, one at a time; nil ignores them.
 	Event func(qmp.Event)
+	// Patience is how long each answer about a move may take; 0 is 20 seconds.
+	Patience time.Duration
 }
 
 // An End is how a machine stopped.
@@ -44,10 +47,11 @@ type End struct {
 
 // A Process is a running QEMU with its monitor.
 type Process struct {
-	cmd     *exec.Cmd
-	monitor *qmp.Client
-	exited  chan struct{} // closed when the program has ended
-	done    chan struct{} // closed when all of the process has
+	cmd      *exec.Cmd
+	monitor  *qmp.Client
+	patience time.Duration
+	exited   chan struct{} // closed when the program has ended
+	done     chan struct{} // closed when all of the process has
 
 	mu  sync.Mutex // guards end
 	end End
@@ -80,7 +84,7 @@ func Start(ctx context.Context, cfg Config) (*Process, error) {
 		return nil, err
 	}
 	said := &tail{next: cfg.Output}
-	p := &Process{cmd: exec.Command(program, args...), exited: make(chan struct{}), done: make(chan struct{})}
+	p := &Process{cmd: exec.Command(program, args...), patience: cmp.Or(cfg.Patience, answerTime), exited: make(chan struct{}), done: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr, p.cmd.ExtraFiles = cfg.Dir, said, said, slices.Concat(cfg.Files, readers)
 	// A process group of its own: what a terminal sends to this program is not for QEMU.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
