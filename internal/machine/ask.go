@@ -271,14 +271,20 @@ func (r *Root) judgeAnew(ctx context.Context, name string, q request, change fun
 		if err != nil {
 			return nil, err
 		}
-		if err := h.keep(history, notices); err != nil {
-			return nil, err
-		}
-		if err := r.logAll(h, notices); err != nil {
-			return notices, err
-		}
-		return notices, h.unbegin()
+		return r.keepAll(h, history, notices)
 	})
+}
+
+// keepAll keeps the record of a machine that does not run, and the events that belong to it,
+// which it returns where the record is kept.
+func (r *Root) keepAll(h *Home, history *integrity.History, notices []integrity.Notice) ([]integrity.Notice, error) {
+	if err := h.keep(history, notices); err != nil {
+		return nil, err
+	}
+	if err := r.logAll(h, notices); err != nil {
+		return notices, err
+	}
+	return notices, h.unbegin()
 }
 
 // offline is the judge of a machine that does not run, over its last boot.

@@ -294,7 +294,7 @@ func (r *Root) PlanNext(ctx context.Context, actor, name string, o PlanOptions) 
 	}
 	of := ""
 	if image != nil {
-		of = fmt.Sprintf(" from image %q", image.File)
+		of = " from image " + image.words()
 	}
 	return r.keepPlan(h, history, actor, fmt.Sprintf("the next boot%s was approved before it, until %s: other values in PCR %s; %s",
 		of, p.Expires.UTC().Format(time.RFC3339), strings.Trim(fmt.Sprint(seen.changing()), "[]"), o.Reason))
@@ -316,13 +316,11 @@ func (r *Root) DropPlan(ctx context.Context, actor, name string) (err error) {
 }
 
 func (r *Root) keepPlan(h *Home, history *integrity.History, actor, words string) error {
-	if err := h.SetHistory(history); err != nil {
-		return err
-	}
-	return r.logAll(h, []integrity.Notice{{
+	_, err := r.keepAll(h, history, []integrity.Notice{{
 		Type: integrity.EventConfig, Instance: h.Name(), Time: r.cfg.Now(), BootCounter: history.BootCounter, Actor: actor,
 		Reasons: []evidence.Reason{reason(codeChanged, words)},
 	}})
+	return err
 }
 
 // registersOf are the measurements of each register that is predicted.

@@ -179,6 +179,57 @@ func (h *host) recordAndLogAgree(what string, home *Home, first int) []string {
 	return text
 }
 
+// An approval of a next boot, and its end, are in force with the event that says whose they
+// are, wherever the power was lost; and an event without them is not.
+func TestAPlanIsInForceWithItsEvent(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.create()
+	h.run(boot(t, "good-uki"))
+	first := len(h.types())
+	for i, p := range []*integrity.Plan{planFor(t, "good-uki-update", time.Now()), nil} {
+		home := h.home()
+		history, err := home.History()
+		if err != nil {
+			t.Fatal(err)
+		}
+		history.Plan = p
+		states := []map[string][]byte{h.files()}
+		home.log.file = &spiedLog{home.log.file, func() { states = append(states, h.files()) }}
+		if err := h.root.keepPlan(home, history, "bob", "it was said"); err != nil {
+			t.Fatal(err)
+		}
+		h.close(home)
+		states = append(states, h.files())
+		if len(states) != 3 {
+			t.Fatalf("%d states, want three", len(states))
+		}
+		cut := maps.Clone(states[1]) // the event is to be logged, and the record is not written
+		cut[integrityFile] = states[0][integrityFile]
+		for n, tc := range []struct {
+			files map[string][]byte
+			took  bool
+		}{{states[0], false}, {cut, false}, {states[1], true}, {states[2], true}} {
+			h.putFiles(tc.files)
+			h.close(h.home())
+			want := first + i
+			if tc.took {
+				want++
+			}
+			events, err := h.root.Events(t.Context(), "web-1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if is := (h.plan() == nil) == (p == nil); len(events) != want || is != tc.took {
+				t.Errorf("state %d of step %d: the plan is as it was said: %v, want %v; %d events, want %d", n, i, is, tc.took, len(events), want)
+			}
+			if last := events[len(events)-1]; tc.took && (last.Actor != "bob" || last.Type != integrity.EventConfig) {
+				t.Errorf("state %d of step %d: the event is %+v", n, i, last)
+			}
+		}
+	}
+}
+
 // What an older version left of an approval that was cut short is understood.
 func TestAnApprovalThatAnOlderVersionBeganIsLogged(t *testing.T) {
 	t.Parallel()
