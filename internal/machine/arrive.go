@@ -22,7 +22,6 @@ import (
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/move"
 	"github.com/assay-project/assay/internal/seal"
-	"github.com/assay-project/assay/internal/vtpm/state"
 )
 
 // ReceiveOptions say which machine is awaited, and how.
@@ -64,13 +63,12 @@ func (r *Root) Receive(ctx context.Context, actor string, o ReceiveOptions) erro
 	}
 	awaited, cancel := context.WithTimeoutCause(ctx, o.Expires.Sub(r.cfg.Now()), move.ErrExpired)
 	defer cancel()
-	known := new(knownTPM)
 	for {
 		link, err := move.Accept(awaited, o.Listener, o.TLS, r.cfg.Now)
 		if err != nil {
 			return fmt.Errorf("machine %q did not come: %w", o.Name, err)
 		}
-		a := &arrival{root: r, actor: actor, o: &o, link: link, known: known}
+		a := &arrival{root: r, actor: actor, o: &o, link: link}
 		err = a.take(ctx)
 		if a.mine {
 			return err
@@ -82,14 +80,6 @@ func (r *Root) Receive(ctx context.Context, actor string, o ReceiveOptions) erro
 	}
 }
 
-// A knownTPM is what this host knew of a TPM before the first try to bring it. A try that
-// failed leaves a newer state in the ledger, though the machine never ran here.
-type knownTPM struct {
-	id         state.ID
-	generation uint64
-	fork       bool // another state of that generation
-}
-
 // An arrival is one try of another host to give its machine.
 type arrival struct {
 	root  *Root
@@ -99,7 +89,6 @@ type arrival struct {
 	offer offer
 	bags  luggage
 	*supervisor
-	known *knownTPM
 	// older is why the TPM is not as new as the one that this host knows; nil when it is.
 	older []evidence.Reason
 	// mine is set, by the machine's loop, once the machine is this host's: its card is
@@ -122,6 +111,9 @@ func (a *arrival) take(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	// Until the machine is this host's the ledger knows what it knew: a try that fails makes
+	// nothing older that stays where it is.
+	defer a.root.cfg.TPMs.Withhold(a.o.Name)()
 	h, err := a.stage(ctx, keys)
 	if err != nil {
 		return errors.Join(err, a.clear())
@@ -416,6 +408,9 @@ func (a *arrival) own(last *lastWords) error {
 		return err
 	}
 	a.mine, a.waiting = true, false
+	if err := a.root.cfg.TPMs.Tell(a.home.Name()); err != nil {
+		a.root.cfg.Log.Warn("the ledger of TPMs is not told yet of one that came", slog.String("machine", a.home.Name()), slog.Any("error", err))
+	}
 	a.root.unpack(context.Background(), a.home) // before anything begins or ends here
 	a.recall()
 	a.measured()

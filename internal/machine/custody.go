@@ -112,6 +112,9 @@ func belongs(rec *vtpm.Record, machine string) bool {
 // TPM of the name that is not the machine's, or cannot be proved to be, is left and told
 // of. The caller has the home.
 func (r *Root) dropTPM(ctx context.Context, name, machine, actor string) error {
+	if _, err := r.Card(name); errors.Is(err, ErrUnknown) {
+		defer r.cfg.TPMs.Withhold(name)() // the machine never was here: its TPM may be another host's
+	}
 	c := r.custody(name)
 	rec, err := r.cfg.TPMs.Owned(ctx, name)
 	switch {
@@ -259,12 +262,8 @@ func (a *arrival) stageTPM(ctx context.Context, h *Home, keys *age.X25519Identit
 
 // compareTPM says when a TPM is older than this host knew it.
 func (a *arrival) compareTPM(is *vtpm.BackupReport) {
-	known := a.known
-	if known.id != is.ID {
-		*known = knownTPM{is.ID, is.Known, is.Older && is.Known == is.Generation}
-	}
-	if is.Generation < known.generation || is.Generation == known.generation && known.fork {
-		a.older = []evidence.Reason{reason(codeTPMBack, fmt.Sprintf("the TPM came at generation %d of its state, and this host knew generation %d: what it counted and stored in between is undone", is.Generation, known.generation))}
+	if is.Older {
+		a.older = []evidence.Reason{reason(codeTPMBack, fmt.Sprintf("the TPM came at generation %d of its state, and this host knew generation %d: what it counted and stored in between is undone", is.Generation, is.Known))}
 	}
 }
 

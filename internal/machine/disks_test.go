@@ -7,9 +7,12 @@ import (
 	"strings"
 	"testing"
 
+	"filippo.io/age"
+
 	"github.com/assay-project/assay/internal/diskcopy"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
+	"github.com/assay-project/assay/internal/vtpm"
 )
 
 // apartHosts are two that have no storage in common.
@@ -285,5 +288,66 @@ func TestADestinationMakesWhatItWasAskedForAlone(t *testing.T) {
 				t.Errorf("checkDisks = %v, want %q", err, tc.want)
 			}
 		})
+	}
+}
+
+// What a TPM writes while the disks of its machine are copied makes it no older where it comes
+// to, nor where it comes back to, and a backup of it from meanwhile no newer.
+func TestATPMThatWritesWhileDisksAreCopiedIsNoOlder(t *testing.T) {
+	t.Parallel()
+	keys, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	backup := filepath.Join(t.TempDir(), "tpm")
+	a, b := apartHosts(t)
+	a.createWithDisks()
+	s := a.start(boot(t, "good-uki") + "await again\nreset\n" + boot(t, "good-uki") + "await more\nreset\n" + boot(t, "good-uki") + "await never\n")
+	a.awaitEvent(integrity.EventLateReport, 1)
+	there := b.awaits()
+	b.script("await never\n")
+	a.put(a.inRun(faultFile), "migrate: wait\n")
+	gone := make(chan error, 1)
+	go func() { gone <- a.gives(t.Context(), "carol", there.ticket) }()
+	if err := awaitFile(a.inRun(waitsFile)); err != nil {
+		t.Fatal(err)
+	}
+	a.put(a.inRun("again"), "")
+	a.awaitEvent(integrity.EventLateReport, 2)
+	if _, err := a.root.cfg.TPMs.Backup(t.Context(), "dan", vtpm.BackupOptions{Name: "web-1", To: backup, Recipients: []string{keys.Recipient().String()}}); err != nil {
+		t.Fatal(err)
+	}
+	a.put(a.inRun("more"), "")
+	a.awaitEvent(integrity.EventLateReport, 3)
+	a.put(a.inRun(goOnFile), "")
+	if err := <-gone; err != nil {
+		t.Fatal(err)
+	}
+	if err := s.wait(); err != nil {
+		t.Error(err)
+	}
+	came := b.awaitEvent(integrity.EventMigrated, 1)
+	report, err := b.root.cfg.TPMs.Verify(t.Context(), backup, vtpm.KeysFor{Identities: [][]byte{[]byte(keys.String())}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !report[0].Older {
+		t.Errorf("a backup of generation %d is not older than generation %d", report[0].Generation, report[0].Known)
+	}
+	back := a.awaits()
+	a.script("await off\noff\n")
+	if err := b.gives(t.Context(), "erik", back.ticket); err != nil {
+		t.Fatal(err)
+	}
+	if err := there.over(); err != nil {
+		t.Error(err)
+	}
+	returned := a.awaitEvent(integrity.EventMigrated, 2)
+	if len(came.Reasons) != 1 || len(returned.Reasons) != 1 {
+		t.Errorf("it came with %+v, and back with %+v", came.Reasons, returned.Reasons)
+	}
+	a.put(a.inRun("off"), "")
+	if err := <-back.end; err != nil {
+		t.Error(err)
 	}
 }

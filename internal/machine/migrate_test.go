@@ -273,10 +273,11 @@ func TestAMachineThatIsNotAwaitedIsRefused(t *testing.T) {
 }
 
 // A TPM that is older than the host knew it comes all the same, as the machine runs with it;
-// the event says so. What a try left in the ledger that failed is no such thing.
+// the event says so. One that is as it was known is not older, and a try that failed makes
+// none older.
 func TestAMachineThatComesWithAnOlderTPMSaysSo(t *testing.T) {
 	t.Parallel()
-	for name, older := range map[string]bool{"older": true, "the second try": false} {
+	for name, older := range map[string]bool{"older": true, "as it was known": false, "the second try": false, "the second ticket": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a, b := newHost(t), newHost(t)
@@ -286,13 +287,22 @@ func TestAMachineThatComesWithAnOlderTPMSaysSo(t *testing.T) {
 			}
 			s := a.start(boot(t, "good-uki"))
 			a.awaitEvent(integrity.EventLateReport, 1)
+			if name == "as it was known" {
+				b.knowsAll(a)
+			}
 			there := b.awaits()
-			if !older {
+			if strings.HasPrefix(name, "the second") {
 				b.script("await never\n")
 				b.put(b.inRun(faultFile), "query-migrate: die\n")
 				if err := a.gives(t.Context(), "carol", there.ticket); err == nil {
 					t.Fatal("the first try succeeds")
 				}
+			}
+			if name == "the second ticket" {
+				if err := there.over(); err == nil {
+					t.Fatal("the first ticket brought a machine")
+				}
+				there = b.awaits()
 			}
 			b.script("await never\n")
 			b.put(b.inRun(faultFile), "")
@@ -318,6 +328,60 @@ func TestAMachineThatComesWithAnOlderTPMSaysSo(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// What is left of an arrival whose process was killed is taken away without a word to the
+// ledger: the TPM is where it was, and no older than this host knows it.
+func TestATPMThatDidNotComeIsNotKnown(t *testing.T) {
+	t.Parallel()
+	keys, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := newHost(t), newHost(t)
+	a.createWithDisks()
+	card, err := a.root.Card("web-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "tpm")
+	if _, err := a.root.cfg.TPMs.Backup(t.Context(), "alice", vtpm.BackupOptions{Name: "web-1", To: path, Recipients: []string{keys.Recipient().String()}}); err != nil {
+		t.Fatal(err)
+	}
+	keysFor := vtpm.KeysFor{Identities: [][]byte{[]byte(keys.String())}}
+	if err := os.MkdirAll(b.root.dir("web-1"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.root.setCustody("web-1", custody{Machine: card.ID}); err != nil {
+		t.Fatal(err)
+	}
+	killed := b.root.cfg.TPMs.Withhold("web-1")
+	_, err = b.root.cfg.TPMs.Restore(t.Context(), "dora", vtpm.RestoreOptions{
+		From: path, Name: "web-1", Provider: "main", Import: true, Cold: true, Keys: keysFor,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	killed()
+	if err := b.root.DeleteLeftovers(t.Context(), "dora", "web-1"); err != nil {
+		t.Fatal(err)
+	}
+	b.hasNothing()
+	report, err := b.root.cfg.TPMs.Verify(t.Context(), path, keysFor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report[0].Older || report[0].Known != 0 {
+		t.Errorf("the TPM is older than generation %d, which never was here", report[0].Known)
+	}
+}
+
+// knowsAll has the ledger of a host know of TPMs what that of another does.
+func (h *host) knowsAll(of *host) {
+	h.Helper()
+	if err := os.CopyFS(filepath.Join(h.dir, "tpms", "anchors"), os.DirFS(filepath.Join(of.dir, "tpms", "anchors"))); err != nil {
+		h.Fatal(err)
 	}
 }
 

@@ -165,7 +165,11 @@ func (r *Root) restoreNew(ctx context.Context, actor string, o *RestoreOptions, 
 		if twin, err := r.twin(rec.ID); err != nil || twin != "" { // that came meanwhile
 			return errors.Join(err, fmt.Errorf("TPM %q has that id: %w", twin, ErrExists))
 		}
-		if err := r.place(ctx, rec, o.Provider, content); err != nil {
+		above := s.bundle.Generation
+		if rec.ID != s.bundle.ID {
+			above = 0 // a TPM of its own
+		}
+		if err := r.place(ctx, rec, o.Provider, content, above); err != nil {
 			return errors.Join(err, removeAll(r.dir(o.Name), r.tpms()))
 		}
 		return nil
@@ -284,7 +288,9 @@ func (r *Root) restoreOver(ctx context.Context, actor string, o *RestoreOptions,
 		}
 		r.step("both named")
 		err := r.withProvider(ctx, o.Provider, func(p keyprovider.Provider) (err error) {
-			report.Aside, err = state.Replace(ctx, r.StatePath(o.Name), rec.ID, content, r.stateConfig(p, o.Provider, rec.ID))
+			cfg := r.stateConfig(p, o.Provider, rec.ID)
+			cfg.Above = s.bundle.Generation
+			report.Aside, err = state.Replace(ctx, r.StatePath(o.Name), rec.ID, content, cfg)
 			return err
 		})
 		if err != nil {

@@ -604,3 +604,37 @@ func TestASuspendedTPMIsRestoredWithOrWithoutThat(t *testing.T) {
 	}
 	f.wantTold("web-1", said)
 }
+
+// Where a TPM is restored on another host its generations go on above those of the backup: an
+// older backup is one there, too, whatever the ledger of that host knew before.
+func TestABackupOfAnotherHostIsOlderAfterANewerOne(t *testing.T) {
+	f := newFixture(t)
+	g := f.other()
+	f.told("web-1", said)
+	older := f.backed("web-1")
+	i, c := f.started("web-1")
+	if _, err := c.Run(extend(16)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(c.Shutdown(0), i.Close()); err != nil {
+		t.Fatal(err)
+	}
+	newer := f.backed("web-1")
+	report := g.restore(RestoreOptions{From: newer})
+	for _, file := range []string{older, newer} {
+		var rollback *RollbackError
+		if _, err := g.Restore(t.Context(), tester, RestoreOptions{From: file}); !errors.As(err, &rollback) || rollback.Known != report.Generation+1 {
+			t.Errorf("%v after a restore of generation %d", err, report.Generation)
+		}
+	}
+	// The same of one that takes the place of a state that is lost, with its ledger.
+	if err := errors.Join(os.Remove(g.StatePath("web-1")), os.RemoveAll(filepath.Join(g.cfg.Dir, "anchors"))); err != nil {
+		t.Fatal(err)
+	}
+	g.reopen()
+	g.restore(RestoreOptions{From: newer})
+	var rollback *RollbackError
+	if _, err := g.Restore(t.Context(), tester, RestoreOptions{From: older}); !errors.As(err, &rollback) {
+		t.Errorf("the older one after the newer one: %v", err)
+	}
+}

@@ -173,14 +173,14 @@ func (r *Root) add(ctx context.Context, event EventType, rec *Record, provider s
 		if ok, err := r.has(rec.Name); err != nil || ok {
 			return errors.Join(err, fmt.Errorf("%q: %w", rec.Name, ErrExists))
 		}
-		if err := r.place(ctx, rec, provider, state.Content{Permanent: permanent, Meta: meta}); err != nil {
+		if err := r.place(ctx, rec, provider, state.Content{Permanent: permanent, Meta: meta}, 0); err != nil {
 			return errors.Join(err, removeAll(r.dir(rec.Name), r.tpms()))
 		}
 		return nil
 	})
 }
 
-func (r *Root) place(ctx context.Context, rec *Record, provider string, c state.Content) error {
+func (r *Root) place(ctx context.Context, rec *Record, provider string, c state.Content, above uint64) error {
 	if err := os.Mkdir(r.dir(rec.Name), 0o700); err != nil {
 		return err
 	}
@@ -193,7 +193,9 @@ func (r *Root) place(ctx context.Context, rec *Record, provider string, c state.
 		return err
 	}
 	return r.withProvider(ctx, provider, func(p keyprovider.Provider) error {
-		f, err := state.Create(ctx, r.StatePath(rec.Name), rec.ID, c, r.stateConfig(p, provider, rec.ID))
+		cfg := r.stateConfig(p, provider, rec.ID)
+		cfg.Above, cfg.Untold = above, r.withholds(rec.Name)
+		f, err := state.Create(ctx, r.StatePath(rec.Name), rec.ID, c, cfg)
 		if err != nil {
 			return err
 		}

@@ -45,7 +45,9 @@ func (r *Root) tryProviders(ctx context.Context, o *opened) error {
 	var errs []error
 	for n, spec := range o.card.Providers {
 		err := r.withProvider(ctx, spec, func(p keyprovider.Provider) (err error) {
-			o.file, o.content, err = state.Open(ctx, r.StatePath(o.card.Name), r.stateConfig(p, spec, o.card.ID))
+			cfg := r.stateConfig(p, spec, o.card.ID)
+			cfg.Untold = r.withholds(o.card.Name)
+			o.file, o.content, err = state.Open(ctx, r.StatePath(o.card.Name), cfg)
 			return err
 		})
 		if err == nil {
@@ -83,4 +85,43 @@ func (r *Root) mend(o *opened) error {
 	}
 	o.card = want
 	return r.writeCard(want)
+}
+
+// Withhold has the ledger told of nothing that this process saves of the TPM called name,
+// until [Root.Tell], or until the function that it returns is called: for a TPM that comes
+// from another host, and may turn out to be that host's still. A ledger that had heard of
+// its generations here would take those of the TPM itself for older ones.
+func (r *Root) Withhold(name string) (end func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.withheld[name] {
+		return func() {} // whoever asked first ends it
+	}
+	r.withheld[name] = true
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.withheld, name)
+	}
+}
+
+func (r *Root) withholds(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.withheld[name]
+}
+
+// Tell ends [Root.Withhold]: a TPM that runs is this host's, and the ledger knows its newest
+// generation. What it cannot be told now it is with the next save.
+func (r *Root) Tell(name string) error {
+	r.mu.Lock()
+	delete(r.withheld, name)
+	i := r.running[name]
+	r.mu.Unlock()
+	if i == nil {
+		return nil
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.file.Tell()
 }

@@ -79,6 +79,7 @@ type Root struct {
 	set       fs.FileInfo       // of the list of key providers when it was last looked at; nil for none
 	claimed   map[string]string // names of TPMs that this process uses, and for what
 	running   map[string]*Instance
+	withheld  map[string]bool // see Withhold
 }
 
 // The errors of a root that a caller acts on.
@@ -104,7 +105,7 @@ func OpenRoot(ctx context.Context, cfg Config) (*Root, error) {
 	cfg.Limits = cfg.Limits.orDefault()
 	r := &Root{
 		cfg: cfg, start: cfg.Now(), heavy: newLane(cfg.Limits.Heavy), starts: newLane(cfg.Limits.Starts), one: make(chan struct{}, 1),
-		providers: map[string]*shared{}, claimed: map[string]string{}, running: map[string]*Instance{},
+		providers: map[string]*shared{}, claimed: map[string]string{}, running: map[string]*Instance{}, withheld: map[string]bool{},
 	}
 	for _, dir := range []string{cfg.Dir, r.tpms(), r.pendingDir(), filepath.Join(cfg.Dir, "run")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {

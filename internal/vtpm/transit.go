@@ -230,7 +230,9 @@ func (i *Instance) saveArrived(permanent []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := i.file.Save(context.Background(), state.Content{Permanent: permanent, Meta: meta}); err != nil {
+	// Where it comes from its TPM went on until now: who knows that host's generations knows
+	// this one for a newer one.
+	if err := i.file.SaveAbove(context.Background(), state.Content{Permanent: permanent, Meta: meta}, a.generation); err != nil {
 		return err
 	}
 	i.record = &rec

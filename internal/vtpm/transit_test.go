@@ -11,6 +11,7 @@ import (
 	"github.com/assay-project/assay/internal/vtpm/frontend"
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/client"
+	"github.com/assay-project/assay/tpm2/command"
 )
 
 // blobs is what a hypervisor takes from a TPM.
@@ -275,4 +276,67 @@ func FuzzParcel(f *testing.F) {
 			t.Errorf("%x is taken", blob)
 		}
 	})
+}
+
+// The state of a TPM that arrives is a newer one than its source ever told of, also of what
+// that wrote after the destination was made ready; what the ledger of the destination is not
+// to know yet it is told of in the end, and else knows nothing of.
+func TestATPMThatArrivesIsNewerThanItsSourceEverWas(t *testing.T) {
+	for name, stays := range map[string]bool{"it is told of": true, "it goes again": false} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			g := f.other()
+			f.create("web")
+			src, c := f.started("web")
+			defer src.Close()
+			end := g.Withhold("web-here")
+			defer end()
+			if _, err := g.Create(t.Context(), tester, CreateOptions{Name: "web-here", ID: src.id}); err != nil {
+				t.Fatal(err)
+			}
+			remember(t, c, "0") // while the disks are copied
+			for n := range 5 {
+				_, err := c.Run(&client.Command{
+					Code: tpm2.CCNVWrite, Handles: []client.Entity{{Handle: tpm2.HandleOwner}, {Handle: anIndex}},
+					In: &command.NVWriteIn{Data: []byte{byte(n)}},
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			dst, err := g.Prepare(t.Context(), "web-here", tester)
+			if err != nil {
+				t.Fatal(err)
+			}
+			permanent, volatile := blobs(t, src)
+			if err := arrive(dst, permanent, volatile); err != nil {
+				t.Fatal(err)
+			}
+			if dst.Generation() <= src.Generation() {
+				t.Errorf("generation %d came to be %d", src.Generation(), dst.Generation())
+			}
+			want := uint64(0)
+			if stays {
+				if err := g.Tell("web-here"); err != nil {
+					t.Fatal(err)
+				}
+				want = dst.Generation()
+			}
+			if m, _, err := g.anchor.Last(src.id); err != nil || m.Generation != want {
+				t.Errorf("the ledger knows generation %d, %v, want %d", m.Generation, err, want)
+			}
+			if err := dst.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if stays {
+				return
+			}
+			if err := g.Delete(t.Context(), tester, "web-here"); err != nil {
+				t.Fatal(err)
+			}
+			if m, _, err := g.anchor.Last(src.id); err != nil || m.Generation != 0 {
+				t.Errorf("the ledger knows generation %d of what went again, %v", m.Generation, err)
+			}
+		})
+	}
 }

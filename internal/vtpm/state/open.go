@@ -37,6 +37,7 @@ type file struct {
 	// ledgered is the last generation's own word that an anchor was told of it.
 	ledgered bool
 	silent   bool // the anchor is told of nothing before the next save
+	told     bool // [File.Tell] has ended what Untold asks for
 	meta     []byte
 	whole    bool   // the next save writes the whole file, to mend it
 	buf      []byte // for records; secret while in use

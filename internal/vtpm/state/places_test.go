@@ -217,3 +217,99 @@ func FuzzPlace(f *testing.F) {
 		}
 	})
 }
+
+// Whoever knows the generations of another host knows what is saved here of its state for a
+// newer one, whatever that host says that they are.
+func TestStateOfAnotherHostGoesOnAboveIts(t *testing.T) {
+	for name, tc := range map[string]struct{ above, want uint64 }{
+		"more than here":       {above: 20, want: 21},
+		"as many":              {above: 4, want: 5},
+		"fewer":                {above: 2, want: 5},
+		"none":                 {above: 0, want: 5},
+		"more than there are":  {above: 1<<64 - 1, want: 1<<63 + 1},
+		"half of all and more": {above: 1<<63 + 9, want: 1<<63 + 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := anchored(t)
+			path, id := saved(t, cfg, 4)
+			above := cfg
+			above.Above = tc.above
+			replaced := filepath.Join(t.TempDir(), "replaced")
+			if _, err := Replace(t.Context(), replaced, mustID(t), content(7), above); err != nil {
+				t.Fatal(err)
+			}
+			made := mustCreate(t, filepath.Join(t.TempDir(), "made"), above)
+			first := min(tc.above, 1<<63) + 1
+			if made.Generation() != first {
+				t.Errorf("one that is made has generation %d, want %d", made.Generation(), first)
+			}
+			mustClose(t, made)
+			if info, err := Inspect(replaced); err != nil || info.Newest() != first {
+				t.Errorf("one that is replaced has generation %d, want %d; %v", info.Newest(), first, err)
+			}
+			f, _ := mustOpen(t, path, cfg)
+			if err := f.SaveAbove(t.Context(), content(8), tc.above); err != nil || f.Generation() != tc.want {
+				t.Errorf("SaveAbove = %v, generation %d, want %d", err, f.Generation(), tc.want)
+			}
+			mustSave(t, f, content(9))
+			mustClose(t, f)
+			f, got := mustOpen(t, path, cfg)
+			defer mustClose(t, f)
+			if m, _, err := cfg.Anchor.Last(id); !same(got, content(9)) || f.Generation() != tc.want+1 || m.Generation != tc.want+1 || err != nil {
+				t.Errorf("generation %d, the ledger knows %d, %v", f.Generation(), m.Generation, err)
+			}
+		})
+	}
+}
+
+// Of a file that is not told the ledger knows nothing new, however it is opened, saved and
+// closed, until it is told of the last.
+func TestAFileThatIsNotToldLeavesTheLedgerAsItWas(t *testing.T) {
+	for name, known := range map[string]uint64{"a TPM that was here": 6, "one that never was": 0} {
+		t.Run(name, func(t *testing.T) {
+			cfg, id := anchored(t), mustID(t)
+			if known > 0 {
+				if err := cfg.Anchor.Advance(id, mark(known), true); err != nil {
+					t.Fatal(err)
+				}
+			}
+			knows := func(want uint64) {
+				t.Helper()
+				if m, _, err := cfg.Anchor.Last(id); err != nil || m.Generation != want {
+					t.Errorf("the ledger knows %d, %v, want %d", m.Generation, err, want)
+				}
+			}
+			untold := cfg
+			untold.Untold = true
+			path := filepath.Join(t.TempDir(), "tpm.nvram")
+			f, err := Create(t.Context(), path, id, content(1), untold)
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustClose(t, f)
+			knows(known)
+			f, _ = mustOpen(t, path, untold)
+			mustSave(t, f, content(2))
+			knows(known)
+			mustClose(t, f)
+			knows(known)
+			f, _ = mustOpen(t, path, untold)
+			if err := f.Tell(); err != nil {
+				t.Fatal(err)
+			}
+			knows(f.Generation())
+			mustSave(t, f, content(3))
+			knows(f.Generation())
+			if f.Generation() != known+3 {
+				t.Errorf("generation %d, want %d", f.Generation(), known+3)
+			}
+			mustClose(t, f)
+			if err := f.Tell(); !errors.Is(err, Closed) {
+				t.Errorf("Tell of a closed file = %v", err)
+			}
+			if got, _, err := tryOpen(path, cfg); err != nil || !same(got, content(3)) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}

@@ -49,7 +49,9 @@ func (f *file) prepare(ctx context.Context, c Content) error {
 	}
 	f.key = k.key
 	f.head.wrapped, f.head.provider = k.wrapped, []byte(k.provider)
-	return f.anchorFirst()
+	err = f.anchorFirst()
+	f.goAbove(f.cfg.Above)
+	return err
 }
 
 // anchorFirst has the ledger know the TPM before its file is there: a file that says

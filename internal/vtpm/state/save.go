@@ -30,6 +30,34 @@ func (f *File) SavePermanent(permanent []byte) error {
 	return f.save(context.Background(), Content{Permanent: permanent, Meta: f.meta})
 }
 
+// SaveAbove is [File.Save] of what another host had at a generation, which the one that is
+// saved is above: that host would take any other for an older one.
+func (f *File) SaveAbove(ctx context.Context, c Content, generation uint64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.goAbove(generation)
+	return f.save(ctx, c)
+}
+
+// maxForeign is the greatest generation that another host is believed. No TPM comes to it,
+// and half of all numbers are left above it.
+const maxForeign = 1 << 63
+
+// goAbove has the next generation be above that of another host.
+func (f *file) goAbove(generation uint64) { f.next = max(f.next, min(generation, maxForeign)+1) }
+
+// Tell has the anchor told of the last generation, and of all that follow; see Untold in
+// [Config].
+func (f *File) Tell() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.told = true
+	if err := f.usable(); err != nil {
+		return err
+	}
+	return f.advance(true)
+}
+
 func (f *file) save(ctx context.Context, c Content) error {
 	if err := f.usable(); err != nil {
 		return err
@@ -69,7 +97,7 @@ func (f *file) save(ctx context.Context, c Content) error {
 
 // advance tells the anchor of the last generation.
 func (f *file) advance(durable bool) error {
-	if f.cfg.Anchor == nil || f.silent {
+	if f.cfg.Anchor == nil || f.silent || f.cfg.Untold && !f.told {
 		return nil
 	}
 	if err := f.cfg.Anchor.Advance(f.id, f.last, durable); err != nil {

@@ -136,6 +136,12 @@ type Config struct {
 	// next save, whose generation is above all that it knows. What is in the file then
 	// counts for nothing.
 	Arriving bool
+	// Above is for [Create] and [Replace] with what another host had: the generations of
+	// the file are above that host's, too, as far as that is a number which a TPM comes to.
+	Above uint64
+	// Untold is for a TPM that may turn out to be another host's: until [File.Tell] the
+	// anchor hears of no generation, and so goes on knowing what it knew.
+	Untold bool
 
 	disk disk // nil means that of the operating system
 }
