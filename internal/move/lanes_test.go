@@ -26,7 +26,7 @@ func sockets(t testing.TB) (mine, theirs *net.UnixConn) {
 	if theirs, err = l.AcceptUnix(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { mine.Close() })
+	t.Cleanup(func() { mine.Close(); theirs.Close() })
 	return mine, theirs
 }
 
