@@ -115,6 +115,9 @@ func ask[T any](ctx context.Context, r *Root, name string, q request, offline fu
 	if _, _, err = r.call(ctx, name, q, &out); !errors.Is(err, errNotRunning) {
 		return out, err
 	}
+	if err := q.turn(ctx); err != nil {
+		return out, err
+	}
 	h, err := r.openSoon(ctx, name)
 	if err != nil {
 		return out, err
@@ -371,7 +374,12 @@ func (r *Root) call(ctx context.Context, name string, q request, result any) (*n
 	if err := conn.SetDeadline(r.cfg.Now().Add(q.patience())); err != nil {
 		return nil, nil, errors.Join(err, conn.Close())
 	}
-	in, err := exchange(conn, q, result)
+	in, err := exchange(conn, q, result, func() error {
+		if err := q.turn(ctx); err != nil {
+			return err
+		}
+		return conn.SetDeadline(r.cfg.Now().Add(q.patience()))
+	})
 	if err != nil {
 		conn.Close()
 		return nil, nil, fmt.Errorf("machine %q: %w", name, err)
@@ -382,8 +390,27 @@ func (r *Root) call(ctx context.Context, name string, q request, result any) (*n
 	return nil, nil, conn.Close()
 }
 
-// exchange asks one question.
-func exchange(conn *net.UnixConn, q request, result any) (*bufio.Reader, error) {
+// turnKey is that of the turn in a context.
+type turnKey struct{}
+
+// WithTurn has whoever asks a machine for something that may be long, with the context that
+// is returned, call enter before it takes any of it: once the answer begins to come, so
+// that nobody waits for a silent supervisor in his turn. An error of enter is that of the
+// question. It is called for each question.
+func WithTurn(ctx context.Context, enter func() error) context.Context {
+	return context.WithValue(ctx, turnKey{}, enter)
+}
+
+// turn waits for the turn of a request whose answer may be long.
+func (q *request) turn(ctx context.Context) error {
+	if enter, ok := ctx.Value(turnKey{}).(func() error); ok && q.most() == maxLong {
+		return enter()
+	}
+	return nil
+}
+
+// exchange asks one question, and calls ready when its answer begins to come.
+func exchange(conn *net.UnixConn, q request, result any, ready func() error) (*bufio.Reader, error) {
 	text, err := json.Marshal(q)
 	if err != nil {
 		return nil, err
@@ -394,7 +421,7 @@ func exchange(conn *net.UnixConn, q request, result any) (*bufio.Reader, error) 
 		return nil, err
 	}
 	in := bufio.NewReader(conn)
-	line, err := readAnswer(in, q.most())
+	line, err := readAnswer(in, q.most(), ready)
 	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
 		if q.Verb == verbSnapshot {
 			return nil, errEnded // one without its memory is not what was asked for
@@ -423,8 +450,14 @@ func exchange(conn *net.UnixConn, q request, result any) (*bufio.Reader, error) 
 	return in, nil
 }
 
-// readAnswer reads one line of bounded length.
-func readAnswer(in *bufio.Reader, most int64) (line []byte, err error) {
+// readAnswer reads one line of bounded length, and calls ready when it begins to come.
+func readAnswer(in *bufio.Reader, most int64, ready func() error) (line []byte, err error) {
+	if _, err := in.Peek(1); err != nil {
+		return nil, err
+	}
+	if err := ready(); err != nil {
+		return nil, err
+	}
 	for {
 		part, err := in.ReadSlice('\n')
 		if int64(len(line)+len(part)) > most {

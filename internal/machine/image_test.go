@@ -49,7 +49,7 @@ func TestTheBootOfAnImageIsApprovedBeforeItIsOnTheDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	image := &Image{h.bootable("new.raw", "quiet audit=1"), "raw"}
+	image := &Image{File: h.bootable("new.raw", "quiet audit=1"), Format: "raw"}
 	foreseen := func(i *Image) *Foreseen {
 		t.Helper()
 		_, seen, err := h.root.ForeseeImage(t.Context(), "web-1", i)
@@ -80,7 +80,7 @@ func TestTheBootOfAnImageIsApprovedBeforeItIsOnTheDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if last := events[len(events)-1]; last.Type != integrity.EventConfig || !strings.Contains(last.Reasons[0].Message, "from image") || !strings.Contains(last.Reasons[0].Message, "new.raw") {
+	if last := events[len(events)-1]; last.Type != integrity.EventConfig || !strings.Contains(last.Reasons[0].Message, "from image") || !strings.Contains(last.Reasons[0].Message, `"new.raw"`) {
 		t.Errorf("the event is %+v", last)
 	}
 	planned := h.plan()
@@ -98,7 +98,7 @@ func TestTheBootOfAnImageIsApprovedBeforeItIsOnTheDisk(t *testing.T) {
 	if err := plan(next); !errors.Is(err, ErrNotAsSeen) {
 		t.Errorf("an image that changed since: %v", err)
 	}
-	if _, _, err := h.root.ForeseeImage(t.Context(), "web-1", &Image{filepath.Join(h.dir, "none"), "raw"}); !errors.Is(err, os.ErrNotExist) {
+	if _, _, err := h.root.ForeseeImage(t.Context(), "web-1", &Image{File: filepath.Join(h.dir, "none"), Format: "raw"}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("an image that is not there: %v", err)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -37,13 +39,24 @@ func forecast(ctx context.Context, d *fleet.Definition, variables []byte) (*Fore
 	if boot == nil {
 		return nil, ErrNoDisk
 	}
-	return forecastOf(ctx, d, variables, Image{boot.File, boot.Format})
+	return forecastOf(ctx, d, variables, Image{File: boot.File, Format: boot.Format})
 }
 
 // An Image is a disk in a file, which may be none of a machine's.
 type Image struct {
 	File   string `json:"file"`
 	Format string `json:"format"`
+	// Name is NAME@VERSION of one of the gallery.
+	Name string `json:"name,omitempty"`
+}
+
+// words name an image in events, which are told to others than who may know where files of
+// this host lie.
+func (i *Image) words() string {
+	if i.Name != "" {
+		return i.Name
+	}
+	return strconv.Quote(filepath.Base(i.File))
 }
 
 // forecastOf says that of a machine which boots from an image.

@@ -370,7 +370,7 @@ func (h *hostFlags) imageOf(name, format string) (*machine.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &machine.Image{File: g.Disk(i), Format: i.Format}, nil
+	return &machine.Image{File: g.Disk(i), Format: i.Format, Name: i.Ref()}, nil
 }
 
 func newApproveNextCmd(env *program.Env) *cobra.Command {
