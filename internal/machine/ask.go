@@ -390,25 +390,6 @@ func (r *Root) call(ctx context.Context, name string, q request, result any) (*n
 	return nil, nil, conn.Close()
 }
 
-// turnKey is that of the turn in a context.
-type turnKey struct{}
-
-// WithTurn has whoever asks a machine for something that may be long, with the context that
-// is returned, call enter before it takes any of it: once the answer begins to come, so
-// that nobody waits for a silent supervisor in his turn. An error of enter is that of the
-// question. It is called for each question.
-func WithTurn(ctx context.Context, enter func() error) context.Context {
-	return context.WithValue(ctx, turnKey{}, enter)
-}
-
-// turn waits for the turn of a request whose answer may be long.
-func (q *request) turn(ctx context.Context) error {
-	if enter, ok := ctx.Value(turnKey{}).(func() error); ok && q.most() == maxLong {
-		return enter()
-	}
-	return nil
-}
-
 // exchange asks one question, and calls ready when its answer begins to come.
 func exchange(conn *net.UnixConn, q request, result any, ready func() error) (*bufio.Reader, error) {
 	text, err := json.Marshal(q)

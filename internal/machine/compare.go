@@ -294,7 +294,7 @@ func (r *Root) PlanNext(ctx context.Context, actor, name string, o PlanOptions) 
 	}
 	of := ""
 	if image != nil {
-		of = fmt.Sprintf(" from image %q", image.File)
+		of = " from image " + image.words()
 	}
 	return r.keepPlan(h, history, actor, fmt.Sprintf("the next boot%s was approved before it, until %s: other values in PCR %s; %s",
 		of, p.Expires.UTC().Format(time.RFC3339), strings.Trim(fmt.Sprint(seen.changing()), "[]"), o.Reason))

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -307,4 +308,23 @@ func (h *Home) unshelve(text []byte) (parcel []byte, since Stay) {
 	here := len(events) - (h.log.next - was.Event) // less than 0 where the log has lost some
 	since.Events = events[min(max(here, 0), len(events)):]
 	return was.Parcel, since
+}
+
+// turnKey is that of the turn in a context.
+type turnKey struct{}
+
+// WithTurn has whoever asks a machine for something that may be long, with the context that
+// is returned, call enter before it takes any of it: once the answer begins to come, so
+// that nobody waits for a silent supervisor in his turn. An error of enter is that of the
+// question. It is called for each question.
+func WithTurn(ctx context.Context, enter func() error) context.Context {
+	return context.WithValue(ctx, turnKey{}, enter)
+}
+
+// turn waits for the turn of a request whose answer may be long.
+func (q *request) turn(ctx context.Context) error {
+	if enter, ok := ctx.Value(turnKey{}).(func() error); ok && q.most() == maxLong {
+		return enter()
+	}
+	return nil
 }
