@@ -23,6 +23,8 @@ type machineOptions struct {
 	root        string
 	disks       []string
 	backups     string
+	backupsEach int
+	backupsGiB  int64
 	accelerator string
 	firmware    vm.Firmware
 }
@@ -32,6 +34,8 @@ func (o *machineOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.root, "machines", "", "`DIR` of assay vm (--root there) whose machines the API has, too (default none)")
 	f.StringSliceVar(&o.disks, "machine-disks", nil, "`DIR` with disks that callers of the API may give to machines (repeatable; default none)")
 	f.StringVar(&o.backups, "machine-backups", "", "`DIR` that backups of machines are written to and restored from by callers of the API (default none)")
+	f.IntVar(&o.backupsEach, "machine-backups-each", 32, "`NUMBER` of backups of one machine in that folder, for which another is refused")
+	f.Int64Var(&o.backupsGiB, "machine-backups-size", 0, "`GIB` that all files in that folder may have (default what its file system has room for)")
 	f.StringVar(&o.accelerator, "machine-accelerator", "auto", "auto, kvm or tcg, as --accelerator of assay vm")
 	f.StringVar(&o.firmware.Code, "machine-firmware", def.Code, "`FILE`, as --firmware of assay vm")
 	f.StringVar(&o.firmware.SecureCode, "machine-firmware-secure", def.SecureCode, "`FILE`, as --firmware-secure of assay vm")
@@ -76,6 +80,7 @@ func (o *machineOptions) open(ctx context.Context, env *program.Env, data string
 	}
 	m.api, err = instances.New(ctx, instances.Config{
 		Machines: m.host.Machines, Findings: m.host.Findings, Images: images, Host: m.host, Audit: audit, Backups: backups, BackupDir: o.backups,
+		BackupsOfOne: o.backupsEach, BackupBytes: o.backupsGiB << 30,
 		Dir: filepath.Join(data, operationsFolder), Disks: o.disks, Now: env.Now, Rand: env.Rand, Log: log,
 	})
 	if err != nil {
@@ -88,6 +93,9 @@ func (o *machineOptions) open(ctx context.Context, env *program.Env, data string
 func (o *machineOptions) checkBackups() error {
 	if o.backups == "" {
 		return nil
+	}
+	if o.backupsEach < 1 || o.backupsGiB < 0 || o.backupsGiB > 1<<30 {
+		return errors.New("--machine-backups-each is 1 at least, and --machine-backups-size from 0 to 2^30 GiB")
 	}
 	info, err := os.Stat(o.backups)
 	if err == nil && !info.IsDir() {

@@ -132,13 +132,14 @@ func (a *API) backUp(ctx context.Context, in *backupInput) (*apiserver.Reply[Ope
 		return nil, apiserver.InvalidField("recipients", "are not all age recipients (age1...)")
 	}
 	return a.run(ctx, work{"backup", in.Instance, b, func(ctx context.Context, actor string, show *Operation) error {
-		leave, err := a.copying.enter(ctx)
+		leave, err := a.copyNow()
 		if err != nil {
 			return err
 		}
 		defer leave()
 		made, err := a.cfg.Backups.Backup(ctx, actor, vmbackup.Options{
 			Name: in.Instance, To: a.cfg.BackupDir, Protection: vmbackup.Protection{Recipients: b.Recipients, Provider: b.KeyProvider}, WithoutShared: b.WithoutShared,
+			Room: func(disks int64) error { return a.backupRoom(in.Instance, disks) },
 		})
 		if err != nil {
 			return err
@@ -146,22 +147,6 @@ func (a *API) backUp(ctx context.Context, in *backupInput) (*apiserver.Reply[Ope
 		show.Backup = backupMade(made)
 		return nil
 	}})
-}
-
-// turns let so many in at once as there is room for.
-type turns chan struct{}
-
-// mostHeavy is how many logs and histories are read at once: each may have some 100 MiB.
-const mostHeavy = 4
-
-// enter waits for a turn, which leave ends.
-func (t turns) enter(ctx context.Context) (leave func(), err error) {
-	select {
-	case t <- struct{}{}:
-		return func() { <-t }, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 }
 
 func backupMade(r *vmbackup.Report) *BackupMade {
@@ -262,7 +247,7 @@ func (a *API) restoreBackup(ctx context.Context, in *restoreBackupInput) (*apise
 	}
 	detail := map[string]any{"backup": in.Backup, "newIdentity": b.NewIdentity, "allowRollback": b.AllowRollback, "validateOnly": in.ValidateOnly}
 	return a.run(ctx, work{"restoreBackup", name, detail, func(ctx context.Context, actor string, show *Operation) error {
-		leave, err := a.copying.enter(ctx)
+		leave, err := a.copyNow()
 		if err != nil {
 			return err
 		}

@@ -2,17 +2,23 @@ package instances
 
 import (
 	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 
 	"github.com/assay-project/assay/internal/access"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/machine"
+	"github.com/assay-project/assay/internal/vmbackup"
+	"github.com/assay-project/assay/internal/vtpm"
 )
 
 // withDisk is the definition of a machine with a disk of its own.
@@ -135,12 +141,83 @@ func TestABackupThatCannotBeIsRefusedWithItsReason(t *testing.T) {
 	if strings.Contains(string(list.body), f.dir) {
 		t.Errorf("%s", list.body)
 	}
-	must(t, os.Symlink("/etc/passwd", filepath.Join(dir, "link.assayvm")))
+	must(t, os.Symlink(filepath.Join(dir, made.Backup), filepath.Join(dir, "link.assayvm")))
 	must(t, os.Mkdir(filepath.Join(dir, "folder.assayvm"), 0o700))
+	list = f.do(admin, "GET", "/v1/backups", "").want("with what is none", 200, made.Backup)
+	if bytes.Contains(list.body, []byte("link.assayvm")) || bytes.Contains(list.body, []byte("folder.assayvm")) {
+		t.Errorf("%s", list.body)
+	}
 	for _, name := range []string{"..%2Fvms%2Fweb-1%2Fmachine.json", "none.assayvm", "link.assayvm", "folder.assayvm", ".assayvm", "a%00.assayvm", "..assayvm"} {
 		f.do(admin, "POST", "/v1/backups/"+name+"/restore", `{}`).want(name, 404)
 	}
 	f.do(admin, "GET", "/v1/instances/web-2", "").want("nothing was made", 404)
+}
+
+// A URI in the header of a file would have this host speak to whoever made the file.
+func TestTheKeyProviderOfABackupIsNoURI(t *testing.T) {
+	f := newFixture(t)
+	admin := f.admin()
+	f.do(admin, "POST", "/v1/instances", f.withDisk("web-1", "")).want("create", 200)
+	elsewhere, err := vmbackup.New(vmbackup.Config{
+		Machines: f.root, Random: rand.Reader, Now: time.Now,
+		Provider: func(ctx context.Context, _ string) (vtpm.Provider, error) { return f.provider(ctx, "main") },
+	})
+	must(t, err)
+	made, err := elsewhere.Backup(t.Context(), "operator", vmbackup.Options{
+		Name: "web-1", To: filepath.Join(f.dir, "backups", "uri.assayvm"), Protection: vmbackup.Protection{Provider: "kmip://203.0.113.1"},
+	})
+	must(t, err)
+	restore := "/v1/backups/" + filepath.Base(made.File) + "/restore"
+	f.do(admin, "POST", restore, `{"name":"web-2","newIdentity":true}`).want("by the URI", 422, "backupKeyProvider")
+	f.do(admin, "POST", restore, `{"name":"web-2","newIdentity":true,"backupKeyProvider":"main"}`).want("by a name", 200)
+}
+
+// While one backup is written or read nobody waits for the next, with a machine held.
+func TestABackupBesideAnotherIsRefused(t *testing.T) {
+	f := newFixture(t)
+	admin := f.admin()
+	made := f.backedUp(admin, "web-1", `{"keyProvider":"main"}`)
+	leave, err := f.api.copyNow()
+	must(t, err)
+	eve := f.principal(access.Principal{
+		Name: "eve", Custom: []access.CustomRole{{Name: "backer", Permissions: []access.Permission{access.CreateBackup}}}, Bindings: []access.Binding{{Role: "backer", Instances: "eve-*"}},
+	})
+	for i := range mostRunning + 1 {
+		f.do(eve, "POST", fmt.Sprintf("/v1/instances/eve-%d/backup", i), `{"keyProvider":"main"}`).want("of a machine that may be none", 409, "instance.busy", "ask again")
+	}
+	f.do(admin, "POST", "/v1/instances/web-1/backup", `{"keyProvider":"main"}`).want("another backup", 409, "instance.busy")
+	f.do(admin, "POST", "/v1/backups/"+made.Backup+"/restore?validateOnly=true", `{"name":"web-2","newIdentity":true}`).want("a restore", 409, "instance.busy")
+	f.do(admin, "POST", "/v1/instances/web-1/start", "").want("the machine meanwhile", 200)
+	leave()
+	f.do(admin, "POST", "/v1/backups/"+made.Backup+"/restore?validateOnly=true", `{"name":"web-2","newIdentity":true}`).want("afterwards", 200)
+}
+
+func TestAFolderForBackupsHasItsBounds(t *testing.T) {
+	f := newFixture(t)
+	admin := f.admin()
+	f.do(admin, "POST", "/v1/instances", f.withDisk("web-1", "")).want("create", 200)
+	dir := filepath.Join(f.dir, "backups")
+	for _, name := range []string{"web-1-20260101T000000Z.assayvm", "web-1-20260102T000000Z.assayvm", "web-1-b-20260102T000000Z.assayvm", "web-1.assayvm"} {
+		must(t, os.WriteFile(filepath.Join(dir, name), make([]byte, 1<<20), 0o600))
+	}
+	again := func(what string, status int, words ...string) {
+		t.Helper()
+		f.do(admin, "POST", "/v1/instances/web-1/backup", `{"keyProvider":"main"}`).want(what, status, words...)
+	}
+	f.api.cfg.BackupsOfOne = 2
+	again("two of it", 409, "instance.backup-refused", "there are 2 backups of the machine")
+	f.api.cfg.BackupsOfOne, f.api.cfg.BackupBytes = 3, 20<<20
+	again("4 MiB, and some 17 to come", 409, "instance.backup-refused", "they may have")
+	entries, err := os.ReadDir(dir)
+	must(t, err)
+	if len(entries) != 4 {
+		t.Errorf("%d files after two that were refused", len(entries))
+	}
+	if err := f.api.backupRoom("web-1", 1<<60); err == nil || !strings.Contains(err.Error(), "full") {
+		t.Errorf("more than any file system has: %v", err)
+	}
+	f.api.cfg.BackupBytes = 24 << 20
+	again("with room", 200)
 }
 
 // Who restores a machine gets nothing by its labels, and needs the right to make one of its name.

@@ -130,6 +130,9 @@ func (a *API) findings(ctx context.Context, all bool, instance string) (*apiserv
 	found := slices.DeleteFunc(b.Findings(a.cfg.Now()), func(f finding.Finding) bool {
 		return !all && f.State == finding.Resolved || instance != "" && f.Machine != instance || !who.MayOn(access.ListFindings, f.Machine)
 	})
+	for i := range found {
+		found[i].Reasons = publicReasons(found[i].Reasons)
+	}
 	return apiserver.Answer(findingsBody{apiserver.OrEmpty(found)}), nil
 }
 
@@ -145,6 +148,7 @@ func (a *API) finding(ctx context.Context, in *ByFinding) (*apiserver.Reply[find
 	if !apiserver.Caller(ctx).MayOn(access.ListFindings, f.Machine) {
 		return nil, hidden(in.ID)
 	}
+	f.Reasons = publicReasons(f.Reasons)
 	return apiserver.Answer(f), nil
 }
 
@@ -189,6 +193,7 @@ func (a *API) changeFinding(ctx context.Context, id int, needs access.Permission
 	if err != nil {
 		return nil, err
 	}
+	f.Reasons = publicReasons(f.Reasons)
 	return apiserver.Answer(f), nil
 }
 

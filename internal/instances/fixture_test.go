@@ -48,6 +48,8 @@ type fixture struct {
 	root    *machine.Root
 	tpms    *vtpm.Root
 	find    *finding.Store
+	// provider knows the key provider main alone.
+	provider func(ctx context.Context, spec string) (vtpm.Provider, error)
 
 	mu         sync.Mutex // guards all below
 	principals map[string]access.Principal
@@ -81,14 +83,14 @@ func newFixture(t testing.TB) *fixture {
 	must(t, os.MkdirAll(filepath.Join(f.disks, "web-1"), 0o700))
 	key, err := keyprovider.NewKey(rand.Reader)
 	must(t, err)
-	provider := func(_ context.Context, spec string) (vtpm.Provider, error) {
+	f.provider = func(_ context.Context, spec string) (vtpm.Provider, error) {
 		if spec != "main" {
 			return nil, keyprovider.ErrNoProvider
 		}
 		l, err := keyprovider.NewLocal(rand.Reader, seal.Key{ID: key.ID, Secret: key.Secret.Clone()})
 		return testProvider{l}, err
 	}
-	tpms, err := vtpm.OpenRoot(t.Context(), vtpm.Config{Dir: filepath.Join(dir, "tpms"), Provider: provider, Random: rand.Reader, Now: time.Now})
+	tpms, err := vtpm.OpenRoot(t.Context(), vtpm.Config{Dir: filepath.Join(dir, "tpms"), Provider: f.provider, Random: rand.Reader, Now: time.Now})
 	must(t, err)
 	f.tpms = tpms
 	matrix, err := fleet.DefaultMatrix()
@@ -98,13 +100,13 @@ func newFixture(t testing.TB) *fixture {
 	variables := filepath.Join(dir, "vars.fd")
 	must(t, os.WriteFile(variables, template, 0o600))
 	f.root, err = machine.OpenRoot(machine.Config{
-		Dir: filepath.Join(dir, "vms"), TPMs: tpms, Provider: provider, DefaultProvider: func() string { return "main" },
+		Dir: filepath.Join(dir, "vms"), TPMs: tpms, Provider: f.provider, DefaultProvider: func() string { return "main" },
 		Keyset: keysOf, Matrix: matrix,
 		Firmware: machine.Firmware{Code: "/code.fd", SecureCode: "/secure.fd", Variables: variables}, Accelerator: qemu.TCG,
 		Random: rand.Reader, Now: time.Now,
 	})
 	must(t, err)
-	f.backups, err = vmbackup.New(vmbackup.Config{Machines: f.root, Provider: provider, Random: rand.Reader, Now: time.Now})
+	f.backups, err = vmbackup.New(vmbackup.Config{Machines: f.root, Provider: f.provider, Random: rand.Reader, Now: time.Now})
 	must(t, err)
 	must(t, os.Mkdir(filepath.Join(dir, "backups"), 0o700))
 	f.find = &finding.Store{Dir: filepath.Join(dir, finding.Folder), Random: rand.Reader}

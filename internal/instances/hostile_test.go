@@ -3,6 +3,7 @@ package instances
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,9 +16,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/access"
+	"github.com/assay-project/assay/internal/finding"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/homecard"
+	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/machine"
 )
 
@@ -385,30 +389,125 @@ func TestOldEventsComeOnlyWhenTheyAreWanted(t *testing.T) {
 	f.do(admin, "GET", "/v1/instances/web-1/events?limit=10001", "").want("too many", 422)
 }
 
-// Who reads much waits for others who do, and no longer than its request may.
+// Who reads much waits for others who do, and no longer than its request may: of a machine
+// that is off, and of one whose supervisor answers.
 func TestLogsAreReadAFewAtATime(t *testing.T) {
 	f := newFixture(t)
 	admin := f.admin()
 	f.do(admin, "POST", "/v1/instances", plain("web-1")).want("create", 200)
+	f.do(admin, "POST", "/v1/instances", plain("web-2")).want("create", 200)
+	f.instead("web-2", func(string) string { return `{"result":[]}` })
+	f.do(admin, "GET", "/v1/instances/web-2/events", "").want("while there is room", 200)
 	for range mostHeavy {
-		leave, err := f.api.heavy.enter(t.Context())
+		leave, err := f.api.heavy.enter(t.Context(), bound{"", mostHeavy})
 		must(t, err)
 		defer leave()
 	}
 	var reading sync.WaitGroup
-	for _, path := range []string{"events", "reports", "boots", "diff", "why"} {
+	for _, path := range []string{"web-1/events", "web-1/reports", "web-1/boots", "web-1/diff", "web-1/why", "web-2/events"} {
 		reading.Go(func() {
-			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-			defer cancel()
-			req := httptest.NewRequestWithContext(ctx, "GET", "/v1/instances/web-1/"+path, nil)
-			req.Header.Set("Authorization", "Bearer "+admin)
-			got := httptest.NewRecorder()
-			f.handler.ServeHTTP(got, req)
-			if got.Code != 503 && got.Code != 429 {
+			if got := f.within(300*time.Millisecond, admin, "/v1/instances/"+path); got.Code != 429 && got.Code != 503 {
 				t.Errorf("%s: %d %s", path, got.Code, got.Body)
 			}
 		})
 	}
 	reading.Wait()
 	f.do(admin, "GET", "/v1/instances/web-1", "").want("what is short", 200)
+}
+
+// within asks with a request that lasts only so long.
+func (f *fixture) within(d time.Duration, token, path string) *httptest.ResponseRecorder {
+	ctx, cancel := context.WithTimeout(f.Context(), d)
+	defer cancel()
+	req := httptest.NewRequestWithContext(ctx, "GET", path, nil)
+	req.Header.Set("Authorization", "Bearer "+token)
+	got := httptest.NewRecorder()
+	f.handler.ServeHTTP(got, req)
+	return got
+}
+
+// As many silent supervisors as there are turns to read keep nobody from another's log.
+func TestASilentSupervisorHoldsNoOthersLog(t *testing.T) {
+	f := newFixture(t)
+	admin := f.admin()
+	f.do(admin, "POST", "/v1/instances", plain("db-1")).want("create", 200)
+	eve := f.principal(access.Principal{Name: "eve", Bindings: []access.Binding{{Role: access.Viewer, Instances: "eve-*"}}})
+	release := make(chan struct{})
+	var asked, reading sync.WaitGroup
+	for i := range 2 * mostHeavy {
+		name := fmt.Sprintf("eve-%d", i)
+		f.do(admin, "POST", "/v1/instances", plain(name)).want("create", 200)
+		asked.Add(1)
+		f.instead(name, func(string) string {
+			asked.Done()
+			<-release
+			return `{"result":[]}`
+		})
+		reading.Go(func() { f.do(eve, "GET", "/v1/instances/"+name+"/events", "").want("at last", 200) })
+	}
+	asked.Wait()
+	if got := f.within(10*time.Second, admin, "/v1/instances/db-1/events"); got.Code != 200 {
+		t.Errorf("another's log: %d %s", got.Code, got.Body)
+	}
+	if got := f.within(50*time.Millisecond, eve, "/v1/instances/eve-0/boots"); got.Code != 429 {
+		t.Errorf("the same machine twice at once: %d %s", got.Code, got.Body)
+	}
+	close(release)
+	reading.Wait()
+}
+
+func TestATurnIsHeldOnlyWhenAllBoundsHaveRoom(t *testing.T) {
+	var all turns
+	ann, bob, db := bound{"ann", 1}, bound{"bob", 1}, bound{"db", 2}
+	leave, err := all.enter(t.Context(), ann, db)
+	must(t, err)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := all.enter(gone, db, ann); !errors.Is(err, context.Canceled) {
+		t.Errorf("a second turn of one caller: %v", err)
+	}
+	other, err := all.enter(t.Context(), bob, db) // what ann waited for is not held
+	must(t, err)
+	if _, err := all.enter(gone, bound{"eve", 1}, db); !errors.Is(err, context.Canceled) {
+		t.Errorf("a third turn of a machine: %v", err)
+	}
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		again, err := all.enter(t.Context(), ann, db)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		again()
+	})
+	leave()
+	waiting.Wait()
+	other()
+	if len(all.held) != 0 {
+		t.Errorf("held at the end: %v", all.held)
+	}
+}
+
+// What errors and events of the host say of its files is told on the host alone.
+func TestNoEventNamesFilesOfTheHost(t *testing.T) {
+	f := newFixture(t)
+	admin := f.admin()
+	f.do(admin, "POST", "/v1/instances", plain("web-1")).want("create", 200)
+	h, err := f.root.Open(t.Context(), "web-1")
+	must(t, err)
+	for typ, code := range map[string]evidence.Code{
+		integrity.EventMigrated: "machine.migration-failed", integrity.EventTPMLost: "machine.tpm-lost", integrity.EventShutdown: "machine.hypervisor-failed",
+	} {
+		n := integrity.Notice{Type: typ, Instance: "web-1", Time: time.Now(), Reasons: []evidence.Reason{{Code: code, Message: "open " + f.dir}}}
+		must(t, h.Log(n))
+		must(t, f.find.Update(t.Context(), n.Time, func(b *finding.Book) error { return b.Apply(n.Time, finding.FromNotice(&n)...) }))
+	}
+	must(t, h.Close())
+	for path, words := range map[string]string{
+		"instances/web-1/events": "was taken back from it", "instances/web-1/events?format=gce": "items", "instances/web-1/findings": "items", "findings": "finding.tpm-lost", "findings/1": "finding.",
+	} {
+		if got := f.do(admin, "GET", "/v1/"+path, "").want(path, 200, words); strings.Contains(string(got.body), f.dir) {
+			t.Errorf("%s: %s", path, got.body)
+		}
+	}
 }

@@ -71,6 +71,11 @@ type Config struct {
 	// files; nil, or an empty folder, is a service without backups.
 	Backups   *vmbackup.Store
 	BackupDir string
+	// BackupsOfOne is how many backups of one machine the folder may have, for which another
+	// is refused; 0 means 32. BackupBytes is how much all of them may have; 0 means what the
+	// file system has room for.
+	BackupsOfOne int
+	BackupBytes  int64
 	// Disks are the folders whose files callers may give to machines; none is none.
 	Disks []string
 	Now   func() time.Time
@@ -88,8 +93,9 @@ type API struct {
 	life       context.Context // of operations; ended by Close
 	stop       context.CancelFunc
 	running    sync.WaitGroup
-	copying    turns // of who writes or reads a backup
-	heavy      turns // of who reads a log or history
+	copying    chan struct{} // full while a backup is written or read
+	asking     turns         // of who asks for a log or history
+	heavy      turns         // of who reads one that comes
 
 	mu    sync.Mutex                  // guards known
 	known map[string]*machine.Defined // definitions that were read, by machine
@@ -111,13 +117,16 @@ func New(ctx context.Context, c Config) (*API, error) {
 		}
 		c.Disks[i] = real
 	}
+	if c.BackupsOfOne <= 0 {
+		c.BackupsOfOne = usualOfOne
+	}
 	if c.Patience <= 0 {
 		c.Patience = answerPatience
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	a := &API{cfg: c, operations: newOperations(c.Dir), known: map[string]*machine.Defined{}, copying: make(turns, 1), heavy: make(turns, mostHeavy)}
+	a := &API{cfg: c, operations: newOperations(c.Dir), known: map[string]*machine.Defined{}, copying: make(chan struct{}, 1)}
 	if err := a.recall(ctx); err != nil {
 		return nil, fmt.Errorf("make API of instances: %w", err)
 	}

@@ -123,7 +123,7 @@ func (a *API) judgeRoutes(s *apiserver.Server) {
 		})
 	})
 	apiserver.Serve(s, read("list-instance-boots", "List the boots of a machine that are kept", "boots"), func(ctx context.Context, in *ByInstance) (*apiserver.Reply[bootsBody], error) {
-		leave, err := a.heavily(ctx)
+		ctx, leave, err := a.heavily(ctx, in.Instance)
 		if err != nil {
 			return nil, err
 		}
@@ -136,7 +136,7 @@ func (a *API) judgeRoutes(s *apiserver.Server) {
 	})
 	apiserver.Serve(s, read("diff-instance-boots", "Say what a boot measured otherwise than another, by component", "diff"), a.diff)
 	apiserver.Serve(s, read("why-instance", "Say why a boot passed or failed: each component that changed, and what to do", "why"), func(ctx context.Context, in *whyInput) (*apiserver.Reply[machine.Reasoned], error) {
-		leave, err := a.heavily(ctx)
+		ctx, leave, err := a.heavily(ctx, in.Instance)
 		if err != nil {
 			return nil, err
 		}
@@ -151,17 +151,8 @@ func (a *API) judgeRoutes(s *apiserver.Server) {
 	apiserver.Serve(s, read("check-instance", "Say without booting whether a machine that is off will boot", "check"), a.check)
 }
 
-// heavily waits for a turn to read a log or history, which a guest can make as long as it may
-// be, and for no longer than its request may.
-func (a *API) heavily(ctx context.Context) (leave func(), err error) {
-	if leave, err = a.heavy.enter(ctx); err != nil {
-		return nil, apiserver.NewProblem(http.StatusTooManyRequests, apiserver.CodeOverloaded, "too many logs and histories of machines are being read")
-	}
-	return leave, nil
-}
-
 func (a *API) events(ctx context.Context, in *eventsInput, wanted func(*integrity.Notice) bool) (*apiserver.Reply[eventsBody], error) {
-	leave, err := a.heavily(ctx)
+	ctx, leave, err := a.heavily(ctx, in.Instance)
 	if err != nil {
 		return nil, err
 	}
@@ -186,22 +177,27 @@ func (a *API) events(ctx context.Context, in *eventsInput, wanted func(*integrit
 	return apiserver.Answer(eventsBody{apiserver.OrEmpty(all), older}), nil
 }
 
-// publicReasons are reasons without what names files of the host: the words of a hypervisor
-// that failed, and where a backup is.
+// publicReasons are reasons without what names files of the host: the words of errors of its
+// own and of another host's, and where a backup is.
 func publicReasons(all []evidence.Reason) []evidence.Reason {
-	for i, r := range all {
+	out := slices.Clone(all)
+	for i, r := range out {
 		switch r.Code {
 		case "machine.hypervisor-failed":
-			all[i].Message = "the hypervisor failed; assay vm events has its words on the host"
+			out[i].Message = "the hypervisor failed; assay vm events has its words on the host"
+		case "machine.tpm-lost":
+			out[i].Message = "the TPM of the machine ended while it ran; assay vm events says why on the host"
+		case "machine.migration-failed":
+			out[i].Message = "the machine did not go to another host, or was taken back from it; assay vm events says why on the host"
 		case "machine.backed-up":
-			all[i].Message = "a backup was written, and opened again"
+			out[i].Message = "a backup was written, and opened again"
 		}
 	}
-	return all
+	return out
 }
 
 func (a *API) diff(ctx context.Context, in *diffInput) (*apiserver.Reply[diffBody], error) {
-	leave, err := a.heavily(ctx)
+	ctx, leave, err := a.heavily(ctx, in.Instance)
 	if err != nil {
 		return nil, err
 	}

@@ -68,7 +68,9 @@ type Options struct {
 	// WithoutShared leaves out the disks that other machines write to as well; with one
 	// that is not left out the backup is refused.
 	WithoutShared bool
-	Progress      Progress // nil for none
+	// Room, if any, refuses a file by what the disks in it take, before it is begun.
+	Room     func(disks int64) error
+	Progress Progress // nil for none
 }
 
 // A Report says what a backup has.
@@ -129,6 +131,11 @@ func (s *Store) Backup(ctx context.Context, actor string, o Options) (_ *Report,
 	defer w.close()
 	if err := w.gather(ctx); err != nil {
 		return nil, fmt.Errorf("back up machine %q: %w", o.Name, err)
+	}
+	if o.Room != nil {
+		if err := o.Room(w.total); err != nil {
+			return nil, err
+		}
 	}
 	if err := w.file(ctx); err != nil {
 		return nil, fmt.Errorf("back up machine %q: %w", o.Name, err)
