@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/assay-project/assay/internal/durable"
@@ -73,6 +74,22 @@ func Check(d *fleet.Definition, disks []Disk, room uint64) error {
 	return nil
 }
 
+// Find has a disk that is only read be the one of the known files that has its path. One that
+// lies where hosts make the disks of its machine (made), and nobody can put another, is the
+// only one that has its name.
+func Find(known []string, d *fleet.Disk, made bool) bool {
+	if slices.Contains(known, d.File) {
+		return true
+	}
+	other := func(file string) bool { return filepath.Base(file) != filepath.Base(d.File) }
+	same := slices.DeleteFunc(slices.Clone(known), other)
+	if !made || len(same) != 1 {
+		return false
+	}
+	d.File = same[0]
+	return true
+}
+
 // overhead is more than a qcow2 image of a size adds to it: its tables have 10 bytes for a
 // cluster of 64 KiB (docs/interop/qcow2).
 func overhead(size int64) uint64 { return uint64(size)/4096 + 1<<20 }
@@ -80,14 +97,31 @@ func overhead(size int64) uint64 { return uint64(size)/4096 + 1<<20 }
 // spare is what a host keeps free beside the disks of a machine that comes, in bytes.
 const spare = 256 << 20
 
-// Room is how many bytes a folder has for disks.
-func Room(dir string) (uint64, error) {
+// Room is how many bytes a folder has for disks once the files of another are removed, which
+// need not be there.
+func Room(dir, leftover string) (uint64, error) {
 	var s syscall.Statfs_t
 	if err := syscall.Statfs(dir, &s); err != nil {
 		return 0, fmt.Errorf("room in %q: %w", dir, err)
 	}
 	free := s.Bavail * uint64(s.Bsize) //nolint:gosec // never negative (statfs(2))
+	free += held(leftover)
 	return free - min(free, spare), nil
+}
+
+// held is how many bytes are free when the files of a folder are removed.
+func held(dir string) (n uint64) {
+	entries, _ := os.ReadDir(dir) //nolint:errcheck // nothing is counted of what cannot be read
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || !info.Mode().IsRegular() {
+			continue
+		}
+		if s, ok := info.Sys().(*syscall.Stat_t); ok && s.Nlink == 1 {
+			n += uint64(s.Blocks) * 512 //nolint:gosec // never negative (stat(2))
+		}
+	}
+	return n
 }
 
 // Make makes the disks in a folder, which must not be there, and has the definition name

@@ -1,6 +1,7 @@
 package diskcopy
 
 import (
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
@@ -118,13 +119,46 @@ func TestDisksAreMadeInTheirFolderAlone(t *testing.T) {
 	}
 }
 
+// What an earlier try left of a machine is removed before the next: it takes no room from it.
+func TestWhatIsLeftOfATryIsFree(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, n := range map[string]int{"disk0.raw": 1 << 20, "disk1.raw": 1 << 20, "linked": 1 << 20} {
+		if err := os.WriteFile(filepath.Join(dir, name), make([]byte, n), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := filepath.Join(t.TempDir(), "kept")
+	if err := errors.Join(os.Link(filepath.Join(dir, "linked"), other), os.Symlink(other, filepath.Join(dir, "link")), os.Mkdir(filepath.Join(dir, "folder"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if got := held(dir); got < 2<<20 || got >= 3<<20 {
+		t.Errorf("held = %d", got)
+	}
+	if got := held(filepath.Join(dir, "none")); got != 0 {
+		t.Errorf("held of nothing = %d", got)
+	}
+	more := false
+	for range 10 { // others write meanwhile
+		without, err := Room(dir, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		with, err := Room(dir, dir)
+		more = more || err == nil && with >= without+1<<20
+	}
+	if !more {
+		t.Error("what is left takes room")
+	}
+}
+
 func TestRoomIsLessThanWhatIsFree(t *testing.T) {
 	t.Parallel()
-	room, err := Room(t.TempDir())
+	room, err := Room(t.TempDir(), "")
 	if err != nil || room == 0 || room > 1<<60 {
 		t.Errorf("Room = %d, %v", room, err)
 	}
-	if _, err := Room(filepath.Join(t.TempDir(), "none")); err == nil {
+	if _, err := Room(filepath.Join(t.TempDir(), "none"), ""); err == nil {
 		t.Error("there is room in no folder")
 	}
 }

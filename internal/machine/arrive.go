@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"filippo.io/age"
@@ -60,6 +59,9 @@ func (r *Root) Receive(ctx context.Context, actor string, o ReceiveOptions) erro
 		if err := o.Ready(); err != nil {
 			return err
 		}
+	}
+	if err := r.checkKnown(&o); err != nil {
+		return err
 	}
 	awaited, cancel := context.WithTimeoutCause(ctx, o.Expires.Sub(r.cfg.Now()), move.ErrExpired)
 	defer cancel()
@@ -181,7 +183,7 @@ func (a *arrival) checkDisks() error {
 	case len(copied) > 0 && !a.o.CopyDisks:
 		return errors.New("the machine is awaited on disks that both hosts reach: assay vm receive --copy-disks awaits it with a copy of them")
 	case len(copied) > 0:
-		room, err := diskcopy.Room(a.root.cfg.Dir)
+		room, err := diskcopy.Room(a.root.cfg.Dir, filepath.Join(a.root.dir(a.o.Name), diskFolder))
 		if err == nil {
 			err = diskcopy.Check(d, copied, room)
 		}
@@ -195,7 +197,7 @@ func (a *arrival) checkDisks() error {
 		case len(copied) == 0:
 		case !disk.ReadOnly:
 			continue // it is made
-		case !slices.Contains(a.o.Known, disk.File):
+		case !diskcopy.Find(a.o.Known, disk, ownDisk(d.Name, disk.File)):
 			return fmt.Errorf("disk %q is only read, and not copied: assay vm receive --with-disk lets the machine have the one that is here", disk.File)
 		}
 		if info, err := os.Stat(disk.File); err != nil || info.IsDir() {
@@ -272,12 +274,15 @@ func (a *arrival) run(ctx context.Context, h *Home) (err error) {
 	if err := s.start(ctx); err != nil {
 		return errors.Join(err, s.release())
 	}
-	s.asideFor(moveTime(len(a.offer.Copy) > 0), func(ctx context.Context) {
+	pace := &a.root.pace
+	s.asideFor(pace.whole(len(a.offer.Copy) > 0), func(ctx context.Context) {
 		defer context.AfterFunc(ctx, a.link.Interrupt)()
 		if err := a.complete(ctx); err != nil {
 			s.fail(err)
 			return
 		}
+		ctx, cancel := context.WithTimeout(ctx, pace.heard)
+		defer cancel()
 		a.confirm(ctx)
 	})
 	s.follow(ctx)
@@ -295,23 +300,15 @@ func (a *arrival) complete(ctx context.Context) error {
 	if err := a.link.Send(step{At: stepWaits}); err != nil {
 		return err
 	}
-	if err := a.takeAll(ctx); err != nil {
-		return err
-	}
-	if err := a.link.Send(step{At: stepLoaded}); err != nil {
+	pace := &a.root.pace
+	if err := inTime(ctx, pace.sending(len(a.offer.Copy) > 0), a.link.Interrupt, a.takeAll); err != nil {
 		return err
 	}
 	var last lastWords
-	if err := a.link.Receive(&last); err != nil {
+	if err := inTime(ctx, pace.still, a.link.Interrupt, func(ctx context.Context) error { return a.hearLast(ctx, &last) }); err != nil {
 		return err
 	}
-	if err := a.within(ctx, func() error { return a.adopt(&last) }); err != nil {
-		return err
-	}
-	if err := a.link.Send(step{At: stepPrepared}); err != nil {
-		return err
-	}
-	if err := a.awaitGo(ctx); err != nil {
+	if err := inTime(ctx, pace.given, a.link.Interrupt, a.awaitGo); err != nil {
 		return err
 	}
 	if err := a.within(ctx, func() error { return a.own(&last) }); err != nil {
@@ -321,6 +318,20 @@ func (a *arrival) complete(ctx context.Context) error {
 	err := a.goOn(ctx)
 	a.link.Send(step{At: stepRuns}) //nolint:errcheck // it is asked again; and the machine is here, if it runs or not
 	return err
+}
+
+// hearLast takes all that was last said of the machine, and keeps it.
+func (a *arrival) hearLast(ctx context.Context, last *lastWords) error {
+	if err := a.link.Send(step{At: stepLoaded}); err != nil {
+		return err
+	}
+	if err := a.link.Receive(last); err != nil {
+		return err
+	}
+	if err := a.within(ctx, func() error { return a.adopt(last) }); err != nil {
+		return err
+	}
+	return a.link.Send(step{At: stepPrepared})
 }
 
 // takeAll takes the memory, and before it the disks that are copied.

@@ -323,8 +323,10 @@ const callTime = 15 * time.Second
 // patience is how long the answer to a request may take.
 func (q *request) patience() time.Duration {
 	switch q.Verb {
-	case verbSnapshot, verbDropSnapshot, verbMigrate:
-		return callTime + moveTime(q.CopyDisks)
+	case verbSnapshot, verbDropSnapshot:
+		return callTime + memoryTime
+	case verbMigrate:
+		return callTime + usualPaces().whole(q.CopyDisks)
 	}
 	return callTime
 }

@@ -429,3 +429,23 @@ func (r *Root) discard(ctx context.Context, h *Home, actor string) error {
 	}
 	return durable.RemoveDir(h.dir, filepath.Join(r.cfg.Dir, deletedPrefix+name))
 }
+
+// Moving says how far a machine is that is on its way to another host; nil for one that is not.
+func (r *Root) Moving(ctx context.Context, name string) (out *Migration, err error) {
+	if _, err := r.Card(name); err != nil {
+		return nil, err
+	}
+	if _, _, err = r.call(ctx, name, request{Verb: verbMoving}, &out); errors.Is(err, errNotRunning) {
+		return nil, nil
+	}
+	return out, err
+}
+
+// CallOff ends a move that has not come to its point of no return: the machine runs on here.
+func (r *Root) CallOff(ctx context.Context, actor, name string) error {
+	if _, err := r.Card(name); err != nil {
+		return err
+	}
+	_, _, err := r.call(ctx, name, request{Verb: verbCallOff, Actor: actor}, nil)
+	return err
+}

@@ -141,10 +141,10 @@ func (s *supervisor) handle(a asked) {
 	case verbDropSnapshot:
 		s.aside(func(ctx context.Context) { a.answer <- respond(struct{}{}, s.dropSnapshot(ctx, q.Actor, q.Snapshot)) })
 	case verbMigrate:
-		s.asideFor(moveTime(q.CopyDisks), func(ctx context.Context) {
+		s.asideFor(s.root.pace.whole(q.CopyDisks), func(ctx context.Context) {
 			m, err := s.depart(ctx, q)
 			a.answer <- respond(m, err)
-			if err == nil && !m.DryRun {
+			if err == nil && !m.DryRun || errors.Is(err, ErrGiven) { // what is here does not go on
 				s.cut()
 			}
 		})

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -353,7 +354,8 @@ const (
 )
 
 // settle finds out what became of a machine that was given away. The destination's refusal
-// is final: it has nothing of the machine then.
+// is final: it has nothing of the machine then. When the time is over, nothing of the machine
+// goes on here but by the word of either, and its home is given back.
 func (d *departure) settle(ctx context.Context, err error) error {
 	for pause := askSoon; ; pause = min(2*pause, askAgain) {
 		var refused *move.PeerError
@@ -375,6 +377,8 @@ func (d *departure) settle(ctx context.Context, err error) error {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
+			why := reason(codeStopped, fmt.Sprintf("the machine was given to %s, which has not confirmed, and stood still here", d.ticket.Address))
+			d.finally(func() { d.ending = cmp.Or(d.ending, &ending{actor: d.actor, reason: why}) })
 			return fmt.Errorf("%w, which has not confirmed: assay vm migrate --settle asks again: %w", ErrGiven, err)
 		}
 		err = d.root.deliver(ctx, d.ticket, d.home.card.ID)

@@ -135,7 +135,9 @@ func (s *supervisor) depart(ctx context.Context, q *request) (*Migration, error)
 		err = why
 	}
 	if d.given.Load() {
-		err = d.settle(ctx, err)
+		settling, cancel := context.WithTimeout(ctx, s.root.pace.settle)
+		defer cancel()
+		err = d.settle(settling, err)
 	}
 	if err == nil {
 		var out *Migration
@@ -183,20 +185,25 @@ func (d *departure) ask(ctx context.Context) error {
 	return err
 }
 
-// leave goes through all steps of the source.
+// leave goes through all steps of the source, each in its time.
 func (d *departure) leave(ctx context.Context) error {
 	link, err := d.ticket.Dial(ctx, d.root.clock())
 	if err != nil {
 		return err
 	}
 	defer link.Close()
-	defer link.Until(ctx)()
-	if err := d.pack(ctx, link); err != nil {
+	end, pace := func() { link.Close() }, &d.root.pace
+	if err := inTime(ctx, pace.memory, end, func(ctx context.Context) error { return d.pack(ctx, link) }); err != nil {
 		return err
 	}
-	if err := d.sendAll(ctx, link); err != nil {
+	if err := inTime(ctx, pace.sending(d.copies != nil), end, func(ctx context.Context) error { return d.sendAll(ctx, link) }); err != nil {
 		return err
 	}
+	return inTime(ctx, pace.still, end, func(ctx context.Context) error { return d.handOver(ctx, link) })
+}
+
+// handOver says what is left to be said of the machine, which stands still, and gives it away.
+func (d *departure) handOver(ctx context.Context, link *move.Link) (err error) {
 	if err := hear(link, stepLoaded); err != nil {
 		return err
 	}
@@ -473,24 +480,4 @@ func (r *Root) Migrate(ctx context.Context, actor, name string, o MigrateOptions
 			return out, fmt.Errorf("the machine runs on the other host, and is not deleted here yet: %w", ctx.Err())
 		}
 	}
-}
-
-// Moving says how far a machine is that is on its way to another host; nil for one that is not.
-func (r *Root) Moving(ctx context.Context, name string) (out *Migration, err error) {
-	if _, err := r.Card(name); err != nil {
-		return nil, err
-	}
-	if _, _, err = r.call(ctx, name, request{Verb: verbMoving}, &out); errors.Is(err, errNotRunning) {
-		return nil, nil
-	}
-	return out, err
-}
-
-// CallOff ends a move that has not come to its point of no return: the machine runs on here.
-func (r *Root) CallOff(ctx context.Context, actor, name string) error {
-	if _, err := r.Card(name); err != nil {
-		return err
-	}
-	_, _, err := r.call(ctx, name, request{Verb: verbCallOff, Actor: actor}, nil)
-	return err
 }

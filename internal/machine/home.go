@@ -304,3 +304,27 @@ func unwrap(ctx context.Context, p keyprovider.Provider, c *Card) (seal.Key, err
 
 // homeKeyID is what envelopes of a home name as their key.
 const homeKeyID = "home"
+
+// ownDisk reports whether a file is where a host, this or another, makes the disks of a machine.
+func ownDisk(machine, file string) bool {
+	folder := filepath.Dir(file)
+	return filepath.Base(folder) == diskFolder && filepath.Base(filepath.Dir(folder)) == machine
+}
+
+// checkKnown refuses files that are removed before the machine comes.
+func (r *Root) checkKnown(o *ReceiveOptions) error {
+	home, err := filepath.Abs(r.dir(o.Name))
+	if err != nil {
+		return err
+	}
+	for _, file := range o.Known {
+		path, err := filepath.Abs(file)
+		if err != nil {
+			return err
+		}
+		if in, err := filepath.Rel(home, path); err == nil && filepath.IsLocal(in) {
+			return fmt.Errorf("disk %q is in the folder that is made anew for the machine: put it elsewhere, under the same name", file)
+		}
+	}
+	return nil
+}

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/seal"
@@ -308,6 +309,22 @@ func (h *Home) unshelve(text []byte) (parcel []byte, since Stay) {
 	here := len(events) - (h.log.next - was.Event) // less than 0 where the log has lost some
 	since.Events = events[min(max(here, 0), len(events)):]
 	return was.Parcel, since
+}
+
+// wentBack is the event of a machine that is what it was.
+func (r *Root) wentBack(h *Home, s *Snapshot, g *goingBack) integrity.Notice {
+	what := "disks and variables are those"
+	if g.Memory {
+		what = "memory, disks and variables are those"
+	}
+	n := integrity.Notice{
+		Type: integrity.EventWentBack, Instance: h.Name(), Time: r.cfg.Now(), BootCounter: s.Boot, Actor: g.Actor,
+		Reasons: []evidence.Reason{reason(codeWentBack, fmt.Sprintf("%s of snapshot %q, made at %s by %s in boot %d", what, s.Name, s.Made.Format(time.RFC3339), s.By, s.Boot))},
+	}
+	if s.TPM > 0 {
+		n.Reasons = append(n.Reasons, reason(codeTPMBack, fmt.Sprintf("the TPM was at generation %d of its state and is back at %d: what it counted and stored since is undone", g.Before, s.TPM)))
+	}
+	return n
 }
 
 // turnKey is that of the turn in a context.

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/move"
@@ -25,6 +24,50 @@ const moveSocket = "move"
 
 // memoryTime is how long the memory of a machine may take on its way.
 const memoryTime = 30 * time.Minute
+
+// paces are how long the parts of a move between hosts may take, each. Another host that says
+// nothing more has the machine stand still for the last two of them.
+type paces struct {
+	memory time.Duration // home and TPM; and then the memory
+	disks  time.Duration // beside that, where they are copied: given up long before if they do not get on
+	still  time.Duration // what is said last, when all of the memory has gone
+	settle time.Duration // until the other host has said that it has the machine, which was given to it
+	// The host that it is given to hears its source longer than that may ask: until it is given,
+	// and then for whoever has not heard that it is there.
+	given, heard time.Duration
+}
+
+func usualPaces() paces {
+	p := paces{memory: memoryTime, disks: 7 * 24 * time.Hour, still: 5 * time.Minute, settle: memoryTime}
+	p.given = p.still + p.settle + time.Minute
+	p.heard = p.given
+	return p
+}
+
+// sending is the time of the memory, and of the disks that are copied before it.
+func (p paces) sending(disks bool) time.Duration {
+	if disks {
+		return p.disks + p.memory
+	}
+	return p.memory
+}
+
+// whole is more than the time of all parts, on either host.
+func (p paces) whole(disks bool) time.Duration {
+	return p.memory + p.sending(disks) + p.still + p.settle + p.given + p.heard
+}
+
+// inTime does a part of a move. What it may wait for ends with its time.
+func inTime(ctx context.Context, most time.Duration, end func(), do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, most, fmt.Errorf("the other host took longer than %s", most))
+	defer cancel()
+	defer context.AfterFunc(ctx, end)()
+	err := do(ctx)
+	if errors.Is(err, move.ErrLink) && ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	}
+	return err
+}
 
 // within has the machine's loop do something, and waits for it. The loop takes nothing
 // before it does it: what was taken is done, also when ctx ends meanwhile, and its outcome
@@ -58,17 +101,6 @@ func (s *supervisor) fail(err error) {
 
 // errEnded is a machine that ended in the middle of something.
 var errEnded = errors.New("the machine has ended meanwhile")
-
-// disksTime is how long a move may take that copies disks: it is given up when they do not
-// get on, long before.
-const disksTime = 7 * 24 * time.Hour
-
-func moveTime(disks bool) time.Duration {
-	if disks {
-		return disksTime
-	}
-	return memoryTime
-}
 
 // aside does what takes long beside the machine's loop, until the machine ends.
 func (s *supervisor) aside(do func(context.Context)) { s.asideFor(memoryTime, do) }
@@ -229,22 +261,6 @@ func (s *supervisor) dropSnapshot(ctx context.Context, actor, name string) error
 		return err
 	}
 	return s.discard(ctx, &capture{Snapshot: &gone, disks: disks, held: true})
-}
-
-// wentBack is the event of a machine that is what it was.
-func (r *Root) wentBack(h *Home, s *Snapshot, g *goingBack) integrity.Notice {
-	what := "disks and variables are those"
-	if g.Memory {
-		what = "memory, disks and variables are those"
-	}
-	n := integrity.Notice{
-		Type: integrity.EventWentBack, Instance: h.Name(), Time: r.cfg.Now(), BootCounter: s.Boot, Actor: g.Actor,
-		Reasons: []evidence.Reason{reason(codeWentBack, fmt.Sprintf("%s of snapshot %q, made at %s by %s in boot %d", what, s.Name, s.Made.Format(time.RFC3339), s.By, s.Boot))},
-	}
-	if s.TPM > 0 {
-		n.Reasons = append(n.Reasons, reason(codeTPMBack, fmt.Sprintf("the TPM was at generation %d of its state and is back at %d: what it counted and stored since is undone", g.Before, s.TPM)))
-	}
-	return n
 }
 
 // memoryContext binds the memory of a snapshot to it.

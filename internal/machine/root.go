@@ -88,6 +88,7 @@ type Config struct {
 type Root struct {
 	cfg      Config
 	patience time.Duration // for what one machine says of how it is
+	pace     paces
 	seen     sightings
 }
 
@@ -105,7 +106,7 @@ func OpenRoot(cfg Config) (*Root, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Root{cfg: cfg, patience: statusTime}
+	r := &Root{cfg: cfg, patience: statusTime, pace: usualPaces()}
 	if r.cfg.Components == nil {
 		r.cfg.Components = component.Builtin()
 	}
