@@ -51,33 +51,30 @@ func (b *slowBook) Unpack(ctx context.Context, machine string, parcel []byte, si
 // take before that, and goes on.
 func TestAHostThatSaysNothingMoreHoldsAMachineForMinutes(t *testing.T) {
 	t.Parallel()
-	for _, copies := range []bool{false, true} {
-		a, b := newHost(t), newHost(t)
-		a.copies, b.copies = copies, copies
-		a.root.pace.still = 50 * time.Millisecond
-		slow := &slowBook{waits: make(chan struct{}), slow: "check"}
-		a.keepsFindings("one is open")
-		b.root.cfg.Findings = slow
-		a.createWithDisks()
-		s := a.start(boot(t, "good-uki") + "await go\noff\n")
-		a.awaitEvent(integrity.EventLateReport, 1)
-		there := b.awaits()
-		b.script("await never\n")
-		err := a.gives(t.Context(), "carol", there.ticket)
-		if err == nil || !strings.Contains(err.Error(), "runs on here") || !strings.Contains(err.Error(), "took longer than 50ms") {
-			t.Errorf("with copies %v: Migrate = %v", copies, err)
-		}
-		if status := a.status(); status.State != StateRunning || status.Problem != "" {
-			t.Errorf("the status is %+v", status)
-		}
-		close(slow.waits)
-		if err := there.over(); err == nil {
-			t.Error("the other host has a machine")
-		}
-		a.put(a.inRun("go"), "")
-		if err := s.wait(); err != nil {
-			t.Error(err)
-		}
+	a, b := apartHosts(t)
+	a.root.pace.still = 50 * time.Millisecond
+	a.keepsFindings("one is open")
+	slow := &slowBook{waits: make(chan struct{}), slow: "check"}
+	b.root.cfg.Findings = slow
+	a.createWithDisks()
+	s := a.start(boot(t, "good-uki") + "await go\noff\n")
+	a.awaitEvent(integrity.EventLateReport, 1)
+	there := b.awaits()
+	b.script("await never\n")
+	err := a.gives(t.Context(), "carol", there.ticket)
+	if err == nil || !strings.Contains(err.Error(), "runs on here") || !strings.Contains(err.Error(), "took longer than 50ms") {
+		t.Errorf("Migrate = %v", err)
+	}
+	if status := a.status(); status.State != StateRunning || status.Problem != "" {
+		t.Errorf("the status is %+v", status)
+	}
+	close(slow.waits)
+	if err := there.over(); err == nil {
+		t.Error("the other host has a machine")
+	}
+	a.put(a.inRun("go"), "")
+	if err := s.wait(); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -280,7 +277,7 @@ func (v *valve) cut() {
 // longer.
 func TestATicketThatWasUsedIsNotHeardForEver(t *testing.T) {
 	t.Parallel()
-	a, b := apartHosts(t)
+	a, b := newHost(t), newHost(t)
 	b.root.pace.heard = 50 * time.Millisecond
 	a.createWithDisks()
 	s := a.start(boot(t, "good-uki"))
