@@ -433,19 +433,29 @@ func TestASilentSupervisorHoldsNoOthersLog(t *testing.T) {
 	f.do(admin, "POST", "/v1/instances", plain("db-1")).want("create", 200)
 	eve := f.principal(access.Principal{Name: "eve", Bindings: []access.Binding{{Role: access.Viewer, Instances: "eve-*"}}})
 	release := make(chan struct{})
-	var asked, reading sync.WaitGroup
-	for i := range 2 * mostHeavy {
+	const silent = mostOfCaller - 1
+	asked := make(chan string, 2*silent)
+	var reading sync.WaitGroup
+	for i := range silent {
 		name := fmt.Sprintf("eve-%d", i)
 		f.do(admin, "POST", "/v1/instances", plain(name)).want("create", 200)
-		asked.Add(1)
 		f.instead(name, func(string) string {
-			asked.Done()
+			asked <- name
 			<-release
 			return `{"result":[]}`
 		})
 		reading.Go(func() { f.do(eve, "GET", "/v1/instances/"+name+"/events", "").want("at last", 200) })
 	}
-	asked.Wait()
+	late := time.After(10 * time.Second)
+	for n := range silent {
+		select {
+		case <-asked:
+		case <-late:
+			close(release)
+			reading.Wait()
+			t.Fatalf("%d of %d silent supervisors were asked", n, silent)
+		}
+	}
 	if got := f.within(10*time.Second, admin, "/v1/instances/db-1/events"); got.Code != 200 {
 		t.Errorf("another's log: %d %s", got.Code, got.Body)
 	}

@@ -98,9 +98,11 @@ func (a *API) heavily(ctx context.Context, instance string) (_ context.Context, 
 		if read != nil {
 			return nil // one request may ask more than one question
 		}
-		if read, err = a.heavy.enter(ctx, bound{"", mostHeavy}, bound{who, 1}); err != nil {
+		turn, err := a.heavy.enter(ctx, bound{"", mostHeavy}, bound{who, 1})
+		if err != nil {
 			return busy
 		}
+		read = turn
 		return nil
 	}
 	return machine.WithTurn(ctx, enter), func() {
