@@ -48,10 +48,15 @@ func wait(seconds int) func(x *guessing) tpm2.RC {
 	return func(x *guessing) tpm2.RC { x.now += time.Duration(seconds) * time.Second; return 0 }
 }
 
-func parameters(tries, recovery, lockoutRecovery uint32) func(x *guessing) tpm2.RC {
+// parameters sets the limits and goes on with then, while no time passes.
+func parameters(tries, recovery, lockoutRecovery uint32, then ...func(x *guessing) tpm2.RC) func(x *guessing) tpm2.RC {
 	return func(x *guessing) tpm2.RC {
 		in := &command.DictionaryAttackParametersIn{NewMaxTries: tries, NewRecoveryTime: recovery, LockoutRecovery: lockoutRecovery}
-		return x.run(tpm2.CCDictionaryAttackParameters, handles(lockout), password("lock"), in, nil)
+		rc := x.run(tpm2.CCDictionaryAttackParameters, handles(lockout), password("lock"), in, nil)
+		for _, do := range then {
+			rc = do(x)
+		}
+		return rc
 	}
 }
 
@@ -102,7 +107,10 @@ func TestGuessingIsLimited(t *testing.T) {
 		"no tries at all":                         {{parameters(0, 1000, 1000), 0, 0}, refused(0)},
 		"another recovery time":                   {{parameters(3, 10, 1000), 0, 0}, fail(1), fail(2), {wait(10), 0, 1}, {wait(10), 0, 0}},
 		"without recovery time nothing counts":    append([]guess{{parameters(3, 0, 1000), 0, 0}}, repeat(10, fail(0))...),
-		"nor is anything kept":                    {fail(1), fail(2), {parameters(3, 0, 1000), 0, 2}, {wait(1), 0, 0}, good(0), {power(clearing), 0, 0}},
+		"nor is anything kept":                    {fail(1), fail(2), {parameters(3, 0, 1000), 0, 0}, good(0), {power(clearing), 0, 0}},
+		"from the next command on":                {fail(1), fail(2), {parameters(1, 0, 1000, useSecret("right")), 0, 0}},
+		"though counting begins again at once":    {fail(1), fail(2), {parameters(3, 0, 1000, parameters(3, 1000, 1000)), 0, 0}, fail(1)},
+		"and not after a shutdown at once":        {fail(1), {parameters(3, 0, 1000, shutdown(clearing)), 0, 0}, {power(clearing), 0, 0}},
 		"an entity without protection":            {{unprotected("wrong"), sessionRC(tpm2.RCBadAuth, 1), 0}, {unprotected("right"), 0, 0}},
 		"locked out, others go on":                {fail(1), fail(2), fail(3), {unprotected("right"), 0, 3}},
 		"the lockout authority fails":             {{useLockout("wrong"), wrong, 0}, {useLockout("lock"), locked, 0}, good(0), {wait(999), 0, 0}, {useLockout("lock"), locked, 0}, {wait(1), 0, 0}, {useLockout("lock"), 0, 0}},

@@ -33,21 +33,31 @@ func (t *TPM) newVolatile() volatile {
 }
 
 // advance moves the TPM's time and clock on by what passed on the machine's
-// (Part 1, 36), at the rate that TPM2_ClockRateAdjust set.
+// (Part 1, 36), at the rate that TPM2_ClockRateAdjust set, and forgives failures:
+// that hangs on what TPM2_DictionaryAttackParameters set, too, so that it comes also
+// where no time passed.
 func (t *TPM) advance() {
+	gone := t.elapse()
+	if !t.vol.started {
+		return
+	}
+	if gone > 0 {
+		t.setClock(t.orderly.clock + gone)
+	}
+	t.heal()
+}
+
+// elapse moves the time on, and returns by how many milliseconds.
+func (t *TPM) elapse() uint64 {
 	now := t.cfg.Now().Milliseconds()
 	passed := now - t.vol.startedAt - int64(t.vol.time) // a time in milliseconds fits
 	if passed <= 0 {
-		return
+		return 0
 	}
 	gone := t.rated(passed)
 	t.vol.time += gone
 	t.vol.startedAt = now - int64(t.vol.time)
-	if !t.vol.started {
-		return
-	}
-	t.setClock(t.orderly.clock + gone)
-	t.heal()
+	return gone
 }
 
 // clockUpdate is the interval, in milliseconds, at which the clock is written
