@@ -386,6 +386,9 @@ func (c *Codec) Inner16(v Layout, limit int) {
 	v.Wire(c)
 	c.finishInner()
 	if cut && c.err == nil {
+		if len(in) == 0 { // a structure that may be empty, but is not by its length
+			c.Fail(c.short())
+		}
 		c.Fail(ErrOverlong)
 	}
 	outer.err = c.err

@@ -134,6 +134,40 @@ func TestInnerUsesItsWholeLength(t *testing.T) {
 	}
 }
 
+// A maybe is nothing, or a pair.
+type maybe struct{ there bool }
+
+func (m *maybe) Wire(c *wire.Codec) {
+	if c.Remaining() > 0 {
+		m.there = true
+		new(pair).Wire(c)
+	}
+}
+
+type wrappedMaybe struct{ M maybe }
+
+func (w *wrappedMaybe) Wire(c *wire.Codec) { c.Inner16(&w.M, 64) }
+
+// A structure that may be empty is so by its length, not because the input ends.
+func TestWhatMayBeEmptyIsLackingWhereTheInputEnds(t *testing.T) {
+	for name, tc := range map[string]struct {
+		in   []byte
+		want error
+	}{
+		"empty":          {[]byte{0, 0}, nil},
+		"there":          {[]byte{0, 5, 0, 1, 0, 1, 9}, nil},
+		"not there":      {[]byte{0, 5}, wire.ErrShort},
+		"half there":     {[]byte{0, 5, 0, 1}, wire.ErrShort},
+		"a longer claim": {[]byte{0, 6, 0, 1, 0, 1, 9}, wire.ErrOverlong},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := wire.Decode(tc.in, new(wrappedMaybe)); !errors.Is(err, tc.want) {
+				t.Errorf("Decode(%x) = %v, want %v", tc.in, err, tc.want)
+			}
+		})
+	}
+}
+
 type list struct{ L []pair }
 
 func (l *list) Wire(c *wire.Codec) { wire.List32(c, &l.L, 1<<30) }
