@@ -41,7 +41,7 @@ func (s *step) compare(o *Observation, errs [2]error) *[2]wire.Layout {
 	for i := range outs {
 		_, outs[i] = s.info.New()
 		if err := wire.Decode(o.Params[i], outs[i]); err != nil {
-			if s.bend.kind != straight {
+			if s.bend.kind != straight || s.garbled() {
 				return nil // another command, perhaps
 			}
 			o.Diff = fmt.Sprintf("parameters of %s cannot be read: %v", []string{"ours", "theirs"}[i], err)
@@ -51,8 +51,8 @@ func (s *step) compare(o *Observation, errs [2]error) *[2]wire.Layout {
 	if s.info.Response != "" && binary.BigEndian.Uint32(o.Response[0][10:]) != binary.BigEndian.Uint32(o.Response[1][10:]) {
 		o.Diff = fmt.Sprintf("handle: %x, %x", o.Response[0][10:14], o.Response[1][10:14])
 	}
-	if (s.wrong || s.bend.kind != straight) && slices.ContainsFunc(s.uses, func(u use) bool { return u.attr.Has(tpm2.SessionEncrypt) }) {
-		return &outs // decrypted with what a policy does not check: an authValue, a nonce
+	if s.garbled() {
+		return &outs
 	}
 	if s.info.Code == tpm2.CCGetCapability {
 		common(outs[0].(*command.GetCapabilityOut), outs[1].(*command.GetCapabilityOut))
@@ -70,12 +70,21 @@ func (s *step) compare(o *Observation, errs [2]error) *[2]wire.Layout {
 	return &outs
 }
 
-// apart reports whether two refusals cannot be compared: the authorizations, which
-// differ between the two, were spoilt and read as something else.
+// garbled reports whether the caller decrypts the response with what a policy does
+// not check: a wrong authValue, a spoilt nonce.
+func (s *step) garbled() bool {
+	return (s.wrong || s.bend.kind != straight) && slices.ContainsFunc(s.uses, func(u use) bool { return u.attr.Has(tpm2.SessionEncrypt) })
+}
+
+// apart reports whether two codes cannot be compared: the authorizations, which
+// differ between the two, were spoilt and read as something else; or another part of
+// the request was spoilt, for the two requests have different lengths.
 func (s *step) apart(o *Observation) bool {
 	a, _ := o.RC[0].Subject()
 	b, _ := o.RC[1].Subject()
-	return s.bend.kind != straight && a == tpm2.RCSession && b == tpm2.RCSession && !bytes.Equal(o.Request[0], o.Request[1])
+	spoilt := s.bend.kind != straight
+	return spoilt && a == tpm2.RCSession && b == tpm2.RCSession && !bytes.Equal(o.Request[0], o.Request[1]) ||
+		s.bend.place(len(o.Request[0])) != s.bend.place(len(o.Request[1]))
 }
 
 // ownSize reports whether the size of a response is the TPM's own business, or

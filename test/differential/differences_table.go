@@ -64,6 +64,11 @@ var differences = []Difference{
 		},
 	},
 	{
+		Name: "size of a Name", Right: "ours", Clause: "Part 2, 10.5.3 (TPMU_NAME)",
+		Why:   "A Name is a handle or a TPMT_HA, of at most 66 bytes; the reference code takes the size of a union in C, which is padded to 68, and so reads a Name of 67 or 68 bytes and says what is wrong behind it.",
+		Match: func(o *Observation) bool { return o.Bent != "" && o.RC[0].Base() == tpm2.RCSize && o.longName() },
+	},
+	{
 		Name: "MQV", Right: "ours", Clause: "Part 3, 14.7; SP 800-56A, 6.1.1.4",
 		Why: "The reference code reduces by the order of the curve without having set it, and goes into failure mode.",
 		Match: func(o *Observation) bool {
@@ -299,7 +304,7 @@ var differences = []Difference{
 	},
 	{
 		Name: "nothing changes after TPM2_Shutdown", Right: "either", Clause: "Part 3, 9.4; Part 1, 12.2",
-		Why: "The authValue or policy of the platform set to what it was, and the platform hierarchy disabled, which each startup enables: either voids the shutdown in libtpms; here it does not, since nothing that was saved has changed.",
+		Why: "The authValue or policy of the platform set to what it was, the platform hierarchy disabled, which each startup enables, and the context of a session refused for want of room or for its number: each voids the shutdown in libtpms; here it does not, since nothing that was saved has changed.",
 		Match: func(o *Observation) bool {
 			ours, theirs, ok := o.property(tpm2.PTStartupClear)
 			return o.Past.same && (ok && ours == theirs|uint32(tpm2.StartupClearOrderly) ||

@@ -332,7 +332,7 @@ func (b bend) apply(c []byte) []byte {
 	if len(c) == 0 {
 		return c
 	}
-	at := int(b.at % uint32(len(c)))
+	at := b.place(len(c))
 	switch b.kind {
 	case flipped:
 		c[at] ^= 1 << (b.value % 8)
@@ -349,9 +349,20 @@ func (b bend) apply(c []byte) []byte {
 	case retagged:
 		c[1] ^= 3
 	case headed:
-		c[int(b.at%uint32(min(len(c), 60)))] ^= 1 << (b.value % 8)
+		c[at] ^= 1 << (b.value % 8)
 	}
 	return c
+}
+
+// place returns where bytes of this length are spoilt.
+func (b bend) place(n int) int {
+	switch b.kind {
+	case flipped, replaced, cut:
+		return int(b.at % uint32(n))
+	case headed:
+		return int(b.at % uint32(min(n, 60)))
+	}
+	return 0 // at the end or the tag
 }
 
 // sized makes a command at least a header, and the size there that of the command:

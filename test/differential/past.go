@@ -15,7 +15,7 @@ type past struct {
 	refused bool   // a TPM2_Startup was refused since the power came
 	clock   uint64 // the last value that TPM2_ClockSet took before the power went
 	cleared bool   // TPM2_Clear came after the last TPM2_PCR_Allocate
-	same    bool   // after the last TPM2_Shutdown a command set a value of the platform to what it was, or what begins anew
+	same    bool   // after the last TPM2_Shutdown a command set a value of the platform to what it was, or what begins anew, or the context of a session was refused
 }
 
 // A memory keeps what [past] says.
@@ -57,6 +57,7 @@ func (m *memory) remember(o *Observation) {
 	}
 	switch {
 	case !ran:
+		m.same = m.same || m.orderly && o.contextRefused()
 	case o.Code == tpm2.CCSetCommandCodeAuditStatus:
 		m.audit(o.Plain)
 	case o.Code == tpm2.CCSetPrimaryPolicy, o.Code == tpm2.CCHierarchyChangeAuth, o.Code == tpm2.CCHierarchyControl:
@@ -64,6 +65,14 @@ func (m *memory) remember(o *Observation) {
 	case o.Code == tpm2.CCNVWrite && o.isPIN() && binary.BigEndian.Uint16(o.Plain) < 8:
 		m.parts = append(m.parts, o.Handles[1])
 	}
+}
+
+// contextRefused reports whether both refused the whole context of a session: for
+// want of room, or for its number.
+func (o *Observation) contextRefused() bool {
+	rc := o.RC[0]
+	return o.Code == tpm2.CCContextLoad && rc == o.RC[1] &&
+		(rc == tpm2.RCSessionMemory || rc == tpm2.RCContextGap || rc == tpm2.RCHandleValue.Of(tpm2.RCParameter, 1))
 }
 
 // platform notes what a command makes of the platform's values, and reports whether

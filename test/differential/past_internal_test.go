@@ -7,7 +7,7 @@ import (
 )
 
 // What voids a shutdown in libtpms alone is a value of the platform that does not
-// change, not any value.
+// change, not any value, and a session's context that is refused late.
 func TestWhatDoesNotChangeAfterAShutdown(t *testing.T) {
 	did := func(cc tpm2.CC, h tpm2.Handle, params ...byte) *Observation {
 		return &Observation{Code: cc, Handles: []tpm2.Handle{h}, Plain: params}
@@ -15,6 +15,7 @@ func TestWhatDoesNotChangeAfterAShutdown(t *testing.T) {
 	const platform, owner = tpm2.HandlePlatform, tpm2.HandleOwner
 	start, shutdown := did(tpm2.CCStartup, 0, 0, 0), did(tpm2.CCShutdown, 0, 0, 1)
 	auth := did(tpm2.CCHierarchyChangeAuth, platform, 0, 1, 'a')
+	load := func(rc tpm2.RC) *Observation { return &Observation{Code: tpm2.CCContextLoad, RC: [2]tpm2.RC{rc, rc}} }
 	noPolicy := did(tpm2.CCSetPrimaryPolicy, platform, 0, 0, 0, 0x10)
 	for name, tc := range map[string]struct {
 		after []*Observation // a startup
@@ -28,6 +29,9 @@ func TestWhatDoesNotChangeAfterAShutdown(t *testing.T) {
 		"an authValue of the owner":     {[]*Observation{shutdown, did(tpm2.CCHierarchyChangeAuth, owner, 0, 0)}, false},
 		"the platform is disabled":      {[]*Observation{shutdown, did(tpm2.CCHierarchyControl, platform, 0x40, 0, 0, 0x0c, 0)}, true},
 		"the owner is disabled":         {[]*Observation{shutdown, did(tpm2.CCHierarchyControl, platform, 0x40, 0, 0, 1, 0)}, false},
+		"no room for a context":         {[]*Observation{shutdown, load(tpm2.RCSessionMemory)}, true},
+		"before the shutdown, no room":  {[]*Observation{load(tpm2.RCSessionMemory), shutdown}, false},
+		"a context that is none":        {[]*Observation{shutdown, load(tpm2.RCIntegrity.Of(tpm2.RCParameter, 1))}, false},
 		"an authValue that was cleared": {[]*Observation{auth, start, shutdown, auth}, false},
 	} {
 		t.Run(name, func(t *testing.T) {

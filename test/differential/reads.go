@@ -20,6 +20,9 @@ type reading struct {
 	part  int         // the parameter that has it, from 1
 	at    int         // where it begins
 	bytes []byte      // all parameters
+	// template is that of TPM2_CreateLoaded, as far as it decodes; then the place and
+	// the bytes are those of the template.
+	template *tpm2.Public
 }
 
 // read decodes the parameters as our TPM does, that of a template behind the others.
@@ -31,8 +34,9 @@ func (o *Observation) read() reading {
 	in, _ := info.New()
 	r := decode(in, params)
 	if t, ok := in.(*command.CreateLoadedIn); ok && r.rc == 0 {
-		r = decode(new(tpm2.Public), t.InPublic)
-		if r.in = in; r.rc != 0 {
+		p := new(tpm2.Public)
+		r = decode(p, t.InPublic)
+		if r.in, r.part, r.template = in, 2, p; r.rc != 0 {
 			r.rc = r.rc.Base().Of(tpm2.RCParameter, 2)
 		}
 	}
@@ -117,7 +121,7 @@ func (o *Observation) unknown(rc tpm2.RC, values ...uint16) bool {
 // that we refuse for its size, whatever the size says.
 func (o *Observation) beyond() bool {
 	r := o.read()
-	if r.rc != o.RC[0] || r.rc.Base() != tpm2.RCSize || len(r.bytes) < r.at+2 {
+	if r.rc != o.RC[0] || r.rc.Base() != tpm2.RCSize || len(r.bytes) < r.at+2 || r.template != nil {
 		return false
 	}
 	room := len(r.bytes) - r.at - 2
@@ -125,6 +129,31 @@ func (o *Observation) beyond() bool {
 	open := slices.Clone(r.bytes)
 	binary.BigEndian.PutUint16(open[r.at:], uint16(room)+1)
 	return decode(r.in, open).rc == o.RC[1]
+}
+
+// maxName is the size of TPMU_NAME, and padded what the reference code takes for it:
+// a TPM_HANDLE beside a TPMT_HA makes a union in C a multiple of four.
+const maxName, paddedName = 66, 68
+
+// longName reports whether we refuse a Name that fits into the union with its padding
+// only, and libtpms goes on to what is behind it.
+func (o *Observation) longName() bool {
+	r := o.read()
+	switch r.in.(type) {
+	case *command.PolicyTicketIn, *command.PolicyAuthorizeIn, *command.PolicyDuplicationSelectIn, *command.MakeCredentialIn:
+	default:
+		return false
+	}
+	n := int(r.value)
+	if r.rc != o.RC[0] || !errors.Is(r.err, wire.ErrSize) || n <= maxName || n > paddedName || len(r.bytes) < r.at+2+n {
+		return false
+	}
+	// With a Name of the allowed length, what is behind it is read.
+	short := slices.Delete(slices.Clone(r.bytes), r.at+2+maxName, r.at+2+n)
+	binary.BigEndian.PutUint16(short[r.at:], maxName)
+	s, behind := decode(r.in, short).rc.Subject()
+	t, theirs := o.RC[1].Subject()
+	return s == 0 || s == t && behind == theirs
 }
 
 // oversized reports whether we refuse a length because it is more than any may be.
@@ -148,7 +177,7 @@ func (r *reading) public() *tpm2.Public {
 	case *command.ImportIn:
 		return &in.ObjectPublic
 	}
-	return nil
+	return r.template
 }
 
 // oddPolicy reports whether we refuse a public area for the size of its authPolicy.

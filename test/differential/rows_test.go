@@ -2,6 +2,7 @@ package differential_test
 
 import (
 	"encoding/binary"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -50,6 +51,14 @@ func TestRowsMatchOnlyWhatTheyExplain(t *testing.T) {
 	// A TPM2B_NV_PUBLIC of 14 bytes whose policy is said to have 32: libtpms looks for
 	// them behind its end.
 	policy := "000900056f746865720000001a0023000b000400f200100010001a000b0000000300100000000000013500000000"
+	named := func(n int) []byte {
+		b := append([]byte{0, 0, 0, 0, 0, 0, 0, byte(n)}, make([]byte, n)...) // no timeout, cpHash and policyRef
+		return append(b, 0x12, 0x34, 0, 0, 0, 0, 0, 0)
+	}
+	// The template of a key, with a policy of one byte and with another scheme.
+	template := func(hex string) []byte {
+		return unhex(fmt.Sprintf("000400000000%04x%s", len(hex)/2, hex))
+	}
 	early := "000e01000007000c000c409a00200008"
 	for name, tc := range map[string]struct {
 		cc           tpm2.CC
@@ -72,6 +81,13 @@ func TestRowsMatchOnlyWhatTheyExplain(t *testing.T) {
 		"a policy of 16 bytes":   {tpm2.CCCreatePrimary, unhex(policy), param(tpm2.RCSize, 2), param(tpm2.RCSymmetric, 2), "size of a policy"},
 		"no policy":              {tpm2.CCCreatePrimary, unhex(strings.Replace(policy, "f20010", "f20000", 1)), param(tpm2.RCSize, 2), param(tpm2.RCSymmetric, 2), ""},
 		"bytes that are there":   {tpm2.CCNVDefineSpace, unhex("0000" + early), param(tpm2.RCSize, 2), param(tpm2.RCAttributes, 2), ""},
+		"a Name of 68 bytes":     {tpm2.CCPolicyTicket, named(68), param(tpm2.RCSize, 4), param(tpm2.RCValue, 5), "size of a Name"},
+		"a Name of 69 bytes":     {tpm2.CCPolicyTicket, named(69), param(tpm2.RCSize, 4), param(tpm2.RCValue, 5), ""},
+		"a Name that is read":    {tpm2.CCPolicyTicket, named(68), param(tpm2.RCSize, 4), param(tpm2.RCValue, 3), ""},
+		"a template's policy":    {tpm2.CCCreateLoaded, template("00080004000600600001000a000c00220000"), param(tpm2.RCSize, 2), param(tpm2.RCValue, 2), "size of a policy"},
+		"a template without one": {tpm2.CCCreateLoaded, template("00080004000600600000000a000c00220000"), param(tpm2.RCSize, 2), param(tpm2.RCValue, 2), ""},
+		"a template's attribute": {tpm2.CCCreateLoaded, template("00080004000602600000e0100000"), param(tpm2.RCValue, 2), param(tpm2.RCReservedBits, 2), "attributes of newer revisions"},
+		"an old attribute":       {tpm2.CCCreateLoaded, template("00080004000600600000e0100000"), param(tpm2.RCValue, 2), param(tpm2.RCReservedBits, 2), ""},
 		"a structure that fits":  {tpm2.CCNVDefineSpace, unhex("0000000e01000007000b000c409a00000008"), param(tpm2.RCSize, 2), param(tpm2.RCInsufficient, 2), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
