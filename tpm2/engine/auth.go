@@ -117,11 +117,11 @@ func (c *call) parseAuth(area []byte) (rest []byte, err error) {
 
 // checkPassword refuses what a password authorization cannot have (Part 1, 19.4).
 func (u *authUse) checkPassword() error {
-	if len(u.in.Nonce) != 0 {
-		return u.of(tpm2.RCNonce)
-	}
 	if u.in.Attributes&^tpm2.SessionContinue != 0 {
 		return u.of(tpm2.RCAttributes)
+	}
+	if len(u.in.Nonce) != 0 {
+		return u.of(tpm2.RCNonce)
 	}
 	return nil
 }

@@ -103,9 +103,10 @@ func TestAuthorizationAreasHaveTheirSize(t *testing.T) {
 		"only a bad handle": {
 			append(append(be32(13), entry...), be32(0x40000001)...), sessionRC(tpm2.RCValue, 2),
 		},
-		"cut off":         {append(be32(9), append(be32(0x40000009), 0, 9, 1, 0, 0)...), sessionRC(tpm2.RCInsufficient, 1)},
-		"reserved bits":   {append(be32(9), append(be32(0x40000009), 0, 0, 8, 0, 0)...), sessionRC(tpm2.RCReservedBits, 1)},
-		"a nonce, though": {append(be32(10), append(be32(0x40000009), 0, 1, 7, 1, 0, 0)...), sessionRC(tpm2.RCNonce, 1)},
+		"cut off":          {append(be32(9), append(be32(0x40000009), 0, 9, 1, 0, 0)...), sessionRC(tpm2.RCInsufficient, 1)},
+		"reserved bits":    {append(be32(9), append(be32(0x40000009), 0, 0, 8, 0, 0)...), sessionRC(tpm2.RCReservedBits, 1)},
+		"a nonce, though":  {append(be32(10), append(be32(0x40000009), 0, 1, 7, 1, 0, 0)...), sessionRC(tpm2.RCNonce, 1)},
+		"and an attribute": {append(be32(10), append(be32(0x40000009), 0, 1, 7, 0x40, 0, 0)...), sessionRC(tpm2.RCAttributes, 1)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			request := append([]byte{0x80, 2, 0, 0, 0, 0}, be32(uint32(tpm2.CCClear))...)
