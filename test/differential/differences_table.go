@@ -46,10 +46,11 @@ var differences = []Difference{
 	},
 	{
 		Name: "size of a policy", Right: "either", Clause: "Part 2, 12.2.4 (authPolicy)",
-		Why: "A policy that is no digest of nameAlg is TPM_RC_SIZE here before the rest of the public area is read; libtpms says what is wrong with the rest first.",
+		Why: "A policy that is no digest of nameAlg is TPM_RC_SIZE here before the rest of the public area is read; libtpms says what is wrong with the rest first, or that the parent is none.",
 		Match: func(o *Observation) bool {
 			s, n := o.RC[1].Subject()
-			return o.RC[0] == tpm2.RCSize.Of(tpm2.RCParameter, 2) && s == tpm2.RCParameter && n == 2 && o.Bent != "" && o.oddPolicy()
+			later := o.RC[1] == tpm2.RCType.Of(tpm2.RCHandle, 1) // the parent is none: what TPM2_Load looks at when all was read
+			return o.RC[0] == tpm2.RCSize.Of(tpm2.RCParameter, 2) && (s == tpm2.RCParameter && n == 2 || later) && o.Bent != "" && o.oddPolicy()
 		},
 	},
 	{

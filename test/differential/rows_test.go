@@ -79,6 +79,8 @@ func TestRowsMatchOnlyWhatTheyExplain(t *testing.T) {
 		"bytes that are lacking": {tpm2.CCNVDefineSpace, unhex("0000" + early), param(tpm2.RCSize, 2), param(tpm2.RCInsufficient, 2), "structure that ends early"},
 		"a size beyond all":      {tpm2.CCNVDefineSpace, unhex("0000" + "7" + early[1:]), param(tpm2.RCSize, 2), param(tpm2.RCInsufficient, 2), "structure that ends early"},
 		"a policy of 16 bytes":   {tpm2.CCCreatePrimary, unhex(policy), param(tpm2.RCSize, 2), param(tpm2.RCSymmetric, 2), "size of a policy"},
+		"and a wrong parent":     {tpm2.CCCreatePrimary, unhex(policy), param(tpm2.RCSize, 2), tpm2.RCType.Of(tpm2.RCHandle, 1), "size of a policy"},
+		"or something else":      {tpm2.CCCreatePrimary, unhex(policy), param(tpm2.RCSize, 2), tpm2.RCType.Of(tpm2.RCHandle, 2), ""},
 		"no policy":              {tpm2.CCCreatePrimary, unhex(strings.Replace(policy, "f20010", "f20000", 1)), param(tpm2.RCSize, 2), param(tpm2.RCSymmetric, 2), ""},
 		"bytes that are there":   {tpm2.CCNVDefineSpace, unhex("0000" + early), param(tpm2.RCSize, 2), param(tpm2.RCAttributes, 2), ""},
 		"a Name of 68 bytes":     {tpm2.CCPolicyTicket, named(68), param(tpm2.RCSize, 4), param(tpm2.RCValue, 5), "size of a Name"},
