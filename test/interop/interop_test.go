@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -138,8 +140,9 @@ const (
 
 func TestCanonicalGoTPM2(t *testing.T) {
 	const module = "github.com/canonical/go-tpm2"
+	port, _ := ports(t) // the suite starts a simulator for each package, one after the other
 	r := goTest(t, module, module+"/cryptutil", module+"/objectutil", module+"/policyutil", module+"/templates", module+"/testutil", module+"/util",
-		"-check.v", "-args", "-use-mssim", "-mssim-port=3010")
+		"-check.v", "-args", "-use-mssim", "-mssim-port="+port)
 	r.judge(t, knownFailures(t, "canonical.txt"), canonicalPasses)
 }
 
@@ -170,24 +173,28 @@ func start(t *testing.T, name string, args ...string) {
 	}
 }
 
-// ports returns a port of which the next one is free, too.
+// ports returns a port of which the next one is free, too. Both lie below those that
+// Linux gives to outgoing connections, so that no client of a suite comes to have one
+// while no server listens there.
 func ports(t *testing.T) (first, second string) {
 	t.Helper()
 	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		next, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+1))
-		l.Close()
-		if err == nil {
-			next.Close()
-			return fmt.Sprint(port), fmt.Sprint(port + 1)
+		port := 16384 + 2*rand.IntN(8192)
+		if free(port) && free(port+1) {
+			return strconv.Itoa(port), strconv.Itoa(port + 1)
 		}
 	}
 	t.Fatal("no two ports in a row are free")
 	return "", ""
+}
+
+func free(port int) bool {
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		return false
+	}
+	l.Close()
+	return true
 }
 
 func TestGoTPMsSimulatorTransport(t *testing.T) {
