@@ -104,6 +104,8 @@ func (a Alg) info() hashInfo {
 const MaxDigest = 64
 
 // DigestSize returns the size in bytes of a digest by a, 0 when a is no known hash.
+//
+//go:noinline
 func (a Alg) DigestSize() int { return a.info().size }
 
 // Hash returns Go's hash for a; ok is false when there is none (SM3, or no hash at all).

@@ -106,6 +106,8 @@ func decodePrefix(in []byte, v Layout, order byteOrder) ([]byte, error) {
 const firstBuffer = 64
 
 // Encode returns v in big-endian order. It fails when v breaks a limit of its own layout.
+//
+//go:noinline
 func Encode(v Layout) ([]byte, error) { return Append(make([]byte, 0, firstBuffer), v) }
 
 // EncodeLE is [Encode] for little-endian structures.
@@ -156,6 +158,8 @@ func (c *Codec) Remaining() int {
 
 // Fail records err at the present offset unless c has failed before.
 // Wire methods use it for rules of their own; err is best one of the kinds above.
+//
+//go:noinline
 func (c *Codec) Fail(err error) {
 	if c.err != nil {
 		return
@@ -418,20 +422,14 @@ type LayoutOf[T any] interface {
 // List32 lays out a 32-bit count and that many structures, at most limit
 // (TPML_*; Part 2, 10.9). Memory grows with the elements read, not with the count.
 func List32[T any, P LayoutOf[T]](c *Codec, v *[]T, limit int) {
-	c.Check(c.decoding || len(*v) <= limit, ErrSize)
-	n := uint32(len(*v)) // bounded by the check above
-	U32(c, &n)
+	n := c.count(len(*v), limit)
 	if c.err != nil {
-		return
-	}
-	if int64(n) > int64(limit) {
-		c.Fail(ErrSize)
 		return
 	}
 	if c.decoding {
 		*v = nil
 	}
-	for i := range int(n) {
+	for i := range n {
 		if c.decoding {
 			*v = append(*v, *new(T))
 		}
@@ -440,4 +438,15 @@ func List32[T any, P LayoutOf[T]](c *Codec, v *[]T, limit int) {
 			return
 		}
 	}
+}
+
+// count lays out the count of a list of have elements, and returns it.
+//
+//go:noinline
+func (c *Codec) count(have, limit int) int {
+	c.Check(c.decoding || have <= limit, ErrSize)
+	n := uint32(have) // bounded by the check above
+	U32(c, &n)
+	c.Check(int64(n) <= int64(limit), ErrSize)
+	return int(n)
 }

@@ -137,7 +137,7 @@ var curveBNP256 = sync.OnceValue(func() *curve {
 	number := func(s string) *big.Int { return new(big.Int).SetBytes([]byte(s)) }
 	c := newCurve(tpm2.CurveBNP256, &elliptic.CurveParams{
 		P: number(bnP), N: number(bnN), B: big.NewInt(3), Gx: big.NewInt(1), Gy: big.NewInt(2), BitSize: 256, Name: "BN P-256",
-	}, nist[*bnPoint]{newBNPoint})
+	}, &nist[*bnPoint]{newBNPoint})
 	c.a = make([]byte, bnSize)
 	return c
 })

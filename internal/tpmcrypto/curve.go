@@ -49,7 +49,7 @@ type point[P any] interface {
 // nist is a group of nistec, or of another package with the same methods.
 type nist[P point[P]] struct{ new func() P }
 
-func (g nist[P]) check(p []byte) bool {
+func (g *nist[P]) check(p []byte) bool {
 	if len(p) < 2 || p[0] != 4 {
 		return false
 	}
@@ -59,6 +59,8 @@ func (g nist[P]) check(p []byte) bool {
 
 // known panics on an error that a checked point and a scalar of the right size
 // cannot give.
+//
+//go:noinline
 func known[P any](p P, err error) P {
 	if err != nil {
 		panic("unreachable: " + err.Error())
@@ -66,31 +68,31 @@ func known[P any](p P, err error) P {
 	return p
 }
 
-func (g nist[P]) base(a []byte) []byte { return known(g.new().ScalarBaseMult(a)).Bytes() }
+func (g *nist[P]) base(a []byte) []byte { return known(g.new().ScalarBaseMult(a)).Bytes() }
 
-func (g nist[P]) times(a, p []byte) P {
+func (g *nist[P]) times(a, p []byte) P {
 	return known(g.new().ScalarMult(known(g.new().SetBytes(p)), a))
 }
 
-func (g nist[P]) mult(a, p []byte) []byte { return g.times(a, p).Bytes() }
+func (g *nist[P]) mult(a, p []byte) []byte { return g.times(a, p).Bytes() }
 
-func (g nist[P]) combine(a, p, b, q []byte) []byte {
+func (g *nist[P]) combine(a, p, b, q []byte) []byte {
 	return g.new().Add(g.times(a, p), g.times(b, q)).Bytes()
 }
 
-func (g nist[P]) baseCombine(a, b, q []byte) []byte {
+func (g *nist[P]) baseCombine(a, b, q []byte) []byte {
 	return g.new().Add(known(g.new().ScalarBaseMult(a)), g.times(b, q)).Bytes()
 }
 
 var (
 	curveP256 = sync.OnceValue(func() *curve {
-		return newCurve(tpm2.CurveNISTP256, elliptic.P256().Params(), nist[*nistec.P256Point]{nistec.NewP256Point})
+		return newCurve(tpm2.CurveNISTP256, elliptic.P256().Params(), &nist[*nistec.P256Point]{nistec.NewP256Point})
 	})
 	curveP384 = sync.OnceValue(func() *curve {
-		return newCurve(tpm2.CurveNISTP384, elliptic.P384().Params(), nist[*nistec.P384Point]{nistec.NewP384Point})
+		return newCurve(tpm2.CurveNISTP384, elliptic.P384().Params(), &nist[*nistec.P384Point]{nistec.NewP384Point})
 	})
 	curveP521 = sync.OnceValue(func() *curve {
-		return newCurve(tpm2.CurveNISTP521, elliptic.P521().Params(), nist[*nistec.P521Point]{nistec.NewP521Point})
+		return newCurve(tpm2.CurveNISTP521, elliptic.P521().Params(), &nist[*nistec.P521Point]{nistec.NewP521Point})
 	})
 )
 

@@ -58,6 +58,8 @@ func rsaExponent(e uint32) (uint32, error) {
 }
 
 // Size is that of the modulus, and of every block, in bytes.
+//
+//go:noinline
 func (k *RSAPublic) Size() int { return k.n.Size() }
 
 // Modulus returns the modulus, big endian.

@@ -90,6 +90,8 @@ func SelfTestDRBG() error {
 }
 
 // testPattern is the input of self-tests.
+//
+//go:noinline
 func testPattern(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
@@ -105,6 +107,8 @@ func shorten(parts ...[]byte) []byte {
 }
 
 // expect turns a comparison into an error.
+//
+//go:noinline
 func expect(ok bool, what string) error {
 	if !ok {
 		return refuse(tpm2.RCFailure, "%s", what)

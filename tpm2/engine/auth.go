@@ -25,6 +25,8 @@ func (u *authUse) has(a tpm2.SessionAttributes) bool { return u.in.Attributes&a 
 func (u *authUse) authorizes() bool { return u.role != command.RoleNone }
 
 // of numbers a response code as that of the session, unless it is of another kind.
+//
+//go:noinline
 func (u *authUse) of(rc tpm2.RC) error { return rc.Of(tpm2.RCSession, u.number) }
 
 // checkNoSessions refuses a command without authorization area if one of its

@@ -118,11 +118,12 @@ func (p *Profile) members(s *commandSet) []tpm2.CC {
 
 // algorithms lists the algorithms of the profile by number, with what they are for.
 func (p *Profile) algorithms() []tpm2.AlgProperty {
-	out := make([]tpm2.AlgProperty, 0, len(p.Algorithms))
-	for _, a := range p.Algorithms {
+	sorted := slices.Clone(p.Algorithms)
+	slices.Sort(sorted)
+	out := make([]tpm2.AlgProperty, 0, len(sorted))
+	for _, a := range sorted {
 		out = append(out, tpm2.AlgProperty{Alg: a, Properties: algAttributes(a)})
 	}
-	slices.SortFunc(out, func(a, b tpm2.AlgProperty) int { return int(a.Alg) - int(b.Alg) })
 	return out
 }
 

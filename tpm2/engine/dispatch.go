@@ -106,6 +106,8 @@ func (t *TPM) execute(locality uint8, request []byte) []byte {
 
 // responseCode returns the code of an error of a command. Any other error is a
 // fault of ours, which ends in failure mode.
+//
+//go:noinline
 func responseCode(err error) tpm2.RC {
 	var rc tpm2.RC
 	if !errors.As(err, &rc) {

@@ -155,6 +155,8 @@ func (t *TPM) SetPhysicalPresence(present bool) { t.vol.presence = present }
 func (t *TPM) Changed() bool { return t.changed && !t.torn }
 
 // newBytes returns n random bytes of the TPM's generator.
+//
+//go:noinline
 func (t *TPM) newBytes(n int) []byte {
 	b := make([]byte, n)
 	t.fillRandom(b)

@@ -219,6 +219,8 @@ func isDecryptScheme(t, scheme tpm2.Alg) bool {
 func isAsymmetric(t tpm2.Alg) bool { return t != tpm2.AlgKeyedHash && t != tpm2.AlgSymCipher }
 
 // symmetricOf returns the algorithm by which a parent protects its children.
+//
+//go:noinline
 func symmetricOf(p *tpm2.Public) tpm2.SymDefObject {
 	switch p.Type {
 	case tpm2.AlgRSA:

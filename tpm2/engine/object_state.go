@@ -55,6 +55,8 @@ func (o *object) attr(want tpm2.ObjectAttributes) bool { return o.public.Attribu
 
 // object returns what a transient or persistent handle names, nil when nothing.
 // The dispatcher has refused commands whose handles name nothing.
+//
+//go:noinline
 func (t *TPM) object(h tpm2.Handle) *object {
 	switch h.Kind() {
 	case tpm2.KindTransient:
@@ -110,4 +112,6 @@ func trimAuth(b []byte) []byte {
 }
 
 // equal compares secrets, or digests that vouch for them, in constant time.
+//
+//go:noinline
 func equal(a, b []byte) bool { return subtle.ConstantTimeCompare(a, b) == 1 }

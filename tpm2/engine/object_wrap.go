@@ -22,6 +22,7 @@ type wrapping struct {
 // be empty.
 func (o *object) wrapping(seed []byte) wrapping { return o.wrappingBy(new(macs), seed) }
 
+//go:noinline
 func (o *object) wrappingBy(m *macs, seed []byte) wrapping {
 	return wrapping{hash: o.public.NameAlg, keyBits: int(symmetricOf(&o.public).KeyBits), seed: seed, macs: m}
 }

@@ -14,9 +14,13 @@ import (
 // in auth_policy.go.
 
 // policySession returns the session of the first handle.
+//
+//go:noinline
 func (c *call) policySession() *session { return c.t.session(c.handles[0]) }
 
 // extendPolicy makes the digest H(old || command code || parts) (Part 1, 19.7.5).
+//
+//go:noinline
 func (c *call) extendPolicy(s *session, parts ...[]byte) {
 	s.digest = c.policyHash(s.hash, s.digest, parts...)
 }

@@ -61,6 +61,8 @@ const (
 )
 
 // session returns a loaded session, nil when the handle names none.
+//
+//go:noinline
 func (t *TPM) session(h tpm2.Handle) *session {
 	i := h.Index()
 	if h.Kind() != tpm2.KindHMACSession && h.Kind() != tpm2.KindPolicySession || i >= maxActiveSessions {
