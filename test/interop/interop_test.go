@@ -80,7 +80,7 @@ var checkResults = map[string]string{"PASS": "pass", "FAIL EXPECTED": "pass", "F
 // goTest runs packages of other modules from this module.
 func goTest(t *testing.T, args ...string) results {
 	t.Helper()
-	cmd := exec.Command("go", append([]string{"test", "-json", "-vet=off", "-count=1", "-p=1"}, args...)...)
+	cmd := exec.Command("go", append([]string{"test", "-json", "-vet=off", "-count=1", "-p=1", "-timeout=5m"}, args...)...)
 	cmd.Env = append(os.Environ(), "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"), "XDG_RUNTIME_DIR="+t.TempDir())
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -95,6 +95,9 @@ func goTest(t *testing.T, args ...string) results {
 			continue
 		}
 		name := e.Package[strings.LastIndex(e.Package, "/")+1:] + "."
+		if strings.HasPrefix(e.Output, "panic: ") {
+			t.Errorf("%s: %s%s", e.Package, e.Output, tail(out))
+		}
 		if m := check.FindStringSubmatch(e.Output); m != nil {
 			r[checkResults[m[1]]] = append(r[checkResults[m[1]]], name+m[2])
 			reported = reported || checkResults[m[1]] == "fail"
