@@ -7,6 +7,10 @@ import (
 	"math/big"
 )
 
+// Validated reports whether the validated module computes: FIPS 140-3 mode, which a
+// process is in from its start to its end, or never.
+func Validated() bool { return fips140.Enabled() }
+
 // fipsRSA is a key as the validated module takes it.
 type fipsRSA struct{ key *rsa.PrivateKey } // nil when the module must not or cannot take it
 

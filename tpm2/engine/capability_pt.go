@@ -46,14 +46,20 @@ func (p *Profile) specification() (revision, day, year uint32) {
 	return 183, 25, 2024
 }
 
+// modes is TPM_PT_MODES (Part 2, 8.10): FIPS 140-3 where the profile has approved
+// algorithms only and the validated module computes. The category of the last command's
+// service, bits 3:2, is not told and stays "no security service".
+func (t *TPM) modes() tpm2.ModeAttributes {
+	if t.profile.FIPS && t.validated {
+		return tpm2.ModeFIPS140v3
+	}
+	return 0
+}
+
 // fixedProperties are those that do not change while the firmware does not (PT_FIXED).
 func (t *TPM) fixedProperties() []tpm2.TaggedProperty {
 	revision, day, year := t.profile.specification()
 	n := uint32(len(t.commands()))
-	modes := uint32(0)
-	if t.profile.FIPS {
-		modes = 1
-	}
 	l := &t.limits
 	size := func(n int) uint32 { return uint32(n) } // limits of a profile are small
 	return []tpm2.TaggedProperty{
@@ -89,8 +95,8 @@ func (t *TPM) fixedProperties() []tpm2.TaggedProperty {
 		{Property: tpm2.PTMaxCommandSize, Value: size(l.Command)},
 		{Property: tpm2.PTMaxResponseSize, Value: size(l.Command)},
 		{Property: tpm2.PTMaxDigest, Value: size(t.profile.maxDigest())},
-		{Property: tpm2.PTMaxObjectContext, Value: maxContextBlob},
-		{Property: tpm2.PTMaxSessionContext, Value: maxContextBlob},
+		{Property: tpm2.PTMaxObjectContext, Value: t.profile.maxContext()},
+		{Property: tpm2.PTMaxSessionContext, Value: t.profile.maxContext()},
 		{Property: tpm2.PTPSFamilyIndicator, Value: 1}, // PC Client
 		{Property: tpm2.PTPSLevel, Value: 0},
 		{Property: tpm2.PTPSRevision, Value: 0x106},
@@ -101,7 +107,7 @@ func (t *TPM) fixedProperties() []tpm2.TaggedProperty {
 		{Property: tpm2.PTLibraryCommands, Value: n},
 		{Property: tpm2.PTVendorCommands, Value: 0},
 		{Property: tpm2.PTNVBufferMax, Value: size(l.NVBuffer)},
-		{Property: tpm2.PTModes, Value: modes},
+		{Property: tpm2.PTModes, Value: uint32(t.modes())},
 		{Property: tpm2.PTMaxCapBuffer, Value: capBuffer},
 	}
 }
@@ -110,8 +116,20 @@ func (t *TPM) fixedProperties() []tpm2.TaggedProperty {
 // permanent state (Part 1, 37.2.7).
 const orderlyCount = 0xff
 
-// maxContextBlob bounds the blob of a saved context (Part 2, 14.5).
-const maxContextBlob = 2592
+// maxContext bounds the blob of a saved context (Part 2, 14.5): as libtpms has it, but
+// for the private keys of ML-DSA.
+func (p *Profile) maxContext() uint32 {
+	if p.OffersAlg(tpm2.AlgMLDSA) || p.OffersAlg(tpm2.AlgHashMLDSA) {
+		return tpm2.MaxContext
+	}
+	return 2592
+}
+
+// countersAvailable is how many more counters there is room for.
+func (t *TPM) countersAvailable() uint32 {
+	nv := &t.permanent.nv
+	return uint32(max(min(t.limits.NVIndices-len(nv.indices), (t.limits.NVBytes-nv.bytes())/8), 0))
+}
 
 // variableProperties are those that change (PT_VAR).
 func (t *TPM) variableProperties() []tpm2.TaggedProperty {
@@ -138,7 +156,7 @@ func (t *TPM) variableProperties() []tpm2.TaggedProperty {
 		{Property: tpm2.PTHRPersistent, Value: persistent},
 		{Property: tpm2.PTHRPersistentAvail, Value: uint32(t.limits.Persistent) - persistent},
 		{Property: tpm2.PTNVCounters, Value: nv.counters()},
-		{Property: tpm2.PTNVCountersAvail, Value: uint32(max(t.limits.NVIndices-len(nv.indices), 0))},
+		{Property: tpm2.PTNVCountersAvail, Value: t.countersAvailable()},
 		{Property: tpm2.PTAlgorithmSet, Value: t.permanent.algorithmSet},
 		{Property: tpm2.PTLoadedCurves, Value: uint32(len(t.profile.Curves))},
 		{Property: tpm2.PTLockoutCounter, Value: d.failedTries},

@@ -47,6 +47,9 @@ type TPM struct {
 	profile *Profile
 	limits  Limits
 	random  *tpmcrypto.DRBG
+	// validated says that the validated module computes. It is of this process, not of
+	// the state: a TPM that moves is told by where it is.
+	validated bool
 
 	permanent permanent  // survives everything but manufacture
 	orderly   orderly    // survives an orderly shutdown; else what was last written
@@ -78,7 +81,7 @@ func Manufacture(p *Profile, cfg Config) (_ *TPM, err error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	t := &TPM{cfg: cfg, profile: p, limits: p.Limits}
+	t := &TPM{cfg: cfg, profile: p, limits: p.Limits, validated: tpmcrypto.Validated()}
 	defer t.fault(&err)
 	random, err := tpmcrypto.NewDRBG(cfg.Random, personalization(p))
 	if err != nil {
@@ -115,6 +118,7 @@ func (t *TPM) Execute(locality uint8, request []byte) (response []byte) {
 	t.signals.canceled.Store(false) // Cancel is for the command that runs
 	t.advance()
 	t.noteLocality(locality)
+	t.abandonHash()
 	return t.execute(locality, request)
 }
 

@@ -156,7 +156,7 @@ func Restore(cfg Config, permanent, volatile []byte) (_ *TPM, err error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	t := &TPM{cfg: cfg}
+	t := &TPM{cfg: cfg, validated: tpmcrypto.Validated()}
 	defer t.fault(&err)
 	if err := t.restorePermanent(clone(permanent)); err != nil {
 		return nil, fmt.Errorf("read permanent state: %w", err)
