@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -127,17 +126,9 @@ func (h *Home) Log(n integrity.Notice) error {
 	if h.log == nil {
 		return fmt.Errorf("log event: %s could not be opened: %w", eventsFile, ErrDamaged)
 	}
-	text, err := json.Marshal(n)
+	line, err := h.line(h.log.next, &n)
 	if err != nil {
 		return err
-	}
-	sealed, err := seal.Seal(h.random, h.key, h.eventContext(h.log.next), text)
-	if err != nil {
-		return err
-	}
-	line := append(base64.StdEncoding.AppendEncode(nil, sealed), '\n')
-	if len(line) > maxEventLine {
-		return fmt.Errorf("an event of %d bytes is more than %d", len(line), maxEventLine)
 	}
 	if h.log.size+int64(len(line)) > maxEventFile {
 		if err := h.turnLog(); err != nil {
@@ -148,6 +139,23 @@ func (h *Home) Log(n integrity.Notice) error {
 		return fmt.Errorf("log event: %w", err)
 	}
 	return nil
+}
+
+// line is an event as its file has it.
+func (h *Home) line(number int, n *integrity.Notice) ([]byte, error) {
+	text, err := json.Marshal(n)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := seal.Seal(h.random, h.key, h.eventContext(number), text)
+	if err != nil {
+		return nil, err
+	}
+	line := append(base64.StdEncoding.AppendEncode(nil, sealed), '\n')
+	if len(line) > maxEventLine {
+		return nil, fmt.Errorf("an event of %d bytes is more than %d", len(line), maxEventLine)
+	}
+	return line, nil
 }
 
 // add puts a line at the end, or leaves the file as it was.
@@ -249,28 +257,26 @@ func (h *Home) event(number int, line []byte) (*integrity.Notice, error) {
 	return out, json.Unmarshal(text.Expose(), out)
 }
 
-// setLog makes the log of a home hold these events, the newest that fit.
+// setLog makes the log of a home that has no card yet hold these events, in the files in
+// which [Home.Log] would have put them: the last two are kept.
 func (h *Home) setLog(events []integrity.Notice) error {
-	var lines [][]byte
-	size := 0
+	old, now := []byte(nil), logHead(0)
 	for n := range events {
-		text, err := json.Marshal(events[n])
+		line, err := h.line(n, &events[n])
 		if err != nil {
 			return err
 		}
-		sealed, err := seal.Seal(h.random, h.key, h.eventContext(n), text)
-		if err != nil {
+		if len(now)+len(line) > maxEventFile {
+			old, now = now, logHead(n)
+		}
+		now = append(now, line...)
+	}
+	if old != nil {
+		if err := durable.WriteFile(filepath.Join(h.dir, oldEventsFile), old, 0o600); err != nil {
 			return err
 		}
-		line := append(base64.StdEncoding.AppendEncode(nil, sealed), '\n')
-		lines, size = append(lines, line), size+len(line)
 	}
-	first := 0
-	for ; size > maxEventFile; first++ {
-		size -= len(lines[first])
-	}
-	text := slices.Concat(logHead(first), bytes.Join(lines[first:], nil))
-	if err := errors.Join(durable.WriteFile(filepath.Join(h.dir, eventsFile), text, 0o600), h.log.close()); err != nil {
+	if err := errors.Join(durable.WriteFile(filepath.Join(h.dir, eventsFile), now, 0o600), h.log.close()); err != nil {
 		return err
 	}
 	h.log = nil
