@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/binary"
 	"flag"
+	"reflect"
 
 	"github.com/assay-project/assay/tpm2"
 )
@@ -29,6 +30,12 @@ func (t *TPM) Reseed() error { return t.reseed() }
 
 // Sensitive returns the sensitive area of a loaded object.
 func (t *TPM) Sensitive(h tpm2.Handle) *tpm2.Sensitive { return &t.object(h).sensitive }
+
+// SameObject reports whether two TPMs have the same at a handle, what is made on first
+// use and no layout has included.
+func (t *TPM) SameObject(other *TPM, h tpm2.Handle) bool {
+	return reflect.DeepEqual(t.object(h), other.object(h))
+}
 
 // Wrap makes the TPM2B_PRIVATE of a child of the object, of any content and with
 // an initial value of any size; nil is none.
