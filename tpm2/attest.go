@@ -115,7 +115,7 @@ func (a *Attest) Wire(c *wire.Codec) {
 // endorsement and platform hierarchies signs, ResetCount and RestartCount carry
 // an offset that is constant for the key and the TPM's owner (Part 1, 36.7).
 type ClockInfo struct {
-	Clock        uint64 // milliseconds while powered; does not step back but by TPM2_Clear
+	Clock        uint64 // milliseconds while powered; steps back by TPM2_Clear, and by a power loss where Safe says so
 	ResetCount   uint32 // TPM Resets since TPM2_Clear
 	RestartCount uint32 // TPM Restarts and Resumes since the last Reset
 	Safe         bool   // no value of Clock above this one was reported before

@@ -106,7 +106,13 @@ func (t *TPM) obfuscate(key *object, in *tpm2.Attest) error {
 	if key != nil && (key.hierarchy == tpm2.HandlePlatform || key.hierarchy == tpm2.HandleEndorsement) {
 		return nil
 	}
-	b, err := tpm2.KDFa(ticketHash, t.permanent.owner.proof, "OBFUSCATE", in.QualifiedSigner, nil, 128)
+	// The key's own name, also where an anonymous signer does not tell it: two keys
+	// with one offset would be known for keys of one TPM (Part 3, 18.1).
+	signer := handleName(tpm2.HandleNull)
+	if key != nil {
+		signer = key.qualified
+	}
+	b, err := tpm2.KDFa(ticketHash, t.permanent.owner.proof, "OBFUSCATE", signer, nil, 128)
 	if err != nil {
 		return err
 	}

@@ -405,3 +405,27 @@ func TestASignedClockEndsAnOrderlyShutdown(t *testing.T) {
 		})
 	}
 }
+
+// Each key has an offset of its own (Part 3, 18.1), an anonymous one too: who saw one
+// offset twice would know that two signers are of one TPM.
+func TestAnonymousKeysAreNotLinkedByTheirCounts(t *testing.T) {
+	template := restrictedKey()
+	template.Parameters.ECC.Scheme.Scheme = tpm2.AlgECDAA
+	m, one := newWitness(t, tpm2.HandleOwner, template)
+	template.Unique.ECC.X = []byte{1}
+	other := m.primary(tpm2.HandleOwner, template, "")
+	told := func(key tpm2.Handle) *tpm2.Attest {
+		var made command.CommitOut
+		m.do(tpm2.CCCommit, handles(key), password(""), &command.CommitIn{}, &made)
+		out, rc := m.attests(attestings()["Quote"], key, tpm2.SigScheme{Scheme: tpm2.AlgECDAA, HashAlg: tpm2.AlgSHA256, Count: made.Counter}, "")
+		at, err := tpm2.ParseAttest(out.Info)
+		if rc != tpm2.RCSuccess || err != nil {
+			t.Fatal(rc, err)
+		}
+		return at
+	}
+	a, b := told(one), told(other)
+	if a.ClockInfo.ResetCount == b.ClockInfo.ResetCount || a.FirmwareVersion == b.FirmwareVersion {
+		t.Errorf("two anonymous keys tell the resetCounts %#x and %#x, the firmware versions %#x and %#x", a.ClockInfo.ResetCount, b.ClockInfo.ResetCount, a.FirmwareVersion, b.FirmwareVersion)
+	}
+}

@@ -148,3 +148,40 @@ func TestPropertiesTellTheState(t *testing.T) {
 		}
 	}
 }
+
+// TPM_PT_NV_COUNTERS_AVAIL counters can be defined, and no more.
+func TestCountersThatAreToldAvailableAre(t *testing.T) {
+	m := newMachine(t)
+	for i := range tpm2.Handle(31) {
+		p := tpm2.NVPublic{NVIndex: 0x01800000 + i, NameAlg: tpm2.AlgSHA256, Attributes: byOwner, DataSize: 2048}
+		m.defineNV(p)
+	}
+	m.defineNV(tpm2.NVPublic{NVIndex: 0x01800040, NameAlg: tpm2.AlgSHA256, Attributes: byOwner, DataSize: 2048 - 24})
+	if got := m.property(tpm2.PTNVCountersAvail); got != 3 {
+		t.Fatalf("with room for 24 bytes %d counters are told available", got)
+	}
+	counter := tpm2.NVPublic{NVIndex: 0x01900000, NameAlg: tpm2.AlgSHA256, Attributes: byOwner | tpm2.NVCounter.Attributes(), DataSize: 8}
+	for range 3 {
+		m.defineNV(counter)
+		counter.NVIndex++
+	}
+	m.fails(tpm2.RCNVSpace, tpm2.CCNVDefineSpace, handles(tpm2.HandleOwner), password(""), &command.NVDefineSpaceIn{PublicInfo: counter})
+}
+
+// TPM_PT_MAX_OBJECT_CONTEXT is enough for the largest object that may be saved.
+func TestASavedContextIsNoLargerThanTold(t *testing.T) {
+	large := rsaTemplate(signing)
+	large.Parameters.RSA.KeyBits = 4096
+	for name, tc := range map[string]struct {
+		m        *machine
+		template tpm2.Public
+	}{
+		"RSA-4096":  {newMachine(t), large},
+		"ML-DSA-87": {newPostQuantum(t), mldsaTemplate(tpm2.MLDSA87, signing)},
+	} {
+		x := tc.m.save(tc.m.primary(tpm2.HandleOwner, tc.template, ""))
+		if told := tc.m.property(tpm2.PTMaxObjectContext); len(x.ContextBlob) > int(told) {
+			t.Errorf("%s: a saved context has %d bytes, told are at most %d", name, len(x.ContextBlob), told)
+		}
+	}
+}

@@ -16,6 +16,10 @@ const (
 	contextKeyBits = 256
 )
 
+// contextVersion is that of what a saved context holds. One of an earlier version has
+// no integrity, as after a TPM Reset.
+const contextVersion = 2
+
 // fingerprint lays out what is encrypted in a context: its sequence number, and
 // the object or session itself (Part 1, 30.3.1).
 type fingerprint struct {
@@ -52,46 +56,49 @@ func (t *TPM) sealContext(x *tpm2.Context, kept wire.Layout) error {
 	if err != nil {
 		return err
 	}
-	key, iv, err := t.contextKey(x)
+	key, err := t.contextKey(x)
 	if err != nil {
 		return err
 	}
-	if err := tpmcrypto.EncryptCFB(key, iv, b); err != nil {
+	// TPMS_CONTEXT_DATA (Part 2, 14.4): the integrity, and what is the TPM's own.
+	head := 2 + contextHash.DigestSize()
+	blob := make([]byte, head+tpmcrypto.BlockSize+len(b))
+	own := blob[head:]
+	t.fillRandom(own[:tpmcrypto.BlockSize])
+	copy(own[tpmcrypto.BlockSize:], b)
+	if err := tpmcrypto.EncryptCFB(key, own[:tpmcrypto.BlockSize], own[tpmcrypto.BlockSize:]); err != nil {
 		return err
 	}
-	mac, err := t.contextIntegrity(x, b)
-	if err != nil {
-		return err
-	}
-	// TPMS_CONTEXT_DATA (Part 2, 14.4).
-	x.ContextBlob = append(appendSized(make([]byte, 0, 2+len(mac)+len(b)), mac), b...)
-	return nil
+	binary.BigEndian.PutUint16(blob, uint16(contextHash.DigestSize()))
+	x.ContextBlob = blob
+	_, err = t.contextIntegrity(blob[:2], x, own)
+	return err
 }
 
 // openContext checks that this TPM made x, since the last TPM Reset and for its
 // hierarchy as it is now, and returns the content decrypted.
 func (t *TPM) openContext(x *tpm2.Context) ([]byte, error) {
 	// The reference gives no number to what is no TPM2B_DIGEST.
-	mac, encrypted, err := cutSized(x.ContextBlob, tpm2.MaxDigest)
+	mac, own, err := cutSized(x.ContextBlob, tpm2.MaxDigest)
 	if err != nil {
 		return nil, err
 	}
-	if len(mac) != contextHash.DigestSize() || len(encrypted) < 8 {
+	if len(mac) != contextHash.DigestSize() || len(own) < tpmcrypto.BlockSize+8 {
 		return nil, parameter(tpm2.RCSize, 1)
 	}
-	want, err := t.contextIntegrity(x, encrypted)
+	want, err := t.contextIntegrity(nil, x, own)
 	if err != nil {
 		return nil, err
 	}
 	if !equal(mac, want) {
 		return nil, parameter(tpm2.RCIntegrity, 1)
 	}
-	key, iv, err := t.contextKey(x)
+	key, err := t.contextKey(x)
 	if err != nil {
 		return nil, err
 	}
-	b := clone(encrypted)
-	return b, tpmcrypto.DecryptCFB(key, iv, b)
+	b := clone(own[tpmcrypto.BlockSize:])
+	return b, tpmcrypto.DecryptCFB(key, own[:tpmcrypto.BlockSize], b)
 }
 
 // readContext decodes the content of a context. The TPM itself made it, so what
@@ -106,28 +113,28 @@ func readContext(x *tpm2.Context, b []byte, kept wire.Layout) {
 	}
 }
 
-// contextKey derives the key and initial value of a context from the proof of its
-// hierarchy (Part 1, 30.3.1). The numbers begin anew with each TPM Reset and the
-// proof may not, so that the count of TPM Resets is part of what the key is for.
-func (t *TPM) contextKey(x *tpm2.Context) (key, iv []byte, err error) {
-	sequence := binary.BigEndian.AppendUint64(nil, x.Sequence)
+// contextKey derives the key of a context from the proof of its hierarchy (Part 1,
+// 30.3.1). The numbers begin anew with each TPM Reset and the proof may not, so that
+// the count of TPM Resets is part of what the key is for. Two TPMs that go on from one
+// snapshot have all of this in common: the initial value is random and goes with the
+// context, where the reference derives it, too.
+func (t *TPM) contextKey(x *tpm2.Context) ([]byte, error) {
+	sequence := binary.BigEndian.AppendUint64(make([]byte, 0, 16), x.Sequence)
 	sequence = binary.BigEndian.AppendUint64(sequence, t.permanent.totalResetCount)
-	k, err := t.macs.derive(contextHash, t.proof(x.Hierarchy), "CONTEXT", sequence, handleName(x.SavedHandle), contextKeyBits+8*tpmcrypto.BlockSize)
-	if err != nil {
-		return nil, nil, err
-	}
-	return k[:contextKeyBits/8], k[contextKeyBits/8:], nil
+	return t.macs.derive(contextHash, t.proof(x.Hierarchy), "CONTEXT", sequence, handleName(x.SavedHandle), contextKeyBits)
 }
 
-// contextIntegrity is the HMAC of a context under the proof of its hierarchy
-// (Part 1, 30.3.2): over the count of TPM Resets, so that none outlives one; for
-// an object with stClear that of TPM Restarts too; number, handle and content.
-func (t *TPM) contextIntegrity(x *tpm2.Context, encrypted []byte) ([]byte, error) {
-	b := binary.BigEndian.AppendUint64(make([]byte, 0, 24), t.permanent.totalResetCount)
+// contextIntegrity appends to dst the HMAC of a context under the proof of its hierarchy
+// (Part 1, 30.3.2): over the layout's version, the count of TPM Resets, so that none
+// outlives one; for an object with stClear that of TPM Restarts too; number, handle,
+// and the TPM's own part: initial value and encrypted content.
+func (t *TPM) contextIntegrity(dst []byte, x *tpm2.Context, own []byte) ([]byte, error) {
+	b := append(make([]byte, 0, 32), contextVersion)
+	b = binary.BigEndian.AppendUint64(b, t.permanent.totalResetCount)
 	if x.SavedHandle == tpm2.SavedSTClearObject {
 		b = binary.BigEndian.AppendUint32(b, t.reset.clearCount)
 	}
 	b = binary.BigEndian.AppendUint64(b, x.Sequence)
 	b = binary.BigEndian.AppendUint32(b, uint32(x.SavedHandle))
-	return t.macs.sum(nil, contextHash, t.proof(x.Hierarchy), b, encrypted)
+	return t.macs.sum(dst, contextHash, t.proof(x.Hierarchy), b, own)
 }

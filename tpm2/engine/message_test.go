@@ -306,3 +306,18 @@ func TestDigestSignaturesAreRefused(t *testing.T) {
 		})
 	}
 }
+
+// TPM2_Quote signs by an HMAC key the HMAC of the digest of what it attests. A message
+// that is such a digest would have the same signature: restricted HMAC keys sign none,
+// as in TPM2_HMAC and TPM2_HMAC_Start. They verify, which tells nothing.
+func TestRestrictedHMACKeysSignNoMessage(t *testing.T) {
+	m := newPostQuantum(t)
+	template := keyedHashTemplate(ordinary | fixed | tpm2.AttrSign | tpm2.AttrRestricted)
+	template.Parameters.KeyedHash = tpm2.KeyedHashScheme{Scheme: tpm2.AlgHMAC, HashAlg: tpm2.AlgSHA256}
+	key := m.primary(tpm2.HandleEndorsement, template, "")
+	var q command.QuoteOut
+	m.do(tpm2.CCQuote, handles(key), password(""), &command.QuoteIn{InScheme: noScheme()}, &q)
+	m.fails(handleRC(tpm2.RCAttributes, 1), tpm2.CCSignSequenceStart, handles(key), nil, &command.SignSequenceStartIn{})
+	h := m.verifying(key, string(sum(q.Quoted)))
+	m.do(tpm2.CCVerifySequenceComplete, handles(h, key), password(""), &command.VerifySequenceCompleteIn{Signature: q.Signature}, nil)
+}

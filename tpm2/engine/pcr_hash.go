@@ -41,6 +41,14 @@ func (t *TPM) HashData(b []byte) {
 	}
 }
 
+// abandonHash drops a measurement that has not ended: a command between
+// _TPM_Hash_Start and _TPM_Hash_End ends it, and no PCR changes (Part 1, 34.1).
+func (t *TPM) abandonHash() {
+	if h := t.vol.hcrtm; h != nil && h.digests == nil {
+		t.vol.hcrtm = nil
+	}
+}
+
 // HashEnd is _TPM_Hash_End. After TPM2_Startup it resets the dynamic PCRs and
 // extends the first of them; before, the digest waits for TPM2_Startup.
 func (t *TPM) HashEnd() {

@@ -316,3 +316,31 @@ func TestWhatVoidsAShutdown(t *testing.T) {
 		})
 	}
 }
+
+// A command ends a measurement that has not ended, and no PCR changes (Part 1, 34.1):
+// what comes after it is not what was measured before it.
+func TestACommandEndsAMeasurement(t *testing.T) {
+	m := newMachine(t)
+	before := m.pcr(tpm2.AlgSHA256, 17)
+	m.tpm.HashStart(4)
+	m.tpm.HashData([]byte("root"))
+	m.do(tpm2.CCGetRandom, nil, nil, &command.GetRandomIn{BytesRequested: 8}, nil)
+	m.tpm.HashData([]byte(" of trust"))
+	m.tpm.HashEnd()
+	if after := m.pcr(tpm2.AlgSHA256, 17); !bytes.Equal(before, after) || m.tpm.Established() {
+		t.Errorf("PCR 17 went from %x to %x, established: %v", before, after, m.tpm.Established())
+	}
+
+	// TPM2_Startup ends an H-CRTM, too: the boot has none.
+	n := manufacture(t, "default")
+	n.tpm.HashStart(4)
+	n.tpm.HashData([]byte("core"))
+	n.locality = 1
+	n.fails(tpm2.RCLocality, tpm2.CCStartup, nil, nil, &command.StartupIn{StartupType: tpm2.StartupClear})
+	n.locality = 0
+	n.tpm.HashStart(4)
+	n.startup(tpm2.StartupClear)
+	if got := n.pcr(tpm2.AlgSHA256, 0); !bytes.Equal(got, zeros()) {
+		t.Errorf("PCR 0 is %x without an H-CRTM", got)
+	}
+}

@@ -98,6 +98,9 @@ func (c *call) messageSequence(kind sequenceKind, auth []byte) (*sequence, error
 	if len(trimAuth(auth)) > o.public.NameAlg.DigestSize() {
 		return nil, parameter(tpm2.RCSize, 1)
 	}
+	if kind == signSequence && attestsByHMAC(o, scheme) {
+		return nil, handleError(tpm2.RCAttributes, 1)
+	}
 	switch scheme.Scheme {
 	case tpm2.AlgHMAC:
 		s.sums, err = newHMAC(scheme.HashAlg, o.sensitive.Bits)
@@ -111,6 +114,13 @@ func (c *call) messageSequence(kind sequenceKind, auth []byte) (*sequence, error
 	h, err := newBankHash(scheme.HashAlg)
 	s.sums = []bankHash{h}
 	return s, err
+}
+
+// attestsByHMAC reports whether o is a restricted HMAC key. It makes the HMAC of the
+// digest of an attestation, which is a message, too, and no ticket says of a message
+// where it comes from (Part 3, 1.85, 20.6; as in 15.5 and 17.2).
+func attestsByHMAC(o *object, scheme tpm2.SigScheme) bool {
+	return scheme.Scheme == tpm2.AlgHMAC && o.attr(tpm2.AttrRestricted)
 }
 
 // signSequenceStart is TPM2_SignSequenceStart (Part 3, 1.85, 17.5).
@@ -164,7 +174,7 @@ func signSequenceComplete(c *call, in *command.SignSequenceCompleteIn, out *comm
 	if err != nil {
 		return err
 	}
-	if o.attr(tpm2.AttrX509Sign) {
+	if o.attr(tpm2.AttrX509Sign) || attestsByHMAC(o, scheme) {
 		return handleError(tpm2.RCAttributes, 2)
 	}
 	// A restricted key signs nothing that looks like an attestation.

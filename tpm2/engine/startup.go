@@ -207,8 +207,8 @@ func (t *TPM) startPCRs(kind resumption, locality uint8) {
 func (t *TPM) startClock() {
 	t.permanent.timeEpoch++
 	if t.vol.previous == shutdownNone || t.vol.previous == shutdownDAUsed {
-		// The clock went on unseen until the power went: continue where no earlier
-		// value can have been told.
+		// The clock went on unseen until the power went, and goes on from the value last
+		// kept: one after it may have been told before, which Safe says.
 		t.orderly.clockSafe = false
 	}
 	t.setClock(t.orderly.clock + t.vol.time) // it goes on from power on
