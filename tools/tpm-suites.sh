@@ -7,9 +7,11 @@
 # SUITES_DIR holds built checkouts named tpm2-tss, tpm2-tools and ibmtss, and swtpm's
 # source as swtpm; see docs/tpm-conformance.md. Suites canonical, go-tpm and cryptenroll need none.
 # OUT (bin/tpm-suites) gets the tables and the logs; JOBS (2) tests run at a time.
-# At the end comes the whole table. The status is 1 if a test failed that is not in
-# the file known-failures.tsv of docs/tpm-conformance, or was skipped and is not in
-# skips.tsv, which have the reasons.
+# At the end comes the whole table. The status is 2 if a checkout is at another commit
+# than docs/tpm-conformance/commits.tsv names. It is 1 if a run is not as
+# docs/tpm-conformance has it: a test failed that is not in known-failures.tsv or was
+# skipped and is not in skips.tsv, which have the reasons; a test of SUITE.tsv did not
+# run, or a new one did; or the suite ended with an error and no test failed.
 set -u
 here=$(cd "$(dirname "$0")/.." && pwd)
 dir=$(cd "${1:?SUITES_DIR is missing}" && pwd) || exit 2
@@ -19,12 +21,36 @@ jobs=${JOBS:-2}
 mkdir -p "$out/bin"
 out=$(cd "$out" && pwd)
 
-(cd "$here" && CGO_ENABLED=0 go build -trimpath -o "$out/bin/assay-vtpm" ./cmd/assay-vtpm) || exit 2
+(cd "$here" && CGO_ENABLED=0 go build -trimpath -o "$out/bin/" ./cmd/assay-vtpm ./test/suites) || exit 2
 for name in tpm_server tpm2-simulator swtpm swtpm_ioctl swtpm_setup swtpm_cert swtpm_localca; do
 	ln -sf assay-vtpm "$out/bin/$name"
 done
 export PATH=$out/bin:$PATH
 export ASSAY_KEY_PROVIDER=ephemeral # nothing that a suite makes is kept
+
+suites=$out/bin/suites
+tables=$here/docs/tpm-conformance
+[ $# -gt 0 ] || set -- canonical go-tpm cryptenroll tpm2-tss tpm2-tools ibmtss swtpm
+for suite; do
+	case $suite in
+	canonical | go-tpm | cryptenroll) ;; # their versions stand in test/interop/go.mod
+	*) "$suites" checkout "$tables" "$suite" "$dir/$suite" || exit 2 ;;
+	esac
+done
+
+# simulator PORT LOG: starts our TPM as the simulator, and waits until it answers;
+# its process is $server
+simulator() {
+	: >"$2"
+	tpm_server -port "$1" >"$2" 2>&1 &
+	server=$!
+	until grep -qsx ready "$2"; do
+		kill -0 "$server" || { cat "$2" >&2; exit 2; }
+		sleep 0.05
+	done
+}
+
+# A run leaves in $ended how the suite's own program ended.
 
 # go_suite SUITE PATTERN...: the tests of Go packages, from test/interop
 go_suite() {
@@ -32,22 +58,22 @@ go_suite() {
 	shift
 	mkdir -p "$out/run"
 	(cd "$here/test/interop" && XDG_RUNTIME_DIR=$out/run go test -json -vet=off -p 1 -count=1 "$@") >"$out/$suite.json" 2>"$out/$suite.err"
-	go run "$here/tools/gotests.go" <"$out/$suite.json" >"$out/$suite.tsv"
+	ended=$?
+	"$suites" gotests <"$out/$suite.json" >"$out/$suite.tsv"
 }
 
 run_canonical() {
-	go_suite canonical github.com/canonical/go-tpm2 github.com/canonical/go-tpm2/{cryptutil,objectutil,policyutil,templates,testutil,util} -check.v -args -use-mssim -mssim-port=3010
+	go_suite canonical github.com/canonical/go-tpm2 github.com/canonical/go-tpm2/{cryptutil,objectutil,policyutil,templates,testutil,util} -check.v -args -use-mssim -mssim-port="$("$suites" port)"
 }
 
 run_go-tpm() {
 	go_suite go-tpm github.com/google/go-tpm/tpm2/...
-	tpm_server -port 3020 >"$out/go-tpm-tcp.server" 2>&1 &
-	server=$!
-	sleep 0.5
-	(cd "$here/test/interop" && go test -json -count=1 github.com/google/go-tpm/tpm2/transport/tcp -args -cmd_addr=127.0.0.1:3020 -plat_addr=127.0.0.1:3021) >"$out/go-tpm-tcp.json" 2>&1
+	port=$("$suites" port)
+	simulator "$port" "$out/go-tpm-tcp.server"
+	(cd "$here/test/interop" && go test -json -count=1 github.com/google/go-tpm/tpm2/transport/tcp -args -cmd_addr=127.0.0.1:"$port" -plat_addr=127.0.0.1:$((port + 1))) >"$out/go-tpm-tcp.json" 2>&1 || ended=$?
 	kill "$server"
 	wait "$server"
-	go run "$here/tools/gotests.go" <"$out/go-tpm-tcp.json" >>"$out/go-tpm.tsv"
+	"$suites" gotests <"$out/go-tpm-tcp.json" >>"$out/go-tpm.tsv"
 }
 
 # ours SUITE LOG...: whether our TPM said "ready" in the logs. A build of those
@@ -77,6 +103,7 @@ run_tpm2-tss() {
 	touch "$out/tpm2-tss.start"
 	# shellcheck disable=SC2016 # make expands it
 	make -C "$dir/tpm2-tss" -j"$jobs" -k check PATH="$PATH" 'TESTS=$(TESTS_INTEGRATION)' >"$out/tpm2-tss.log" 2>&1
+	ended=$?
 	ours tpm2-tss "$dir"/tpm2-tss/test/integration/*_simulator.log
 	automake tpm2-tss >"$out/tpm2-tss.tsv"
 }
@@ -85,6 +112,7 @@ run_tpm2-tools() {
 	touch "$out/tpm2-tools.start"
 	tests=$(cd "$dir/tpm2-tools" && echo test/integration/tests/*.sh)
 	dbus-run-session make -C "$dir/tpm2-tools" -j"$jobs" -k check PATH="$PATH" TPM2_SIM=swtpm TPM2_ABRMD=tpm2-abrmd TESTS="$tests" >"$out/tpm2-tools.log" 2>&1
+	ended=$?
 	ours tpm2-tools "$dir"/tpm2-tools/test/integration/tests/*.log
 	automake tpm2-tools >"$out/tpm2-tools.tsv"
 }
@@ -99,43 +127,39 @@ run_ibmtss() {
 	cd "$out/ibmtss" || return
 	sed -i "s,^.*/certificates/,$PWD/certificates/," certificates/rootcerts.txt
 	export LD_LIBRARY_PATH=$PWD/.libs TPM_INTERFACE_TYPE=socsim TPM_SERVER_NAME=127.0.0.1 TPM_SERVER_TYPE=mssim
-	export TPM_COMMAND_PORT=3030 TPM_PLATFORM_PORT=3031
+	TPM_COMMAND_PORT=$("$suites" port) TPM_PLATFORM_PORT=$((TPM_COMMAND_PORT + 1))
+	export TPM_COMMAND_PORT TPM_PLATFORM_PORT
 	: >"$out/ibmtss.tsv"
 	for group in $ibm_groups; do
-		tpm_server -port $TPM_COMMAND_PORT >"$out/ibmtss-$group.server" 2>&1 &
-		server=$!
-		sleep 0.5
+		simulator "$TPM_COMMAND_PORT" "$out/ibmtss-$group.server"
 		result=fail
 		./reg.sh "-$group" >"$out/ibmtss-$group.log" 2>&1 && result=pass
-		kill $server
-		wait $server
+		kill "$server"
+		wait "$server"
 		printf 'group %s\t%s\t%s checks\n' "$group" $result "$(grep -c INFO: "$out/ibmtss-$group.log")" >>"$out/ibmtss.tsv"
 	done
+	ended=0 # each group has its own
 	printf 'group 34\tskip\tvendor commands of Nuvoton chips\n' >>"$out/ibmtss.tsv"
 	cd "$here" || return
 }
 
 run_cryptenroll() {
 	(cd "$here/test/interop" && go test -json -count=1 -run Cryptenroll .) >"$out/cryptenroll.json" 2>"$out/cryptenroll.err"
-	go run "$here/tools/gotests.go" <"$out/cryptenroll.json" >"$out/cryptenroll.tsv"
+	ended=$?
+	"$suites" gotests <"$out/cryptenroll.json" >"$out/cryptenroll.tsv"
 }
 
 run_swtpm() {
 	"$here/tools/swtpm-suite.sh" "$dir/swtpm" "$out/bin" "$out/swtpm.tsv"
+	ended=$?
 }
 
-[ $# -gt 0 ] || set -- canonical go-tpm cryptenroll tpm2-tss tpm2-tools ibmtss swtpm
 : >"$out/table.txt"
 status=0
 for suite; do
 	begun=$(date +%s)
 	"run_$suite"
-	awk -F'\t' -v suite="$suite" -v took=$(($(date +%s) - begun)) '
-		FILENAME ~ /(known-failures|skips)[.]tsv$/ { known[$1, $2] = 1; next }
-		{ n[$2]++ }
-		$2 != "pass" && !((suite, $1) in known) { bad = bad "\n    " $2 ": " $1 " " $3 }
-		END { printf "%-12s %5d pass %4d fail %4d skip %6d s%s\n", suite, n["pass"], n["fail"] + n["error"], n["skip"], took, bad; exit bad != "" || n["pass"] == 0 }
-	' "$here"/docs/tpm-conformance/{known-failures,skips}.tsv "$out/$suite.tsv" >>"$out/table.txt" || status=1
+	"$suites" judge "$tables" "$suite" "$out/$suite.tsv" "$ended" $(($(date +%s) - begun)) >>"$out/table.txt" || status=1
 	echo "$suite is done" >&2
 done
 cat "$out/table.txt"
