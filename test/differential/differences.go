@@ -17,12 +17,13 @@ type Difference struct {
 	Why    string
 	Match  func(o *Observation) bool
 	Parts  bool // the two have different state from then on
+	Ended  bool // the peer's process ends
 }
 
 // explain returns the row for an observation, or nil.
 func explain(o *Observation) *Difference {
 	for i := range differences {
-		if differences[i].Match(o) {
+		if differences[i].Ended == o.Ended && differences[i].Match(o) {
 			return &differences[i]
 		}
 	}

@@ -72,6 +72,7 @@ type Observation struct {
 	HMAC         bool              // an HMAC session authorizes something
 	Handles      []tpm2.Handle
 	Type         tpm2.Alg // of the object of the first handle
+	Ended        bool     // the peer gave no answer: its process ended
 	Made         tpm2.Alg // of the object that the command makes
 }
 

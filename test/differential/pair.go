@@ -154,6 +154,12 @@ func (p *pair) run(s *step) (handle tpm2.Handle, outs *[2]wire.Layout) {
 		if t.request == nil {
 			return 0, nil // the client refuses to send it, to both
 		}
+		if t.response == nil && i == 1 && errors.Is(errs[i], io.EOF) {
+			o.Request[i], o.RC[i], o.Ended, o.Diff = t.request, tpm2.RCFailure, true, "no answer, the peer ended"
+			p.observe(o)
+			p.parted = true
+			return 0, nil
+		}
 		if t.response == nil {
 			p.fail(fmt.Errorf("%s: %w", s.info.Name, errs[i]))
 			return 0, nil
