@@ -84,14 +84,22 @@ type Issuer interface {
 	Token(ctx context.Context, challenge string, bundle []byte) (token string, err error)
 }
 
+// A Reference is what a boot must match. Its zero value is of a machine for which that is not
+// known, or not yet approved: it is not healthy, whatever its TPM proves.
+type Reference struct {
+	Baseline *baseline.Baseline
+	Profile  baseline.Profile
+	// None compares with nothing where there is no baseline: nobody judges the machine.
+	None bool
+}
+
 // Config is what a monitor is made of. EK, Now, Random and Assessed are required.
 type Config struct {
 	// EK is an endorsement key of the machine's own TPM, as the host has it from the
 	// TPM's state: never from the guest.
 	EK *tpm2.Public
-	// Reference gives what the boot must match at that moment. While it gives no baseline,
-	// no machine is healthy; nil compares with nothing, as for one that nobody judges.
-	Reference func() (*baseline.Baseline, baseline.Profile)
+	// Reference gives what the boot must match at that moment; nil compares with nothing.
+	Reference func() Reference
 	// Policy decides about claims; nil asks for secure boot to be proven on.
 	Policy *policy.Policy
 	// Interval is from one attestation to the next; 0 means 15 minutes.

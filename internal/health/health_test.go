@@ -237,7 +237,7 @@ func TestABootThatIsAnotherOneIsNamed(t *testing.T) {
 		t.Run(scenario, func(t *testing.T) {
 			reference := baselineOf(t, good)
 			inBubble(t, func(f *fixture) {
-				f.cfg.Reference = func() (*baseline.Baseline, baseline.Profile) { return reference, baseline.Default() }
+				f.cfg.Reference = func() Reference { return Reference{Baseline: reference, Profile: baseline.Default()} }
 				switch scenario {
 				case "neg-uki-unproven":
 					f.guest.Extend(4, bytes.Repeat([]byte{1}, 32)) // by who took over: the log does not say it

@@ -166,15 +166,17 @@ func (r *run) issuerNonce(s *step) error {
 // appraise judges the evidence.
 func (r *run) appraise(m *channel.Evidence) {
 	o := tpm.Options{Policy: r.cfg.Policy, Expect: tpm.Expect{Nonce: r.step.nonce, Keys: []*tpm.Key{r.step.key}, At: r.cfg.Now()}}
+	reference := Reference{None: true}
 	if r.cfg.Reference != nil {
-		o.Baseline, o.Profile = r.cfg.Reference()
+		reference = r.cfg.Reference()
 	}
+	o.Baseline, o.Profile = reference.Baseline, reference.Profile
 	a := tpm.AppraiseBundle(m.Bundle, o)
 	if m.NoIMA {
 		a.NotChecked = append(a.NotChecked, "the IMA list: it is too long for the channel")
 	}
 	out := Assessment{State: stateOf(a), Reasons: a.Reasons, Result: &a.Result, Comparison: a.Comparison, Bundle: bytes.Clone(m.Bundle), TokenProblem: r.step.problem}
-	if out.State == Healthy && r.cfg.Reference != nil && o.Baseline == nil {
+	if out.State == Healthy && o.Baseline == nil && !reference.None {
 		out.State = Unknown
 		out.Reasons = append(out.Reasons, evidence.Refuse(codeNoBaseline, "this machine has no baseline yet: what its TPM proves was compared with nothing").Reason)
 	}
