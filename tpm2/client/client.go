@@ -43,7 +43,8 @@ type Entity struct {
 	// Name is that of an object or an NV index. Nil means the handle itself, which
 	// is the Name of everything else (Part 1, 16).
 	Name []byte
-	// Auth is the authValue, for commands that need it.
+	// Auth is the authValue, for commands that need it: as it is before the command,
+	// also where that changes it.
 	Auth []byte
 }
 
@@ -55,8 +56,9 @@ func (e *Entity) name() []byte {
 }
 
 // authValue drops trailing zeros, which the TPM drops too (Part 1, 19.6.4.3).
-func (e *Entity) authValue() []byte {
-	b := e.Auth
+func (e *Entity) authValue() []byte { return trimZeros(e.Auth) }
+
+func trimZeros(b []byte) []byte {
 	for len(b) > 0 && b[len(b)-1] == 0 {
 		b = b[:len(b)-1]
 	}
@@ -85,7 +87,8 @@ type Use struct {
 var (
 	// ErrResponse is a response that is not laid out as Part 3 says.
 	ErrResponse = errors.New("response of the TPM is malformed")
-	// ErrHMAC is a response that the session does not vouch for. Nothing of it was used.
+	// ErrHMAC is a response that the session does not vouch for. Nothing of it was
+	// used; whether the TPM ran the command is not known.
 	ErrHMAC = errors.New("HMAC of the response is wrong")
 	// ErrCommand is a command that cannot be sent as it is: handles or sessions
 	// that do not fit its code.

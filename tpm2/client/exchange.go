@@ -32,6 +32,10 @@ type use struct {
 	attr    tpm2.SessionAttributes
 	entity  *Entity // which it authorizes; nil when it does not
 	nonce   []byte  // nonceCaller
+	// include says that the authValue of entity is in the key of the HMACs, and
+	// answer is that value as the response has it.
+	include bool
+	answer  []byte
 }
 
 // prepare checks that handles and sessions fit the command, and makes nonces.
@@ -57,6 +61,9 @@ func (t *TPM) prepare(info *command.Info, c *Command) (*exchange, error) {
 			u.attr = tpm2.SessionContinue // Part 1, 19.4: a password authorization has no other
 			continue
 		}
+		if u.entity != nil {
+			u.include, u.answer = u.session.includes(u.entity), u.entity.authValue()
+		}
 		var err error
 		if u.nonce, err = t.nonce(u.session.hash.DigestSize()); err != nil {
 			return nil, err
@@ -72,6 +79,9 @@ func (x *exchange) request() ([]byte, error) {
 		if x.params, err = wire.Encode(x.cmd.In); err != nil {
 			return nil, fmt.Errorf("encode parameters: %w", err)
 		}
+	}
+	if after, changes := x.authAfter(); changes && x.uses[0].entity != nil {
+		x.uses[0].answer = after
 	}
 	if err := x.encrypt(); err != nil {
 		return nil, err
@@ -95,6 +105,22 @@ func (x *exchange) request() ([]byte, error) {
 	b = append(b, x.params...)
 	binary.BigEndian.PutUint32(b[2:], uint32(len(b))) // bounded by the limits of what was encoded
 	return b, nil
+}
+
+// authAfter returns the authValue that the first entity has when the command was
+// run, if the command changes it: the response is authenticated with that (Part 3,
+// 24.8, 24.6, 22.7, 31.15; of an index that is gone the authValue is empty, 31.5).
+func (x *exchange) authAfter() (value []byte, changes bool) {
+	switch x.info.Code {
+	case tpm2.CCHierarchyChangeAuth, tpm2.CCNVChangeAuth, tpm2.CCPCRSetAuthValue:
+		first, ok := firstParameter(x.params)
+		return trimZeros(append([]byte(nil), first...)), ok // before it is encrypted in place
+	case tpm2.CCClear:
+		return nil, x.cmd.Handles[0].Handle == tpm2.HandleLockout
+	case tpm2.CCNVUndefineSpaceSpecial:
+		return nil, true
+	}
+	return nil, false
 }
 
 // authorizations appends the size of the authorization area and the area.
@@ -124,7 +150,11 @@ func (x *exchange) authorization(i int) (*tpm2.AuthCommand, error) {
 		entry.HMAC = u.entity.authValue() // Part 1, 19.7: after TPM2_PolicyPassword
 		return entry, nil
 	}
-	key := u.session.hmacKey(u.entity)
+	var auth []byte
+	if u.include {
+		auth = u.entity.authValue()
+	}
+	key := u.session.hmacKey(auth)
 	if u.session.policy && len(key) == 0 {
 		return entry, nil // anybody could compute it, and the TPM expects none
 	}
@@ -258,7 +288,7 @@ func (x *exchange) verify(params, auths []byte) error {
 	}
 	for i := range x.uses {
 		if s := x.uses[i].session; s != nil {
-			s.advance(&entries[i], x.uses[i].entity != nil)
+			s.advance(&entries[i], &x.uses[i])
 		}
 	}
 	i := x.withAttribute(tpm2.SessionEncrypt)
@@ -277,7 +307,18 @@ func (x *exchange) verifyOne(u *use, entry *tpm2.AuthResponse, params []byte) er
 	if u.session == nil {
 		return nil
 	}
-	key := u.session.hmacKey(u.entity)
+	if u.session.Password && u.entity != nil {
+		// Part 1, 19.6.5: what a password authorized has no HMAC, whatever the session's key is.
+		if len(entry.HMAC) != 0 {
+			return ErrHMAC
+		}
+		return nil
+	}
+	var auth []byte
+	if u.include {
+		auth = u.answer
+	}
+	key := u.session.hmacKey(auth)
 	if u.session.policy && len(key) == 0 && len(entry.HMAC) == 0 {
 		return nil // Part 1, 19.6.7: without a secret there is nothing to prove it with
 	}

@@ -12,9 +12,10 @@ import (
 type Session struct {
 	// AuthValue says that TPM2_PolicyAuthValue is part of the policy: the key of
 	// the HMAC has the authValue of the entity. Password says the same of
-	// TPM2_PolicyPassword: the authValue goes in the clear. The TPM forgets both
-	// with the policy, after each command that the session authorizes; so does
-	// the session.
+	// TPM2_PolicyPassword: the authValue goes in the clear, and the response comes
+	// without an HMAC, also where the session is salted or bound: nothing vouches for
+	// it. The TPM forgets both with the policy, after each command that the session
+	// authorizes; so does the session.
 	AuthValue, Password bool
 
 	handle    tpm2.Handle
@@ -96,19 +97,19 @@ func (s *Session) derive(salt, nonceCaller []byte) error {
 	return err
 }
 
-// hmacKey is the key of the session's HMACs in a command where it authorizes e,
-// or nothing: the authValue is part of it unless the session is bound to e, and
-// in policy sessions only when the policy says so (Part 1, 19.6.5, 19.6.13).
-func (s *Session) hmacKey(e *Entity) []byte {
-	switch {
-	case e == nil:
-		return s.key
-	case s.policy && !s.AuthValue:
-		return s.key
-	case !s.policy && s.boundTo(e):
-		return s.key
+// includes reports whether the authValue of e, which the session authorizes, is
+// part of the key of its HMACs: not where the session is bound to e, and in policy
+// sessions only when the policy says so (Part 1, 19.6.5, 19.6.13).
+func (s *Session) includes(e *Entity) bool {
+	if s.policy {
+		return s.AuthValue
 	}
-	return append(s.key[:len(s.key):len(s.key)], e.authValue()...)
+	return !s.boundTo(e)
+}
+
+// hmacKey is the key of the session's HMACs with an authValue, or nothing.
+func (s *Session) hmacKey(auth []byte) []byte {
+	return append(s.key[:len(s.key):len(s.key)], auth...)
 }
 
 // boundTo reports whether e is what the session was bound to, with the authValue
@@ -142,10 +143,14 @@ func (s *Session) crypt(e *Entity, newer, older, b []byte, encrypt bool) error {
 }
 
 // advance takes over what a response says of the session. Once it has authorized
-// a command, the TPM starts its policy anew.
-func (s *Session) advance(r *tpm2.AuthResponse, authorized bool) {
+// a command, the TPM starts its policy anew; once it has audited one, it is bound to
+// nothing.
+func (s *Session) advance(r *tpm2.AuthResponse, u *use) {
 	s.nonceTPM = r.Nonce
-	if authorized {
+	if u.entity != nil {
 		s.AuthValue, s.Password = false, false
+	}
+	if u.attr.Has(tpm2.SessionAudit) {
+		s.bind = nil
 	}
 }
