@@ -22,6 +22,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -60,16 +61,40 @@ type Assessment struct {
 	Comparison *baseline.Comparison `json:"comparison,omitempty"`
 	// Bundle is the evidence as it came; nil for none. It is up to 3 MiB.
 	Bundle []byte `json:"-"`
-	// Token states a healthy result to others, when there is an [Issuer]. TokenProblem
-	// says why there is none.
+	// Token states a healthy result to others, when there is an [Issuer]: whoever has it
+	// speaks for the machine. TokenProblem says why there is none, and may name files of the
+	// host; TokenRefusal has of that what may be told to anybody. Both have 1 KiB at most.
 	Token        string `json:"token,omitempty"`
 	TokenProblem string `json:"tokenProblem,omitempty"`
+	TokenRefusal string `json:"tokenRefusal,omitempty"`
 	// AgentSeen says that an agent has spoken in this boot, as far as the host can tell.
 	AgentSeen bool `json:"agentSeen"`
 	// Boot is what the agent calls the boot: the guest's word.
 	Boot string `json:"boot,omitempty"`
 	// Of is the start of the machine that it is of; see [Monitor.Current].
 	Of uint64 `json:"-"`
+}
+
+// A Refusal is an [Issuer]'s own word that there is no token, which may be told to anybody.
+// Other errors are of the way there, and may name files of the host.
+type Refusal string
+
+func (r Refusal) Error() string { return string(r) }
+
+// maxProblem is how much is kept of why there is no token, in bytes.
+const maxProblem = 1 << 10
+
+// noToken says why there is no token; nil for no reason.
+func (a *Assessment) noToken(err error) {
+	if err == nil {
+		return
+	}
+	short := func(words string) string { return strings.ToValidUTF8(words[:min(len(words), maxProblem)], "") }
+	a.Token, a.TokenProblem, a.TokenRefusal = "", short(err.Error()), ""
+	var no Refusal
+	if errors.As(err, &no) {
+		a.TokenRefusal = short(string(no))
+	}
 }
 
 // An Issuer makes tokens of evidence: an attestation service.

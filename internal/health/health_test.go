@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -919,25 +920,30 @@ func (i *issuer) Token(_ context.Context, challenge string, bundle []byte) (stri
 }
 
 func TestAHealthyMachineGetsAToken(t *testing.T) {
-	fault := errors.New("the service is away")
+	fault := errors.New("open /etc/token: permission denied")
+	const no = Refusal("the service does not know this host")
 	nonce := bytes.Repeat([]byte{3}, 32)
 	for name, tc := range map[string]struct {
 		issuer  issuer
 		token   string
 		problem string
+		refusal string // may be told to anybody
 	}{
-		"a token":             {issuer{nonce: nonce}, "token", ""},
-		"not enrolled":        {issuer{nonce: nonce, enrolled: fault}, "", fault.Error()},
-		"no challenge":        {issuer{challenged: fault}, "", fault.Error()},
-		"a nonce of nothing":  {issuer{}, "", "the issuer's nonce has 0 bytes"},
-		"refused by the rest": {issuer{nonce: nonce, token: fault}, "", fault.Error()},
+		"a token":             {issuer{nonce: nonce}, "token", "", ""},
+		"not enrolled":        {issuer{nonce: nonce, enrolled: fault}, "", fault.Error(), ""},
+		"no challenge":        {issuer{challenged: fault}, "", fault.Error(), ""},
+		"a nonce of nothing":  {issuer{}, "", "the issuer's nonce has 0 bytes", ""},
+		"refused by the rest": {issuer{nonce: nonce, token: fault}, "", fault.Error(), ""},
+		"refused the host":    {issuer{nonce: nonce, enrolled: fmt.Errorf("enrol: %w", no)}, "", "enrol: " + string(no), string(no)},
+		"refused the machine": {issuer{nonce: nonce, token: no}, "", string(no), string(no)},
+		"at length":           {issuer{nonce: nonce, token: Refusal(strings.Repeat("x", 1<<20))}, "", strings.Repeat("x", 1024), strings.Repeat("x", 1024)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(f *fixture) { f.cfg.Issuer = &tc.issuer }, func(f *fixture) {
 				f.start(f.guest.Agent())
 				f.wait(time.Second)
-				if a := f.is(1, Healthy, ""); a.Token != tc.token || a.TokenProblem != tc.problem {
-					t.Errorf("token %q, %q", a.Token, a.TokenProblem)
+				if a := f.is(1, Healthy, ""); a.Token != tc.token || a.TokenProblem != tc.problem || a.TokenRefusal != tc.refusal {
+					t.Errorf("token %q, %q, %q", a.Token, a.TokenProblem, a.TokenRefusal)
 				}
 			})
 		})

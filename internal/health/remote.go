@@ -45,13 +45,13 @@ func (r *Remote) Enrolled(ctx context.Context, ak, _ []byte) error {
 	var p *apiclient.Problem
 	switch {
 	case errors.As(err, &p) && p.Status == http.StatusNotFound:
-		return r.API.Do(ctx, http.MethodPost, "/v1/attesters", map[string]any{"machine": r.Machine, "akPublic": ak, "baseline": r.Baseline}, nil)
+		return refusal(r.API.Do(ctx, http.MethodPost, "/v1/attesters", map[string]any{"machine": r.Machine, "akPublic": ak, "baseline": r.Baseline}, nil))
 	case err != nil:
-		return err
+		return refusal(err)
 	case known.Removed:
-		return errors.New("an administrator of the attestation service removed this machine's key")
+		return Refusal("an administrator of the attestation service removed this machine's key")
 	case known.Machine != r.Machine:
-		return fmt.Errorf("the attestation service knows this key as that of machine %q", known.Machine)
+		return Refusal(fmt.Sprintf("the attestation service knows this key as that of machine %.80q", known.Machine))
 	}
 	return nil
 }
@@ -63,7 +63,7 @@ func (r *Remote) Challenge(ctx context.Context) (nonce []byte, challenge string,
 		Nonce     []byte `json:"nonce"`
 	}
 	err = r.API.Do(ctx, http.MethodPost, "/v1/challenges", map[string]string{"type": "tpm", "policy": r.Policy}, &c)
-	return c.Nonce, c.Challenge, err
+	return c.Nonce, c.Challenge, refusal(err)
 }
 
 // Token has the service appraise the bundle.
@@ -74,7 +74,7 @@ func (r *Remote) Token(ctx context.Context, challenge string, bundle []byte) (st
 		Token   string            `json:"token"`
 	}
 	if err := r.API.Do(ctx, http.MethodPost, "/v1/attest", map[string]any{"challenge": challenge, "policy": r.Policy, "evidence": json.RawMessage(bundle)}, &d); err != nil {
-		return "", err
+		return "", refusal(err)
 	}
 	if d.Token == "" || d.Verdict != evidence.Trusted.String() {
 		return "", refusedByService(d.Reasons)
@@ -87,5 +87,13 @@ func refusedByService(reasons []evidence.Reason) error {
 	for _, reason := range reasons {
 		words = append(words, fmt.Sprintf("%s: %s", reason.Code, reason.Message))
 	}
-	return errors.New(strings.Join(words, "; "))
+	return Refusal(strings.Join(words, "; "))
+}
+
+// refusal has the service's own words for an answer be known as such.
+func refusal(err error) error {
+	if p := new(apiclient.Problem); errors.As(err, &p) {
+		return Refusal(p.Error())
+	}
+	return err
 }

@@ -5,9 +5,11 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 
@@ -87,6 +89,9 @@ func TestARemoteServiceKnowsTheKeyOfItsMachine(t *testing.T) {
 			if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("Enrolled = %v, want %q", err, tc.want)
 			}
+			if refused := errors.As(err, new(Refusal)); refused != (err != nil) {
+				t.Errorf("Enrolled = %v, the service's own word: %v", err, refused)
+			}
 			if posted := len(f.asked) == 2; posted != tc.posts {
 				t.Errorf("asked %q", f.asked)
 			}
@@ -123,5 +128,23 @@ func TestARemoteServiceMakesATokenOrSaysWhyNot(t *testing.T) {
 				t.Errorf("sent %s, %v", body, err)
 			}
 		})
+	}
+}
+
+// The words of a fault of this host name its files; those of the service may be told.
+func TestAFaultOfTheHostIsNoRefusal(t *testing.T) {
+	t.Parallel()
+	r, _ := newRemote(t, nil)
+	if _, _, err := r.Challenge(t.Context()); !errors.As(err, new(Refusal)) {
+		t.Errorf("Challenge = %v", err)
+	}
+	if _, err := r.Token(t.Context(), "c", []byte("{}")); !errors.As(err, new(Refusal)) {
+		t.Errorf("Token = %v", err)
+	}
+	r.API.Credential = func() (string, error) {
+		return "", &os.PathError{Op: "open", Path: "/etc/token", Err: os.ErrPermission}
+	}
+	if _, _, err := r.Challenge(t.Context()); err == nil || errors.As(err, new(Refusal)) {
+		t.Errorf("Challenge = %v", err)
 	}
 }

@@ -36,7 +36,7 @@ type step struct {
 	nonce     []byte
 	challenge string // of the issuer
 	issued    bool   // the nonce is the issuer's
-	problem   string // why there will be no token
+	problem   error  // why there will be no token
 }
 
 // enrol begins an attestation with the key: which one the agent uses may change with
@@ -134,7 +134,7 @@ func (r *run) nonce(s *step) error {
 		if err == nil {
 			return nil
 		}
-		s.problem = err.Error()
+		s.problem = err
 	}
 	s.nonce = make([]byte, 32)
 	_, err := io.ReadFull(r.cfg.Random, s.nonce)
@@ -175,7 +175,8 @@ func (r *run) appraise(m *channel.Evidence) {
 	if m.NoIMA {
 		a.NotChecked = append(a.NotChecked, "the IMA list: it is too long for the channel")
 	}
-	out := Assessment{State: stateOf(a), Reasons: a.Reasons, Result: &a.Result, Comparison: a.Comparison, Bundle: bytes.Clone(m.Bundle), TokenProblem: r.step.problem}
+	out := Assessment{State: stateOf(a), Reasons: a.Reasons, Result: &a.Result, Comparison: a.Comparison, Bundle: bytes.Clone(m.Bundle)}
+	out.noToken(r.step.problem)
 	if out.State == Healthy && o.Baseline == nil && !reference.None {
 		out.State = Unknown
 		out.Reasons = append(out.Reasons, evidence.Refuse(codeNoBaseline, "this machine has no baseline yet: what its TPM proves was compared with nothing").Reason)
@@ -183,10 +184,9 @@ func (r *run) appraise(m *channel.Evidence) {
 	if out.State == Healthy && r.step.issued {
 		ctx, cancel := context.WithTimeout(r.ctx, r.cfg.Deadline/2)
 		defer cancel()
-		token, err := r.cfg.Issuer.Token(ctx, r.step.challenge, m.Bundle)
-		if out.Token = token; err != nil {
-			out.Token, out.TokenProblem = "", err.Error()
-		}
+		var err error
+		out.Token, err = r.cfg.Issuer.Token(ctx, r.step.challenge, m.Bundle)
+		out.noToken(err)
 	}
 	r.conclude(out)
 }

@@ -88,6 +88,35 @@ func TestAListShowsMachinesWhoseSupervisorIsAtFault(t *testing.T) {
 	f.do(admin, "GET", "/v1/instances/web-3/events", "").want("what only it knows", 503, "instance.no-answer")
 }
 
+// The host's files stay its own, also where a supervisor of an older version has them in
+// its words; and a token speaks for its machine, not for who may look at it.
+func TestTheHealthOfAMachineNamesNoFileAndGivesNoToken(t *testing.T) {
+	f := newFixture(t)
+	admin := f.admin()
+	f.do(admin, "POST", "/v1/instances", plain("web-1")).want("create", 200)
+	viewer := f.principal(access.Principal{Name: "viewer", Roles: []access.Role{access.Viewer}})
+	var health string
+	f.instead("web-1", func(string) string {
+		return `{"result":{"name":"web-1","state":"running","health":{"state":"healthy","reasons":[],"agentSeen":true,` + health + `},"baselines":[]}}`
+	})
+	for said, want := range map[string]string{
+		`"tokenProblem":"open /etc/assay/service.token: permission denied"`:                 `"tokenProblem":"no token could be had`,
+		`"tokenProblem":"at /etc/assay/x: no","tokenRefusal":"no"`:                          `"tokenProblem":"no"`,
+		`"token":"eyJhbGciOi.secret","tokenProblem":"open /etc/assay/x: permission denied"`: `"state":"healthy"`,
+		`"token":"eyJhbGciOi.secret"`:                                                       `"state":"healthy"`,
+	} {
+		health = said
+		for _, path := range []string{"/v1/instances", "/v1/instances/web-1"} {
+			got := string(f.do(viewer, "GET", path, "").want(path, 200, want).body)
+			for _, secret := range []string{"/etc/assay", "eyJ", "tokenRefusal"} {
+				if strings.Contains(got, secret) {
+					t.Errorf("%s of %s: %s", path, said, got)
+				}
+			}
+		}
+	}
+}
+
 // Who may do something by a label is not kept waiting by supervisors.
 func TestLabelsAreReadWithoutSupervisors(t *testing.T) {
 	f := newFixture(t)

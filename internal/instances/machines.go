@@ -1,6 +1,7 @@
 package instances
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -164,9 +165,24 @@ func (a *API) list(ctx context.Context, in *listInput) (*apiserver.Reply[listBod
 	}
 	out.Items = apiserver.OrEmpty(a.cfg.Machines.StatusesOf(ctx, names))
 	for _, s := range out.Items {
-		s.Detail = ""
+		toTell(s)
 	}
 	return apiserver.Answer(out), ctx.Err()
+}
+
+// toTell leaves of how a machine is what who may look at it may know: nothing that names a
+// file of the host, and no token, with which he would speak for the machine.
+func toTell(s *machine.Status) {
+	s.Detail = ""
+	if s.Health == nil {
+		return
+	}
+	h := *s.Health
+	if h.TokenProblem != "" {
+		h.TokenProblem = cmp.Or(h.TokenRefusal, "no token could be had of the attestation service; assay vm describe -o json says why on the host")
+	}
+	h.Token, h.TokenRefusal = "", ""
+	s.Health = &h
 }
 
 // definition completes what a caller says of a new machine.
@@ -275,7 +291,8 @@ func (a *API) describe(ctx context.Context, in *ByInstance) (*describedReply, er
 	if err != nil {
 		return nil, err
 	}
-	d.Baselines, d.Detail = apiserver.OrEmpty(d.Baselines), ""
+	d.Baselines = apiserver.OrEmpty(d.Baselines)
+	toTell(&d.Status)
 	out := &describedReply{Body: *d}
 	if d.Definition != nil {
 		out.ETag, err = etagOf(d.Definition)
