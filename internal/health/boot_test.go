@@ -10,23 +10,37 @@ import (
 )
 
 // A machine whose first baseline waits for a person is compared with nothing, and is not
-// healthy for want of it; what its TPM proves against it counts all the same.
+// healthy for want of it, nor is one of which nothing is known; what its TPM proves against
+// it counts all the same. One that nobody judges is healthy without a baseline, but not
+// against one that it has.
 func TestNoBootIsHealthyForWantOfABaseline(t *testing.T) {
-	for scenario, want := range map[string]State{good: Unknown, "bad-uki-cmdline": Unknown, "persist/boot4": Departed} {
-		t.Run(scenario, func(t *testing.T) {
-			i := &issuer{nonce: make([]byte, 32)}
-			inBubble(t, func(f *fixture) {
-				f.cfg.Reference = func() (*baseline.Baseline, baseline.Profile) { return nil, baseline.Default() }
-				f.cfg.Issuer = i
-				f.guest.Boot(scenarioNamed(t, scenario), bootID)
-			}, func(f *fixture) {
-				f.start(f.guest.Agent())
-				f.wait(time.Second)
-				if a := f.last(1); a.State != want || a.Token != "" || want == Unknown && a.Reasons[0].Code != codeNoBaseline {
-					t.Errorf("%q with token %q: %+v", a.State, a.Token, a.Reasons)
-				}
+	other := baselineOf(t, "bad-uki-cmdline")
+	for name, tc := range map[string]struct {
+		reference Reference
+		want      map[string]State
+	}{
+		"waits for a person":   {Reference{Profile: baseline.Default()}, map[string]State{good: Unknown, "bad-uki-cmdline": Unknown, "persist/boot4": Departed}},
+		"not known":            {Reference{}, map[string]State{good: Unknown}},
+		"judged by nobody":     {Reference{Profile: baseline.Default(), None: true}, map[string]State{good: Healthy, "persist/boot4": Departed}},
+		"has one all the same": {Reference{Baseline: other, Profile: baseline.Default(), None: true}, map[string]State{good: Departed}},
+	} {
+		for scenario, want := range tc.want {
+			t.Run(name+"/"+scenario, func(t *testing.T) {
+				i := &issuer{nonce: make([]byte, 32)}
+				inBubble(t, func(f *fixture) {
+					f.cfg.Reference = func() Reference { return tc.reference }
+					f.cfg.Issuer = i
+					f.guest.Boot(scenarioNamed(t, scenario), bootID)
+				}, func(f *fixture) {
+					f.start(f.guest.Agent())
+					f.wait(time.Second)
+					a := f.last(1)
+					if a.State != want || (a.Token != "") != (want == Healthy) || want == Unknown && a.Reasons[0].Code != codeNoBaseline {
+						t.Errorf("%q with token %q: %+v", a.State, a.Token, a.Reasons)
+					}
+				})
 			})
-		})
+		}
 	}
 }
 

@@ -107,7 +107,7 @@ func (s *supervisor) newHealth(ctx context.Context) (*health.Monitor, error) {
 	m, err = health.New(health.Config{
 		Issuer: issuer,
 		EK:     ek, Now: s.root.cfg.Now, Random: s.root.cfg.Random,
-		Reference: s.references(),
+		Reference: s.references,
 		Assessed:  func(a health.Assessment) { s.inLoop(ctx, func() { s.current(m, a.Of, func() { s.assessed(a) }) }) },
 		Heard:     func(r health.Report) { s.inLoop(ctx, func() { s.current(m, r.Of, func() { s.heard(r) }) }) },
 	})
@@ -123,19 +123,13 @@ func (s *supervisor) current(m *health.Monitor, of uint64, do func()) {
 	}
 }
 
-// references gives the agent's monitor what a quote must match; nil for a machine that
-// nobody judges.
-func (s *supervisor) references() func() (*baseline.Baseline, baseline.Profile) {
-	if !s.definition.Shielded.IntegrityMonitoring && s.reference.Load() == nil {
-		return nil
+// references gives the agent's monitor what a quote must match at that moment: no machine is
+// healthy while that is not known.
+func (s *supervisor) references() health.Reference {
+	if r := s.reference.Load(); r != nil {
+		return *r
 	}
-	return func() (*baseline.Baseline, baseline.Profile) {
-		p, err := baseline.ProfileNamed(s.definition.Policy)
-		if err != nil {
-			return nil, baseline.Profile{}
-		}
-		return s.reference.Load(), p
-	}
+	return health.Reference{}
 }
 
 // endorsementKey is the machine's own, from the state of its TPM: never from the guest.
@@ -238,13 +232,30 @@ func (a *attestation) get() *health.Monitor {
 	return a.monitor
 }
 
-// refer lets the agent's monitor know what a boot is to match.
+// refer lets the agent's monitor know what a boot is to match. Of a machine that comes from
+// another host nothing is known before its history.
 func (s *supervisor) refer() {
-	v := s.history.InForce()
-	if v == nil || s.reference.Swap(v.Baseline) == v.Baseline {
+	if s.waiting {
+		return
+	}
+	now := s.judgedBy()
+	if before := s.reference.Swap(&now); before != nil && before.Baseline == now.Baseline && before.None == now.None {
 		return
 	}
 	if m := s.agent.get(); m != nil {
 		m.Ask() // what was proved was compared with another
 	}
+}
+
+// judgedBy is the baseline in force. A machine that nobody judges, and that has none, is
+// compared with nothing.
+func (s *supervisor) judgedBy() health.Reference {
+	p, err := baseline.ProfileNamed(s.definition.Policy)
+	if err != nil {
+		return health.Reference{}
+	}
+	if v := s.history.InForce(); v != nil {
+		return health.Reference{Baseline: v.Baseline, Profile: p}
+	}
+	return health.Reference{Profile: p, None: !s.definition.Shielded.IntegrityMonitoring}
 }

@@ -17,13 +17,16 @@ import (
 
 // supervisor is that of web-1 as it is before its hypervisor starts: what happens to the
 // machine is for the test to say.
-func (h *host) supervisor() *supervisor {
+func (h *host) supervisor() *supervisor { return h.supervisorOf(func(*supervisor) {}) }
+
+func (h *host) supervisorOf(change func(*supervisor)) *supervisor {
 	h.Helper()
 	home, err := h.root.Open(h.Context(), "web-1")
 	if err != nil {
 		h.Fatal(err)
 	}
 	s := newSupervisor(h.root, home)
+	change(s)
 	if err := s.prepare(h.Context()); err != nil {
 		h.Fatal(err)
 	}
@@ -45,12 +48,8 @@ func TestAQuoteIsJudgedByTheBaselineOfTheBoots(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.create()
-	references := h.supervisor().references()
-	if references == nil {
-		t.Fatal("quotes are compared with nothing, as if nobody judged the machine")
-	}
-	if b, _ := references(); b != nil {
-		t.Error("a baseline before the first boot")
+	if r := h.supervisor().references(); r.None || r.Baseline != nil {
+		t.Errorf("before the first boot quotes are compared with %+v, as if nobody judged the machine", r)
 	}
 }
 
@@ -61,9 +60,9 @@ func TestAResizedMachineIsStillComparedWithItsBaseline(t *testing.T) {
 	h.run(boot(t, "good-uki"))
 	h.update(func(d *fleet.Definition) { d.MemoryMiB = 1024 })
 	s := h.supervisor()
-	b, p := s.references()()
-	if v := s.history.InForce(); v == nil || b != v.Baseline || p.Name != "default" {
-		t.Errorf("quotes are compared with %v under %q, boots with %v", b, p.Name, v)
+	r := s.references()
+	if v := s.history.InForce(); v == nil || r.None || r.Baseline != v.Baseline || r.Profile.Name != "default" {
+		t.Errorf("quotes are compared with %+v, boots with %v", r, v)
 	}
 }
 
@@ -78,11 +77,55 @@ func TestSecureBootThatIsOffIsAsDefinedOrNot(t *testing.T) {
 	}
 }
 
+// The agent's port is opened before the history comes. Until then no quote is compared with
+// nothing, as of a machine that nobody judges; then it is as at home.
+func TestAQuoteIsComparedWhereTheMachineComesToAsAtHome(t *testing.T) {
+	t.Parallel()
+	for name, monitored := range map[string]bool{"has baselines, monitoring is off": true, "was never judged": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a, b := newHost(t), newHost(t)
+			a.create(func(d *fleet.Definition) { d.Shielded.IntegrityMonitoring = monitored })
+			a.run(boot(t, "good-uki"))
+			if monitored {
+				a.update(func(d *fleet.Definition) { d.Shielded.IntegrityMonitoring = false })
+			}
+			home := a.supervisor()
+			text, err := home.history.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := home.references()
+
+			b.create(func(d *fleet.Definition) { d.Shielded.IntegrityMonitoring = false })
+			variables := b.variables()
+			comes := &arrival{root: b.root, actor: "dora", supervisor: b.supervisorOf(func(s *supervisor) { s.waiting = true })}
+			if r := comes.references(); r.None || r.Baseline != nil {
+				t.Errorf("before its history came: %+v", r)
+			}
+			if err := comes.adopt(&lastWords{History: text, Variables: variables, Boot: home.history.BootCounter}); err != nil {
+				t.Fatal(err)
+			}
+			if r := comes.references(); r.None {
+				t.Errorf("before it is this host's: %+v", r)
+			}
+			comes.waiting = false
+			if err := comes.tell([]integrity.Notice{{Type: integrity.EventMigrated, Instance: "web-1"}}); err != nil {
+				t.Fatal(err)
+			}
+			r := comes.references()
+			if v := comes.history.InForce(); r.None != want.None || r.None == monitored || monitored && (v == nil || r.Baseline != v.Baseline) {
+				t.Errorf("here a quote is compared with %+v, at home with %+v", r, want)
+			}
+		})
+	}
+}
+
 func TestAMachineThatNobodyJudgesIsComparedWithNothing(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.create(func(d *fleet.Definition) { d.Shielded.IntegrityMonitoring = false })
-	if s := h.supervisor(); s.references() != nil {
+	if r := h.supervisor().references(); !r.None {
 		t.Error("monitoring is off, and quotes wait for a baseline")
 	}
 }

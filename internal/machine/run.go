@@ -26,6 +26,7 @@ import (
 	"github.com/assay-project/assay/eventlog/baseline"
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/health"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/qemu"
 	"github.com/assay-project/assay/internal/qemu/qmp"
@@ -77,9 +78,9 @@ type supervisor struct {
 	qmp        chan qmp.Event
 	asked      chan asked
 	todo       chan func()
-	agent      *attestation // nil without one
-	reference  atomic.Pointer[baseline.Baseline]
-	health     *HealthStatus // nil before the first assessment of the boot
+	agent      *attestation                     // nil without one
+	reference  atomic.Pointer[health.Reference] // nil while it is not known
+	health     *HealthStatus                    // nil before the first assessment of the boot
 	deadline   *time.Timer
 	timed      bool        // the deadline runs: for all starts until the operating system's
 	late       time.Time   // when it ends
