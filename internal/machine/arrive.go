@@ -46,8 +46,8 @@ type ReceiveOptions struct {
 // nothing that failed is left here, and another try is awaited.
 func (r *Root) Receive(ctx context.Context, actor string, o ReceiveOptions) error {
 	defer o.Listener.Close()
-	if _, err := r.Card(o.Name); !errors.Is(err, ErrUnknown) {
-		return errors.Join(fmt.Errorf("machine %q: %w", o.Name, ErrExists), err)
+	if err := r.noMachine(o.Name); err != nil {
+		return err
 	}
 	if o.Provider == "" && r.cfg.DefaultProvider != nil {
 		o.Provider = r.cfg.DefaultProvider()
@@ -113,10 +113,14 @@ func (a *arrival) take(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	lock, err := a.claim()
+	if err != nil {
+		return err
+	}
 	// Until the machine is this host's the ledger knows what it knew: a try that fails makes
 	// nothing older that stays where it is.
 	defer a.root.cfg.TPMs.Withhold(a.o.Name)()
-	h, err := a.stage(ctx, keys)
+	h, err := a.stage(ctx, lock, keys)
 	if err != nil {
 		return errors.Join(err, a.clear())
 	}
@@ -149,6 +153,9 @@ func (a *arrival) greet() (*age.X25519Identity, error) {
 // check refuses a machine that was not awaited, or that cannot run here.
 func (a *arrival) check() error {
 	f, d := &a.offer, a.offer.Definition
+	if err := a.root.noMachine(a.o.Name); err != nil { // nor one that was made meanwhile
+		return err
+	}
 	switch {
 	case f.Format != moveFormat:
 		return fmt.Errorf("the other host speaks format %d of moves, this one %d", f.Format, moveFormat)
@@ -205,54 +212,6 @@ func (a *arrival) checkDisks() error {
 		}
 	}
 	return nil
-}
-
-// stage makes the home of the machine, without the card that would make it one of this
-// host's, and its TPM.
-func (a *arrival) stage(ctx context.Context, keys *age.X25519Identity) (_ *Home, err error) {
-	if f, err := a.root.foundBy(a.o.Name); err == nil && f.alive { // left by a try whose supervisor was killed
-		if err := f.end(); err != nil {
-			return nil, err
-		}
-	}
-	if err := os.Remove(filepath.Join(a.root.dir(a.o.Name), runningFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	h, err := a.root.makeHome(ctx, a.actor, a.o.Name, a.o.Provider, a.offer.ID)
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, h.Close())
-		}
-	}()
-	if err := a.root.setCustody(h.Name(), custody{Machine: h.card.ID}); err != nil {
-		return nil, err
-	}
-	if len(a.offer.Copy) > 0 {
-		if err := diskcopy.Make(ctx, a.root.cfg.Images, a.offer.Definition, a.offer.Copy, filepath.Join(h.dir, diskFolder)); err != nil {
-			return nil, err
-		}
-	}
-	if err := errors.Join(h.setDefinition(a.offer.Definition), h.SetVariables(a.bags.Variables), h.SetHistory(new(integrity.History)), h.setLog(nil)); err != nil {
-		return nil, err
-	}
-	return h, a.stageTPM(ctx, h, keys)
-}
-
-// clear removes what there is of a machine that did not arrive.
-func (a *arrival) clear() error {
-	dir := a.root.dir(a.o.Name)
-	lock, err := durable.LockDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	ctx := context.Background()
-	return errors.Join(a.root.clearAway(ctx, a.actor, a.o.Name), lock.Close(), os.RemoveAll(dir))
 }
 
 // run supervises the machine, from when it waits for its memory.

@@ -28,7 +28,7 @@ type awaiting struct {
 	stop   context.CancelFunc
 }
 
-// awaits has a host wait for web-1.
+// awaits has a host wait for web-1, and returns when it does.
 func (h *host) awaits() *awaiting {
 	h.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -46,9 +46,18 @@ func (h *host) awaits() *awaiting {
 	}
 	ctx, stop := context.WithCancel(h.Context())
 	a := &awaiting{host: h, ticket: text, end: make(chan error, 1), stop: stop}
+	ready := make(chan struct{})
 	go func() {
-		a.end <- h.root.Receive(ctx, "dora", ReceiveOptions{Name: "web-1", Listener: l, TLS: cfg, Expires: now.Add(time.Hour), CopyDisks: h.copies})
+		a.end <- h.root.Receive(ctx, "dora", ReceiveOptions{
+			Name: "web-1", Listener: l, TLS: cfg, Expires: now.Add(time.Hour), CopyDisks: h.copies,
+			Ready: func() error { close(ready); return nil },
+		})
 	}()
+	select {
+	case <-ready:
+	case err := <-a.end:
+		h.Fatalf("the machine is not awaited: %v", err)
+	}
 	return a
 }
 

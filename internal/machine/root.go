@@ -18,10 +18,8 @@ import (
 	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/health"
-	"github.com/assay-project/assay/internal/homecard"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/qemu"
-	"github.com/assay-project/assay/internal/seal"
 	"github.com/assay-project/assay/internal/vtpm"
 	"github.com/assay-project/assay/uefi/keyset"
 )
@@ -188,16 +186,6 @@ func (r *Root) Card(name string) (*Card, error) {
 	return c, nil
 }
 
-// takeHome takes a folder for this process alone. A folder that cannot be locked for
-// another reason than that somebody has it is not busy.
-func takeHome(dir string) (*durable.Lock, error) {
-	lock, err := durable.LockDir(dir)
-	if errors.Is(err, durable.ErrLocked) {
-		return nil, ErrBusy
-	}
-	return lock, err
-}
-
 // Open opens the home of a machine for this process alone. It returns [ErrBusy],
 // wrapped, while another has it: the machine runs, or is being changed.
 func (r *Root) Open(ctx context.Context, name string) (_ *Home, err error) {
@@ -286,8 +274,8 @@ func (r *Root) Create(ctx context.Context, actor string, o CreateOptions) (card 
 	if o.Provider == "" {
 		return nil, ErrProvider
 	}
-	if _, err := r.Card(d.Name); !errors.Is(err, ErrUnknown) {
-		return nil, errors.Join(fmt.Errorf("machine %q: %w", d.Name, ErrExists), err)
+	if err := r.noMachine(d.Name); err != nil {
+		return nil, err
 	}
 	variables, err := r.newVariables(d)
 	if err != nil {
@@ -302,88 +290,6 @@ func (r *Root) Create(ctx context.Context, actor string, o CreateOptions) (card 
 		return nil, err
 	}
 	return h.card, nil
-}
-
-// makeHome makes the folder and its key, for a machine with an identity or a new one; the
-// card, which makes it a machine, is last.
-func (r *Root) makeHome(ctx context.Context, actor, name, provider, id string) (_ *Home, err error) {
-	dir := r.dir(name)
-	if err := os.MkdirAll(filepath.Join(dir, runFolder), 0o700); err != nil {
-		return nil, err
-	}
-	lock, err := takeHome(dir)
-	if err != nil {
-		return nil, fmt.Errorf("machine %q: %w", name, err)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, lock.Close())
-		}
-	}()
-	if err := r.clearAway(ctx, actor, name); err != nil {
-		return nil, err
-	}
-	p, err := r.cfg.Provider(ctx, provider)
-	if err != nil {
-		return nil, fmt.Errorf("key provider %q: %w", provider, err)
-	}
-	defer p.Close() //nolint:errcheck // nothing depends on it any more
-	h := &Home{dir: dir, lock: lock, random: r.cfg.Random, card: &Card{Version: homecard.Version, Name: name, ID: id, Provider: provider, Created: r.cfg.Now().UTC()}}
-	if id == "" {
-		if h.card.ID, err = newUUID(r.cfg.Random); err != nil {
-			return nil, err
-		}
-	}
-	secret, err := seal.Random(r.cfg.Random, seal.KeySize)
-	if err != nil {
-		return nil, err
-	}
-	h.key = seal.Key{ID: homeKeyID, Secret: secret}
-	return h, h.card.Seal(ctx, p, r.cfg.Random, secret)
-}
-
-// clearAway makes a folder empty that another Create or Delete left half done. With the
-// lock held it is looked at again: another may have made the machine meanwhile.
-func (r *Root) clearAway(ctx context.Context, actor, name string) error {
-	if _, err := r.Card(name); !errors.Is(err, ErrUnknown) {
-		return errors.Join(fmt.Errorf("machine %q: %w", name, ErrExists), err)
-	}
-	if err := r.notAlive(name); err != nil {
-		return err
-	}
-	if c := r.custody(name); c.Machine != "" {
-		if err := r.dropTPM(ctx, name, c.Machine, actor); err != nil {
-			return err
-		}
-	}
-	entries, err := os.ReadDir(r.dir(name))
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.Name() != lockFile && e.Name() != runFolder {
-			if err := os.RemoveAll(filepath.Join(r.dir(name), e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// notAlive refuses what must not be done under a hypervisor that runs, or may.
-func (r *Root) notAlive(name string) error {
-	f, err := r.foundBy(name)
-	switch {
-	case err != nil:
-	case f.alive:
-		err = fmt.Errorf("its hypervisor runs: stop it first: %w", ErrBusy)
-	case f.unknown:
-		err = fmt.Errorf("%s; assay vm stop --force says that none runs, and a restart of the host proves it: %w", f.problem(), ErrBusy)
-	}
-	if err != nil {
-		return fmt.Errorf("machine %q: %w", name, err)
-	}
-	return nil
 }
 
 // fill writes the files of a new home, makes its TPM, and then its card.
