@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 
 	"github.com/assay-project/assay/internal/keyprovider"
@@ -13,9 +14,6 @@ import (
 	"github.com/assay-project/assay/tpm2/engine"
 )
 
-// DefaultProfile is the profile of TPMs that are made without a choice.
-const DefaultProfile = "default"
-
 // ErrNoProvider is a TPM that is to be made without a key provider: its state is
 // always encrypted (SPEC V5).
 var ErrNoProvider = errors.New("a TPM needs a key provider: its state is always encrypted; assay key-provider add makes one")
@@ -23,7 +21,7 @@ var ErrNoProvider = errors.New("a TPM needs a key provider: its state is always 
 // CreateOptions say what TPM to make.
 type CreateOptions struct {
 	Name     string
-	Profile  string // empty for [DefaultProfile]
+	Profile  string // empty for that of [engine.DefaultProfile]
 	Provider string // name or URI of the key provider; required
 	VM       *VM    // nil for none yet; its requirements are checked
 	// DeviceIdentity adds an IAK and an IDevID. PlatformCertificate adds a certificate
@@ -52,7 +50,7 @@ func (r *Root) Create(ctx context.Context, actor string, o CreateOptions) (*Reco
 		return nil, err
 	}
 	rec.VM, rec.DeviceIdentity, rec.PlatformCertificate = o.VM, o.DeviceIdentity, o.PlatformCertificate
-	rec.Profile = cmpOr(o.Profile, DefaultProfile)
+	rec.Profile = cmpOr(o.Profile, engine.DefaultProfile())
 	permanent, err := r.manufacture(ctx, rec)
 	if err != nil {
 		return nil, err
@@ -143,6 +141,9 @@ func (r *Root) manufacture(ctx context.Context, rec *Record) ([]byte, error) {
 	p, err := engine.FindProfile(rec.Profile, 0)
 	if err != nil {
 		return nil, err
+	}
+	if p.Unapproved() {
+		r.cfg.Log.WarnContext(ctx, "the TPM's profile has what FIPS 140-3 does not approve, and the profile \"fips\" nothing of it", slog.String("tpm", rec.Name), slog.String("profile", p.Name))
 	}
 	t, err := engine.Manufacture(p, r.engineConfig(nil))
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/assay-project/assay/internal/program"
 	"github.com/assay-project/assay/internal/vtpm/frontend"
+	"github.com/assay-project/assay/tpm2/engine"
 )
 
 // A dropIn takes the place of another program when assay is called by its name,
@@ -103,13 +104,22 @@ func parsePort(s string) (int, error) {
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// dropInProfile is the profile of a TPM in another's place: it offers what that
-// one does, as suites that ask the TPM for its algorithms try them all.
-const dropInProfile = "compatible"
+// compatibleProfile offers what another's TPM does, as suites that ask the TPM for its
+// algorithms try them all.
+const compatibleProfile = "compatible"
+
+// dropInProfile names the profile of a TPM in another's place that is made without a
+// choice; in FIPS 140-3 mode it is the approved one, here too.
+func dropInProfile() string {
+	if p := engine.DefaultProfile(); p == "fips" {
+		return p
+	}
+	return compatibleProfile
+}
 
 // ephemeralMachine is a machine without power around a new TPM.
 func ephemeralMachine(env *program.Env) (*frontend.Machine, error) {
-	t, err := manufacture(env, dropInProfile)
+	t, err := manufacture(env, dropInProfile())
 	if err != nil {
 		return nil, err
 	}

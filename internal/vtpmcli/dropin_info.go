@@ -147,7 +147,7 @@ func profileNames() []string {
 // printSWTPMCapabilities is swtpm --print-capabilities. The names of profiles are
 // ours and the ones of swtpm that stand for "compatible".
 func printSWTPMCapabilities(env *program.Env) error {
-	p, err := engine.FindProfile(dropInProfile, 0)
+	p, err := engine.FindProfile(dropInProfile(), 0)
 	if err != nil {
 		return err
 	}
@@ -224,7 +224,7 @@ func (o *swtpmOptions) profileAsked(env *program.Env) (*engine.Profile, error) {
 	if p != nil || err != nil {
 		return p, err
 	}
-	return engine.FindProfile(dropInProfile, 0)
+	return engine.FindProfile(dropInProfile(), 0)
 }
 
 // profileKept is the profile of a TPM that is kept.

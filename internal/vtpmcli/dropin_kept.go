@@ -207,7 +207,7 @@ func (k *keptTPM) profileNow() *engine.Profile {
 	if k.profile != nil {
 		return k.profile
 	}
-	p, err := engine.FindProfile(dropInProfile, 0)
+	p, err := engine.FindProfile(dropInProfile(), 0)
 	if err != nil {
 		panic("unreachable: " + err.Error())
 	}
@@ -313,7 +313,7 @@ func (k *keptTPM) make(ctx context.Context) (*engine.TPM, error) {
 		return nil, err
 	}
 	profile := k.profileNow()
-	t, err := engine.Manufacture(profile, engineConfig(k.env))
+	t, err := newTPM(k.env, profile)
 	if err != nil {
 		return nil, err
 	}

@@ -81,7 +81,7 @@ func profileOfJSON(text []byte) (*engine.Profile, error) {
 func namedProfile(name string) (*engine.Profile, error) {
 	switch name {
 	case "default-v1", "default-v2", "null", "custom":
-		name = dropInProfile
+		name = compatibleProfile
 	}
 	p, err := engine.FindProfile(name, 0)
 	if err != nil {

@@ -27,7 +27,7 @@ func (o *setupOptions) manufacture(ctx context.Context, env *program.Env, k *kep
 		return err
 	}
 	profile := k.profileNow()
-	t, err := engine.Manufacture(profile, engineConfig(env))
+	t, err := newTPM(env, profile)
 	if err != nil {
 		return err
 	}

@@ -121,11 +121,11 @@ func (o *swtpmOptions) openEphemeral(env *program.Env, place *swtpmPlace, profil
 	}
 	if profile == nil {
 		var err error
-		if profile, err = engine.FindProfile(dropInProfile, 0); err != nil {
+		if profile, err = engine.FindProfile(dropInProfile(), 0); err != nil {
 			return nil, err
 		}
 	}
-	t, err := engine.Manufacture(profile, engineConfig(env))
+	t, err := newTPM(env, profile)
 	if err != nil {
 		return nil, err
 	}

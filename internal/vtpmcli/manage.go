@@ -245,7 +245,7 @@ all that is missing, and nothing was made.`,
 	vm := addVMFlags(cmd)
 	var id string
 	f := cmd.Flags()
-	f.StringVar(&v.q.Profile, "profile", "", "`NAME` of its profile: see assay tpm profile list (default \"default\")")
+	f.StringVar(&v.q.Profile, "profile", "", profileUsage("its profile"))
 	addProviderFlag(cmd, &v.q.Provider)
 	f.BoolVar(&v.q.DeviceIdentity, "device-identity", false, "with an IAK and an IDevID, and certificates for them")
 	f.BoolVar(&v.q.PlatformCertificate, "platform-certificate", false, "with a certificate of the virtual machine, which needs --vm-uuid")

@@ -1,6 +1,7 @@
 package vtpmcli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,7 +80,7 @@ Whoever reaches the port commands the TPM, so ports are on loopback addresses.`,
 	f.StringVar(&o.keys.Passphrase, "passphrase-file", "", "`FILE` whose first line opens the key file")
 	o.ledger.add(f)
 	f.BoolVar(&o.create, "new", false, "make a TPM in --state although there may have been one")
-	f.StringVar(&o.profile, "profile", "", "`NAME` of a new TPM's profile: see assay tpm profile list (default \"default\")")
+	f.StringVar(&o.profile, "profile", "", profileUsage("a new TPM's profile"))
 	f.StringVar(&o.mssim, "mssim", "", "`HOST:PORT` for commands by the simulator protocol; the platform port is the next")
 	f.StringVar(&o.swtpmTCP, "swtpm-tcp", "", "`HOST:PORT` for raw commands")
 	f.StringVar(&o.swtpmUnix, "swtpm-unix", "", "`PATH` of a socket for raw commands")
@@ -285,16 +286,24 @@ func engineConfig(env *program.Env) engine.Config {
 	}
 }
 
-// defaultProfile is the profile of TPMs that are made without a choice.
-const defaultProfile = "default"
+// profileUsage describes the flag --profile.
+func profileUsage(of string) string {
+	return fmt.Sprintf("`NAME` of %s: see assay tpm profile list (default %q)", of, engine.DefaultProfile())
+}
 
+// manufacture makes a TPM of the profile of that name; empty is the default one.
 func manufacture(env *program.Env, profile string) (*engine.TPM, error) {
-	if profile == "" {
-		profile = defaultProfile
-	}
-	p, err := engine.FindProfile(profile, 0)
+	p, err := engine.FindProfile(cmp.Or(profile, engine.DefaultProfile()), 0)
 	if err != nil {
 		return nil, err
+	}
+	return newTPM(env, p)
+}
+
+// newTPM makes a TPM, and says where FIPS 140-3 does not approve all that it offers.
+func newTPM(env *program.Env, p *engine.Profile) (*engine.TPM, error) {
+	if p.Unapproved() {
+		vtpmLog(env).Warn("the TPM's profile has what FIPS 140-3 does not approve, and the profile \"fips\" nothing of it", slog.String("profile", p.Name))
 	}
 	return engine.Manufacture(p, engineConfig(env))
 }

@@ -1,6 +1,7 @@
 package vtpmcli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -156,10 +157,7 @@ func (s *vtpmState) create(ctx context.Context, home *place.Home, profile string
 	if err != nil {
 		return nil, err
 	}
-	if profile == "" {
-		profile = defaultProfile
-	}
-	s.file, err = home.Create(ctx, id, permanent, place.Record{MadeBy: "assay vtpm serve, assay " + program.Version(), Profile: profile})
+	s.file, err = home.Create(ctx, id, permanent, place.Record{MadeBy: "assay vtpm serve, assay " + program.Version(), Profile: cmp.Or(profile, engine.DefaultProfile())})
 	return t, err
 }
 

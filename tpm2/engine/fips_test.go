@@ -28,3 +28,17 @@ func TestModesTellTheValidatedModule(t *testing.T) {
 		}
 	}
 }
+
+// A TPM that nobody chose a profile for is of the approved one where the validated
+// module computes, and there the others are what somebody is to be told of.
+func TestTheDefaultProfileIsApprovedWithTheModule(t *testing.T) {
+	p, err := engine.FindProfile(engine.DefaultProfile(), 0)
+	if err != nil || p.FIPS != fips140.Enabled() {
+		t.Errorf("FIPS 140-3 mode %t: the default profile is %q, %v", fips140.Enabled(), engine.DefaultProfile(), err)
+	}
+	for _, p := range engine.NewestProfiles() {
+		if got, want := p.Unapproved(), fips140.Enabled() && p.Name != "fips"; got != want {
+			t.Errorf("FIPS 140-3 mode %t: Unapproved of %s = %t, want %t", fips140.Enabled(), p.Name, got, want)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/assay-project/assay/internal/tpmcrypto"
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/command"
 )
@@ -84,6 +85,19 @@ func FindProfile(name string, version int) (*Profile, error) {
 	}
 	return found, nil
 }
+
+// DefaultProfile names the profile of TPMs that are made without a choice: "fips" where
+// the validated module computes (FIPS 140-3 mode), else "default".
+func DefaultProfile() string {
+	if tpmcrypto.Validated() {
+		return "fips"
+	}
+	return "default"
+}
+
+// Unapproved reports whether a TPM of this profile offers what FIPS 140-3 does not
+// approve although the validated module computes: who makes one is to be told.
+func (p *Profile) Unapproved() bool { return tpmcrypto.Validated() && !p.FIPS }
 
 // Has reports whether the profile has the command.
 func (p *Profile) Has(cc tpm2.CC) bool {
