@@ -25,6 +25,9 @@ func (t *TPM) SetProof(h tpm2.Handle, proof []byte) { t.hierarchyOf(h).proof = p
 // OriginalSeed reports whether the seed of a hierarchy is of the first libtpms.
 func (t *TPM) OriginalSeed(h tpm2.Handle) bool { return t.hierarchyOf(h).originalSeed }
 
+// SetNVRoom has the TPM take so many indices and bytes of them.
+func (t *TPM) SetNVRoom(indices, bytes int) { t.limits.NVIndices, t.limits.NVBytes = indices, bytes }
+
 // Reseed gives the random bit generator new entropy, as Restore does.
 func (t *TPM) Reseed() error { return t.reseed() }
 
