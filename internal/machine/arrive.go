@@ -207,6 +207,9 @@ func (a *arrival) checkDisks() error {
 		case !diskcopy.Find(a.o.Known, disk, ownDisk(d.Name, disk.File)):
 			return fmt.Errorf("disk %q is only read, and not copied: assay vm receive --with-disk lets the machine have the one that is here", disk.File)
 		}
+		if err := a.root.stays(a.o.Name, disk.File); err != nil {
+			return err
+		}
 		if info, err := os.Stat(disk.File); err != nil || info.IsDir() {
 			return errors.Join(fmt.Errorf("disk %q is not here: both hosts must have it under this path", disk.File), err)
 		}

@@ -166,6 +166,12 @@ func (d *departure) begin(asks bool) error {
 		if disk.Ephemeral {
 			return fmt.Errorf("disk %q is ephemeral: what the guest wrote is on this host alone", disk.File)
 		}
+		if d.copies != nil {
+			continue // all that the guest writes; what it reads is the other host's own file
+		}
+		if in, err := d.root.inHome(d.home.Name(), disk.File); in || err != nil {
+			return errors.Join(fmt.Errorf("disk %q is in the machine's home, which is deleted here when the machine has gone: assay vm receive and assay vm migrate with --copy-disks take it along", disk.File), err)
+		}
 	}
 	if !asks {
 		d.moving, d.leaving = true, d

@@ -311,20 +311,69 @@ func ownDisk(machine, file string) bool {
 	return filepath.Base(folder) == diskFolder && filepath.Base(filepath.Dir(folder)) == machine
 }
 
-// checkKnown refuses files that are removed before the machine comes.
-func (r *Root) checkKnown(o *ReceiveOptions) error {
-	home, err := filepath.Abs(r.dir(o.Name))
+// inHome reports whether a file lies in the folder of a machine here, by its name or by where
+// its name leads: it goes with that.
+func (r *Root) inHome(machine, file string) (bool, error) {
+	home, err := filepath.Abs(r.dir(machine))
 	if err != nil {
-		return err
+		return false, err
 	}
+	path, err := filepath.Abs(file)
+	if err != nil {
+		return false, err
+	}
+	return below(home, path) || below(led(home), led(path)), nil
+}
+
+func below(dir, path string) bool {
+	in, err := filepath.Rel(dir, path)
+	return err == nil && filepath.IsLocal(in)
+}
+
+// led is where a path leads; of one that leads nowhere it is the path.
+func led(path string) string {
+	if to, err := filepath.EvalSymlinks(path); err == nil {
+		return to
+	}
+	return path
+}
+
+// inSomeHome reports whether a file is a disk that a host, this or another, has made for a
+// machine which it has: it is deleted with that.
+func inSomeHome(file string) bool {
+	for _, path := range []string{file, led(file)} {
+		folder := filepath.Dir(path)
+		if filepath.Base(folder) != diskFolder {
+			continue
+		}
+		if _, err := os.Lstat(filepath.Join(filepath.Dir(folder), cardFile)); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// checkKnown refuses files that are removed before the machine comes, or with another.
+func (r *Root) checkKnown(o *ReceiveOptions) error {
 	for _, file := range o.Known {
-		path, err := filepath.Abs(file)
-		if err != nil {
+		if err := r.stays(o.Name, file); err != nil {
 			return err
 		}
-		if in, err := filepath.Rel(home, path); err == nil && filepath.IsLocal(in) {
-			return fmt.Errorf("disk %q is in the folder that is made anew for the machine: put it elsewhere, under the same name", file)
-		}
+	}
+	return nil
+}
+
+// stays refuses a disk, for a machine that comes, which is not to be made for it and does not
+// outlive its coming.
+func (r *Root) stays(machine, file string) error {
+	in, err := r.inHome(machine, file)
+	switch {
+	case err != nil:
+		return err
+	case in:
+		return fmt.Errorf("disk %q is in the folder that is made anew for the machine: put it elsewhere, under the same name", file)
+	case inSomeHome(file):
+		return fmt.Errorf("disk %q is in the home of a machine, and is deleted with that: put it elsewhere, under the same name, or have it copied with the machine (--copy-disks)", file)
 	}
 	return nil
 }
