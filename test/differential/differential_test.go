@@ -22,6 +22,7 @@ var (
 	stream = flag.Int("stream", 0, "run this stream alone and print it")
 	update = flag.Bool("update", false, "write docs/tpm-differences.md")
 	detail = flag.Bool("details", false, "say what is behind each row, and which commands succeed")
+	peer   = flag.String("peer", "", "compare with this program in swtpm's place: it speaks the simulator's protocol, and is started as PROGRAM PORT in a new folder")
 	budget = flag.Duration("budget", 20*time.Second, "start no stream after this time; 0 is no bound")
 )
 
@@ -39,16 +40,32 @@ func needSWTPM(t *testing.T) {
 	}
 }
 
-func TestSWTPMAnswersAsWeDo(t *testing.T) {
-	needSWTPM(t)
+// theirs makes TPMs of another maker.
+func theirs(t *testing.T) func() (differential.Peer, error) {
+	t.Helper()
 	dir := t.TempDir()
+	if *peer == "" {
+		needSWTPM(t)
+		return func() (differential.Peer, error) { return differential.StartSWTPM(dir) }
+	}
+	// Below the ports of outgoing connections; another for each TPM.
+	next := 16384 + 2*(os.Getpid()%4096)
+	return func() (differential.Peer, error) {
+		if next += 2; next >= 32768 {
+			next = 16384
+		}
+		return differential.StartMSSIM(*peer, dir, next)
+	}
+}
+
+func TestSWTPMAnswersAsWeDo(t *testing.T) {
 	start := time.Now()
 	cfg := differential.Config{
 		Seed: *seed, Commands: *n, Only: *stream, Now: time.Now, Budget: *budget,
 		Ours: func() (differential.Peer, error) {
 			return differential.Ours("default", rand.NewChaCha8([32]byte{byte(*seed)}), func() time.Duration { return time.Since(start) })
 		},
-		Theirs: func() (differential.Peer, error) { return differential.StartSWTPM(dir) },
+		Theirs: theirs(t),
 	}
 	if *stream != 0 {
 		cfg.Trace = func(o *differential.Observation) {
@@ -63,6 +80,9 @@ func TestSWTPMAnswersAsWeDo(t *testing.T) {
 		}
 	}
 	if err != nil {
+		if r != nil {
+			dump(r)
+		}
 		t.Fatal(err)
 	}
 	if r.Succeeded == 0 {

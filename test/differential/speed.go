@@ -22,11 +22,13 @@ type Served struct {
 	Transport client.Transport
 	PID       int
 	tpm       *client.TPM
+	random    io.Reader
+	indices   tpm2.Handle // NV indices that rows have defined
 }
 
 // NewServed starts the TPM behind t.
 func NewServed(t client.Transport, pid int, random io.Reader) (*Served, error) {
-	s := &Served{Transport: t, PID: pid, tpm: client.New(t, random)}
+	s := &Served{Transport: t, PID: pid, tpm: client.New(t, random), random: random}
 	return s, s.tpm.Startup(tpm2.StartupClear)
 }
 

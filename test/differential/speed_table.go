@@ -3,6 +3,7 @@ package differential
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/client"
@@ -13,12 +14,9 @@ import (
 // Rows are the commands that are measured.
 func Rows() []Row {
 	eight := tpm2.PCRSelections{{Hash: tpm2.AlgSHA256, Select: tpm2.SelectPCRs(0, 1, 2, 3, 4, 5, 6, 7)}}
-	one := func(cc tpm2.CC, in wire.Layout, handles ...tpm2.Handle) func(*Served) (work, error) {
-		return func(*Served) (work, error) { return always(cc, in, handles...) }
-	}
 	extend := &command.PCRExtendIn{Digests: tpm2.DigestValues{{HashAlg: tpm2.AlgSHA256, Digest: make([]byte, 32)}}}
 	session := &command.StartAuthSessionIn{NonceCaller: make([]byte, 32), SessionType: tpm2.SessionPolicy, Symmetric: tpm2.SymDef{Algorithm: tpm2.AlgNull}, AuthHash: tpm2.AlgSHA256}
-	return []Row{
+	rows := []Row{
 		{"GetCapability, all fixed properties", 1000, one(tpm2.CCGetCapability, &command.GetCapabilityIn{Capability: tpm2.CapTPMProperties, Property: 0x100, PropertyCount: 127})},
 		{"GetRandom, 32 bytes", 1000, one(tpm2.CCGetRandom, &command.GetRandomIn{BytesRequested: 32})},
 		{"Hash, SHA-256 of 1 KiB", 1000, one(tpm2.CCHash, &command.HashIn{Data: make([]byte, 1024), HashAlg: tpm2.AlgSHA256, Hierarchy: tpm2.HandleNull})},
@@ -46,6 +44,7 @@ func Rows() []Row {
 		{"NV_Read, 32 bytes", 1000, index(tpm2.CCNVRead, &command.NVReadIn{Size: 32})},
 		{"SelfTest, full", 3, one(tpm2.CCSelfTest, &command.SelfTestIn{FullTest: true})},
 	}
+	return slices.Concat(rows, cryptoRows(), attestRows(), objectRows(), wrappedRows(), policyRows(), stateRows())
 }
 
 // withFlush flushes what each command of a row loads.

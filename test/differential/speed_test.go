@@ -2,9 +2,11 @@ package differential_test
 
 import (
 	"crypto/rand"
+	"encoding/binary"
 	"flag"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -17,6 +19,7 @@ import (
 	"github.com/assay-project/assay/test/differential"
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/client"
+	"github.com/assay-project/assay/tpm2/command"
 	"github.com/assay-project/assay/tpm2/engine"
 )
 
@@ -60,19 +63,42 @@ func TestSpeedBesideSWTPM(t *testing.T) {
 	if *speed == "" {
 		t.Skip("-speed PROGRAM measures")
 	}
+	needSWTPM(t)
 	programs := append(strings.Split(*speed, ","), "swtpm")
 	ready := make([][]time.Duration, len(programs))
-	on := make([]*differential.Served, len(programs))
+	var on []*differential.Served
 	for range 7 {
-		for i, p := range programs {
-			dir := t.TempDir()
-			var d time.Duration
-			on[i], d = start(t, filepath.Join(dir, "s"), serving(p, dir)...)
+		var took []time.Duration
+		on, took = servers(t, programs, false)
+		for i, d := range took {
 			ready[i] = append(ready[i], d)
 		}
 	}
 	fmt.Print("| command | program | µs | CPU µs | of swtpm's | CPU of swtpm's |\n|---|---|---|---|---|---|\n")
-	for _, row := range differential.Rows() {
+	measure(t, programs, on, differential.Rows())
+	on, _ = servers(t, programs, true)
+	measure(t, programs, on, differential.KeptRows())
+	for i, p := range programs {
+		fmt.Printf("| start to TPM2_Startup answered, best of 7 | %s | %.1f | | %.2f | |\n", filepath.Base(p), micros(slices.Min(ready[i])), micros(slices.Min(ready[i]))/micros(slices.Min(ready[len(ready)-1])))
+	}
+}
+
+// servers starts each program once, with a state file or without where it can do without,
+// and returns how long each took.
+func servers(t *testing.T, programs []string, kept bool) (on []*differential.Served, took []time.Duration) {
+	t.Helper()
+	for _, p := range programs {
+		dir := t.TempDir()
+		s, d := start(t, filepath.Join(dir, "s"), serving(p, dir, kept)...)
+		on, took = append(on, s), append(took, d)
+	}
+	return on, took
+}
+
+// measure prints the rows of the table.
+func measure(t *testing.T, programs []string, on []*differential.Served, rows []differential.Row) {
+	t.Helper()
+	for _, row := range rows {
 		if !strings.Contains(row.Name, *only) {
 			continue
 		}
@@ -91,24 +117,75 @@ func TestSpeedBesideSWTPM(t *testing.T) {
 			fmt.Println(" | |")
 		}
 	}
-	for i, p := range programs {
-		fmt.Printf("| start to TPM2_Startup answered, best of 7 | %s | %.1f | | %.2f | |\n", filepath.Base(p), micros(slices.Min(ready[i])), micros(slices.Min(ready[i]))/micros(slices.Min(ready[len(ready)-1])))
-	}
 }
 
-// serving is the command line that serves a TPM at the socket "s" of a folder.
-func serving(program, dir string) []string {
+// serving is the command line that serves a TPM at the socket "s" of a folder. swtpm
+// always keeps its state there; ours does if kept, under a key file.
+func serving(program, dir string, kept bool) []string {
 	socket := filepath.Join(dir, "s")
 	if program == "swtpm" {
 		return []string{program, "socket", "--tpm2", "--tpmstate", "dir=" + dir, "--flags", "not-need-init", "--server", "type=unixio,path=" + socket}
 	}
+	args := []string{program, "vtpm", "serve"}
 	if filepath.Base(program) == "assay-vtpm" {
-		return []string{program, "serve", "--ephemeral", "--swtpm-unix", socket}
+		args = []string{program, "serve"}
 	}
-	return []string{program, "vtpm", "serve", "--ephemeral", "--swtpm-unix", socket}
+	if !kept {
+		return append(args, "--ephemeral", "--swtpm-unix", socket)
+	}
+	return append(args, "--state", filepath.Join(dir, "tpm"), "--key-file", filepath.Join(dir, "keys"), "--swtpm-unix", socket)
 }
 
 func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
+
+// Each row is a command that succeeds, again and again, at a TPM of one process.
+func TestEveryRowOfTheSpeedTableRuns(t *testing.T) {
+	peer, err := differential.Ours("default", rand.Reader, func() time.Duration { return time.Second })
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent := &recorder{peer, map[tpm2.CC]bool{}}
+	s, err := differential.NewServed(sent, os.Getpid(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, row := range slices.Concat(differential.Rows(), differential.KeptRows()) {
+		if names[row.Name] || row.N < 3 {
+			t.Errorf("row %q is there twice, or has a batch of %d", row.Name, row.N)
+		}
+		names[row.Name] = true
+		row.N = 6 // two or three commands in turn, three or two times
+		if strings.Contains(row.Name, "RSA-2048") && strings.HasPrefix(row.Name, "Create") || strings.HasPrefix(row.Name, "SelfTest") {
+			row.N = 1
+		}
+		if _, err := differential.Measure(row, []*differential.Served{s}, 2, time.Now); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, c := range commandsOf(t, peer) {
+		_, without := withoutRow[c]
+		if !sent.seen[c] && !without && !slices.Contains(newer, c) {
+			t.Errorf("no row has command %v, and withoutRow has no reason", c)
+		}
+	}
+}
+
+// commandsOf are the commands that a TPM says to have.
+func commandsOf(t *testing.T, on client.Transport) []tpm2.CC {
+	t.Helper()
+	var out command.GetCapabilityOut
+	if _, err := client.New(on, rand.Reader).Run(&client.Command{
+		Code: tpm2.CCGetCapability, In: &command.GetCapabilityIn{Capability: tpm2.CapCommands, Property: uint32(tpm2.CCNVUndefineSpaceSpecial), PropertyCount: 254}, Out: &out,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var codes []tpm2.CC
+	for _, a := range out.CapabilityData.Commands {
+		codes = append(codes, a.Code())
+	}
+	return codes
+}
 
 // TestAThousandTPMsInOneProcess bounds what a live TPM costs.
 func TestAThousandTPMsInOneProcess(t *testing.T) {
@@ -148,4 +225,31 @@ func TestAThousandTPMsInOneProcess(t *testing.T) {
 func unhex(s string) (b []byte) {
 	fmt.Sscanf(s, "%x", &b)
 	return b
+}
+
+// A recorder is a TPM that keeps which commands it was sent.
+type recorder struct {
+	differential.Peer
+	seen map[tpm2.CC]bool
+}
+
+// Send runs a command.
+func (r *recorder) Send(command []byte) ([]byte, error) {
+	r.seen[tpm2.CC(binary.BigEndian.Uint32(command[6:]))] = true
+	return r.Peer.Send(command)
+}
+
+// withoutRow are commands of both TPMs that no row of the speed table has.
+var withoutRow = map[tpm2.CC]string{
+	tpm2.CCStartup:                "once in a boot; its time is the row of the start",
+	tpm2.CCShutdown:               "once in a boot",
+	tpm2.CCPPCommands:             "wants physical presence, which swtpm's sockets cannot assert",
+	tpm2.CCCertifyX509:            "a signature as that of TPM2_Certify, and a certificate that hangs on the key",
+	tpm2.CCNVChangeAuth:           "wants a policy of each index, and is PolicyCommandCode, HMAC session and NV_Write",
+	tpm2.CCNVUndefineSpaceSpecial: "wants a policy of each index, and is NV_UndefineSpace",
+}
+
+// newer are commands that libtpms 0.9.2 has not.
+var newer = []tpm2.CC{
+	tpm2.CCECCEncrypt, tpm2.CCECCDecrypt, tpm2.CCPolicyCapability, tpm2.CCPolicyParameters, tpm2.CCNVDefineSpace2, tpm2.CCNVReadPublic2, tpm2.CCReadOnlyControl,
 }

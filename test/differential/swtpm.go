@@ -41,8 +41,8 @@ func StartSWTPM(dir string) (*SWTPM, error) {
 	if err := s.process.Start(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(s.dir))
 	}
-	if s.data, err = dial(data); err == nil {
-		s.control, err = dial(control)
+	if s.data, err = dial("unix", data); err == nil {
+		s.control, err = dial("unix", control)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -51,13 +51,13 @@ func StartSWTPM(dir string) (*SWTPM, error) {
 }
 
 // dial connects to a socket that is about to be made.
-func dial(path string) (net.Conn, error) {
+func dial(network, address string) (net.Conn, error) {
 	var err error
 	tick := time.NewTicker(500 * time.Microsecond)
 	defer tick.Stop()
 	for range 10000 {
 		var c net.Conn
-		if c, err = net.Dial("unix", path); err == nil {
+		if c, err = net.Dial(network, address); err == nil {
 			return c, nil
 		}
 		<-tick.C
