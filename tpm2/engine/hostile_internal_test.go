@@ -7,7 +7,8 @@ import (
 )
 
 // CVE-2022-23645, and swtpm issues 1171 and 1179: lengths and offsets of a state
-// were used before they were checked. Here bytes of both blobs are changed, and both
+// were used before they were checked. Of swtpm's own files package internal/vtpm/libtpms
+// has the tests; this is our own. Bytes of both blobs are changed, and both
 // blobs cut, with digests that are right all the same.
 func TestCVE2022x23645LengthsOfAStateThatLie(t *testing.T) {
 	permanent, volatile := body(readState(t, "permanent")), body(readState(t, "volatile"))

@@ -25,9 +25,23 @@ func TestASnapshotBetweenPowerOnAndStartupCanBeRestored(t *testing.T) {
 	twin.session(sessionConfig{})
 }
 
-// CVE-2023-1017 and CVE-2023-1018: the reference decrypted a first parameter that
-// was not there, or only in part, and wrote and read two bytes beyond the command.
+// CVE-2023-1017: the reference decrypted a first parameter whose size says more than
+// there is, and wrote two bytes beyond the command.
 func TestCVE2023x1017ParametersTooShortToDecrypt(t *testing.T) {
+	refuseToDecrypt(t, map[string]tpm2.RC{
+		"\x00\x01": tpm2.RCSize, "\x00\x03ab": tpm2.RCSize, "\xff\xff": tpm2.RCSize, "\xff\xff" + string(make([]byte, 100)): tpm2.RCSize,
+	})
+}
+
+// CVE-2023-1018: it read the size of a first parameter that was not there, or only in part.
+func TestCVE2023x1018ParametersWithoutASizeToDecrypt(t *testing.T) {
+	refuseToDecrypt(t, map[string]tpm2.RC{"": tpm2.RCInsufficient, "\x00": tpm2.RCInsufficient})
+}
+
+// refuseToDecrypt sends each of the parameters to commands of all chapters with a session
+// that is to decrypt the first.
+func refuseToDecrypt(t *testing.T, parameters map[string]tpm2.RC) {
+	t.Helper()
 	for name, symmetric := range map[string]tpm2.SymDef{"AES": aes128(), "XOR": {Algorithm: tpm2.AlgXOR, Hash: tpm2.AlgSHA256}} {
 		m := newMachine(t)
 		srk := m.storage("")
@@ -41,10 +55,7 @@ func TestCVE2023x1017ParametersTooShortToDecrypt(t *testing.T) {
 			{cc: tpm2.CCHierarchyChangeAuth, handles: handles(tpm2.HandleOwner)},
 			{cc: tpm2.CCMakeCredential, handles: handles(srk)},
 		} {
-			for params, want := range map[string]tpm2.RC{
-				"": tpm2.RCInsufficient, "\x00": tpm2.RCInsufficient, "\x00\x01": tpm2.RCSize, "\x00\x03ab": tpm2.RCSize,
-				"\xff\xff": tpm2.RCSize, "\xff\xff" + string(make([]byte, 100)): tpm2.RCSize,
-			} {
+			for params, want := range parameters {
 				p := raw(params)
 				b := m.tpm.Execute(0, encoded(t, c.cc, c.handles, []tpm2.AuthCommand{entry}, &p))
 				if got, want := codeOf(b), sessionRC(want, 1); got != want {
