@@ -6,8 +6,10 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"testing"
 	"time"
 
@@ -48,14 +50,34 @@ func theirs(t *testing.T) func() (differential.Peer, error) {
 		needSWTPM(t)
 		return func() (differential.Peer, error) { return differential.StartSWTPM(dir) }
 	}
-	// Below the ports of outgoing connections; another for each TPM.
-	next := 16384 + 2*(os.Getpid()%4096)
-	return func() (differential.Peer, error) {
-		if next += 2; next >= 32768 {
-			next = 16384
+	next := ports()
+	return func() (differential.Peer, error) { return differential.StartMSSIM(*peer, dir, next()) }
+}
+
+// ports gives a port at each call of which the next one is free, too: below those that
+// Linux gives to outgoing connections, so that no client comes to have one.
+func ports() func() int {
+	const first, end = 16384, 32768
+	next := first + 2*rand.IntN((end-first)/2)
+	return func() int {
+		for {
+			if next += 2; next >= end {
+				next = first
+			}
+			if free(next) && free(next+1) {
+				return next
+			}
 		}
-		return differential.StartMSSIM(*peer, dir, next)
 	}
+}
+
+func free(port int) bool {
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		return false
+	}
+	l.Close()
+	return true
 }
 
 func TestSWTPMAnswersAsWeDo(t *testing.T) {
