@@ -44,6 +44,7 @@ test-others:
 
 test-interop: ## other people's TPM suites over our engine, from the module proxy and Debian's packages
 	cd test/interop && ASSAY_REQUIRE_TPM_TOOLS=1 $(GO) test -count=1 -timeout 20m ./...
+	cd test/peers && $(GO) test -count=1 -run GoTPMTools .
 
 test-qemu: setup ## every real machine: both interfaces, snapshots, migrations and their failures
 	ASSAY_REQUIRE_QEMU=1 $(GO) test -count=1 -timeout 60m ./test/qemu -all -v

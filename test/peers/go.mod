@@ -14,6 +14,7 @@ require (
 
 require (
 	filippo.io/bigmod v0.1.0 // indirect
+	filippo.io/mldsa v1.0.0 // indirect
 	filippo.io/nistec v0.0.4 // indirect
 	github.com/GoogleCloudPlatform/confidential-space/server v0.0.0-20260915221818-a6c0685fb9fc // indirect
 	github.com/go-jose/go-jose/v4 v4.1.8 // indirect
@@ -25,6 +26,6 @@ require (
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/jmespath-community/go-jmespath v1.1.1 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
-	golang.org/x/crypto v0.51.0 // indirect
+	golang.org/x/crypto v0.55.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 )
