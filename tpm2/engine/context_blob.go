@@ -18,7 +18,7 @@ const (
 
 // contextVersion is that of what a saved context holds. One of an earlier version has
 // no integrity, as after a TPM Reset.
-const contextVersion = 2
+const contextVersion = 3
 
 // fingerprint lays out what is encrypted in a context: its sequence number, and
 // the object or session itself (Part 1, 30.3.1).

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/assay-project/assay/internal/tpmcrypto"
 	"github.com/assay-project/assay/tpm2"
@@ -222,6 +223,9 @@ func policyTicket(c *call, in *command.PolicyTicketIn, _ *command.None) error {
 // policy so far, and its approval takes the policy's place.
 func policyAuthorize(c *call, in *command.PolicyAuthorizeIn, _ *command.None) error {
 	t, s := c.t, c.policySession()
+	if in.CheckTicket.Tag != tpm2.TagVerified && !t.profile.Version185 {
+		return parameter(tpm2.RCTag, 4) // no command makes such a ticket
+	}
 	var a tpm2.Alg // none in a Name that is too short, which the reference calls a wrong hash too
 	if len(in.KeySign) >= 2 {
 		a = tpm2.Alg(binary.BigEndian.Uint16(in.KeySign))
@@ -236,14 +240,7 @@ func policyAuthorize(c *call, in *command.PolicyAuthorizeIn, _ *command.None) er
 		if !equal(s.digest, in.ApprovedPolicy) {
 			return parameter(tpm2.RCValue, 1)
 		}
-		if in.CheckTicket.Tag != tpm2.TagVerified {
-			return parameter(tpm2.RCTag, 4) // those of version 1.85 vouch for something else
-		}
-		digest, err := tpmcrypto.Hash(a, in.ApprovedPolicy, in.PolicyRef)
-		if err != nil {
-			return err
-		}
-		want, err := t.verifiedTicket(in.CheckTicket.Hierarchy, digest, in.KeySign)
+		want, err := t.approvalTicket(in, a)
 		if err != nil {
 			return err
 		}
@@ -253,4 +250,25 @@ func policyAuthorize(c *call, in *command.PolicyAuthorizeIn, _ *command.None) er
 	}
 	s.digest = make([]byte, s.hash.DigestSize())
 	return s.assert(&authorization{command: tpm2.CCPolicyAuthorize, name: in.KeySign, ref: in.PolicyRef})
+}
+
+// approvalTicket is the ticket of the approval of a policy by a key whose Name is by
+// nameAlg, made as the tag of the one that came says (Part 3, 1.85, 23.16): over a digest
+// by nameAlg, over one by the hash that the ticket names, or over what was approved.
+func (t *TPM) approvalTicket(in *command.PolicyAuthorizeIn, nameAlg tpm2.Alg) (tpm2.VerifiedTicket, error) {
+	ticket := &in.CheckTicket
+	if ticket.Tag == tpm2.TagMessageVerified {
+		return t.versionedTicket(ticket.Hierarchy, ticket.Tag, slices.Concat(in.ApprovedPolicy, in.PolicyRef), in.KeySign, 0)
+	}
+	if ticket.Tag == tpm2.TagDigestVerified {
+		nameAlg = ticket.DigestAlg
+	}
+	digest, err := tpmcrypto.Hash(nameAlg, in.ApprovedPolicy, in.PolicyRef)
+	if err != nil {
+		return tpm2.VerifiedTicket{}, parameter(tpm2.RCValue, 4) // a NULL ticket may name no hash
+	}
+	if ticket.Tag == tpm2.TagDigestVerified {
+		return t.versionedTicket(ticket.Hierarchy, ticket.Tag, digest, in.KeySign, nameAlg)
+	}
+	return t.verifiedTicket(ticket.Hierarchy, digest, in.KeySign)
 }

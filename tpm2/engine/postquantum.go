@@ -229,36 +229,44 @@ func verifySequenceComplete(c *call, in *command.VerifySequenceCompleteIn, out *
 			err = tpm2.RCSignature
 		}
 	case tpm2.AlgMLDSA, tpm2.AlgHashMLDSA:
-		if digest, err = o.muOf(s.context, digest); err == nil {
-			err = o.verifyMu(digest, in.Signature.MLDSA)
-		}
+		err = o.verifyDigestMu(s.context, digest, &in.Signature)
 	default:
 		err = c.t.verify(o, digest, &in.Signature)
 	}
 	if err != nil {
 		return parameter(responseCode(err), 1)
 	}
-	out.Validation, err = c.t.versionedTicket(o, tpm2.TagMessageVerified, digest, tpm2.AlgNull)
 	c.flush = c.handles[0]
+	if !hasTickets(o) {
+		out.Validation = tpm2.VerifiedTicket{Tag: tpm2.TagMessageVerified, Hierarchy: tpm2.HandleNull}
+		return nil
+	}
+	out.Validation, err = c.t.versionedTicket(o.hierarchy, tpm2.TagMessageVerified, s.ticketMessage(digest), o.name, 0)
 	return err
 }
 
-// versionedTicket is the ticket of the verifications of version 1.85 (Part 2, 1.85,
-// 10.6.5): the tag says whether a message or a digest was verified; with a digest
-// goes its hash.
-func (t *TPM) versionedTicket(o *object, tag tpm2.Tag, digest []byte, hash tpm2.Alg) (tpm2.VerifiedTicket, error) {
-	out := tpm2.VerifiedTicket{Tag: tag, Hierarchy: tpm2.HandleNull, DigestAlg: hash}
-	if o.hierarchy == tpm2.HandleNull || len(o.name) == 0 {
-		return out, nil
+// verifyDigestMu checks a signature by a key of ML-DSA or HashML-DSA of what there is
+// of a message, as signDigestMu signs it.
+func (o *object) verifyDigestMu(context, digest []byte, sig *tpm2.Signature) error {
+	mu, err := o.muOf(context, digest)
+	if err != nil {
+		return err
 	}
-	var meta []byte
-	if tag == tpm2.TagDigestVerified {
-		meta = binary.BigEndian.AppendUint16(nil, uint16(hash))
+	return o.verifyMu(mu, sig.MLDSA)
+}
+
+// hasTickets reports whether tickets are given for what a key signed: it must have a
+// hierarchy and a Name.
+func hasTickets(o *object) bool { return o.hierarchy != tpm2.HandleNull && len(o.name) != 0 }
+
+// ticketMessage is what a ticket says was verified: the message (Part 1, 1.85, 15.7), or
+// for one that is longer than any that a ticket is compared with, its beginning and its
+// digest or representative: together longer, too, so that they pass for no other.
+func (s *sequence) ticketMessage(digest []byte) []byte {
+	if len(s.message) <= maxTicketMessage {
+		return s.message
 	}
-	var err error
-	out.Hierarchy = o.hierarchy
-	out.Digest, err = t.ticketDigest(o.hierarchy, tag, digest, o.name, meta)
-	return out, err
+	return append(clone(s.message), digest...)
 }
 
 // digestScheme returns the scheme by which a key signs digests. An HMAC of a digest
@@ -343,20 +351,24 @@ func verifyDigestSignature(c *call, in *command.VerifyDigestSignatureIn, out *co
 	if in.Signature.SigAlg != scheme.Scheme || in.Signature.Hash != scheme.HashAlg {
 		return parameter(tpm2.RCScheme, 3)
 	}
-	digest, hash := in.Digest, scheme.HashAlg
 	if signsMessages(o.public.Type) {
-		if digest, err = o.muOf(in.Context, in.Digest); err == nil {
-			err = o.verifyMu(digest, in.Signature.MLDSA)
-		}
+		err = o.verifyDigestMu(in.Context, in.Digest, &in.Signature)
 	} else {
-		err = c.t.verify(o, digest, &in.Signature)
+		err = c.t.verify(o, in.Digest, &in.Signature)
 	}
 	if err != nil {
 		return parameter(responseCode(err), 3)
 	}
+	hash := scheme.HashAlg
 	if scheme.Scheme == tpm2.AlgMLDSA {
 		hash = tpm2.AlgNull // a representative is the digest by no TPM_ALG_ID
 	}
-	out.Validation, err = c.t.versionedTicket(o, tpm2.TagDigestVerified, digest, hash)
+	// Errata 1 of version 1.85, 2.5: the ticket of a representative is a NULL ticket, as
+	// no command could compare another.
+	if hash == tpm2.AlgNull || !hasTickets(o) {
+		out.Validation = tpm2.VerifiedTicket{Tag: tpm2.TagDigestVerified, Hierarchy: tpm2.HandleNull, DigestAlg: hash}
+		return nil
+	}
+	out.Validation, err = c.t.versionedTicket(o.hierarchy, tpm2.TagDigestVerified, in.Digest, o.name, hash)
 	return err
 }

@@ -84,7 +84,10 @@ func TestSequencesThatNobodyStartedAreRefused(t *testing.T) {
 		want error
 	}{
 		"no kind":               {&sequence{sums: hash.sums}, wire.ErrSelector},
-		"unknown kind":          {&sequence{kind: lastSequence + 1, sums: hash.sums}, wire.ErrSelector},
+		"unknown kind":          {&sequence{kind: verifyMuSequence + 1, sums: hash.sums}, wire.ErrSelector},
+		"a verification of old": {&sequence{kind: 6, sums: hash.sums}, wire.ErrSelector},
+		"ML-DSA of old":         {&sequence{kind: 8, mu: mu}, wire.ErrSelector},
+		"a message too long":    {&sequence{kind: verifySequence, sums: hash.sums, message: make([]byte, maxTicketMessage+2)}, wire.ErrSize},
 		"a hash without a sum":  {&sequence{kind: hashSequence}, wire.ErrRange},
 		"a hash of two":         {&sequence{kind: hashSequence, sums: hmac.sums}, wire.ErrRange},
 		"an event without sums": {&sequence{kind: eventSequence}, wire.ErrRange},
@@ -121,6 +124,9 @@ func (l loose) Wire(c *wire.Codec) {
 	wireFlags(c, &s.begun, &s.safe)
 	c.Sized16(&s.head, 4)
 	c.Sized16(&s.key, tpm2.MaxName)
+	if s.kind.verifies() {
+		c.Sized16(&s.message, maxTicketMessage+2)
+	}
 	switch s.kind {
 	case cmacSequence:
 		s.cmac.Wire(c)

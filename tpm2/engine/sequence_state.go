@@ -18,15 +18,34 @@ const (
 	eventSequence
 	hmacSequence
 	cmacSequence
-	signSequence // of version 1.85, as the next
+	signSequence // of version 1.85, as those that follow
+	_            // verifications were laid out without the message for their ticket
+	signMuSequence
+	_
 	verifySequence
-	signMuSequence // as signSequence, by a key of ML-DSA or HashML-DSA
 	verifyMuSequence
-	lastSequence = verifyMuSequence
 )
 
-// ofMu is the kind of a sequence of a signature when its key signs representatives.
-func (k sequenceKind) ofMu() sequenceKind { return k + signMuSequence - signSequence }
+// known reports whether there are sequences of the kind.
+func (k sequenceKind) known() bool {
+	return k >= hashSequence && k <= signSequence || k == signMuSequence || k.verifies()
+}
+
+// verifies reports whether the sequence is over a message whose signature is verified.
+func (k sequenceKind) verifies() bool { return k == verifySequence || k == verifyMuSequence }
+
+// ofMu is the kind of a sequence of a signature when its key, of ML-DSA or HashML-DSA,
+// signs representatives.
+func (k sequenceKind) ofMu() sequenceKind {
+	if k.verifies() {
+		return verifyMuSequence
+	}
+	return signMuSequence
+}
+
+// maxTicketMessage is the largest message that a command compares with a ticket:
+// TPM2_PolicyAuthorize takes a digest and a nonce.
+const maxTicketMessage = 2 * tpm2.MaxDigest
 
 // A sequence is a hash, event, MAC or signature sequence in progress (Part 1, 32).
 type sequence struct {
@@ -38,6 +57,10 @@ type sequence struct {
 	safe  bool        // it does not begin as what a TPM attests
 	head  []byte      // the first bytes of the message, up to four
 	key   []byte      // Name of the key of a sequence of a signature
+
+	// The message of a verification, for its ticket: whole, or one byte more than
+	// any ticket is compared with.
+	message []byte
 
 	context []byte    // of signMuSequence and verifyMuSequence
 	mu      *mldsa.Mu // of ML-DSA; HashML-DSA has a hash in sums
@@ -112,14 +135,17 @@ func (s *sequence) write(b []byte) {
 		s.begun, s.safe = true, ticketSafe(b)
 	}
 	s.head = append(s.head, b[:min(len(b), 4-len(s.head))]...)
+	if s.kind.verifies() {
+		s.message = append(s.message, b[:min(len(b), maxTicketMessage+1-len(s.message))]...)
+	}
 }
 
 // hmac reports whether the two hashes are those of an HMAC.
 func (s *sequence) hmac() bool { return s.kind != eventSequence && len(s.sums) == 2 }
 
 // finish returns the result of the message with a last part, for a sequence of
-// any kind but an event sequence: the representative for ML-DSA, else a digest or MAC. The sequence stays as it is: the command may
-// yet fail.
+// any kind but an event sequence: the representative for ML-DSA, else a digest or MAC.
+// The sequence stays as it is: the command may yet fail.
 func (s *sequence) finish(last []byte) []byte {
 	if s.kind == cmacSequence {
 		m := *s.cmac.mac
@@ -180,10 +206,13 @@ func (s *sequence) complete() bool {
 // wireRest lays out all but the authValue and the hashes.
 func (s *sequence) wireRest(c *wire.Codec) {
 	wire.U8(c, &s.kind)
-	c.Check(s.kind != 0 && s.kind <= lastSequence, wire.ErrSelector)
+	c.Check(s.kind.known(), wire.ErrSelector)
 	wireFlags(c, &s.begun, &s.safe)
 	c.Sized16(&s.head, 4)
 	c.Sized16(&s.key, tpm2.MaxName)
+	if s.kind.verifies() {
+		c.Sized16(&s.message, maxTicketMessage+1)
+	}
 	switch s.kind {
 	case cmacSequence:
 		s.cmac.Wire(c)

@@ -37,6 +37,21 @@ func (t *TPM) verifiedTicket(h tpm2.Handle, digest, keyName []byte) (tpm2.Verifi
 	return tpm2.VerifiedTicket{Tag: tpm2.TagVerified, Hierarchy: h, Digest: d}, err
 }
 
+// versionedTicket is the ticket of the verifications of version 1.85 (Part 1, 1.85,
+// 15.7; Part 2, 1.85, 10.6.5): the tag says whether a message or a digest was verified;
+// with a digest goes its hash.
+func (t *TPM) versionedTicket(h tpm2.Handle, tag tpm2.Tag, verified, keyName []byte, hash tpm2.Alg) (tpm2.VerifiedTicket, error) {
+	out := tpm2.VerifiedTicket{Tag: tag, Hierarchy: h}
+	var meta []byte
+	if tag == tpm2.TagDigestVerified {
+		out.DigestAlg = hash
+		meta = binary.BigEndian.AppendUint16(nil, uint16(hash))
+	}
+	var err error
+	out.Digest, err = t.ticketDigest(h, tag, sized(verified), keyName, meta)
+	return out, err
+}
+
 // hashCheckTicket vouches that the digest is by that hash over data that does not
 // begin as what a TPM attests (Part 2, 10.6.6).
 func (t *TPM) hashCheckTicket(h tpm2.Handle, a tpm2.Alg, digest []byte) (tpm2.HashCheckTicket, error) {
