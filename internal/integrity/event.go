@@ -1,14 +1,10 @@
 package integrity
 
 import (
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
-	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/assay-project/assay/eventlog/baseline"
@@ -64,70 +60,6 @@ type Notice struct {
 	More int `json:"moreDifferences,omitempty"`
 	// Digest is the SHA-256 of all that decide, in hexadecimal digits, when More is not 0.
 	Digest string `json:"differencesDigest,omitempty"`
-}
-
-// maxShown is how many differences and reasons a notice has: a guest can make thousands,
-// and the event must fit its log. The boot's record has all.
-const maxShown = 48
-
-// Bound leaves the differences that decide, then others, and says how many more there
-// are; it is for whoever adds reasons to a notice.
-func (n *Notice) Bound() {
-	if extra := len(n.Differences) - maxShown; extra > 0 {
-		n.Digest = digestOfJudged(n.Differences)
-		slices.SortStableFunc(n.Differences, func(a, b baseline.Difference) int {
-			switch {
-			case a.Judged == b.Judged:
-				return 0
-			case a.Judged:
-				return -1
-			}
-			return 1
-		})
-		n.Differences = n.Differences[:maxShown]
-		n.More = extra
-	}
-	for i := range n.Differences {
-		d := &n.Differences[i]
-		d.Words = short(d.Words)
-		for _, s := range []**baseline.Side{&d.Old, &d.New} {
-			if *s != nil && len((*s).Detail) > maxDetail {
-				cut := **s
-				cut.Detail = short(cut.Detail)
-				*s = &cut
-			}
-		}
-	}
-	for i := range n.Reasons {
-		n.Reasons[i].Message = short(n.Reasons[i].Message)
-	}
-	if extra := len(n.Reasons) - maxShown; extra > 0 {
-		n.Reasons = append(n.Reasons[:maxShown:maxShown], evidence.Reason{Code: codeMore, Message: fmt.Sprintf("and %d more: assay vm why has all", extra)})
-	}
-}
-
-func digestOfJudged(all []baseline.Difference) string {
-	h := sha256.New()
-	for _, d := range all {
-		if d.Judged {
-			text, err := json.Marshal(d)
-			if err != nil {
-				text = []byte(err.Error()) // unreachable: texts and numbers
-			}
-			h.Write(append(text, 0))
-		}
-	}
-	return hex.EncodeToString(h.Sum(nil))
-}
-
-// maxDetail is how much of a text a notice has, in bytes.
-const maxDetail = 1024
-
-func short(text string) string {
-	if len(text) <= maxDetail {
-		return text
-	}
-	return strings.ToValidUTF8(text[:maxDetail], "") + "…"
 }
 
 // Passed reports whether the notice is of a report that passed.
