@@ -264,7 +264,7 @@ func (s *supervisor) do(q request) (any, error) {
 	case verbObserve:
 		return s.observe(), nil
 	case verbDescribe:
-		return Description{Status: s.status(), Definition: s.definition, Baselines: versionsOf(s.history), LastBoot: last(BootsOf(s.history))}, nil
+		return s.described(), nil
 	case verbStop:
 		s.ending = &ending{actor: q.Actor, reason: reason(codeStopped, "somebody stopped the machine")}
 		if q.Force {
@@ -440,8 +440,8 @@ func BootsOf(h *integrity.History) []BootSummary {
 	return out
 }
 
-// status is the machine's own view.
-func (s *supervisor) status() Status {
+// condition is the machine's own view.
+func (s *supervisor) condition() Status {
 	boot := s.boot
 	if s.tpm == nil {
 		boot.Phase = PhaseUnseen

@@ -23,6 +23,8 @@ type HealthStatus struct {
 	health.Assessment
 	// Heard is what the agent says that it saw; its word, no proof.
 	Heard *health.Report `json:"heard,omitempty"`
+	// More is how many differences there are that Comparison does not have.
+	More int `json:"moreDifferences,omitempty"`
 }
 
 // attestation is the host's half of the agent's port.
