@@ -39,9 +39,39 @@ func goldenTemplates(p *engine.Profile) map[string]tpm2.Public {
 	if !p.OffersAlg(tpm2.AlgXOR) {
 		delete(out, "keyedhash-derive")
 	}
-	out = withCurves(out)
-	if !p.OffersKeyBits(tpm2.AlgRSA, 3072) || p.Version > 1 { // slow, and no different
-		delete(out, "rsa3072")
+	out = withHashes(withCurves(out))
+	for name, template := range out {
+		if !goldenOffered(p, &template) {
+			delete(out, name)
+		}
+	}
+	return out
+}
+
+// goldenOffered reports whether a profile has the template's algorithms, and what is slow
+// and no different in it is to be made.
+func goldenOffered(p *engine.Profile, t *tpm2.Public) bool {
+	switch t.Type {
+	case tpm2.AlgECC:
+		if !p.OffersCurve(t.Parameters.ECC.CurveID) {
+			return false
+		}
+	case tpm2.AlgRSA:
+		bits := t.Parameters.RSA.KeyBits
+		if !p.OffersKeyBits(tpm2.AlgRSA, bits) || bits == 3072 && p.Version > 1 || bits == 4096 && p.Name != "default" && p.Name != "libtpms" {
+			return false
+		}
+	}
+	return p.OffersAlg(t.NameAlg)
+}
+
+// withHashes adds objects whose Names are by the other hashes, on which all that is made
+// of a seed depends.
+func withHashes(out map[string]tpm2.Public) map[string]tpm2.Public {
+	for name, a := range map[string]tpm2.Alg{"sha1": tpm2.AlgSHA1, "sha512": tpm2.AlgSHA512, "sha3-256": tpm2.AlgSHA3x256, "sha3-384": tpm2.AlgSHA3x384, "sha3-512": tpm2.AlgSHA3x512} {
+		t := eccTemplate(fixed | ordinary | tpm2.AttrSign)
+		t.NameAlg = a
+		out["p256-"+name] = t
 	}
 	return out
 }
@@ -52,12 +82,21 @@ func withCurves(out map[string]tpm2.Public) map[string]tpm2.Public {
 		t.Parameters.ECC.CurveID, t.NameAlg = curve, tpm2.AlgSHA384
 		out[name] = t
 	}
-	large := rsaTemplate(fixed | ordinary | storageUse)
-	large.Parameters.RSA.KeyBits, large.NameAlg = 3072, tpm2.AlgSHA384
-	out["rsa3072"] = large
-	long := symTemplate(fixed | ordinary | tpm2.AttrDecrypt)
-	long.Parameters.SymCipher.KeyBits = 256
-	out["symcipher-256"] = long
+	bn := eccTemplate(fixed | ordinary | tpm2.AttrSign)
+	bn.Parameters.ECC.CurveID = tpm2.CurveBNP256
+	out["bnp256-sign"] = bn
+	for name, bits := range map[string]uint16{"rsa1024": 1024, "rsa3072": 3072, "rsa4096": 4096} {
+		t := rsaTemplate(fixed | ordinary | storageUse)
+		if t.Parameters.RSA.KeyBits = bits; bits > 2048 {
+			t.NameAlg = tpm2.AlgSHA384
+		}
+		out[name] = t
+	}
+	for name, bits := range map[string]uint16{"symcipher-192": 192, "symcipher-256": 256} {
+		t := symTemplate(fixed | ordinary | tpm2.AttrDecrypt)
+		t.Parameters.SymCipher.KeyBits = bits
+		out[name] = t
+	}
 	return out
 }
 
@@ -75,7 +114,7 @@ func TestPrimaryObjectsNeverChange(t *testing.T) {
 		}
 		for name, template := range goldenTemplates(p) {
 			for hname, h := range map[string]tpm2.Handle{"owner": tpm2.HandleOwner, "endorsement": tpm2.HandleEndorsement} {
-				if h == tpm2.HandleEndorsement && strings.HasPrefix(name, "rsa3") {
+				if h == tpm2.HandleEndorsement && (name == "rsa3072" || name == "rsa4096") {
 					continue // slow, and no different
 				}
 				key := fmt.Sprintf("%s/%d %s %s", p.Name, p.Version, hname, name)
