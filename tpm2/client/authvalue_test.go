@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
@@ -234,6 +235,24 @@ func TestASessionThatAuditsIsBoundToNothing(t *testing.T) {
 	}
 }
 
+// A session stays bound to the authValue of when it was started: the TPM compares with
+// that, whatever the caller has made of his entity since.
+func TestASessionIsBoundToTheAuthValueOfItsStart(t *testing.T) {
+	tpm := client.New(tpmtest.Open(t), rand.Reader)
+	owner := client.Entity{Handle: tpm2.HandleOwner}
+	s := start(t, tpm, client.SessionConfig{Bind: &owner})
+	for _, auth := range []string{"new", "newer", ""} {
+		cmd := &client.Command{
+			Code: tpm2.CCHierarchyChangeAuth, Handles: []client.Entity{owner}, Uses: []client.Use{{Session: s, Attributes: tpm2.SessionContinue}},
+			In: &command.HierarchyChangeAuthIn{NewAuth: []byte(auth)},
+		}
+		if _, err := tpm.Run(cmd); err != nil {
+			t.Fatalf("HierarchyChangeAuth to %q: %v", auth, err)
+		}
+		owner.Auth = []byte(auth)
+	}
+}
+
 // With TPM2_PolicyPassword the response has no HMAC, whatever the key of the session.
 func TestPolicyPasswordInSessionsWithAKey(t *testing.T) {
 	for how, cfg := range map[string]func(key client.Entity, public *tpm2.Public) client.SessionConfig{
@@ -266,6 +285,26 @@ func TestPolicyPasswordInSessionsWithAKey(t *testing.T) {
 				t.Errorf("with an HMAC: Unseal = %q, %v, want ErrHMAC", got, err)
 			}
 		})
+	}
+}
+
+// The TPM starts a policy anew after each command that its session serves, also where
+// that encrypts only; so does the session, which would send an authValue in the clear
+// that nobody asks for.
+func TestAPolicyIsForgottenAfterAnyUse(t *testing.T) {
+	tpm := client.New(tpmtest.Open(t), rand.Reader)
+	key, _ := primary(t, tpm, eccStorage(), "key")
+	s := start(t, tpm, client.SessionConfig{Type: tpm2.SessionPolicy, Bind: &key})
+	assert(t, tpm, s, tpm2.CCUnseal, tpm2.CCPolicyPassword)
+	s.Password, s.AuthValue = true, true
+	use := []client.Use{{Session: s, Attributes: tpm2.SessionContinue | tpm2.SessionEncrypt}}
+	if _, err := tpm.Run(&client.Command{Code: tpm2.CCGetRandom, Uses: use, In: &command.GetRandomIn{BytesRequested: 8}}); err != nil {
+		t.Fatal(err)
+	}
+	out := new(command.PolicyGetDigestOut)
+	run(t, tpm, tpm2.CCPolicyGetDigest, nil, out, client.Entity{Handle: s.Handle()})
+	if !bytes.Equal(out.PolicyDigest, make([]byte, 32)) || s.Password || s.AuthValue {
+		t.Errorf("after a use that authorizes nothing: digest %x, Password %v, AuthValue %v", out.PolicyDigest, s.Password, s.AuthValue)
 	}
 }
 

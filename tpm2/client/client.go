@@ -12,6 +12,7 @@
 package client
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -57,6 +58,14 @@ func (e *Entity) name() []byte {
 
 // authValue drops trailing zeros, which the TPM drops too (Part 1, 19.6.4.3).
 func (e *Entity) authValue() []byte { return trimZeros(e.Auth) }
+
+// clone returns e as it is now; nil for nil.
+func (e *Entity) clone() *Entity {
+	if e == nil {
+		return nil
+	}
+	return &Entity{Handle: e.Handle, Name: bytes.Clone(e.Name), Auth: bytes.Clone(e.Auth)}
+}
 
 func trimZeros(b []byte) []byte {
 	for len(b) > 0 && b[len(b)-1] == 0 {

@@ -307,8 +307,9 @@ func (x *exchange) verifyOne(u *use, entry *tpm2.AuthResponse, params []byte) er
 	if u.session == nil {
 		return nil
 	}
-	if u.session.Password && u.entity != nil {
-		// Part 1, 19.6.5: what a password authorized has no HMAC, whatever the session's key is.
+	if u.session.policy && u.session.Password {
+		// Part 1, 19.6.5: with TPM2_PolicyPassword there is no HMAC, whatever the key of the
+		// session and whether it authorized anything.
 		if len(entry.HMAC) != 0 {
 			return ErrHMAC
 		}

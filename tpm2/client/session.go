@@ -15,7 +15,7 @@ type Session struct {
 	// TPM2_PolicyPassword: the authValue goes in the clear, and the response comes
 	// without an HMAC, also where the session is salted or bound: nothing vouches for
 	// it. The TPM forgets both with the policy, after each command that the session
-	// authorizes; so does the session.
+	// serves; so does the session.
 	AuthValue, Password bool
 
 	handle    tpm2.Handle
@@ -51,7 +51,7 @@ type SaltKey struct {
 
 // StartSession runs TPM2_StartAuthSession (Part 3, 11.1).
 func (t *TPM) StartSession(cfg SessionConfig) (*Session, error) {
-	s := &Session{policy: cfg.Type != tpm2.SessionHMAC, hash: cfg.Hash, symmetric: cfg.Symmetric, bind: cfg.Bind}
+	s := &Session{policy: cfg.Type != tpm2.SessionHMAC, hash: cfg.Hash, symmetric: cfg.Symmetric, bind: cfg.Bind.clone()}
 	if s.hash == 0 {
 		s.hash = tpm2.AlgSHA256
 	}
@@ -142,14 +142,12 @@ func (s *Session) crypt(e *Entity, newer, older, b []byte, encrypt bool) error {
 	return tpmcrypto.DecryptCFB(k[:bits/8], k[bits/8:], b)
 }
 
-// advance takes over what a response says of the session. Once it has authorized
-// a command, the TPM starts its policy anew; once it has audited one, it is bound to
+// advance takes over what a response says of the session. Once it has served a
+// command, the TPM starts its policy anew; once it has audited one, it is bound to
 // nothing.
 func (s *Session) advance(r *tpm2.AuthResponse, u *use) {
 	s.nonceTPM = r.Nonce
-	if u.entity != nil {
-		s.AuthValue, s.Password = false, false
-	}
+	s.AuthValue, s.Password = false, false
 	if u.attr.Has(tpm2.SessionAudit) {
 		s.bind = nil
 	}
