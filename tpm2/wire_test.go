@@ -26,7 +26,12 @@ func read(t testing.TB, name string) []byte {
 	return b
 }
 
-// kinds are all structures of the package by their name in Part 2, each fresh.
+// openKinds are the structures that end with a buffer without a size of its own.
+func openKinds() map[string]wire.Layout {
+	return map[string]wire.Layout{"TPMS_CONTEXT_DATA": new(tpm2.ContextData), "TPMS_ID_OBJECT": new(tpm2.IDObject)}
+}
+
+// kinds are all other structures of the package by their name in Part 2, each fresh.
 func kinds() map[string]wire.Layout {
 	return map[string]wire.Layout{
 		"TPM2B_ATTEST":                   new(tpm2.Attest2B),
@@ -84,7 +89,7 @@ func kinds() map[string]wire.Layout {
 }
 
 // structures are the random structures of one round, with a fresh value to decode into.
-func structures(r structtest.Source) map[string][2]wire.Layout {
+func structures(r structtest.Source, kinds func() map[string]wire.Layout) map[string][2]wire.Layout {
 	fresh, out := kinds(), map[string][2]wire.Layout{}
 	for _, name := range slices.Sorted(maps.Keys(fresh)) {
 		v := fresh[name]
@@ -96,7 +101,7 @@ func structures(r structtest.Source) map[string][2]wire.Layout {
 
 func TestStructuresSurviveARoundTrip(t *testing.T) {
 	for seed := range uint64(60) {
-		for name, s := range structures(structtest.New(seed)) {
+		for name, s := range structures(structtest.New(seed), kinds) {
 			b, err := wire.Encode(s[0])
 			if err != nil {
 				t.Fatalf("seed %d: Encode(%s) = %v", seed, name, err)
@@ -113,7 +118,7 @@ func TestStructuresSurviveARoundTrip(t *testing.T) {
 
 func TestEveryProperPrefixAndOneByteMoreIsRefused(t *testing.T) {
 	for seed := range uint64(3) {
-		for name, s := range structures(structtest.New(seed)) {
+		for name, s := range structures(structtest.New(seed), kinds) {
 			b, err := wire.Encode(s[0])
 			if err != nil {
 				t.Fatal(err)
@@ -145,7 +150,7 @@ func gotpmCodec[T gotpm.Marshallable, P interface {
 func TestEncodingAgreesWithGoTPM(t *testing.T) {
 	for seed := range uint64(300) {
 		r := structtest.New(seed)
-		s := structures(r)
+		s := structures(r, kinds)
 		for name, tc := range map[string]struct {
 			v     wire.Layout
 			codec func([]byte) ([]byte, error)
@@ -276,10 +281,34 @@ func TestDecodingAllocatesLittle(t *testing.T) {
 	}
 }
 
+// Of a structure that ends with a buffer a prefix is another one, or none where it cuts
+// what has a size.
+func TestStructuresThatEndWithABuffer(t *testing.T) {
+	for seed := range uint64(20) {
+		for name, s := range structures(structtest.New(seed), openKinds) {
+			b, err := wire.Encode(s[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := wire.Decode(b, s[1]); err != nil || !cmp.Equal(s[0], s[1], cmpopts.EquateEmpty()) {
+				t.Errorf("seed %d: Decode(%s %x) = %+v, %v", seed, name, b, s[1], err)
+			}
+			first := 2 + int(b[0])<<8 + int(b[1])
+			for n := range b {
+				got := openKinds()[name]
+				if err := wire.Decode(b[:n], got); (err == nil) != (n >= first) {
+					t.Errorf("seed %d: Decode(%s, %d of %d bytes, %d of them sized) = %v", seed, name, n, len(b), first, err)
+				}
+			}
+		}
+	}
+}
+
 func FuzzStructures(f *testing.F) {
-	names := slices.Sorted(maps.Keys(kinds()))
+	names := append(slices.Sorted(maps.Keys(kinds())), slices.Sorted(maps.Keys(openKinds()))...)
 	for seed := range uint64(4) {
-		s := structures(structtest.New(seed))
+		s := structures(structtest.New(seed), kinds)
+		maps.Copy(s, structures(structtest.New(seed), openKinds))
 		for kind, name := range names {
 			b, err := wire.Encode(s[name][0])
 			if err != nil {
@@ -289,7 +318,9 @@ func FuzzStructures(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, kind byte, in []byte) {
-		v := kinds()[names[int(kind)%len(names)]]
+		all := kinds()
+		maps.Copy(all, openKinds())
+		v := all[names[int(kind)%len(names)]]
 		if err := wire.Decode(in, v); err != nil {
 			if tpm2.RCOf(err) == tpm2.RCSuccess {
 				t.Fatalf("%v has no response code", err)
