@@ -56,6 +56,9 @@ func GenerateECC(r io.Reader, id tpm2.ECCCurve) (*ECCKey, error) {
 	if err != nil {
 		return nil, err
 	}
+	if k, ok := c.generateValidated(r); ok {
+		return k, nil
+	}
 	d, err := c.randomScalar(r)
 	if err != nil {
 		return nil, err
@@ -114,6 +117,32 @@ func (k *ECCPublic) Agree(r io.Reader) (public, z tpm2.ECCPoint, err error) {
 	}
 	z, err = k.c.decode(k.c.mult(ephemeral.raw, k.q))
 	return ephemeral.Point(), z, err
+}
+
+// Shared returns the secret that k shares with who holds the private key of p: the
+// x-coordinate of [d]P in the size of the field (Part 1, C.6.1; SP 800-56A, 5.7.1.2).
+// The refusal is TPM_RC_ECC_POINT.
+func (k *ECCKey) Shared(p tpm2.ECCPoint) ([]byte, error) {
+	q, err := k.c.encode(p)
+	if err != nil {
+		return nil, err
+	}
+	if z, ok := k.sharedValidated(q); ok {
+		return z, nil
+	}
+	z, err := k.c.decode(k.c.mult(k.raw, q))
+	return z.X, err
+}
+
+// Share is the other side of [ECCKey.Shared]: the public point of a new key, and the
+// secret that the holder of the private key of k finds with it.
+func (k *ECCPublic) Share(r io.Reader) (public tpm2.ECCPoint, secret []byte, err error) {
+	ephemeral, err := GenerateECC(r, k.c.id)
+	if err != nil {
+		return tpm2.ECCPoint{}, nil, err
+	}
+	secret, err = ephemeral.Shared(k.Point())
+	return ephemeral.Point(), secret, err
 }
 
 // TwoPhase agrees with two keys of either party (Part 3, 14.7, TPM2_ZGen_2Phase):

@@ -15,6 +15,9 @@ import (
 // without padding, not below the modulus, TPM_RC_HASH for a hash that is unknown or
 // too long for the key.
 func (k *RSAPublic) Encrypt(r io.Reader, scheme tpm2.RSAScheme, label, message []byte) ([]byte, error) {
+	if std := k.validated(); std != nil && scheme.Scheme == tpm2.AlgOAEP {
+		return encryptOAEPValidated(std, r, scheme.HashAlg, label, message)
+	}
 	em, err := k.encodeMessage(r, scheme, label, message)
 	if err != nil {
 		return nil, err
@@ -61,6 +64,9 @@ func (k *RSAKey) Decrypt(scheme tpm2.RSAScheme, label, ciphertext []byte) ([]byt
 	}
 	if len(ciphertext) != k.Size() {
 		return nil, refuse(tpm2.RCSize, "ciphertext has %d bytes, want %d", len(ciphertext), k.Size())
+	}
+	if std := k.fips().key; std != nil && scheme.Scheme == tpm2.AlgOAEP {
+		return decryptOAEPValidated(std, h, label, ciphertext)
 	}
 	em, err := k.private(ciphertext)
 	if err != nil {
@@ -139,16 +145,9 @@ func decodeES(em []byte) (message []byte, ok int) {
 
 // encodeOAEP is the encoding of RSAES-OAEP (RFC 8017, 7.1.1, step 2; Part 1, B.4).
 func encodeOAEP(r io.Reader, a tpm2.Alg, label, message []byte, size int) ([]byte, error) {
-	h, err := hashOf(a)
+	h, err := checkOAEP(a, message, size)
 	if err != nil {
 		return nil, err
-	}
-	room := size - 2*h.Size() - 2
-	if room < 0 {
-		return nil, refuse(tpm2.RCHash, "RSA modulus of %d bytes is too short for %s", size, a.BankName())
-	}
-	if len(message) > room {
-		return nil, refuse(tpm2.RCValue, "message has %d bytes, want at most %d", len(message), room)
 	}
 	em := make([]byte, size)
 	seed, db := em[1:1+h.Size()], em[1+h.Size():]
@@ -163,6 +162,22 @@ func encodeOAEP(r io.Reader, a tpm2.Alg, label, message []byte, size int) ([]byt
 	mgf(h, db, seed, 0)
 	mgf(h, seed, db, 0)
 	return em, nil
+}
+
+// checkOAEP is step 1: there must be room for the message.
+func checkOAEP(a tpm2.Alg, message []byte, size int) (crypto.Hash, error) {
+	h, err := hashOf(a)
+	if err != nil {
+		return 0, err
+	}
+	room := size - 2*h.Size() - 2
+	if room < 0 {
+		return 0, refuse(tpm2.RCHash, "RSA modulus of %d bytes is too short for %s", size, a.BankName())
+	}
+	if len(message) > room {
+		return 0, refuse(tpm2.RCValue, "message has %d bytes, want at most %d", len(message), room)
+	}
+	return h, nil
 }
 
 // decodeOAEP is 7.1.2, step 3, in a time that tells only whether it succeeded and,

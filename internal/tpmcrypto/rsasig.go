@@ -75,6 +75,9 @@ func (k *RSAPublic) Verify(scheme, hash tpm2.Alg, digest, sig []byte) error {
 	if err != nil {
 		return err
 	}
+	if std := k.validated(); std != nil {
+		return verifyValidated(std, scheme, h, digest, sig)
+	}
 	em, ok := k.public(sig)
 	if !ok {
 		return refuse(tpm2.RCSignature, "RSA signature is not below the modulus")

@@ -6,8 +6,20 @@
 // or wrap, the [tpm2.RC] that Part 3 names. All randomness comes from an
 // [io.Reader] that the caller gives, in the engine its [DRBG], and nothing else
 // decides a result, so that a recorded stream of commands replays byte for byte.
-// In FIPS 140-3 mode that is otherwise: where the validated module can do an
-// operation it does, with its own randomness.
+//
+// In FIPS 140-3 mode ([Validated]) that is otherwise, as the validated module does with
+// its own randomness: new RSA keys from 2048 bits with the usual exponent, new ECC keys,
+// ECDSA signatures, and ML-KEM's secrets. It does without randomness of its own: hashes,
+// HMAC, AES by blocks and in CBC and CTR, ECDSA verification, the shared secrets of ECDH
+// ([ECCKey.Shared]), ML-KEM; and with RSA keys from 2048 bits, exponents below 2^31,
+// RSASSA and RSAPSS both ways and OAEP both ways.
+// In that mode, too, this package does itself: keys that come from a seed, as the module
+// makes none of a seed; points as TPM2_ECDH_KeyGen, ZGen and ZGen_2Phase return them, as
+// the module gives the x-coordinate alone; the derivation of a public point from its
+// scalar; RSAES, RSA without padding, RSA keys the module does not take; [DRBG], with
+// AES of the module and seeded by the caller; AES in CFB, OFB and ECB, CMAC, and the
+// loops of MGF1 and the key derivations around the module's AES, hashes and HMAC; EC
+// Schnorr, ECDAA, MQV, XOR, BN P-256. ML-DSA is filippo.io/mldsa's and package mldsa's.
 //
 // Secrets are computed with filippo.io/bigmod and filippo.io/nistec in constant
 // time, never with math/big. Candidates for primes meet package fermat before, also in

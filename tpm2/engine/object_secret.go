@@ -104,17 +104,17 @@ func (o *object) agreedSecret(label string, secret []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	z, err := k.Multiply(point)
+	z, err := k.Shared(point)
 	if err != nil {
 		return nil, err
 	}
 	return o.secretOf(label, z, point)
 }
 
-// secretOf derives the secret from a shared point (Part 1, C.6.1).
-func (o *object) secretOf(label string, z, ephemeral tpm2.ECCPoint) ([]byte, error) {
+// secretOf derives the secret from the x-coordinate of a shared point (Part 1, C.6.1).
+func (o *object) secretOf(label string, z []byte, ephemeral tpm2.ECCPoint) ([]byte, error) {
 	nameAlg := o.public.NameAlg
-	s, err := tpm2.KDFe(nameAlg, z.X, label, ephemeral.X, o.public.Unique.ECC.X, 8*nameAlg.DigestSize())
+	s, err := tpm2.KDFe(nameAlg, z, label, ephemeral.X, o.public.Unique.ECC.X, 8*nameAlg.DigestSize())
 	if err != nil {
 		return nil, tpm2.RCHash
 	}
@@ -149,7 +149,7 @@ func (t *TPM) agreeSecret(key *object, label string) (data, secret []byte, err e
 	if err != nil {
 		return nil, nil, tpm2.RCKey
 	}
-	ephemeral, z, err := k.Agree(t.random)
+	ephemeral, z, err := k.Share(t.random)
 	if err != nil {
 		return nil, nil, err
 	}
