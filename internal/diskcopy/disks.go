@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 
 	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/fleet"
@@ -69,7 +68,7 @@ func Check(d *fleet.Definition, disks []Disk, room uint64) error {
 		needed += uint64(disk.Size) + overhead(disk.Size)
 	}
 	if needed > room {
-		return fmt.Errorf("the disks need %d bytes, and there is room for %d: %d are missing", needed, room, needed-room)
+		return fmt.Errorf("the disks need %d bytes, and there is room for %d beside what the disks of the machines here may grow to: %d are missing", needed, room, needed-room)
 	}
 	return nil
 }
@@ -94,38 +93,10 @@ func Find(known []string, d *fleet.Disk, made bool) bool {
 // cluster of 64 KiB (docs/interop/qcow2).
 func overhead(size int64) uint64 { return uint64(size)/4096 + 1<<20 }
 
-// spare is what a host keeps free beside the disks of a machine that comes, in bytes.
-const spare = 256 << 20
-
-// Room is how many bytes a folder has for disks once the files of another are removed, which
-// need not be there.
-func Room(dir, leftover string) (uint64, error) {
-	var s syscall.Statfs_t
-	if err := syscall.Statfs(dir, &s); err != nil {
-		return 0, fmt.Errorf("room in %q: %w", dir, err)
-	}
-	free := s.Bavail * uint64(s.Bsize) //nolint:gosec // never negative (statfs(2))
-	free += held(leftover)
-	return free - min(free, spare), nil
-}
-
-// held is how many bytes are free when the files of a folder are removed.
-func held(dir string) (n uint64) {
-	entries, _ := os.ReadDir(dir) //nolint:errcheck // nothing is counted of what cannot be read
-	for _, e := range entries {
-		info, err := e.Info()
-		if err != nil || !info.Mode().IsRegular() {
-			continue
-		}
-		if s, ok := info.Sys().(*syscall.Stat_t); ok && s.Nlink == 1 {
-			n += uint64(s.Blocks) * 512 //nolint:gosec // never negative (stat(2))
-		}
-	}
-	return n
-}
-
-// Make makes the disks in a folder, which must not be there, and has the definition name
-// them. They are empty, and survive a crash so. The disks have passed [Check].
+// Make makes the disks in a folder, ROOT/MACHINE/disks, which must not be there, and has the
+// definition name them. They are empty, and survive a crash so. The disks have passed [Check];
+// when others were made meanwhile, and not all fit, none is of use: of two machines that come
+// at once each sees the disks of the other, and one of them or both are refused.
 func Make(ctx context.Context, images qemu.Images, d *fleet.Definition, disks []Disk, dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
@@ -136,6 +107,9 @@ func Make(ctx context.Context, images qemu.Images, d *fleet.Definition, disks []
 		if err := images.Create(ctx, &qemu.Disk{File: to.File, Format: to.Format, Bus: "virtio"}, disk.Size); err != nil {
 			return err
 		}
+	}
+	if err := allFit(filepath.Dir(filepath.Dir(dir))); err != nil {
+		return err
 	}
 	return Sync(d, disks)
 }

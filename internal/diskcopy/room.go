@@ -1,0 +1,146 @@
+package diskcopy
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// spare is what a host keeps free beside the disks of a machine that comes, in bytes.
+const spare = 256 << 20
+
+// Room is how many bytes the folder of all machines has for disks once the files of another
+// folder are removed, which need not be there: what is free, less what the disks in ROOT/*/disks
+// may still grow to. They are sparse, and their guests were promised what they have not written
+// yet.
+func Room(root, leftover string) (uint64, error) {
+	free, err := freeIn(root)
+	if err != nil {
+		return 0, err
+	}
+	taken, err := promised(root, leftover)
+	if err != nil {
+		return 0, err
+	}
+	free += held(leftover)
+	return free - min(free, taken), nil
+}
+
+// allFit refuses disks that cannot all grow to what they may.
+func allFit(root string) error {
+	free, err := freeIn(root)
+	if err != nil {
+		return err
+	}
+	taken, err := promised(root, "")
+	if err == nil && taken > free {
+		err = fmt.Errorf("the disks of the machines here may grow by %d bytes, and there is room for %d: another machine came at the same time", taken, free)
+	}
+	return err
+}
+
+// freeIn is how many bytes the file system of a folder has but for the spare ones.
+func freeIn(dir string) (uint64, error) {
+	var s syscall.Statfs_t
+	if err := syscall.Statfs(dir, &s); err != nil {
+		return 0, fmt.Errorf("room in %q: %w", dir, err)
+	}
+	free := s.Bavail * uint64(s.Bsize) //nolint:gosec // never negative (statfs(2))
+	return free - min(free, spare), nil
+}
+
+// promised is by how many bytes the disks that machines have in their homes may still grow,
+// but for those in the folder that is left out. Those of other file systems take no room here.
+func promised(root, but string) (n uint64, err error) {
+	var here syscall.Stat_t
+	if err := syscall.Stat(root, &here); err != nil {
+		return 0, fmt.Errorf("room in %q: %w", root, err)
+	}
+	homes, err := os.ReadDir(root)
+	if err != nil {
+		return 0, err
+	}
+	for _, home := range homes {
+		dir := filepath.Join(root, home.Name(), "disks")
+		if dir == filepath.Clean(but) || !home.IsDir() {
+			continue
+		}
+		files, err := os.ReadDir(dir)
+		if err != nil && !gone(err) {
+			return 0, err
+		}
+		for _, f := range files {
+			more, err := growth(filepath.Join(dir, f.Name()), here.Dev)
+			if err != nil && !gone(err) {
+				return 0, fmt.Errorf("what the disks of the machines here may grow to is not known: %w", err)
+			}
+			n += more
+		}
+	}
+	return n, nil
+}
+
+// gone is what a file that is removed meanwhile says, or a folder that there is not.
+func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) }
+
+// growth is by how many bytes a disk may still grow; none for what is no file of that file
+// system. Its name says what it is: what is in a raw disk its guest chose.
+func growth(name string, device uint64) (uint64, error) {
+	info, err := os.Lstat(name)
+	if err != nil {
+		return 0, err
+	}
+	s, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.Mode().IsRegular() || s.Dev != device {
+		return 0, nil
+	}
+	size := info.Size()
+	if filepath.Ext(name) == ".qcow2" {
+		if size, err = virtualSize(name); err != nil || size == 0 {
+			return 0, err
+		}
+		size += int64(overhead(size)) //nolint:gosec // both are below 64 TiB
+	}
+	most, has := uint64(size), uint64(s.Blocks)*512 //nolint:gosec // never negative (stat(2))
+	return most - min(most, has), nil
+}
+
+// virtualSize is that of a qcow2 image (docs/interop/qcow2, header: bytes 24 to 31); 0 for one
+// that is being made.
+func virtualSize(name string) (int64, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	var head [32]byte
+	if _, err := io.ReadFull(f, head[:]); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return 0, nil
+	} else if err != nil {
+		return 0, err
+	}
+	if string(head[:4]) != "QFI\xfb" {
+		return 0, nil // no machine starts with it
+	}
+	return int64(min(binary.BigEndian.Uint64(head[24:]), maxSize)), nil
+}
+
+// held is how many bytes are free when the files of a folder are removed.
+func held(dir string) (n uint64) {
+	entries, _ := os.ReadDir(dir) //nolint:errcheck // nothing is counted of what cannot be read
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || !info.Mode().IsRegular() {
+			continue
+		}
+		if s, ok := info.Sys().(*syscall.Stat_t); ok && s.Nlink == 1 {
+			n += uint64(s.Blocks) * 512 //nolint:gosec // never negative (stat(2))
+		}
+	}
+	return n
+}
