@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"math/rand/v2"
@@ -172,15 +173,14 @@ func TestALaterVersionMayAddToTheEnd(t *testing.T) {
 func FuzzRestore(f *testing.F) {
 	f.Add(body(readState(f, "permanent")), body(readState(f, "volatile")))
 	f.Add(body(readState(f, "permanent")), []byte(nil))
+	for _, p := range Profiles() {
+		x := usedTPM(f, p)
+		f.Add(body(x.MustPermanent()), body(x.MustVolatile()))
+	}
 	f.Fuzz(func(t *testing.T, permanent, volatile []byte) {
 		permanent = sealed(permanent)
 		if volatile != nil {
-			volatile = bytes.Clone(volatile)
-			if at := 8 + 2 + 2 + 2 + len("default") + 2; len(volatile) >= at+sha256.Size {
-				sum := sha256.Sum256(permanent)
-				copy(volatile[at:], sum[:])
-			}
-			volatile = sealed(volatile)
+			volatile = sealed(together(volatile, sha256.Sum256(permanent)))
 		}
 		x, err := Restore(testConfig(t), permanent, volatile)
 		if err != nil {
@@ -196,6 +196,20 @@ func FuzzRestore(f *testing.F) {
 			t.Errorf("what was restored cannot be restored again: %v", err)
 		}
 	})
+}
+
+// together has the body of a volatile blob say that it goes with a permanent one, whose
+// digest stands behind the header: magic, two versions, the profile's name and version.
+func together(volatile []byte, permanent [sha256.Size]byte) []byte {
+	volatile = bytes.Clone(volatile)
+	const name = 8 + 2 + 2
+	if len(volatile) < name+2 {
+		return volatile
+	}
+	if at := name + 2 + int(binary.BigEndian.Uint16(volatile[name:])) + 2; len(volatile) >= at+sha256.Size {
+		copy(volatile[at:], permanent[:])
+	}
+	return volatile
 }
 
 // exercise runs commands that look at all of the state.
