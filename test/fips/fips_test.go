@@ -227,6 +227,51 @@ func TestTheValidatedModuleRunsTPMs(t *testing.T) {
 		})
 	}
 	t.Run("a TPM that was there goes on", func(t *testing.T) { goesOn(t, program) })
+	t.Run("by the name of swtpm_setup", func(t *testing.T) { setUp(t, program, warning) })
+}
+
+// setUp: what libvirt calls makes the same choice.
+func setUp(t *testing.T, program, warning string) {
+	dir := t.TempDir()
+	for _, name := range []string{"assay-vtpm", "swtpm", "swtpm_setup"} {
+		if err := os.Symlink(program, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(debug, name string, args ...string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), filepath.Join(dir, name), args...)
+		cmd.Env = append(os.Environ(), "GODEBUG=fips140="+debug, "HOME="+dir, "XDG_CONFIG_HOME="+dir,
+			"ASSAY_VTPM_ROOT="+filepath.Join(dir, "root"), "ASSAY_KEY_PROVIDER=local:"+filepath.Join(dir, "keys"))
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s %s: %v\n%s", name, args, err, out)
+		}
+		return string(out)
+	}
+	run("on", "assay-vtpm", "key-provider", "add", "main", "local:"+filepath.Join(dir, "keys"), "--create")
+	for name, tc := range map[string]struct {
+		debug string
+		args  []string
+		want  string
+		warns bool
+	}{
+		"no choice":  {"on", nil, "fips", false},
+		"another's":  {"on", []string{"--profile-name", "default-v1"}, "compatible", true},
+		"module off": {"off", nil, "compatible", false},
+	} {
+		state := filepath.Join(dir, strings.ReplaceAll(name, " ", "-"))
+		if err := os.Mkdir(state, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		said := run(tc.debug, "swtpm_setup", append([]string{"--tpm2", "--tpm-state", state}, tc.args...)...)
+		if got := strings.Contains(said, warning); got != tc.warns {
+			t.Errorf("%s: a warning: %t, want %t\n%s", name, got, tc.warns, said)
+		}
+		if got := run(tc.debug, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+state, "--print-info", "0x20"); !strings.Contains(got, `"ActiveProfile":{"Name":"`+tc.want+`"`) {
+			t.Errorf("%s: swtpm --print-info tells %s, want profile %s", name, got, tc.want)
+		}
+	}
 }
 
 // signsByMLDSA: ML-DSA works in FIPS mode as what is not approved, by code that is not
