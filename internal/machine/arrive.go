@@ -277,7 +277,20 @@ func (a *arrival) complete(ctx context.Context) error {
 		return err
 	}
 	a.tpmAsEver()
-	err := a.goOn(ctx)
+	went := make(chan error, 1)
+	a.serving.Go(func() { went <- a.goOn(ctx) })
+	late := time.NewTimer(pace.answer)
+	defer late.Stop()
+	var err error
+	select {
+	case err = <-went:
+	case <-late.C:
+		a.serving.Go(func() {
+			if err := <-went; err != nil {
+				a.fail(err)
+			}
+		})
+	}
 	a.link.Send(step{At: stepRuns}) //nolint:errcheck // it is asked again; and the machine is here, if it runs or not
 	return err
 }
@@ -307,18 +320,6 @@ func (a *arrival) takeAll(ctx context.Context) error {
 		return err
 	}
 	return diskcopy.Sync(a.definition, copied)
-}
-
-// goOn has the machine go on that is this host's now, or is what it was in its snapshot: no
-// time that it had for its way ends that.
-func (s *supervisor) goOn(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutTime)
-	defer cancel()
-	if err := s.hypervisor.Continue(ctx); err != nil {
-		return err
-	}
-	s.agent.rest(false)
-	return nil
 }
 
 func (a *arrival) tpmAsEver() {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/assay-project/assay/eventlog/baseline"
@@ -142,8 +143,10 @@ func (s *supervisor) handle(a asked) {
 		s.aside(func(ctx context.Context) { a.answer <- respond(struct{}{}, s.dropSnapshot(ctx, q.Actor, q.Snapshot)) })
 	case verbMigrate:
 		s.asideFor(s.root.pace.whole(q.CopyDisks), func(ctx context.Context) {
-			m, err := s.depart(ctx, q)
-			a.answer <- respond(m, err)
+			var once sync.Once
+			answer := func(m *Migration, err error) { once.Do(func() { a.answer <- respond(m, err) }) }
+			m, err := s.depart(ctx, q, func(err error) { answer(nil, err) })
+			answer(m, err)
 			if err == nil && !m.DryRun || errors.Is(err, ErrGiven) { // what is here does not go on
 				s.cut()
 			}
@@ -364,36 +367,6 @@ type Status struct {
 	Shield  *fleet.Shielded   `json:"shieldedInstanceConfig,omitempty"`
 	Health  *HealthStatus     `json:"health,omitempty"` // nil without an agent; no state before its first word
 	Reasons []evidence.Reason `json:"reasons,omitempty"`
-}
-
-// A Migration is a machine that is on its way to another host, or went there.
-type Migration struct {
-	// Address is the other host's.
-	Address string `json:"address"`
-	// Disks are those that are copied.
-	Disks  []DiskProgress `json:"disks,omitempty"`
-	DryRun bool           `json:"dryRun,omitempty"`
-}
-
-// DiskProgress is how far the copy of a disk is, in bytes.
-type DiskProgress struct {
-	File string `json:"file"`
-	Size int64  `json:"size"`
-	// Copied and Total are of what was to be copied until now: a guest that writes makes
-	// both grow.
-	Copied int64 `json:"copied"`
-	Total  int64 `json:"total"`
-	// Stays says that the file on this host is left when the machine is gone, for this
-	// program did not make it.
-	Stays bool `json:"stays"`
-}
-
-// Bytes are how many are copied of how many, of all disks.
-func (m *Migration) Bytes() (done, total int64) {
-	for _, d := range m.Disks {
-		done, total = done+d.Copied, total+d.Total
-	}
-	return done, total
 }
 
 // A Description is all that is known of a machine.

@@ -387,13 +387,7 @@ func (d *departure) settle(ctx context.Context, err error) error {
 
 // deliver says again that a machine was given away.
 func (r *Root) deliver(ctx context.Context, t *move.Ticket, id string) error {
-	link, err := t.Dial(ctx, r.clock())
-	if err != nil {
-		return err
-	}
-	defer link.Close()
-	defer link.Until(ctx)()
-	return tellGo(link, id)
+	return r.question(ctx, t, func(link *move.Link) error { return tellGo(link, id) })
 }
 
 // Settle asks the host that a machine was given to whether it has it. Where it does,

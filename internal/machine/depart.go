@@ -93,6 +93,36 @@ func hear(l *move.Link, want string) error {
 	return nil
 }
 
+// A Migration is a machine that is on its way to another host, or went there.
+type Migration struct {
+	// Address is the other host's.
+	Address string `json:"address"`
+	// Disks are those that are copied.
+	Disks  []DiskProgress `json:"disks,omitempty"`
+	DryRun bool           `json:"dryRun,omitempty"`
+}
+
+// DiskProgress is how far the copy of a disk is, in bytes.
+type DiskProgress struct {
+	File string `json:"file"`
+	Size int64  `json:"size"`
+	// Copied and Total are of what was to be copied until now: a guest that writes makes
+	// both grow.
+	Copied int64 `json:"copied"`
+	Total  int64 `json:"total"`
+	// Stays says that the file on this host is left when the machine is gone, for this
+	// program did not make it.
+	Stays bool `json:"stays"`
+}
+
+// Bytes are how many are copied of how many, of all disks.
+func (m *Migration) Bytes() (done, total int64) {
+	for _, d := range m.Disks {
+		done, total = done+d.Copied, total+d.Total
+	}
+	return done, total
+}
+
 // A departure is a machine on its way to another host.
 type departure struct {
 	*supervisor
@@ -104,19 +134,25 @@ type departure struct {
 	stop      context.CancelCauseFunc
 	calledOff bool
 	progress  []DiskProgress
+	// said is set when all was said of the machine: it stands still then, and its boot has
+	// left what it had of its time.
+	said bool
+	left time.Duration
 	// unbelieved are words of a refusal that wait for what follows them, as the machine
 	// stands still.
 	unbelieved bool
+	// early answers who asked for the move before its end.
+	early func(error)
 }
 
 // depart gives the machine to another host while it runs. An error says where it is: until
 // the point of no return it goes on here.
-func (s *supervisor) depart(ctx context.Context, q *request) (*Migration, error) {
+func (s *supervisor) depart(ctx context.Context, q *request, early func(error)) (*Migration, error) {
 	t, err := move.ParseTicket([]byte(q.Ticket))
 	if err != nil {
 		return nil, err
 	}
-	d := &departure{supervisor: s, actor: q.Actor, ticket: t}
+	d := &departure{supervisor: s, actor: q.Actor, ticket: t, early: early}
 	ctx, d.stop = context.WithCancelCause(ctx)
 	defer d.stop(nil)
 	if q.CopyDisks {
@@ -181,19 +217,15 @@ func (d *departure) begin(asks bool) error {
 
 // ask finds out whether the destination would take the machine.
 func (d *departure) ask(ctx context.Context) error {
-	link, err := d.ticket.Dial(ctx, d.root.clock())
-	if err != nil {
+	return d.root.question(ctx, d.ticket, func(link *move.Link) error {
+		_, err := d.propose(link)
 		return err
-	}
-	defer link.Close()
-	defer link.Until(ctx)()
-	_, err = d.propose(link)
-	return err
+	})
 }
 
 // leave goes through all steps of the source, each in its time.
 func (d *departure) leave(ctx context.Context) error {
-	link, err := d.ticket.Dial(ctx, d.root.clock())
+	link, err := d.root.dial(ctx, d.ticket)
 	if err != nil {
 		return err
 	}
@@ -297,14 +329,16 @@ func (d *departure) lastWords() (out lastWords, err error) {
 	out.Console = []byte(d.console.log.Text())
 	d.times(&out)
 	out.Events, err = d.home.Events()
+	d.said = true
 	return out, err
 }
 
 // times are what the machine's boot and its agent have left of theirs: a move gives no more.
 func (d *departure) times(out *lastWords) {
 	if d.timed {
-		left := max(d.late.Sub(d.root.cfg.Now()), 0)
-		out.BootLeft = &left
+		d.deadline.Stop() // no time of its boot passes while it stands still
+		d.left = max(d.late.Sub(d.root.cfg.Now()), 0)
+		out.BootLeft = &d.left
 	}
 	if m := d.agent.get(); m != nil {
 		left := m.Left()
@@ -343,41 +377,6 @@ func tellGo(link *move.Link, id string) error {
 		return err
 	}
 	return hear(link, stepRuns)
-}
-
-func (r *Root) clock() move.Clock { return move.Clock{Random: r.cfg.Random, Now: r.cfg.Now} }
-
-// stay has the machine go on here, unless it may run elsewhere.
-func (d *departure) stay(ctx context.Context, why error) error {
-	if d.given.Load() {
-		return why
-	}
-	if d.tpm != nil {
-		d.tpm.TravelAsEver()
-	}
-	ctx, cancel := context.WithTimeout(ctx, cutTime)
-	defer cancel()
-	d.hypervisor.CancelMove(ctx) //nolint:errcheck // there may be none
-	now, err := d.hypervisor.Status(ctx)
-	if err == nil && now != qemu.Running {
-		err = d.hypervisor.Continue(ctx)
-	}
-	if err != nil {
-		return errors.Join(why, fmt.Errorf("the machine is on this host, and does not go on: %w", err))
-	}
-	n := integrity.Notice{
-		Type: integrity.EventMigrated, Instance: d.home.Name(), Time: d.root.cfg.Now(), Actor: d.actor,
-		Reasons: []evidence.Reason{reason(codeStayed, fmt.Sprintf("the machine did not go to %s, and runs on here: %v", d.ticket.Address, why))},
-	}
-	err = d.within(ctx, func() error {
-		d.moving, d.leaving, d.doubt = false, nil, ""
-		if d.unbelieved {
-			d.quiet.Reset(quietTime)
-		}
-		n.BootCounter = d.monitor.BootCounter()
-		return d.tell([]integrity.Notice{n})
-	})
-	return errors.Join(fmt.Errorf("the machine runs on here: %w", why), err)
 }
 
 // gone ends what is left of the machine on this host.

@@ -22,53 +22,6 @@ import (
 // moveSocket is where a hypervisor's memory leaves and arrives, in the run folder.
 const moveSocket = "move"
 
-// memoryTime is how long the memory of a machine may take on its way.
-const memoryTime = 30 * time.Minute
-
-// paces are how long the parts of a move between hosts may take, each. Another host that says
-// nothing more has the machine stand still for the last two of them.
-type paces struct {
-	memory time.Duration // home and TPM; and then the memory
-	disks  time.Duration // beside that, where they are copied: given up long before if they do not get on
-	still  time.Duration // what is said last, when all of the memory has gone
-	settle time.Duration // until the other host has said that it has the machine, which was given to it
-	// The host that it is given to hears its source longer than that may ask: until it is given,
-	// and then for whoever has not heard that it is there.
-	given, heard time.Duration
-}
-
-func usualPaces() paces {
-	p := paces{memory: memoryTime, disks: 7 * 24 * time.Hour, still: 5 * time.Minute, settle: memoryTime}
-	p.given = p.still + p.settle + time.Minute
-	p.heard = p.given
-	return p
-}
-
-// sending is the time of the memory, and of the disks that are copied before it.
-func (p paces) sending(disks bool) time.Duration {
-	if disks {
-		return p.disks + p.memory
-	}
-	return p.memory
-}
-
-// whole is more than the time of all parts, on either host.
-func (p paces) whole(disks bool) time.Duration {
-	return p.memory + p.sending(disks) + p.still + p.settle + p.given + p.heard
-}
-
-// inTime does a part of a move. What it may wait for ends with its time.
-func inTime(ctx context.Context, most time.Duration, end func(), do func(context.Context) error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, most, fmt.Errorf("the other host took longer than %s", most))
-	defer cancel()
-	defer context.AfterFunc(ctx, end)()
-	err := do(ctx)
-	if errors.Is(err, move.ErrLink) && ctx.Err() != nil {
-		return fmt.Errorf("%w: %w", context.Cause(ctx), err)
-	}
-	return err
-}
-
 // within has the machine's loop do something, and waits for it. The loop takes nothing
 // before it does it: what was taken is done, also when ctx ends meanwhile, and its outcome
 // is what is returned. What was not taken will never be done.
@@ -109,17 +62,23 @@ func (s *supervisor) asideFor(most time.Duration, do func(context.Context)) {
 	s.serving.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), most)
 		defer cancel()
-		ctx, stop := context.WithCancelCause(ctx)
-		defer stop(nil)
-		s.serving.Go(func() {
-			select {
-			case <-s.hypervisor.Done():
-				stop(errEnded)
-			case <-ctx.Done():
-			}
-		})
+		ctx, stop := s.whileItRuns(ctx)
+		defer stop()
 		do(ctx)
 	})
+}
+
+// whileItRuns is ctx until the hypervisor ends.
+func (s *supervisor) whileItRuns(ctx context.Context) (_ context.Context, stop func()) {
+	ctx, end := context.WithCancelCause(ctx)
+	s.serving.Go(func() {
+		select {
+		case <-s.hypervisor.Done():
+			end(errEnded)
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() { end(nil) }
 }
 
 // errMoving is a second thing that needs the machine's memory at once.

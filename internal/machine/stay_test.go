@@ -1,0 +1,165 @@
+package machine
+
+import (
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/assay-project/assay/internal/fleet"
+	"github.com/assay-project/assay/internal/integrity"
+	"github.com/assay-project/assay/internal/move"
+)
+
+// What the boot had of its time before a move that failed it has after it.
+func TestABootsTimeIsNotSpentStandingStill(t *testing.T) {
+	t.Parallel()
+	a, b := newHost(t), newHost(t)
+	slow := &slowBook{waits: make(chan struct{}), slow: "check"}
+	a.keepsFindings("one is open")
+	b.root.cfg.Findings = slow
+	slow.refuses("check")
+	a.create(func(d *fleet.Definition) { d.BootDeadline, d.StopOnFailure = 3, true })
+	s := a.start("await never\n")
+	a.awaitEvent(integrity.EventStartup, 1)
+	there := b.awaits()
+	b.script("await never\n")
+	gone := make(chan error, 1)
+	go func() { gone <- a.gives(t.Context(), "carol", there.ticket) }()
+	if err := awaitFile(b.file(consoleFile)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-s.end:
+		t.Fatalf("the machine ended while it stood still: %v", err)
+	case <-time.After(3500 * time.Millisecond): // more than the boot had
+	}
+	close(slow.waits)
+	if err := <-gone; err == nil || !strings.Contains(err.Error(), "runs on here") {
+		t.Errorf("Migrate = %v", err)
+	}
+	if err := s.wait(); err != nil {
+		t.Error(err)
+	}
+	a.want("1 startupEvent", "1 migrationEvent", "1 bootDeadlineEvent", "1 shutdownEvent")
+	if err := there.over(); err == nil {
+		t.Error("the other host has a machine")
+	}
+}
+
+// A hypervisor that takes long to let a machine go on, which is this host's now, ends neither
+// it nor the wait of the host that it came from.
+func TestAMachineThatCameWaitsForASlowHypervisor(t *testing.T) {
+	t.Parallel()
+	a, b := newHost(t), newHost(t)
+	b.root.pace.answer = 50 * time.Millisecond
+	a.createWithDisks()
+	s := a.start(boot(t, "good-uki"))
+	a.awaitEvent(integrity.EventLateReport, 1)
+	there := b.awaits()
+	b.script("print it runs\nawait off\noff\n")
+	b.put(b.inRun(faultFile), "cont: wait\n")
+	if err := a.gives(t.Context(), "carol", there.ticket); err != nil {
+		t.Errorf("Migrate = %v", err)
+	}
+	if err := s.wait(); err != nil {
+		t.Errorf("the source: %v", err)
+	}
+	a.hasNothing()
+	b.awaitStatus("one that stands still", func(s *Status) bool { return s.State == StateRunning && s.Problem == standsStill })
+	b.put(b.inRun(goOnFile), "")
+	b.awaitPrinted("it runs")
+	b.awaitStatus("one that runs", func(s *Status) bool { return s.State == StateRunning && s.Problem == "" })
+	b.put(b.inRun("off"), "")
+	if err := <-there.end; err != nil {
+		t.Errorf("there: %v", err)
+	}
+}
+
+// A machine that did not go, and whose hypervisor takes long or refuses, is asked to go on
+// until it does. Whoever asked for the move hears so before, and so does the log.
+func TestAMachineThatStaysIsAskedToGoOnUntilItDoes(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]string{"it is slow": "migrate_cancel: wait\n", "it refuses": "cont: fail\n"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a, b := newHost(t), newHost(t)
+			a.root.pace.answer = 50 * time.Millisecond
+			a.createWithDisks()
+			s := a.start(boot(t, "good-uki") + "await go\noff\n")
+			a.awaitEvent(integrity.EventLateReport, 1)
+			there := b.awaits()
+			b.script("await never\n")
+			b.put(b.inRun(faultFile), "load: fail\n")
+			a.put(a.inRun(faultFile), fault)
+			if err := a.gives(t.Context(), "carol", there.ticket); err == nil || !strings.Contains(err.Error(), "stands still until") {
+				t.Errorf("Migrate = %v", err)
+			}
+			a.awaitStatus("one that stands still", func(s *Status) bool { return s.State == StateRunning && s.Problem == standsStill })
+			if n := a.awaitEvent(integrity.EventMigrated, 1); n.Reasons[0].Code != codeStayed || !strings.Contains(n.Reasons[0].Message, "stands still") {
+				t.Errorf("the event is %+v", n)
+			}
+			a.put(a.inRun(faultFile), "")
+			a.put(a.inRun(goOnFile), "")
+			if n := a.awaitEvent(integrity.EventMigrated, 2); n.Reasons[0].Code != codeStayed || !strings.Contains(n.Reasons[0].Message, "runs on here") {
+				t.Errorf("the event is %+v", n)
+			}
+			a.awaitStatus("one that runs", func(s *Status) bool { return s.State == StateRunning && s.Problem == "" })
+			if _, err := a.root.Snapshot(t.Context(), "alice", "web-1", "one"); err != nil {
+				t.Errorf("Snapshot = %v", err)
+			}
+			if err := there.over(); err == nil {
+				t.Error("the other host has a machine")
+			}
+			a.put(a.inRun("go"), "")
+			if err := s.wait(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A host that takes connections and says nothing keeps nobody: neither a dry run, nor a move,
+// nor who asks it what became of one.
+func TestAHostThatCannotBeReachedHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	a := newHost(t)
+	a.root.pace.reach = 50 * time.Millisecond
+	a.createWithDisks()
+	s := a.start(boot(t, "good-uki") + "await go\noff\n")
+	a.awaitEvent(integrity.EventLateReport, 1)
+	l, err := net.Listen("tcp", "127.0.0.1:0") // nobody accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	there := newHost(t).awaits()
+	ticket, err := move.ParseTicket(there.ticket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ticket.Address = l.Addr().String()
+	text, err := ticket.Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, dry := range map[string]bool{"a dry run": true, "a move": false} {
+		_, err := a.root.Migrate(t.Context(), "carol", "web-1", MigrateOptions{Ticket: text, DryRun: dry})
+		if err == nil || !strings.Contains(err.Error(), "took longer than 50ms") {
+			t.Errorf("%s = %v", what, err)
+		}
+	}
+	if err := a.root.deliver(t.Context(), ticket, "x"); err == nil || !strings.Contains(err.Error(), "took longer than 50ms") {
+		t.Errorf("the word that it was given = %v", err)
+	}
+	if _, err := a.root.Snapshot(t.Context(), "alice", "web-1", "one"); err != nil {
+		t.Errorf("Snapshot = %v", err)
+	}
+	if err := there.over(); err == nil {
+		t.Error("the other host has a machine")
+	}
+	a.put(a.inRun("go"), "")
+	if err := s.wait(); err != nil {
+		t.Error(err)
+	}
+}
