@@ -131,6 +131,10 @@ func (s *supervisor) handle(a asked) {
 	q := &a.request
 	switch q.Verb {
 	case verbReset:
+		if err := s.notSaid(); err != nil {
+			a.answer <- respond(nil, err)
+			return
+		}
 		s.timed = false // what an operator starts has its whole time
 		s.serving.Go(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), cutTime)
@@ -307,6 +311,9 @@ func (s *supervisor) do(q request) (any, error) {
 
 // changed keeps what a change of the baseline brings. One that cannot be kept is undone.
 func (s *supervisor) changed(change func() ([]integrity.Notice, error)) (any, error) {
+	if err := s.notSaid(); err != nil {
+		return nil, err
+	}
 	before := *s.history
 	before.Versions, before.Boots = slices.Clone(s.history.Versions), slices.Clone(s.history.Boots)
 	notices, err := change()

@@ -134,8 +134,8 @@ type departure struct {
 	stop      context.CancelCauseFunc
 	calledOff bool
 	progress  []DiskProgress
-	// said is set when all was said of the machine: it stands still then, and its boot has
-	// left what it had of its time.
+	// said is set when all was said of the machine: what is decided of it later does not go
+	// along. It stands still then, and its boot has left what it had of its time.
 	said bool
 	left time.Duration
 	// unbelieved are words of a refusal that wait for what follows them, as the machine
@@ -423,6 +423,15 @@ func (d *departure) progressOf(list []qemu.CopyState) []DiskProgress {
 
 func (d *departure) outcome(dry bool) *Migration {
 	return &Migration{Address: d.ticket.Address, Disks: d.progress, DryRun: dry}
+}
+
+// notSaid refuses, in the machine's loop, to decide what the other host would not hear: all was
+// said of the machine, and what is here of it is deleted when it has gone.
+func (s *supervisor) notSaid() error {
+	if s.leaving == nil || !s.leaving.said {
+		return nil
+	}
+	return &StateError{"the machine stands still on its way to another host, which would not hear of this: decide it there when it has gone, or here if it has not"}
 }
 
 // onItsWay is what there is to say of a machine that leaves, in its loop.

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"errors"
 	"net"
 	"strings"
 	"testing"
@@ -10,6 +11,76 @@ import (
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/move"
 )
+
+// What is decided of a machine while it leaves goes along, or is refused: nothing is answered
+// as done that the other host does not hear.
+func TestADecisionIsNotLostInAMove(t *testing.T) {
+	t.Parallel()
+	for name, stays := range map[string]bool{"it goes": false, "it cannot go": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a, b := newHost(t), newHost(t)
+			a.keepsFindings("one is open")
+			slow := &slowBook{waits: make(chan struct{}), slow: "check"}
+			b.root.cfg.Findings = slow
+			a.guestWrites("old")
+			a.create(func(d *fleet.Definition) {
+				d.ApproveFirst = true
+				d.Disks = []fleet.Disk{{File: a.disks()[0], Format: "qcow2", Bus: "virtio"}}
+			})
+			s := a.start(boot(t, "good-uki") + "await go\noff\n")
+			a.awaitEvent(integrity.EventLateReport, 1)
+			review, err := a.root.Review(t.Context(), "web-1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			there := b.awaits()
+			b.script("await never\n")
+			gone := make(chan error, 1)
+			go func() { gone <- a.gives(t.Context(), "carol", there.ticket) }()
+			if err := awaitFile(b.file(consoleFile)); err != nil { // all was said
+				t.Fatal(err)
+			}
+			_, approved := a.root.Approve(t.Context(), "erik", "web-1", review.Seen, "it is good")
+			_, restored := a.root.Restore(t.Context(), "erik", "web-1", 1, "it was good")
+			for what, err := range map[string]error{"Approve": approved, "Restore": restored, "Reset": a.root.Reset(t.Context(), "erik", "web-1")} {
+				var state *StateError
+				if !errors.As(err, &state) || !strings.Contains(state.Words, "on its way to another host") {
+					t.Errorf("%s = %v", what, err)
+				}
+			}
+			if stays {
+				slow.refuses("check")
+			}
+			close(slow.waits)
+			if err := <-gone; (err != nil) != stays {
+				t.Fatalf("Migrate = %v", err)
+			}
+			has := b
+			if stays {
+				has = a
+			} else if err := s.wait(); err != nil {
+				t.Error(err)
+			}
+			if _, err := has.root.Approve(t.Context(), "erik", "web-1", review.Seen, "it is good"); err != nil {
+				t.Errorf("Approve where it is = %v", err)
+			}
+			h, err := has.root.History(t.Context(), "web-1")
+			if err != nil || len(h.Versions) != 1 || h.Versions[0].Actor != "erik" {
+				t.Errorf("the history is %+v, %v", h, err)
+			}
+			if stays {
+				a.put(a.inRun("go"), "")
+				if err := s.wait(); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := there.over(); (err != nil) != stays {
+				t.Error(err)
+			}
+		})
+	}
+}
 
 // What the boot had of its time before a move that failed it has after it.
 func TestABootsTimeIsNotSpentStandingStill(t *testing.T) {
