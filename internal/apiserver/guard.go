@@ -38,6 +38,7 @@ type call struct {
 	route Route
 	path  string
 	on    string // the instance that the route is about; empty for none
+	leave *leavers
 }
 
 type callKey struct{}
@@ -123,12 +124,23 @@ func (l *leavers) run() {
 	}
 }
 
+// AtEnd has f called once the answer to a request is written, or its client has gone: an
+// operation that has returned has its answer in memory still. Outside a guarded route that is
+// when the context ends.
+func AtEnd(ctx context.Context, f func()) {
+	if c := callOf(ctx); c.leave != nil {
+		c.leave.add(f)
+		return
+	}
+	context.AfterFunc(ctx, f)
+}
+
 // admit goes from the cheap to the dear: nothing of the body is read for who may
 // not send it, and nothing of it is understood before there is room to. The turn
 // at the gate ends when the answer begins, so that who reads slowly holds nothing
 // but its own place.
 func (s *Server) admit(rt Route, r *http.Request, out *recorder, leave *leavers) (*http.Request, error) {
-	c := &call{route: rt, path: r.URL.Path}
+	c := &call{route: rt, path: r.URL.Path, leave: leave}
 	if !rt.Unlimited {
 		early, cancel := s.timed(r)
 		leave.add(cancel)

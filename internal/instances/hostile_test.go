@@ -495,6 +495,51 @@ func TestASilentSupervisorHoldsNoOthersLog(t *testing.T) {
 	reading.Wait()
 }
 
+// A slowReader takes nothing of its answer until it is told to.
+type slowReader struct {
+	*httptest.ResponseRecorder
+	began chan<- struct{}
+	goOn  <-chan struct{}
+}
+
+func (w *slowReader) Write(b []byte) (int, error) {
+	w.began <- struct{}{}
+	<-w.goOn
+	return w.ResponseRecorder.Write(b)
+}
+
+// An answer that is not taken is in memory: one caller has a few such, and keeps nobody else
+// from the logs of any machine with them.
+func TestWhoReadsSlowlyHoldsAFewAnswersAndKeepsNobodyWaiting(t *testing.T) {
+	f := newFixture(t)
+	admin := f.admin()
+	f.do(admin, "POST", "/v1/instances", plain("web-1")).want("create", 200)
+	eve := f.principal(access.Principal{Name: "eve", Roles: []access.Role{access.Viewer}})
+	began, goOn := make(chan struct{}, 64), make(chan struct{})
+	var reading sync.WaitGroup
+	for range mostOfCaller {
+		w := &slowReader{httptest.NewRecorder(), began, goOn}
+		req := httptest.NewRequestWithContext(t.Context(), "GET", "/v1/instances/web-1/events", nil)
+		req.Header.Set("Authorization", "Bearer "+eve)
+		reading.Go(func() { f.handler.ServeHTTP(w, req) })
+		<-began
+	}
+	if got := f.within(300*time.Millisecond, eve, "/v1/instances/web-1/boots"); got.Code != 429 {
+		t.Errorf("one answer more: %d %s", got.Code, got.Body)
+	}
+	if got := f.within(10*time.Second, admin, "/v1/instances/web-1/events"); got.Code != 200 {
+		t.Errorf("another's answer: %d %s", got.Code, got.Body)
+	}
+	close(goOn)
+	reading.Wait()
+	f.do(eve, "GET", "/v1/instances/web-1/events", "").want("when all are taken", 200)
+	f.api.answering.mu.Lock()
+	defer f.api.answering.mu.Unlock()
+	if n := len(f.api.answering.held); n != 0 {
+		t.Errorf("%d turns are held", n)
+	}
+}
+
 func TestATurnIsHeldOnlyWhenAllBoundsHaveRoom(t *testing.T) {
 	var all turns
 	ann, bob, db := bound{"ann", 1}, bound{"bob", 1}, bound{"db", 2}

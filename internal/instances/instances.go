@@ -94,7 +94,8 @@ type API struct {
 	stop       context.CancelFunc
 	running    sync.WaitGroup
 	copying    chan struct{} // full while a backup is written or read
-	asking     turns         // of who asks for a log or history
+	answering  turns         // of who asks for a log or history, until its answer is written
+	asking     turns         // of what is asked for
 	heavy      turns         // of who reads one that comes
 
 	mu    sync.Mutex                  // guards known

@@ -12,7 +12,7 @@ import (
 // How many logs and histories are asked for and read at once. Each may have some 100 MiB.
 const (
 	mostHeavy     = 4 // are read; one for one caller
-	mostOfCaller  = 8 // are asked for by one caller
+	mostOfCaller  = 4 // are asked for by one caller, or are not written to him yet
 	mostOfMachine = 2 // are asked for of one machine; one by one caller
 )
 
@@ -84,12 +84,18 @@ func (t *turns) leave(bounds []bound) {
 // heavily waits for the turn to ask for a log or history, which a guest can make long, for
 // no longer than the request may. With the context that it returns the turn to read it is
 // waited for when it comes: a supervisor that is silent keeps only those waiting who ask
-// for the same machine, and the caller himself.
+// for the same machine, and the caller himself. What he has not taken of answers yet keeps
+// nobody else waiting either.
 func (a *API) heavily(ctx context.Context, instance string) (_ context.Context, leave func(), err error) {
 	busy := apiserver.NewProblem(http.StatusTooManyRequests, apiserver.CodeOverloaded, "too many logs and histories of machines are being read")
 	who := "caller " + apiserver.Actor(ctx)
 	on := "machine " + instance // without a space, so that no two pairs are one
-	asked, err := a.asking.enter(ctx, bound{who, mostOfCaller}, bound{on, mostOfMachine}, bound{on + " " + who, 1})
+	answered, err := a.answering.enter(ctx, bound{who, mostOfCaller})
+	if err != nil {
+		return nil, nil, busy
+	}
+	apiserver.AtEnd(ctx, answered)
+	asked, err := a.asking.enter(ctx, bound{on, mostOfMachine}, bound{on + " " + who, 1})
 	if err != nil {
 		return nil, nil, busy
 	}
