@@ -62,6 +62,9 @@ func (r *Root) awaitEnd(ctx context.Context, card *Card) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
+		if now, err := r.Card(card.Name); errors.Is(err, ErrUnknown) || err == nil && now.ID != card.ID {
+			return nil // it went to another host, or was deleted, as soon as it had ended
+		}
 		_, _, err := r.call(ctx, card.Name, request{Verb: verbStatus}, nil)
 		if f, ferr := r.found(card); errors.Is(err, errNotRunning) && ferr == nil && !f.alive {
 			// What follows finds the home free.

@@ -177,7 +177,7 @@ func (s *supervisor) depart(ctx context.Context, q *request, early func(error)) 
 	}
 	if err == nil {
 		var out *Migration
-		err := s.within(ctx, func() error { out = d.outcome(false); return d.gone() })
+		err := s.within(ctx, func() error { out = d.outcome(false); d.gone(); return nil })
 		return out, err
 	}
 	return nil, d.stay(context.WithoutCancel(ctx), err)
@@ -379,11 +379,12 @@ func tellGo(link *move.Link, id string) error {
 	return hear(link, stepRuns)
 }
 
-// gone ends what is left of the machine on this host.
-func (d *departure) gone() error {
+// gone ends what is left of the machine on this host. The other has it: an event that cannot
+// be kept here, as on a disk that is full, keeps nothing of it here.
+func (d *departure) gone() {
 	d.leftFor, d.doubt = d.actor, ""
 	d.ending = &ending{actor: d.actor, reason: reason(codeLeft, fmt.Sprintf("the machine went on at %s", d.ticket.Address))}
-	return d.tell([]integrity.Notice{{
+	d.tell([]integrity.Notice{{ //nolint:errcheck // said there
 		Type: integrity.EventMigrated, Instance: d.home.Name(), Time: d.root.cfg.Now(), BootCounter: d.monitor.BootCounter(), Actor: d.actor,
 		Reasons: []evidence.Reason{d.ending.reason},
 	}})

@@ -336,11 +336,13 @@ func (r *Root) Delete(ctx context.Context, actor, name string) error {
 
 // deleteGiven is Delete for a machine that another host has said to have.
 func (r *Root) deleteGiven(ctx context.Context, actor, name string) error {
-	return r.remove(ctx, actor, name, func() error {
-		if _, err := r.Card(name); errors.Is(err, ErrUnknown) {
-			return err
-		}
-		return nil
+	return soon(ctx, func() error {
+		return r.remove(ctx, actor, name, func() error {
+			if _, err := r.Card(name); errors.Is(err, ErrUnknown) {
+				return err
+			}
+			return nil
+		})
 	})
 }
 

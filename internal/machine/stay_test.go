@@ -1,8 +1,11 @@
 package machine
 
 import (
+	"context"
 	"errors"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -188,6 +191,85 @@ func TestAMachineThatStaysIsAskedToGoOnUntilItDoes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A spoiledBook has the home of a host take no more events from when its findings are packed.
+type spoiledBook struct {
+	fakeBook
+	spoil func() error
+}
+
+func (b *spoiledBook) Pack(ctx context.Context, machine string) ([]byte, error) {
+	if err := b.spoil(); err != nil {
+		return nil, err
+	}
+	return b.fakeBook.Pack(ctx, machine)
+}
+
+// A machine that the other host has is here no more, also where its last events cannot be
+// kept.
+func TestAMachineThatHasGoneIsNotHereForAFullDisk(t *testing.T) {
+	t.Parallel()
+	a, b := newHost(t), newHost(t)
+	a.root.cfg.Findings = &spoiledBook{spoil: func() error {
+		return errors.Join(os.RemoveAll(a.file(pendingFile)), os.MkdirAll(filepath.Join(a.file(pendingFile), "x"), 0o700))
+	}}
+	a.createWithDisks()
+	s := a.start(boot(t, "good-uki"))
+	a.awaitEvent(integrity.EventLateReport, 1)
+	there := b.awaits()
+	b.script("await never\n")
+	if err := a.gives(t.Context(), "carol", there.ticket); err != nil {
+		t.Errorf("Migrate = %v", err)
+	}
+	if err := s.wait(); err == nil {
+		t.Error("the supervisor does not say that events were not kept")
+	}
+	a.hasNothing()
+	b.judgedIn(1)
+	if err := there.over(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Who waits for the end of a machine which is deleted at its end, or is another by then, waits
+// no more.
+func TestTheEndOfAMachineThatIsGoneIsSeen(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.create()
+	card, err := h.root.Card("web-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.root.Delete(t.Context(), "alice", "web-1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.root.awaitEnd(t.Context(), card); err != nil {
+		t.Errorf("of one that is gone: %v", err)
+	}
+	h.create()
+	s := h.start(boot(t, "good-uki") + "await never\n")
+	if err := h.root.awaitEnd(t.Context(), card); err != nil {
+		t.Errorf("of one that is another: %v", err)
+	}
+	h.stop(s)
+}
+
+// Whoever has the home for a moment, to look or to wait, keeps nothing of a machine here that
+// the other host has.
+func TestAMachineThatHasGoneIsDeletedAfterALook(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.create()
+	home := h.home()
+	closed := make(chan error, 1)
+	time.AfterFunc(50*time.Millisecond, func() { closed <- home.Close() })
+	err := h.root.deleteGiven(t.Context(), "carol", "web-1")
+	if err := errors.Join(err, <-closed); err != nil {
+		t.Error(err)
+	}
+	h.hasNothing()
 }
 
 // A host that takes connections and says nothing keeps nobody: neither a dry run, nor a move,
