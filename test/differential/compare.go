@@ -112,7 +112,7 @@ type mask struct {
 // their sizes compare.
 var random = []string{
 	"RandomBytes", "NonceTPM", "OutPrivate", "CreationHash", "CredentialBlob", "Secret", "EncryptionKeyOut", "Duplicate", "OutSymSeed",
-	"OutDuplicate", "R", "S", "OutZ2", "TBSDigest", "PubPoint", "ZPoint", "K", "L", "E", "Q", "Digest", "Timeout", "HMAC", "RSA", "QualifiedName",
+	"OutDuplicate", "R", "S", "C1", "C2", "C3", "OutZ2", "TBSDigest", "PubPoint", "ZPoint", "K", "L", "E", "Q", "Digest", "Timeout", "HMAC", "RSA", "QualifiedName",
 }
 
 // keyed are fields that hang on the keys and inputs: they compare when those are the same.

@@ -45,6 +45,9 @@ type Config struct {
 	// Now bounds the run to Budget, unless that is 0.
 	Now    func() time.Time
 	Budget time.Duration
+	// Reference says that Theirs are of the reference simulator, which has differences
+	// of its own.
+	Reference bool
 	// Only runs nothing but the stream of this number, from 1.
 	Only int
 	// Trace is told of every command with its responses. May be nil.
@@ -95,6 +98,8 @@ type Report struct {
 	First       map[string]*Observation
 	Unexplained []*Observation // one for each kind, and how often each was seen
 	Seen        map[string]int
+
+	reference bool
 }
 
 // ErrUnexplained is a difference that the table does not have.
@@ -151,7 +156,7 @@ func Run(cfg Config) (*Report, error) {
 	if cfg.Stream == 0 {
 		cfg.Stream = 400
 	}
-	r := &Report{ByCommand: map[string]int{}, Successes: map[string]int{}, Refusals: map[string]int{}, Explained: map[string]int{}, Kinds: map[string]int{}, First: map[string]*Observation{}, Seen: map[string]int{}}
+	r := &Report{ByCommand: map[string]int{}, Successes: map[string]int{}, Refusals: map[string]int{}, Explained: map[string]int{}, Kinds: map[string]int{}, First: map[string]*Observation{}, Seen: map[string]int{}, reference: cfg.Reference}
 	start := cfg.Now()
 	for n := 1; r.Commands < cfg.Commands; n++ {
 		if cfg.Budget != 0 && cfg.Now().Sub(start) > cfg.Budget {
@@ -202,7 +207,7 @@ func (r *Report) observe(o *Observation) *Difference {
 		return nil
 	}
 	kind := fmt.Sprintf("%s: ours %v (%#x), theirs %v (%#x): %s", o.Name, o.RC[0], uint32(o.RC[0]), o.RC[1], uint32(o.RC[1]), firstLine(o.Diff))
-	if d := explain(o); d != nil {
+	if d := explain(o, r.reference); d != nil {
 		r.Explained[d.Name]++
 		if r.Kinds[d.Name+": "+kind]++; r.Kinds[d.Name+": "+kind] == 1 {
 			r.First[d.Name+": "+kind] = o

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -83,7 +84,7 @@ func free(port int) bool {
 func TestSWTPMAnswersAsWeDo(t *testing.T) {
 	start := time.Now()
 	cfg := differential.Config{
-		Seed: *seed, Commands: *n, Only: *stream, Now: time.Now, Budget: *budget,
+		Seed: *seed, Commands: *n, Only: *stream, Now: time.Now, Budget: *budget, Reference: *peer != "",
 		Ours: func() (differential.Peer, error) {
 			return differential.Ours("default", rand.NewChaCha8([32]byte{byte(*seed)}), func() time.Duration { return time.Since(start) })
 		},
@@ -137,7 +138,7 @@ func TestTheDifferencesAreDocumented(t *testing.T) {
 	if diff := cmp.Diff(differential.Document(), string(got)); diff != "" {
 		t.Errorf("docs/tpm-differences.md is not the table (-want +got), run with -update:\n%s", diff)
 	}
-	for _, d := range differential.Differences() {
+	for _, d := range slices.Concat(differential.Differences(), differential.ReferenceDifferences()) {
 		if d.Name == "" || d.Clause == "" || d.Why == "" || d.Right != "ours" && d.Right != "theirs" && d.Right != "either" || d.Match == nil {
 			t.Errorf("row %q is not whole", d.Name)
 		}

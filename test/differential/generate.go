@@ -177,7 +177,10 @@ func (g *generator) pick() tpm2.CC {
 	for {
 		i := all[g.IntN(len(all))]
 		w, ok := weights[i.Code]
-		if !ok {
+		switch {
+		case i.Code == tpm2.CCReadOnlyControl && g.cfg.Reference:
+			w = 3
+		case !ok || g.cfg.Reference && slices.Contains(newer, i.Code):
 			w = 20
 		}
 		if !i.Version185 && g.chance(w) {
