@@ -29,7 +29,11 @@
 // exponent and a prime less one, which tells the time of a few divisions of
 // 32-bit numbers; the inverse of an ECDSA nonce, which math/big takes, in variable
 // time, of the nonce times a random number. The number of candidates that a search
-// for primes tries is seen in its time; it tells nothing of the prime found. The
+// for primes tries is seen in its time; it tells nothing of the prime found. That is
+// otherwise for the search of libtpms ([LibtpmsStream.GenerateRSA], which profile libtpms
+// has for its primary keys): it sieves a field of numbers behind a secret one, and takes
+// them in an order that the secret decides, so that memory accesses, divisions and their
+// number depend on it, anew at each TPM2_CreatePrimary of one seed. The
 // group of BN P-256, which no library here has, is computed in bn.go; profiles for
 // test suites offer it.
 //
