@@ -41,7 +41,7 @@ func (t *TPM) capProperties(from uint32, limit int) (out []tpm2.TaggedProperty, 
 // specification returns what PT_REVISION, PT_DAY_OF_YEAR and PT_YEAR say.
 func (p *Profile) specification() (revision, day, year uint32) {
 	if p.Version185 {
-		return 185, 71, 2026
+		return 185, 1, 0 // errata 1: from 1.85 on the day is their version, and there is no year
 	}
 	return 183, 25, 2024
 }

@@ -185,3 +185,15 @@ func TestASavedContextIsNoLargerThanTold(t *testing.T) {
 		}
 	}
 }
+
+// From version 1.85 on TPM_PT_DAY_OF_YEAR tells the version of the errata, and
+// TPM_PT_YEAR is 0 (Part 2, 1.85, 6.13).
+func TestTheVersionOfTheSpecification(t *testing.T) {
+	for m, want := range map[*machine][3]uint32{
+		newMachine(t): {183, 25, 2024}, newPostQuantum(t): {185, 1, 0},
+	} {
+		if got := [3]uint32{m.property(tpm2.PTRevision), m.property(tpm2.PTDayOfYear), m.property(tpm2.PTYear)}; got != want {
+			t.Errorf("revision, day and year are %v, want %v", got, want)
+		}
+	}
+}
