@@ -109,7 +109,11 @@ func (a *arrival) take(ctx context.Context) (err error) {
 	}()
 	stop := context.AfterFunc(ctx, a.link.Interrupt)
 	defer stop()
-	keys, err := a.greet()
+	var keys *age.X25519Identity
+	err = inTime(ctx, a.root.pace.memory, a.link.Interrupt, func(context.Context) (err error) {
+		keys, err = a.greet()
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -407,7 +411,9 @@ func (a *arrival) goesOnIn(last *lastWords) {
 		if last.BootLeft != nil && a.timed {
 			a.endsBy(min(*last.BootLeft, time.Duration(a.definition.BootDeadline)*time.Second))
 		}
-		b.Refused = last.Refused[:min(len(last.Refused), maxFindings)]
+		words := integrity.Notice{Reasons: last.Refused[:min(len(last.Refused), maxFindings)]}
+		words.Bound() // another host's
+		b.Refused = words.Reasons
 		if last.Phase == PhaseStuck || last.Phase == PhaseRefused {
 			b.Phase = last.Phase
 		}

@@ -106,6 +106,32 @@ func TestASourceThatSaysNothingMoreIsNotAwaited(t *testing.T) {
 	}
 }
 
+// A source that connects and says nothing keeps no other from bringing the machine.
+func TestASourceThatSaysNothingIsNotAwaited(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.root.pace.memory = 50 * time.Millisecond
+	there := h.awaits()
+	ticket, err := move.ParseTicket(there.ticket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		link, err := h.root.dial(t.Context(), ticket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var refused *move.PeerError
+		if err := link.Receive(new(accepted)); !errors.As(err, &refused) || !strings.Contains(err.Error(), "took longer than 50ms") {
+			t.Errorf("the other host says %v", err)
+		}
+		link.Close()
+	}
+	if err := there.over(); err == nil {
+		t.Error("a machine came")
+	}
+}
+
 // awaitNothing waits until a machine has come, and nothing is left of it.
 func (h *host) awaitNothing() {
 	h.Helper()
