@@ -287,10 +287,7 @@ func (r *Root) keepAll(h *Home, history *integrity.History, notices []integrity.
 	if err := h.keep(history, notices); err != nil {
 		return nil, err
 	}
-	if err := r.logAll(h, notices); err != nil {
-		return notices, err
-	}
-	return notices, h.unbegin()
+	return notices, r.logLast(h, notices...)
 }
 
 // offline is the judge of a machine that does not run, over its last boot.
@@ -310,6 +307,7 @@ func (r *Root) offline(h *Home) (*integrity.Monitor, *integrity.History, error) 
 // logAll keeps events of a machine that does not run.
 func (r *Root) logAll(h *Home, notices []integrity.Notice) error {
 	for _, n := range notices {
+		n.Bound()
 		if err := h.Log(n); err != nil {
 			return err
 		}

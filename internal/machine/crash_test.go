@@ -494,7 +494,7 @@ func TestTheEventOfAChangeThatWasCutShortIsNotLost(t *testing.T) {
 		h.create()
 		after.Complete()
 		home := h.home()
-		if err := home.begin(after, n); err != nil {
+		if err := home.pend(&pending{After: after, Notice: n}); err != nil {
 			t.Fatal(err)
 		}
 		for _, step := range tc.steps {

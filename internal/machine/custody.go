@@ -425,7 +425,14 @@ func (r *Root) TakeBack(ctx context.Context, actor, name string) error {
 		Type: integrity.EventMigrated, Instance: name, Time: r.cfg.Now(), BootCounter: history.BootCounter, Actor: actor,
 		Reasons: []evidence.Reason{reason(codeStayed, fmt.Sprintf("the machine was given to %s, and was taken back by the word of an operator that it does not run there", g.Ticket.Address))},
 	}
-	return errors.Join(r.logAll(h, []integrity.Notice{n}), h.take(), h.Close())
+	err = h.pend(&pending{Taken: true, Notices: []integrity.Notice{n}})
+	if err == nil {
+		err = h.take()
+	}
+	if err == nil {
+		err = r.logLast(h, n)
+	}
+	return errors.Join(err, h.Close())
 }
 
 // GiveUp takes an operator's word that a machine which was given away is the other host's,

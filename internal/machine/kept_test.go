@@ -118,7 +118,7 @@ func TestWhatTheRecordSaysIsInTheLogOnce(t *testing.T) {
 			if err := home.openLog(); err != nil {
 				t.Fatal(err)
 			}
-			if err := h.root.settle(home); err != nil {
+			if err := h.root.settle(t.Context(), home); err != nil {
 				t.Fatalf("state %d: %v", i, err)
 			}
 			all = h.recordAndLogAgree(fmt.Sprintf("state %d", i), home, first)

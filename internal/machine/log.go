@@ -114,18 +114,25 @@ func splitLog(text []byte) (first int, lines [][]byte, err error) {
 
 func logHead(first int) []byte { return fmt.Appendf(nil, "%s%d\n", logHeader, first) }
 
+// close ends a log, which may have none or no longer a file.
 func (l *eventLog) close() error {
-	if l == nil {
+	if l == nil || l.file == nil {
 		return nil
 	}
-	return l.file.Close()
+	f := l.file
+	l.file = nil
+	return f.Close()
 }
+
+// errNoLog is a home whose log is not open.
+var errNoLog = fmt.Errorf("log event: %s could not be opened: %w", eventsFile, ErrDamaged)
 
 // Log keeps an event, which is durable when it returns.
 func (h *Home) Log(n integrity.Notice) error {
 	if h.log == nil {
-		return fmt.Errorf("log event: %s could not be opened: %w", eventsFile, ErrDamaged)
+		return errNoLog
 	}
+	n.Bound()
 	line, err := h.line(h.log.next, &n)
 	if err != nil {
 		return err
@@ -192,9 +199,19 @@ func (h *Home) turnLog() error {
 		return err
 	}
 	// After a failure the name holds one file or the other: the one that it holds is opened.
-	err = errors.Join(durable.WriteFile(name, logHead(h.log.next), 0o600), h.log.close())
-	h.log = nil
-	return errors.Join(err, h.openLog())
+	return h.logAnew(durable.WriteFile(name, logHead(h.log.next), 0o600))
+}
+
+// logAnew opens the log whose file was to be replaced; err is why it was not. A log that cannot
+// be opened takes no more events, and the home knows the number of the next all the same.
+func (h *Home) logAnew(err error) error {
+	before := h.log
+	err = errors.Join(err, before.close())
+	opened := h.openLog()
+	if opened != nil && before != nil {
+		before.unknown = opened
+	}
+	return errors.Join(err, opened)
 }
 
 // Events reads what is kept of the log, the oldest first. With an error come the events
@@ -276,11 +293,7 @@ func (h *Home) setLog(events []integrity.Notice) error {
 			return err
 		}
 	}
-	if err := errors.Join(durable.WriteFile(filepath.Join(h.dir, eventsFile), now, 0o600), h.log.close()); err != nil {
-		return err
-	}
-	h.log = nil
-	return h.openLog()
+	return h.logAnew(durable.WriteFile(filepath.Join(h.dir, eventsFile), now, 0o600))
 }
 
 // shelved is the content of parcelFile. Before there was a Came it was the parcel alone.

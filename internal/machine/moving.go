@@ -122,7 +122,7 @@ func (s *supervisor) takeSnapshot(ctx context.Context, actor, name string) (_ *S
 			return err
 		}
 		shelved = true
-		return s.tell([]integrity.Notice{n})
+		return s.say([]integrity.Notice{n}, nil)
 	})
 }
 
@@ -211,10 +211,8 @@ func (s *supervisor) dropSnapshot(ctx context.Context, actor, name string) error
 			return err
 		}
 		gone = dropped
-		if disks, err = qemu.Kept(s.machine().Disks); err != nil {
-			return err
-		}
-		return s.tell([]integrity.Notice{n})
+		disks, err = qemu.Kept(s.machine().Disks)
+		return errors.Join(err, s.say([]integrity.Notice{n}, nil))
 	})
 	if err != nil {
 		return err

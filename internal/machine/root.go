@@ -223,7 +223,7 @@ func (r *Root) Open(ctx context.Context, name string) (_ *Home, err error) {
 	if h.log.dropped {
 		r.cfg.Log.Warn("the last event of a machine did not open and is dropped: a crash tore it, or it is damaged", slog.String("machine", name))
 	}
-	if err := r.settle(h); err != nil {
+	if err := r.settle(ctx, h); err != nil {
 		return nil, errors.Join(err, h.log.close())
 	}
 	r.unpack(ctx, h)

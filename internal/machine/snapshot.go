@@ -127,7 +127,7 @@ func (r *Root) holdTPM(ctx context.Context, h *Home, d *fleet.Definition, s *Sna
 	return err
 }
 
-// shelve makes a snapshot count, and logs it.
+// shelve makes a snapshot count; the event is to be logged next.
 func (r *Root) shelve(h *Home, s *Snapshot) (integrity.Notice, error) {
 	n := integrity.Notice{
 		Type: integrity.EventSnapshot, Instance: h.Name(), Time: r.cfg.Now(), BootCounter: s.Boot, Actor: s.By,
@@ -138,7 +138,7 @@ func (r *Root) shelve(h *Home, s *Snapshot) (integrity.Notice, error) {
 		return n, err
 	}
 	on.Snapshots = append(on.Snapshots, *s)
-	return n, h.setShelf(on)
+	return n, h.keepShelf(on, n)
 }
 
 // Snapshot makes a snapshot of a machine, whether it runs or not.
@@ -191,7 +191,7 @@ func (r *Root) snapshotOff(ctx context.Context, h *Home, d *fleet.Definition, ac
 	if err != nil {
 		return nil, err
 	}
-	return s, r.logAll(h, []integrity.Notice{n})
+	return s, r.logLast(h, n)
 }
 
 // Snapshots are those of a machine, the oldest first.
@@ -221,12 +221,13 @@ func (r *Root) DropSnapshot(ctx context.Context, actor, name, snapshot string) e
 		if err != nil {
 			return struct{}{}, err
 		}
-		return struct{}{}, errors.Join(r.settleSnapshots(ctx, h, d), r.logAll(h, []integrity.Notice{n}))
+		return struct{}{}, errors.Join(r.logLast(h, n), r.settleSnapshots(ctx, h, d))
 	})
 	return err
 }
 
-// unshelve makes a snapshot count no more; its folder and its tags are left to be swept.
+// unshelve makes a snapshot count no more; the event is to be logged next, and its folder and
+// its tags are left to be swept.
 func (r *Root) unshelve(h *Home, actor, name string) (n integrity.Notice, gone Snapshot, err error) {
 	on, err := h.shelf()
 	if err != nil {
@@ -245,7 +246,7 @@ func (r *Root) unshelve(h *Home, actor, name string) (n integrity.Notice, gone S
 		Type: integrity.EventSnapshot, Instance: h.Name(), Time: r.cfg.Now(), BootCounter: gone.Boot, Actor: actor,
 		Reasons: []evidence.Reason{reason(codeSnapshotGone, fmt.Sprintf("snapshot %q of %s was deleted", gone.Name, gone.Made.Format(time.RFC3339)))},
 	}
-	return n, gone, h.setShelf(on)
+	return n, gone, h.keepShelf(on, n)
 }
 
 // GoBack sets a machine that is off back to a snapshot. With memory its next start goes

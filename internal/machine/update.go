@@ -3,18 +3,14 @@ package machine
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
 
 	"github.com/assay-project/assay/evidence"
-	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/qemu"
@@ -185,7 +181,7 @@ func (c *change) make(ctx context.Context, effects []fleet.Effect) error {
 	if err != nil {
 		return err
 	}
-	if err := h.begin(c.after, n); err != nil {
+	if err := h.pend(&pending{After: c.after, Notice: n}); err != nil {
 		return err
 	}
 	if c.variables != nil {
@@ -254,139 +250,35 @@ func (r *Root) ClearTPM(ctx context.Context, actor, name string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
-	rec, err := r.cfg.TPMs.Owned(ctx, name)
+	p, err := r.beginClear(ctx, h, actor)
 	if err != nil {
 		return err
-	}
-	if !belongs(rec, h.card.ID) {
-		return fmt.Errorf("the TPM %q belongs to another machine than %s, or to none: it is left as it is", name, h.card.ID)
 	}
 	if _, err := r.cfg.TPMs.Clear(ctx, actor, name); err != nil {
-		return err
+		// It may be cleared all the same, as where its old certificates are not withdrawn.
+		return errors.Join(err, r.end(context.WithoutCancel(ctx), h, p))
+	}
+	return r.logLast(h, p.Notices...)
+}
+
+// beginClear says that the machine's own TPM is to be cleared.
+func (r *Root) beginClear(ctx context.Context, h *Home, actor string) (*pending, error) {
+	rec, err := r.cfg.TPMs.Owned(ctx, h.Name())
+	if err != nil {
+		return nil, err
+	}
+	if !belongs(rec, h.card.ID) {
+		return nil, fmt.Errorf("the TPM %q belongs to another machine than %s, or to none: it is left as it is", h.Name(), h.card.ID)
 	}
 	history, err := h.History()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return r.logAll(h, []integrity.Notice{{
-		Type: integrity.EventClearTPM, Instance: name, Time: r.cfg.Now(), BootCounter: history.BootCounter, Actor: actor,
+	p := &pending{Cleared: rec.Secrets.String(), Notices: []integrity.Notice{{
+		Type: integrity.EventClearTPM, Instance: h.Name(), Time: r.cfg.Now(), BootCounter: history.BootCounter, Actor: actor,
 		Reasons: []evidence.Reason{reason(codeCleared, "the TPM was cleared: what it protected is gone, and its identity is another")},
-	}})
-}
-
-// pendingFile says which change of the machine is under way.
-const pendingFile = "pending.sealed"
-
-// pending is a change that is found later where a crash cut it short: the definition, or
-// the integrity record, tells whether it took place, the log's number which of its events
-// are there.
-type pending struct {
-	After *fleet.Definition `json:"after,omitempty"`
-	// Record is the SHA-256 of the integrity record that is to be kept, in hexadecimal digits.
-	Record  string             `json:"record,omitempty"`
-	Number  int                `json:"number"` // of the first event
-	Notice  *integrity.Notice  `json:"notice,omitempty"`
-	Notices []integrity.Notice `json:"notices,omitempty"` // of a Record
-	// Baseline is the number of the one that is put in force, as older versions wrote it.
-	Baseline int `json:"baseline,omitempty"`
-}
-
-// begin says that a change is under way.
-func (h *Home) begin(after *fleet.Definition, n *integrity.Notice) error {
-	return h.pend(&pending{After: after, Notice: n})
-}
-
-// keep writes the baselines and boots, with the events that tell of what changed in them.
-// They are to be logged next: what a crash keeps from the log the next opening finds.
-func (h *Home) keep(history *integrity.History, notices []integrity.Notice) error {
-	text, err := history.Encode()
-	if err == nil {
-		err = h.pend(&pending{Record: digestOf(text), Notices: notices})
-	}
-	if err != nil {
-		return err
-	}
-	return h.write(integrityFile, text)
-}
-
-func digestOf(text []byte) string {
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:])
-}
-
-func (h *Home) pend(p *pending) error {
-	p.Number = h.log.next
-	text, err := json.Marshal(p)
-	if err != nil {
-		return err
-	}
-	return h.write(pendingFile, text)
-}
-
-// unbegin says that none is.
-func (h *Home) unbegin() error { return durable.Remove(filepath.Join(h.dir, pendingFile)) }
-
-// settle logs the events of a change that took place before a crash.
-func (r *Root) settle(h *Home) error {
-	text, err := h.open(pendingFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer text.Destroy()
-	var p pending
-	if err := json.Unmarshal(text.Expose(), &p); err != nil {
-		return fmt.Errorf("%s: %w", pendingFile, errors.Join(err, ErrDamaged))
-	}
-	if p.Notice != nil {
-		p.Notice.Reasons = append(p.Notice.Reasons, reason(codeChanged, "the change was cut short by a crash; this was found and logged later"))
-		p.Notices = []integrity.Notice{*p.Notice}
-	}
-	if p.After == nil && p.Record == "" && p.Baseline == 0 || len(p.Notices) == 0 {
-		return fmt.Errorf("%s: %w", pendingFile, ErrDamaged)
-	}
-	there := max(h.log.next-p.Number, 0)
-	if there < len(p.Notices) {
-		took, err := h.tookPlace(&p)
-		if err == nil && took {
-			err = r.logAll(h, p.Notices[there:])
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return h.unbegin()
-}
-
-func (h *Home) tookPlace(p *pending) (bool, error) {
-	switch {
-	case p.After != nil:
-		now, err := h.Definition()
-		if err != nil {
-			return false, err
-		}
-		is, err := json.Marshal(now)
-		if err != nil {
-			return false, err
-		}
-		want, err := json.Marshal(p.After)
-		return bytes.Equal(is, want), err
-	case p.Record != "":
-		text, err := h.read(integrityFile)
-		if err != nil {
-			return false, err
-		}
-		defer text.Destroy()
-		return digestOf(text.Expose()) == p.Record, nil
-	}
-	history, err := h.History()
-	if err != nil {
-		return false, err
-	}
-	_, err = history.Version(p.Baseline)
-	return err == nil, nil
+	}}}
+	return p, h.pend(p)
 }
 
 // suits refuses a snapshot of a machine that was another.
