@@ -41,6 +41,10 @@ var cheap = map[string]func(m *machine) [][]byte{
 	"GetRandom": func(m *machine) [][]byte {
 		return [][]byte{m.request(tpm2.CCGetRandom, &command.GetRandomIn{BytesRequested: 32})}
 	},
+	// What was tested is not tested again.
+	"IncrementalSelfTest": func(m *machine) [][]byte {
+		return [][]byte{m.request(tpm2.CCIncrementalSelfTest, &command.IncrementalSelfTestIn{ToTest: []tpm2.Alg{tpm2.AlgSHA256, tpm2.AlgRSA}})}
+	},
 	"ReadClock": func(m *machine) [][]byte { return [][]byte{m.request(tpm2.CCReadClock, nil)} },
 	"Hash": func(m *machine) [][]byte {
 		return [][]byte{m.request(tpm2.CCHash, &command.HashIn{Data: make([]byte, 1024), HashAlg: tpm2.AlgSHA256, Hierarchy: tpm2.HandleNull})}

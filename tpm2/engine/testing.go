@@ -24,16 +24,17 @@ func selfTestCommand(c *call, in *command.SelfTestIn, _ *command.None) error {
 	if err := c.t.failForced(); err != nil {
 		return err
 	}
-	tests := newSelfTests()
-	for _, a := range c.t.profile.testable(tests) {
+	var tests *tpmcrypto.SelfTests
+	for _, a := range c.t.testable() {
 		if in.FullTest || !c.t.vol.selfTest.tested(a) {
-			c.t.test(tests, a)
+			tests = c.t.test(tests, a)
 		}
 	}
 	return nil
 }
 
-// incrementalSelfTest is TPM2_IncrementalSelfTest (Part 3, 10.3).
+// incrementalSelfTest is TPM2_IncrementalSelfTest (Part 3, 10.3). What was tested is
+// not tested again.
 func incrementalSelfTest(c *call, in *command.IncrementalSelfTestIn, out *command.IncrementalSelfTestOut) error {
 	t := c.t
 	for _, a := range in.ToTest {
@@ -41,11 +42,13 @@ func incrementalSelfTest(c *call, in *command.IncrementalSelfTestIn, out *comman
 			return parameter(tpm2.RCValue, 1)
 		}
 	}
-	tests := newSelfTests()
-	for _, a := range t.profile.testable(tests) {
-		if slices.Contains(in.ToTest, a) {
-			t.test(tests, a)
-		} else if !t.vol.selfTest.tested(a) {
+	var tests *tpmcrypto.SelfTests
+	for _, a := range t.testable() {
+		switch {
+		case t.vol.selfTest.tested(a):
+		case slices.Contains(in.ToTest, a):
+			tests = t.test(tests, a)
+		default:
 			out.ToDoList = append(out.ToDoList, a)
 		}
 	}
@@ -62,20 +65,25 @@ func newSelfTests() *tpmcrypto.SelfTests {
 
 // testable returns the algorithms of the profile of which there is a test, in
 // ascending order. Of the others, as TPM_ALG_KEYEDHASH, the parts are tested.
-func (p *Profile) testable(tests *tpmcrypto.SelfTests) []tpm2.Alg {
-	var out []tpm2.Alg
-	for _, a := range tests.Algorithms() {
-		if p.OffersAlg(a) {
-			out = append(out, a)
+func (t *TPM) testable() []tpm2.Alg {
+	if t.tests == nil {
+		for _, a := range newSelfTests().Algorithms() {
+			if t.profile.OffersAlg(a) {
+				t.tests = append(t.tests, a)
+			}
 		}
+		slices.Sort(t.tests)
 	}
-	slices.Sort(out)
-	return out
+	return t.tests
 }
 
 // test tests one algorithm, and the random bit generator with the first. A wrong
-// answer is a fault that no later command may build on: failure mode.
-func (t *TPM) test(tests *tpmcrypto.SelfTests, a tpm2.Alg) {
+// answer is a fault that no later command may build on: failure mode. The tests may
+// be nil; those that were used are returned.
+func (t *TPM) test(tests *tpmcrypto.SelfTests, a tpm2.Alg) *tpmcrypto.SelfTests {
+	if tests == nil {
+		tests = newSelfTests()
+	}
 	if len(t.vol.selfTest.done) == 0 {
 		if err := tpmcrypto.SelfTestDRBG(); err != nil {
 			panic(fmt.Errorf("self-test: %w", err))
@@ -85,6 +93,7 @@ func (t *TPM) test(tests *tpmcrypto.SelfTests, a tpm2.Alg) {
 		panic(fmt.Errorf("self-test: %w", err))
 	}
 	t.vol.selfTest.add(a)
+	return tests
 }
 
 // getTestResult is TPM2_GetTestResult (Part 3, 10.4). In failure mode
