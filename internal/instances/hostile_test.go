@@ -495,6 +495,72 @@ func TestASilentSupervisorHoldsNoOthersLog(t *testing.T) {
 	reading.Wait()
 }
 
+// A route's files, and the machine as its hypervisor is told of it, name files of the host.
+func TestFindingsAndSnapshotsNameNoFileOfTheHost(t *testing.T) {
+	f := newFixture(t)
+	admin := f.admin()
+	now := time.Now()
+	lost := "a change was given up: open /etc/assay/pager.secret: permission denied" // as package route says it
+	must(t, f.find.Update(t.Context(), now, func(b *finding.Book) error {
+		return b.Apply(now, finding.Signal{Kind: finding.DeliveryFailed, Component: "route pager", Reasons: []evidence.Reason{{Code: finding.DeliveryFailed, Message: lost, Component: "pager"}}})
+	}))
+	for _, path := range []string{"/v1/findings", "/v1/findings/1"} {
+		if got := f.do(admin, "GET", path, "").want(path, 200, `"component":"pager"`, "assay finding show"); strings.Contains(string(got.body), "/etc/assay") {
+			t.Errorf("%s: %s", path, got.body)
+		}
+	}
+	f.do(admin, "POST", "/v1/instances", plain("web-1")).want("create", 200)
+	made := f.do(admin, "POST", "/v1/instances/web-1/snapshots", `{"name":"one"}`).want("snapshot", 200, `"name":"one"`)
+	var op Operation
+	made.into(&op)
+	for what, got := range map[string]answer{
+		"the answer":    made,
+		"the list":      f.do(admin, "GET", "/v1/instances/web-1/snapshots", "").want("list", 200, `"name":"one"`),
+		"the operation": f.do(admin, "GET", "/v1/operations/"+op.Name, "").want("operation", 200, `"name":"one"`),
+	} {
+		if text := string(got.body); strings.Contains(text, "code.fd") || strings.Contains(text, "hardware") {
+			t.Errorf("%s: %s", what, text)
+		}
+	}
+}
+
+// A guest chooses how long a review is. Who asks for one has it; kept it is not.
+func TestAReviewIsInTheAnswerToItsOwnRequestAlone(t *testing.T) {
+	f := newFixture(t)
+	admin := f.admin()
+	f.do(admin, "POST", "/v1/instances", plain("web-1")).want("create", 200)
+	approved := true
+	f.instead("web-1", func(question string) string {
+		switch {
+		case strings.Contains(question, `"review"`):
+			return `{"result":{"bootCounter":"7","digest":"` + strings.Repeat("b", 64) + `","changes":[{"pcr":8,"words":"words of the guest"}]}}`
+		case approved:
+			return `{"result":[]}`
+		}
+		return `{"error":"no","kind":"notSeen","words":"no"}`
+	})
+	const path, learn = "/v1/instances/web-1/setShieldedInstanceIntegrityPolicy", `{"updateAutoLearnPolicy":true}`
+	var op Operation
+	f.do(admin, "PATCH", path, learn).want("learn", 200, "words of the guest").into(&op)
+	approved = false
+	if got := f.do(admin, "PATCH", path, learn); got.status == 200 {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	f.do(admin, "PATCH", path+"?validateOnly=true", learn).want("only looked at", 200, "words of the guest")
+	for _, path := range []string{"/v1/operations", "/v1/operations/" + op.Name} {
+		if got := f.do(admin, "GET", path, "").want(path, 200, op.Name, `"setShieldedInstanceIntegrityPolicy"`); strings.Contains(string(got.body), "words of the guest") {
+			t.Errorf("%s: %s", path, got.body)
+		}
+	}
+	f.api.operations.mu.Lock()
+	defer f.api.operations.mu.Unlock()
+	for name, o := range f.api.operations.byName {
+		if o.review != nil || o.Review != nil {
+			t.Errorf("%s keeps its review", name)
+		}
+	}
+}
+
 // A slowReader takes nothing of its answer until it is told to.
 type slowReader struct {
 	*httptest.ResponseRecorder

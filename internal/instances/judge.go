@@ -16,6 +16,7 @@ import (
 	"github.com/assay-project/assay/internal/access"
 	"github.com/assay-project/assay/internal/apiserver"
 	"github.com/assay-project/assay/internal/disk"
+	"github.com/assay-project/assay/internal/finding"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/keysets"
 	"github.com/assay-project/assay/internal/machine"
@@ -191,6 +192,10 @@ func publicReasons(all []evidence.Reason) []evidence.Reason {
 			out[i].Message = "the machine did not go to another host, or was taken back from it; assay vm events says why on the host"
 		case "machine.backed-up":
 			out[i].Message = "a backup was written, and opened again"
+		case finding.DeliveryFailed:
+			if r.Component != "" { // of a route
+				out[i].Message = "a change was given up; assay finding show says why on the host"
+			}
 		}
 	}
 	return out

@@ -54,11 +54,11 @@ type Operation struct {
 	// ValidateOnly is set when nothing was changed.
 	ValidateOnly bool            `json:"validateOnly,omitempty"`
 	Effects      []fleet.Effect  `json:"effects,omitzero" nullable:"false" doc:"What a change of the definition brings about"`
-	Review       *machine.Review `json:"review,omitempty" doc:"What is, or would become, the baseline"`
+	Review       *machine.Review `json:"review,omitempty" doc:"What is, or would become, the baseline: in the answer to the change itself, or with validateOnly, and not kept"`
 	// Snapshot is the one that was made.
-	Snapshot *machine.Snapshot `json:"snapshot,omitempty"`
-	Backup   *BackupMade       `json:"backup,omitempty" doc:"That was written"`
-	Restored *Restored         `json:"restored,omitempty" doc:"What was made of a backup, or with validateOnly would be"`
+	Snapshot *Snapshot   `json:"snapshot,omitempty"`
+	Backup   *BackupMade `json:"backup,omitempty" doc:"That was written"`
+	Restored *Restored   `json:"restored,omitempty" doc:"What was made of a backup, or with validateOnly would be"`
 	// ImageMade is the image that was made.
 	ImageMade *gallery.Image `json:"imageMade,omitempty"`
 }
@@ -99,6 +99,10 @@ type ongoing struct {
 	Operation
 	failed *apiserver.Problem // once done; nil for no failure
 	done   chan struct{}      // closed at its end
+	// review is whole in the answer to the request that began the operation, and is kept for
+	// that alone: a guest chooses how long it is.
+	review   *machine.Review
+	answered bool // that request is, or waits no longer
 }
 
 // operations are those of one service, by name: in memory, and in a ledger that outlives
@@ -205,6 +209,10 @@ func (o *operations) finish(op *ongoing, as Operation, p *apiserver.Problem) err
 	err := o.ledger.write(&as)
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if !op.answered && p == nil {
+		op.review = as.Review
+	}
+	as.Review = nil
 	op.Operation, op.failed = as, p
 	delete(o.current, op.key())
 	close(op.done)
@@ -216,6 +224,18 @@ func (o *operations) view(op *ongoing) (Operation, *apiserver.Problem) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return op.Operation, op.failed
+}
+
+// answer is an operation as it stands for the request that began it, which asks once.
+func (o *operations) answer(op *ongoing) (Operation, *apiserver.Problem) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	out := op.Operation
+	if op.review != nil {
+		out.Review = op.review
+	}
+	op.review, op.answered = nil, true
+	return out, op.failed
 }
 
 // find returns the operation of a name that a caller may see.
@@ -274,10 +294,11 @@ func (a *API) runOn(ctx context.Context, image string, w work) (*apiserver.Reply
 	}
 	actor := actorOf(ctx)
 	a.running.Go(func() { a.carryOut(op, w, actor) })
-	if err := wait(ctx, op, a.cfg.Patience); err != nil {
+	err = wait(ctx, op, a.cfg.Patience)
+	out, failed := a.operations.answer(op)
+	if err != nil {
 		return nil, err
 	}
-	out, failed := a.operations.view(op)
 	if failed != nil {
 		return nil, failed
 	}

@@ -4,14 +4,36 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/assay-project/assay/internal/access"
 	"github.com/assay-project/assay/internal/apiserver"
 	"github.com/assay-project/assay/internal/machine"
 )
 
+// A Snapshot is a set of disks, variables, TPM and memory of a machine.
+type Snapshot struct {
+	Name   string    `json:"name"`
+	Made   time.Time `json:"made"`
+	By     string    `json:"actor"`
+	Boot   uint64    `json:"bootCounter,string" doc:"The boot that the machine was in; 0 before its first"`
+	Memory bool      `json:"memory" doc:"Whether the machine ran: restored, it goes on where it was"`
+	Disks  []string  `json:"disks" nullable:"false"`
+	TPM    uint64    `json:"tpmGeneration,omitempty" doc:"Of its state; absent without a TPM"`
+	Tag    string    `json:"tag" doc:"What it is called inside the images of the disks"`
+}
+
+// snapshotOf leaves out what the hypervisor was told of the machine, which names files of the
+// host.
+func snapshotOf(s *machine.Snapshot) *Snapshot {
+	if s == nil {
+		return nil
+	}
+	return &Snapshot{s.Name, s.Made, s.By, s.Boot, s.Memory, apiserver.OrEmpty(s.Disks), s.TPM, s.Tag}
+}
+
 type snapshotsBody struct {
-	Items []machine.Snapshot `json:"items" nullable:"false" doc:"The oldest first"`
+	Items []Snapshot `json:"items" nullable:"false" doc:"The oldest first"`
 }
 
 type snapshotInput struct {
@@ -42,13 +64,18 @@ func (a *API) snapshotRoutes(s *apiserver.Server) {
 			if err != nil {
 				return nil, err
 			}
-			return apiserver.Answer(snapshotsBody{apiserver.OrEmpty(all)}), nil
+			out := snapshotsBody{[]Snapshot{}}
+			for i := range all {
+				out.Items = append(out.Items, *snapshotOf(&all[i]))
+			}
+			return apiserver.Answer(out), nil
 		})
 	create := op("create-instance-snapshot", "Make a snapshot of a machine, with its memory while it runs", "POST /v1/instances/{instance}/snapshots", access.CreateSnapshot)
 	create.Body = 4 << 10
 	apiserver.Serve(s, create, func(ctx context.Context, in *snapshotInput) (*apiserver.Reply[Operation], error) {
-		return a.run(ctx, work{"createSnapshot", in.Instance, in.Body, func(ctx context.Context, actor string, show *Operation) (err error) {
-			show.Snapshot, err = a.cfg.Machines.Snapshot(ctx, actor, in.Instance, in.Body.Name)
+		return a.run(ctx, work{"createSnapshot", in.Instance, in.Body, func(ctx context.Context, actor string, show *Operation) error {
+			made, err := a.cfg.Machines.Snapshot(ctx, actor, in.Instance, in.Body.Name)
+			show.Snapshot = snapshotOf(made)
 			return err
 		}})
 	})

@@ -38,7 +38,7 @@ func TestSnapshotsComeAndGo(t *testing.T) {
 	f.do(admin, "POST", path, `{}`).want("without a name", 422, "name")
 	var list snapshotsBody
 	f.do(admin, "GET", path, "").want("list", 200).into(&list)
-	if diff := cmp.Diff([]machine.Snapshot{*made.Snapshot}, list.Items); diff != "" {
+	if diff := cmp.Diff([]Snapshot{*made.Snapshot}, list.Items); diff != "" {
 		t.Errorf("(-made +listed):\n%s", diff)
 	}
 	f.do(admin, "PATCH", "/v1/instances/web-1", `{"labels":{"a":"b"}}`).want("change", 200)
