@@ -131,7 +131,8 @@ var differences = []Difference{
 		Name: "number of sequenceHandle", Right: "ours", Clause: "Part 3, 17.5",
 		Why: "sequenceHandle is a handle, so the code has a handle's number; libtpms gives that of a parameter.",
 		Match: func(o *Observation) bool {
-			return o.Code == tpm2.CCSequenceUpdate && o.RC[0] == tpm2.RCMode.Of(tpm2.RCHandle, 1) && o.RC[1] == tpm2.RCMode.Of(tpm2.RCParameter, 1)
+			info, _ := o.sent()
+			return info != nil && info.Code == tpm2.CCSequenceUpdate && o.RC[0] == tpm2.RCMode.Of(tpm2.RCHandle, 1) && o.RC[1] == tpm2.RCMode.Of(tpm2.RCParameter, 1)
 		},
 	},
 	{
@@ -160,6 +161,15 @@ var differences = []Difference{
 			return o.Code == tpm2.CCNVDefineSpace && o.RC == [2]tpm2.RC{0, tpm2.RCNVSpace}
 		},
 		Parts: true,
+	},
+	{
+		Name: "persistent objects without the owner", Right: "either", Clause: "Part 2, 8.7 (TPMA_STARTUP_CLEAR, shEnable)",
+		Why: "While the owner's hierarchy is disabled its persistent objects are not there; libtpms has no handle of the owner's range then, also of objects of the endorsement hierarchy, which is enabled.",
+		Match: func(o *Observation) bool {
+			s, n := o.RC[1].Subject()
+			return o.Past.noOwner && s == tpm2.RCHandle && o.RC[1].Base() == tpm2.RCHandleValue && n >= 1 && n <= len(o.Handles) &&
+				o.Handles[n-1].Kind() == tpm2.KindPersistent && o.Handles[n-1] < 0x81800000
+		},
 	},
 	{
 		Name: "slots of persistent objects", Right: "either", Clause: "Part 2, 8.8 (TPMA_MEMORY.objectCopiedToRam)",

@@ -15,6 +15,7 @@ type past struct {
 	refused bool   // a TPM2_Startup was refused since the power came
 	clock   uint64 // the last value that TPM2_ClockSet took before the power went
 	cleared bool   // TPM2_Clear came after the last TPM2_PCR_Allocate
+	noOwner bool   // the owner's hierarchy is disabled
 	same    bool   // after the last TPM2_Shutdown a command set a value of the platform to what it was, or what begins anew, or the context of a session was refused
 }
 
@@ -41,7 +42,7 @@ func (m *memory) remember(o *Observation) {
 	case o.Code == tpm2.CCStartup:
 		m.orderly = false
 		if len(o.Plain) == 2 && tpm2.StartupType(binary.BigEndian.Uint16(o.Plain)) == tpm2.StartupClear {
-			m.platformAuth, m.platformPolicy, m.allocated = nil, nil, false
+			m.platformAuth, m.platformPolicy, m.allocated, m.noOwner = nil, nil, false, false
 		}
 	case !ran:
 	case o.Code == tpm2.CCPCRAllocate:
@@ -54,6 +55,9 @@ func (m *memory) remember(o *Observation) {
 		m.set = binary.BigEndian.Uint64(o.Plain)
 	case o.Code == tpm2.CCCommit, o.Code == tpm2.CCECEphemeral, o.Code == tpm2.CCSetCommandCodeAuditStatus, slices.Contains(m.audited, o.Code):
 		m.voided = m.voided || m.orderly
+	}
+	if ran && o.Code == tpm2.CCHierarchyControl && len(o.Plain) == 5 && tpm2.Handle(binary.BigEndian.Uint32(o.Plain)) == tpm2.HandleOwner {
+		m.noOwner = o.Plain[4] == 0
 	}
 	switch {
 	case !ran:

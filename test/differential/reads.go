@@ -121,14 +121,19 @@ func (o *Observation) unknown(rc tpm2.RC, values ...uint16) bool {
 // that we refuse for its size, whatever the size says.
 func (o *Observation) beyond() bool {
 	r := o.read()
-	if r.rc != o.RC[0] || r.rc.Base() != tpm2.RCSize || len(r.bytes) < r.at+2 || r.template != nil {
-		return false
+	open, ok := r.open()
+	return ok && r.rc == o.RC[0] && open.rc == o.RC[1]
+}
+
+// open reads again a structure that was refused for its size: with a size that no
+// input can fill, only what is not there ends it.
+func (r *reading) open() (reading, bool) {
+	if r.rc.Base() != tpm2.RCSize || len(r.bytes) < r.at+2 || r.template != nil {
+		return reading{}, false
 	}
-	room := len(r.bytes) - r.at - 2
-	// With a size that no input can fill, only what is not there ends the structure.
-	open := slices.Clone(r.bytes)
-	binary.BigEndian.PutUint16(open[r.at:], uint16(room)+1)
-	return decode(r.in, open).rc == o.RC[1]
+	b := slices.Clone(r.bytes)
+	binary.BigEndian.PutUint16(b[r.at:], uint16(len(b)-r.at-2)+1)
+	return decode(r.in, b), true
 }
 
 // maxName is the size of TPMU_NAME, and padded what the reference code takes for it:
@@ -183,8 +188,15 @@ func (r *reading) public() *tpm2.Public {
 // oddPolicy reports whether we refuse a public area for the size of its authPolicy.
 func (o *Observation) oddPolicy() bool {
 	r := o.read()
-	p := r.public()
-	return p != nil && r.rc == o.RC[0] && r.part == 2 && len(p.AuthPolicy) != 0 && len(p.AuthPolicy) != p.NameAlg.DigestSize()
+	if r.rc != o.RC[0] || r.part != 2 {
+		return false
+	}
+	odd := func(r *reading) bool {
+		p := r.public()
+		return p != nil && len(p.AuthPolicy) != 0 && len(p.AuthPolicy) != p.NameAlg.DigestSize()
+	}
+	open, ok := r.open() // the policy may go on behind the end of the public area
+	return odd(&r) || ok && odd(&open)
 }
 
 // newAttributes reports whether a public area has attributes of version 1.83.
