@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -240,4 +241,59 @@ func FuzzTicket(f *testing.F) {
 			t.Errorf("%q is not read again: %v", text, err)
 		}
 	})
+}
+
+// Strangers who connect and say nothing keep nobody waiting who has the ticket, and stay no
+// longer than he needs.
+func TestSilentStrangersHoldUpNobody(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	now := time.Now()
+	ticket, cfg, err := NewTicket(Terms{Machine: "web-1", Address: l.Addr().String(), Now: now, Expires: now.Add(time.Hour), Random: rand.Reader})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the listener is as it was
+		var strangers []net.Conn
+		for range maxStrangers + 2 {
+			c, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			strangers = append(strangers, c)
+		}
+		began := time.Now()
+		sent := make(chan error, 1)
+		go func() {
+			link, err := Accept(t.Context(), l, cfg, time.Now)
+			if err == nil {
+				err = errors.Join(link.Send("hello"), link.Close())
+			}
+			sent <- err
+		}()
+		link, err := ticket.Dial(t.Context(), Clock{rand.Reader, time.Now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var said string
+		if err := errors.Join(link.Receive(&said), <-sent); err != nil || said != "hello" {
+			t.Errorf("%q, %v", said, err)
+		}
+		link.Close()
+		if took := time.Since(began); took >= maxHandshake {
+			t.Errorf("who has the ticket waited %s", took)
+		}
+		for _, c := range strangers {
+			if err := c.SetDeadline(time.Now().Add(maxHandshake / 2)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatalf("a stranger is still there: %v", err)
+			}
+		}
+	}
 }

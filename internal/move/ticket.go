@@ -168,26 +168,3 @@ func (t *Ticket) Dial(ctx context.Context, c Clock) (*Link, error) {
 	}
 	return NewLink(conn), nil
 }
-
-// maxHandshake is how long a client may take to show its ticket.
-const maxHandshake = 10 * time.Second
-
-// Accept waits for a client that has the ticket; others are sent away. It ends with ctx.
-func Accept(ctx context.Context, l net.Listener, cfg *tls.Config, now func() time.Time) (*Link, error) {
-	defer context.AfterFunc(ctx, func() { l.Close() })()
-	for {
-		raw, err := l.Accept()
-		if err != nil {
-			return nil, errors.Join(err, context.Cause(ctx))
-		}
-		conn := tls.Server(raw, cfg)
-		if err := raw.SetDeadline(now().Add(maxHandshake)); err == nil {
-			if err = conn.HandshakeContext(ctx); err == nil {
-				if err = raw.SetDeadline(time.Time{}); err == nil {
-					return NewLink(conn), nil
-				}
-			}
-		}
-		conn.Close()
-	}
-}
