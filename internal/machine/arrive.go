@@ -411,9 +411,12 @@ func (a *arrival) goesOnIn(last *lastWords) {
 		if last.BootLeft != nil && a.timed {
 			a.endsBy(min(*last.BootLeft, time.Duration(a.definition.BootDeadline)*time.Second))
 		}
-		words := integrity.Notice{Reasons: last.Refused[:min(len(last.Refused), maxFindings)]}
-		words.Bound() // another host's
-		b.Refused = words.Reasons
+		b.Refused = nil
+		for _, r := range last.Refused[:min(len(last.Refused), maxFindings)] {
+			words := integrity.Notice{Reasons: []evidence.Reason{r}}
+			words.Bound() // another host's
+			b.Refused = append(b.Refused, words.Reasons...)
+		}
 		if last.Phase == PhaseStuck || last.Phase == PhaseRefused {
 			b.Phase = last.Phase
 		}

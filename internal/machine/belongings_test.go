@@ -424,3 +424,26 @@ func (h *host) comesTo(want uint64) {
 		h.Errorf("NextBoot = %d, %v, want %d", n, err, want)
 	}
 }
+
+// The words of a console that another host says are no longer than an event's.
+func TestWordsOfAnotherHostAreBounded(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.create()
+	a := &arrival{root: h.root, supervisor: h.supervisor()}
+	a.supervisor.boot.Phase = PhaseFirmware
+	last := &lastWords{Phase: PhaseRefused}
+	for range 100 {
+		last.Refused = append(last.Refused, reason("serial.x", strings.Repeat("x", 1<<20)))
+	}
+	a.goesOnIn(last)
+	refused := a.supervisor.boot.Refused
+	if len(refused) != maxFindings {
+		t.Errorf("%d words are kept, want %d", len(refused), maxFindings)
+	}
+	for _, r := range refused {
+		if n := len(r.Message); n > 2048 {
+			t.Errorf("one has %d bytes", n)
+		}
+	}
+}
