@@ -125,6 +125,9 @@ func (p *Profile) maxContext() uint32 {
 	return 2592
 }
 
+// left is what a limit leaves of a number: a state that was taken over may have more.
+func left(limit int, n uint32) uint32 { return uint32(max(limit-int(n), 0)) }
+
 // countersAvailable is how many more counters there is room for.
 func (t *TPM) countersAvailable() uint32 {
 	nv := &t.permanent.nv
@@ -149,12 +152,12 @@ func (t *TPM) variableProperties() []tpm2.TaggedProperty {
 		{Property: tpm2.PTStartupClear, Value: uint32(t.startupClearAttributes())},
 		{Property: tpm2.PTHRNVIndex, Value: uint32(len(nv.indices))},
 		{Property: tpm2.PTHRLoaded, Value: loaded},
-		{Property: tpm2.PTHRLoadedAvail, Value: uint32(t.limits.Sessions) - loaded},
+		{Property: tpm2.PTHRLoadedAvail, Value: left(t.limits.Sessions, loaded)},
 		{Property: tpm2.PTHRActive, Value: active},
 		{Property: tpm2.PTHRActiveAvail, Value: maxActiveSessions - active},
 		{Property: tpm2.PTHRTransientAvail, Value: transient},
 		{Property: tpm2.PTHRPersistent, Value: persistent},
-		{Property: tpm2.PTHRPersistentAvail, Value: uint32(t.limits.Persistent) - persistent},
+		{Property: tpm2.PTHRPersistentAvail, Value: left(t.limits.Persistent, persistent)},
 		{Property: tpm2.PTNVCounters, Value: nv.counters()},
 		{Property: tpm2.PTNVCountersAvail, Value: t.countersAvailable()},
 		{Property: tpm2.PTAlgorithmSet, Value: t.permanent.algorithmSet},
