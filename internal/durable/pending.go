@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 )
 
 // A Pending is an open file that gets its name last, so that its maker can lock
@@ -95,4 +97,57 @@ func SweepOf(name string) error {
 		}
 	}
 	return nil
+}
+
+// BeginHeld is [Begin] for a file that takes long to write: [SweepUnheld] leaves it alone for as
+// long as it is open, where the file system has locks ([Flock]).
+func BeginHeld(name string, perm fs.FileMode) (*Pending, error) {
+	for {
+		p, err := Begin(name, perm)
+		if err != nil {
+			return nil, err
+		}
+		held, err := Flock(p.File)
+		if errors.Is(err, ErrNoLocks) || err == nil && held && named(p.File) {
+			return p, nil
+		}
+		// One that sweeps came between the two, and removes it.
+		if err = errors.Join(err, p.Abort()); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// SweepUnheld removes the unfinished files of a folder that which chooses, by the name that
+// they were for and when they were written last, and that nobody writes: see [BeginHeld]. One
+// that cannot be removed stays, for it may be another's.
+func SweepUnheld(dir string, which func(name string, written time.Time) bool) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("sweep %q: %w", dir, err)
+	}
+	for _, e := range entries {
+		name, begun := strings.CutPrefix(e.Name(), tempPrefix)
+		name, ends := strings.CutSuffix(name, tempSuffix)
+		if !begun || !ends || !e.Type().IsRegular() {
+			continue
+		}
+		end := strings.LastIndexByte(name, '-')
+		info, err := e.Info()
+		if end > 0 && err == nil && which(name[:end], info.ModTime()) {
+			removeUnheld(filepath.Join(dir, e.Name()))
+		}
+	}
+	return nil
+}
+
+func removeUnheld(name string) {
+	f, err := os.OpenFile(name, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if free, err := Flock(f); err == nil && free && named(f) {
+		os.Remove(name)
+	}
 }

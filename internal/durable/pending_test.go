@@ -6,7 +6,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 )
 
 func mustBegin(t *testing.T, name, text string) *Pending {
@@ -96,5 +98,52 @@ func TestSweepOfRemovesWhatIsUnfinishedOfOneName(t *testing.T) {
 	}
 	if err := SweepOf(filepath.Join(dir, "missing", "f")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("SweepOf in no folder = %v", err)
+	}
+}
+
+// A file that is written stays, whoever sweeps; what its writer left by a crash goes.
+func TestSweepUnheldLeavesWhatIsWritten(t *testing.T) {
+	dir := t.TempDir()
+	held, err := BeginHeld(filepath.Join(dir, "a-b"), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	free, err := Begin(filepath.Join(dir, "a-c"), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "kept"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sweep := func(yes bool) (asked []string) {
+		if err := SweepUnheld(dir, func(name string, written time.Time) bool {
+			if time.Since(written) > time.Hour {
+				t.Errorf("%s was written at %s", name, written)
+			}
+			asked = append(asked, name)
+			return yes
+		}); err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(asked)
+		return asked
+	}
+	there := func(p *Pending) bool { return named(p.File) }
+	if got := sweep(false); !slices.Equal(got, []string{"a-b", "a-c"}) || !there(held) || !there(free) {
+		t.Errorf("asked about %q", got)
+	}
+	if sweep(true); !there(held) || there(free) {
+		t.Errorf("held: %v, free: %v", there(held), there(free))
+	}
+	if err := held.CommitNew(); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(held.Close(), free.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a-b", "kept"} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"filippo.io/age"
@@ -132,6 +133,9 @@ func (s *Store) Backup(ctx context.Context, actor string, o Options) (_ *Report,
 	if err := w.gather(ctx); err != nil {
 		return nil, fmt.Errorf("back up machine %q: %w", o.Name, err)
 	}
+	if err := w.sweep(); err != nil { // before its room is counted
+		return nil, err
+	}
 	if o.Room != nil {
 		if err := o.Room(w.total); err != nil {
 			return nil, err
@@ -233,12 +237,32 @@ func (w *writing) addDisk(i int) error {
 	return nil
 }
 
+// An unfinished file of a backup of another machine is somebody's until it is this old: older
+// versions of this program did not hold what they wrote.
+const sweepAfter = time.Hour
+
+// backupFile is the name that a backup gets in a folder; see [Store.Backup].
+var backupFile = regexp.MustCompile(`^(.+)-[0-9]{8}T[0-9]{6}Z\.assayvm$`)
+
+// sweep removes what backups that were killed left beside the file. This one has the machine,
+// and so nobody else here writes a backup of it.
+func (w *writing) sweep() error {
+	now := w.store.cfg.Now()
+	return durable.SweepUnheld(filepath.Dir(w.o.To), func(name string, written time.Time) bool {
+		if name == filepath.Base(w.o.To) {
+			return true
+		}
+		m := backupFile.FindStringSubmatch(name)
+		return m != nil && (m[1] == w.o.Name || now.Sub(written) > sweepAfter)
+	})
+}
+
 // file writes the file, opens it again, and gives it its name.
 func (w *writing) file(ctx context.Context) (err error) {
-	if err := durable.SweepOf(w.o.To); err != nil { // of a crash
+	if err := durable.SweepOf(w.o.To); err != nil { // also where nothing can be held
 		return err
 	}
-	f, err := durable.Begin(w.o.To, 0o600)
+	f, err := durable.BeginHeld(w.o.To, 0o600)
 	if err != nil {
 		return err
 	}

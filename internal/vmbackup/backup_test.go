@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/assay-project/assay/eventlog/baseline"
+	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/machine"
@@ -368,5 +369,57 @@ func TestHolesStayHoles(t *testing.T) {
 	var stat unix.Stat_t
 	if err := unix.Stat(s.root.DiskPath("web-2", "disk0.raw"), &stat); err != nil || stat.Size != 1<<30 || stat.Blocks*512 > 8<<20 {
 		t.Errorf("the disk has %d bytes, %d of them on the disk: %v", stat.Size, stat.Blocks*512, err)
+	}
+}
+
+// What a backup left that was killed is removed by the next one in the folder, before its room
+// is counted: of the machine at once, of others when nobody has written to it for long. What
+// somebody writes, and what is no backup, stays.
+func TestWhatAKilledBackupLeftIsRemoved(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.create()
+	dir := t.TempDir()
+	old := time.Now().Add(-2 * sweepAfter)
+	leave := func(name string, written time.Time) string {
+		file := filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(file, []byte("left"), 0o600), os.Chtimes(file, written, written)); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	held, err := durable.BeginHeld(filepath.Join(dir, "web-1-20260101T000002Z.assayvm"), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Abort() //nolint:errcheck // test
+	gone := []string{leave(".durable-web-1-20260101T000000Z.assayvm-1.tmp", time.Now()), leave(".durable-web-2-20260101T000000Z.assayvm-2.tmp", old)}
+	stay := []string{
+		held.Name(), leave(".durable-web-2-20260101T000001Z.assayvm-3.tmp", time.Now()), leave(".durable-notes-4.tmp", old), leave("web-1-20260101T000000Z.assayvm", old),
+	}
+	if err := os.Chtimes(held.Name(), old, old); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		room := func(int64) error {
+			for _, file := range gone {
+				if _, err := os.Lstat(file); err == nil {
+					t.Errorf("%s is left", filepath.Base(file))
+				}
+			}
+			return nil
+		}
+		report, err := s.store.Backup(t.Context(), "bob", Options{Name: "web-1", To: dir, Protection: Protection{Provider: "safe"}, Room: room})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(report.File); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range stay {
+		if _, err := os.Lstat(file); err != nil {
+			t.Error(err)
+		}
 	}
 }
