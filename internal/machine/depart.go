@@ -327,9 +327,9 @@ func (d *departure) lastWords() (out lastWords, err error) {
 	}
 	out.Variables, out.Boot, out.Actor = d.variables.kept, d.monitor.BootCounter(), d.actor
 	out.Console = []byte(d.console.log.Text())
+	d.said = true
 	d.times(&out)
 	out.Events, err = d.home.Events()
-	d.said = true
 	return out, err
 }
 

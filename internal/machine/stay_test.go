@@ -121,6 +121,25 @@ func TestABootsTimeIsNotSpentStandingStill(t *testing.T) {
 	}
 }
 
+// Nor does a boot get time without end from a move that fails when all was to be said.
+func TestABootsTimeEndsAfterAMoveThatFails(t *testing.T) {
+	t.Parallel()
+	a, b := newHost(t), newHost(t)
+	a.create(func(d *fleet.Definition) { d.BootDeadline, d.StopOnFailure = 3, true })
+	s := a.start("await never\n")
+	a.awaitEvent(integrity.EventStartup, 1)
+	there := b.awaits()
+	b.script("await never\n")
+	a.writeFile(eventsFile, []byte("damaged"))
+	if err := a.gives(t.Context(), "carol", there.ticket); err == nil || !strings.Contains(err.Error(), "runs on here") {
+		t.Errorf("Migrate = %v", err)
+	}
+	s.wait() //nolint:errcheck // its log is damaged; it ends
+	if err := there.over(); err == nil {
+		t.Error("the other host has a machine")
+	}
+}
+
 // A hypervisor that takes long to let a machine go on, which is this host's now, ends neither
 // it nor the wait of the host that it came from.
 func TestAMachineThatCameWaitsForASlowHypervisor(t *testing.T) {
