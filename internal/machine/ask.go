@@ -129,28 +129,6 @@ func ask[T any](ctx context.Context, r *Root, name string, q request, offline fu
 	return offline(h)
 }
 
-// openSoon opens a home that another process is about to give back.
-func (r *Root) openSoon(ctx context.Context, name string) (*Home, error) {
-	const patience = 2 * time.Second
-	late := time.NewTimer(patience)
-	defer late.Stop()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		h, err := r.Open(ctx, name)
-		if !errors.Is(err, ErrBusy) {
-			return h, err
-		}
-		select {
-		case <-tick.C:
-		case <-late.C:
-			return nil, err
-		case <-ctx.Done():
-			return nil, err
-		}
-	}
-}
-
 // Events are what happened to a machine, the oldest first.
 func (r *Root) Events(ctx context.Context, name string) ([]integrity.Notice, error) {
 	return ask(ctx, r, name, request{Verb: verbReadLog}, (*Home).Events)

@@ -50,7 +50,7 @@ type Departure struct {
 
 // Depart takes hold of a machine that does not run.
 func (r *Root) Depart(ctx context.Context, name string) (_ *Departure, err error) {
-	h, err := ours(r.Open(ctx, name))
+	h, err := ours(r.openOff(ctx, name))
 	if errors.Is(err, ErrBusy) {
 		return nil, fmt.Errorf("%w: while a machine runs its disks, its variables and its TPM change at different moments, and no copy of them is of one moment: stop it first", err)
 	}

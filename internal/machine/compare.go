@@ -211,7 +211,7 @@ func (r *Root) Foresee(ctx context.Context, name string) (*Forecast, *Foreseen, 
 // ForeseeImage says that of a machine whose disk will hold an image by then; nil for the disk
 // as it is.
 func (r *Root) ForeseeImage(ctx context.Context, name string, image *Image) (_ *Forecast, _ *Foreseen, err error) {
-	h, err := r.Open(ctx, name)
+	h, err := r.openOff(ctx, name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -266,7 +266,7 @@ var (
 // determine it: a boot that shows exactly that passes once. Registers that cannot be
 // predicted must be as in the baseline.
 func (r *Root) PlanNext(ctx context.Context, actor, name string, o PlanOptions) (err error) {
-	h, err := ours(r.Open(ctx, name))
+	h, err := ours(r.openOff(ctx, name))
 	if err != nil {
 		return err
 	}
@@ -302,7 +302,7 @@ func (r *Root) PlanNext(ctx context.Context, actor, name string, o PlanOptions) 
 
 // DropPlan takes the approval of a next boot back.
 func (r *Root) DropPlan(ctx context.Context, actor, name string) (err error) {
-	h, err := ours(r.Open(ctx, name))
+	h, err := ours(r.openOff(ctx, name))
 	if err != nil {
 		return err
 	}

@@ -145,7 +145,7 @@ func startFault(err error) error {
 
 // Check says of a machine that is off whether it will boot, and what that will measure.
 func (r *Root) Check(ctx context.Context, name string) (_ *Forecast, err error) {
-	h, err := r.Open(ctx, name)
+	h, err := r.openOff(ctx, name)
 	if err != nil {
 		return nil, err
 	}

@@ -322,16 +322,19 @@ func (r *Root) fill(ctx context.Context, h *Home, d *fleet.Definition, variables
 // [ErrLeftover]; a machine that was given to another host, which may not have taken it, is
 // [ErrGiven].
 func (r *Root) Delete(ctx context.Context, actor, name string) error {
-	return r.remove(ctx, actor, name, func() error {
-		if _, err := r.Card(name); errors.Is(err, ErrUnknown) {
-			return err
-		}
-		away, err := r.givenAway(name)
-		if away {
-			err = fmt.Errorf("machine %q: %w, and this may be all there is of it: %s", name, ErrGiven, askWhereItIs)
-		}
+	return r.whenFree(ctx, name, func() error { return r.remove(ctx, actor, name, func() error { return r.mayGo(name) }) })
+}
+
+// mayGo refuses a machine that there is not, and one that was given to another host.
+func (r *Root) mayGo(name string) error {
+	if _, err := r.Card(name); errors.Is(err, ErrUnknown) {
 		return err
-	})
+	}
+	away, err := r.givenAway(name)
+	if away {
+		err = fmt.Errorf("machine %q: %w, and this may be all there is of it: %s", name, ErrGiven, askWhereItIs)
+	}
+	return err
 }
 
 // deleteGiven is Delete for a machine that another host has said to have.

@@ -35,7 +35,7 @@ var ErrConfirm = errors.New("the change destroys secrets for good: confirm it")
 // Update changes a machine that does not run, and says what that brings about. Its TPM is
 // made or removed, its keys are enrolled, and the change is logged.
 func (r *Root) Update(ctx context.Context, actor, name string, o UpdateOptions) (effects []fleet.Effect, err error) {
-	h, err := ours(r.Open(ctx, name))
+	h, err := ours(r.openOff(ctx, name))
 	if errors.Is(err, ErrBusy) {
 		return nil, fmt.Errorf("%w: every change takes effect at a start: stop it first", err)
 	}
@@ -245,7 +245,7 @@ func (c *change) notice(effects []fleet.Effect) (*integrity.Notice, error) {
 
 // ClearTPM makes the TPM of a machine anew. All that it protected is lost.
 func (r *Root) ClearTPM(ctx context.Context, actor, name string) (err error) {
-	h, err := ours(r.Open(ctx, name))
+	h, err := ours(r.openOff(ctx, name))
 	if err != nil {
 		return err
 	}

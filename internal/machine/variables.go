@@ -132,7 +132,7 @@ func holds(d *sigdb.Database, want sigdb.Signature) bool {
 
 // Variables is the variable store of a machine that is off, byte for byte.
 func (r *Root) Variables(ctx context.Context, name string) (_ []byte, err error) {
-	h, err := r.Open(ctx, name)
+	h, err := r.openOff(ctx, name)
 	if err != nil {
 		return nil, err
 	}

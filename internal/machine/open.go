@@ -1,0 +1,65 @@
+package machine
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// lookTime is how long a home is waited for that another process is about to give back, as
+// who only looks at a machine is.
+const lookTime = 2 * time.Second
+
+// openSoon opens a home that another process is about to give back.
+func (r *Root) openSoon(ctx context.Context, name string) (h *Home, err error) {
+	err = again(ctx, func() error {
+		h, err = r.Open(ctx, name)
+		return err
+	})
+	return h, err
+}
+
+// again does what has to be done with a home until no other process has it, or for lookTime.
+func again(ctx context.Context, do func() error) error {
+	late := time.NewTimer(lookTime)
+	defer late.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := do()
+		if !errors.Is(err, ErrBusy) {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-late.C:
+			return err
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// whenFree does what has to be done with the home of a machine that is off: at once, or soon
+// where somebody looks at it. Who has the home of a machine that runs is not waited for.
+func (r *Root) whenFree(ctx context.Context, name string, do func() error) error {
+	err := do()
+	if !errors.Is(err, ErrBusy) {
+		return err
+	}
+	asking, cancel := context.WithTimeout(ctx, r.patience)
+	defer cancel()
+	if _, _, runs := r.call(asking, name, request{Verb: verbStatus}, nil); !errors.Is(runs, errNotRunning) {
+		return err
+	}
+	return again(ctx, do)
+}
+
+// openOff opens the home of a machine that is off, also while somebody looks at it.
+func (r *Root) openOff(ctx context.Context, name string) (h *Home, err error) {
+	err = r.whenFree(ctx, name, func() error {
+		h, err = r.Open(ctx, name)
+		return err
+	})
+	return h, err
+}
