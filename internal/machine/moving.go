@@ -414,6 +414,9 @@ func (r *Root) unpackInto(ctx context.Context, h *Home) error {
 		return err
 	}
 	defer text.Destroy()
+	if _, err := os.Lstat(filepath.Join(h.dir, cardFile)); err != nil {
+		return nil //nolint:nilerr // the machine is not this host's yet
+	}
 	if r.cfg.Findings != nil {
 		ctx, cancel := context.WithTimeout(ctx, unpackTime)
 		defer cancel()

@@ -417,3 +417,26 @@ func (f *failing) Read(b []byte) (int, error) {
 	}
 	return f.Reader.Read(b)
 }
+
+// While a machine that comes waits to be given, which may take half an hour and end in a refusal,
+// its findings are none of this host's.
+func TestFindingsOfAMachineThatIsNotGivenYetAreNotUnpacked(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	book := h.keepsFindings("")
+	h.create()
+	home := h.home()
+	defer h.close(home)
+	if err := home.shelve([]byte("one is open"), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	card := h.readFile(cardFile)
+	if err := os.Remove(h.file(cardFile)); err != nil { // as it is until the machine is this host's
+		t.Fatal(err)
+	}
+	h.root.unpack(t.Context(), home) // as the machine's loop does every 30 seconds
+	book.is(t, "")
+	h.writeFile(cardFile, card)
+	h.root.unpack(t.Context(), home)
+	book.is(t, "one is open", "unpack")
+}
