@@ -204,8 +204,10 @@ func matches(digest string) func(seal.Secret, error) (bool, error) {
 func (r *Root) wasCleared(ctx context.Context, h *Home, p *pending) (bool, error) {
 	rec, err := r.cfg.TPMs.Owned(ctx, h.Name())
 	switch {
-	case errors.Is(err, vtpm.ErrBusy) || ctx.Err() != nil:
-		return false, err // it opens later
+	case errors.Is(err, vtpm.ErrBusy):
+		return false, fmt.Errorf("%w: %w", ErrBusy, err) // it opens later
+	case err != nil && ctx.Err() != nil:
+		return false, err
 	case err == nil && belongs(rec, h.card.ID):
 		return rec.Secrets.String() != p.Cleared, nil
 	}

@@ -242,7 +242,7 @@ func TestAClearThatWasCutShortWaitsForATPMInUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.root.Open(t.Context(), "web-1"); !errors.Is(err, vtpm.ErrBusy) {
+	if _, err := h.root.Open(t.Context(), "web-1"); !errors.Is(err, ErrBusy) {
 		t.Errorf("Open = %v", err)
 	}
 	if err := use.Close(); err != nil {
