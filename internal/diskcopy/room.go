@@ -71,7 +71,7 @@ func promised(root, but string) (n uint64, err error) {
 			continue
 		}
 		files, err := os.ReadDir(dir)
-		if err != nil && !gone(err) {
+		if err != nil && !noHome(err) {
 			return 0, err
 		}
 		for _, f := range files {
@@ -87,6 +87,10 @@ func promised(root, but string) (n uint64, err error) {
 
 // gone is what a file that is removed meanwhile says, or a folder that there is not.
 func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) }
+
+// noHome is what reading the disks of a folder says that is no home of this user's: one
+// that he may not enter, as lost+found, has no machine that he runs.
+func noHome(err error) bool { return gone(err) || errors.Is(err, fs.ErrPermission) }
 
 // growth is by how many bytes a disk may still grow; none for what is no file of that file
 // system. Its name says what it is: what is in a raw disk its guest chose.

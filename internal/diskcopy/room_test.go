@@ -2,6 +2,7 @@ package diskcopy
 
 import (
 	"encoding/binary"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -147,4 +148,26 @@ func deviceOf(t *testing.T, info os.FileInfo) uint64 {
 		t.Fatal("no device")
 	}
 	return s.Dev
+}
+
+// A file system's lost+found is root's, and no home: it stops no arrival and no backup. What
+// cannot be read for another reason is not known.
+func TestWhatIsNoHomeHasNoDisks(t *testing.T) {
+	for err, want := range map[error]bool{
+		syscall.EACCES: true, syscall.ENOENT: true, syscall.ENOTDIR: true, syscall.EIO: false, syscall.EMFILE: false,
+	} {
+		if got := noHome(&fs.PathError{Op: "open", Path: "lost+found/disks", Err: err}); got != want {
+			t.Errorf("noHome(%v) = %v, want %v", err, got, want)
+		}
+	}
+	if os.Geteuid() == 0 {
+		return // who may read all meets no such folder
+	}
+	root := t.TempDir()
+	if err := os.Mkdir(filepath.Join(root, "lost+found"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Room(root, ""); err != nil {
+		t.Error(err)
+	}
 }
