@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/tpm2/command"
 )
 
 // newer are the commands that libtpms 0.9.2 has not.
@@ -52,11 +53,20 @@ var differences = []Difference{
 		},
 	},
 	{
+		Name: "time and clock", Right: "either", Clause: "Part 3, 23.10 (TPM2_PolicyCounterTimer)",
+		Why: "The two were started some milliseconds apart, so that a spoilt comparison with the time or the clock may hold for the one already.",
+		Match: func(o *Observation) bool {
+			in, ok := o.read().in.(*command.PolicyCounterTimerIn)
+			return ok && o.Bent != "" && in.Offset < 16 && (o.RC == [2]tpm2.RC{tpm2.RCPolicy, 0} || o.RC == [2]tpm2.RC{0, tpm2.RCPolicy})
+		},
+	},
+	{
 		Name: "size of a policy", Right: "either", Clause: "Part 2, 12.2.4 (authPolicy)",
-		Why: "A policy that is no digest of nameAlg is TPM_RC_SIZE here before the rest of the public area is read; libtpms says what is wrong with the rest first, or that the parent is none.",
+		Why: "A policy that is no digest of nameAlg is TPM_RC_SIZE here before the rest of the public area is read; libtpms says what is wrong with the rest first, or that the parent is none, and does not ask when TPM2_LoadExternal loads a public area alone.",
 		Match: func(o *Observation) bool {
 			s, n := o.RC[1].Subject()
 			later := o.RC[1] == tpm2.RCType.Of(tpm2.RCHandle, 1) // the parent is none: what TPM2_Load looks at when all was read
+			later = later || o.Code == tpm2.CCLoadExternal && o.RC[1] == tpm2.RCSuccess
 			return o.RC[0] == tpm2.RCSize.Of(tpm2.RCParameter, 2) && (s == tpm2.RCParameter && n == 2 || later) && o.Bent != "" && o.oddPolicy()
 		},
 	},
