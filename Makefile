@@ -40,7 +40,7 @@ test-others:
 	$(GO) test -vet=off ./internal/arch
 	cd cmd/assay-pkcs11 && $(GO) vet . && $(GO) test -count=1 .
 	GOFIPS140=certified $(GO) test -vet=off -timeout 10m ./tpm2/engine ./internal/tpmcrypto
-	ASSAY_REQUIRE_FIPS=1 $(GO) test -vet=off -timeout 10m ./test/fips
+	ASSAY_REQUIRE_FIPS=1 $(GO) test -count=1 -vet=off -timeout 10m ./test/fips
 	$(MAKE) --no-print-directory test-interop reproducible
 
 test-interop: ## other people's TPM suites over our engine, from the module proxy and Debian's packages

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -382,7 +383,13 @@ func (a *arrival) own(last *lastWords) error {
 	if err != nil {
 		return err
 	}
-	if err := durable.CreateFile(filepath.Join(a.home.dir, cardFile), text, 0o600); err != nil {
+	file := filepath.Join(a.home.dir, cardFile)
+	if err := durable.CreateFile(file, text, 0o600); err != nil {
+		// It may be there all the same. The home is this arrival's and had none, and the
+		// other host is told that the machine did not come: it must not start here.
+		if rerr := os.Remove(file); !errors.Is(rerr, fs.ErrNotExist) {
+			err = errors.Join(err, rerr)
+		}
 		return err
 	}
 	a.mine, a.waiting = true, false

@@ -31,7 +31,7 @@ func (s *Status) brief() Status {
 	out := *s
 	if s.Boot != nil {
 		boot := *s.Boot
-		boot.Refused = few(boot.Refused)
+		boot.Refused, boot.Reasons = few(boot.Refused), few(boot.Reasons)
 		out.Boot = &boot
 	}
 	if s.Health != nil {
@@ -48,7 +48,7 @@ func (s *Status) bounded() Status {
 	if s.Boot != nil {
 		n := integrity.Notice{Reasons: slices.Clone(s.Boot.Refused)}
 		n.Bound()
-		out.Boot.Refused = n.Reasons
+		out.Boot.Refused, out.Boot.Reasons = n.Reasons, s.Boot.Reasons
 	}
 	if s.Health == nil {
 		return out

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -41,7 +42,7 @@ func TestNoGuestMakesTheAnswerOfItsSupervisorTooLong(t *testing.T) {
 	for range maxFindings {
 		refused = append(refused, h.Reasons[0])
 	}
-	whole := Status{Name: "web-1", State: StateRunning, Boot: &BootStatus{Refused: refused}, Health: h}
+	whole := Status{Name: "web-1", State: StateRunning, Boot: &BootStatus{Refused: refused, Reasons: slices.Concat(refused, refused)}, Health: h}
 	for verb, answer := range map[string]any{
 		verbStatus:   whole.brief(),
 		verbObserve:  &Observation{Status: whole.brief()},

@@ -144,18 +144,18 @@ func startFault(err error) error {
 }
 
 // Check says of a machine that is off whether it will boot, and what that will measure.
-func (r *Root) Check(ctx context.Context, name string) (_ *Forecast, err error) {
+func (r *Root) Check(ctx context.Context, name string) (*Forecast, error) {
 	h, err := r.openOff(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, h.Close()) }()
+	var variables []byte
 	d, err := h.Definition()
-	if err != nil {
-		return nil, err
+	if err == nil {
+		variables, err = h.Variables()
 	}
-	variables, err := h.Variables()
-	if err != nil {
+	// To read the disk takes long: the home is free meanwhile for who changes the machine.
+	if err := errors.Join(err, h.Close()); err != nil {
 		return nil, err
 	}
 	return forecast(ctx, d, variables)

@@ -344,7 +344,12 @@ func (r *Root) deleteGiven(ctx context.Context, actor, name string) error {
 			if _, err := r.Card(name); errors.Is(err, ErrUnknown) {
 				return err
 			}
-			return nil
+			// One that was made here since has the name, and was given to nobody.
+			away, err := r.givenAway(name)
+			if err == nil && !away {
+				err = fmt.Errorf("machine %q: %w: it was not given to another host", name, ErrExists)
+			}
+			return err
 		})
 	})
 }

@@ -282,6 +282,9 @@ func TestAMachineThatHasGoneIsDeletedAfterALook(t *testing.T) {
 	h := newHost(t)
 	h.create()
 	home := h.home()
+	if err := home.write(givenFile, []byte("given")); err != nil {
+		t.Fatal(err)
+	}
 	closed := make(chan error, 1)
 	time.AfterFunc(50*time.Millisecond, func() { closed <- home.Close() })
 	err := h.root.deleteGiven(t.Context(), "carol", "web-1")
@@ -289,6 +292,20 @@ func TestAMachineThatHasGoneIsDeletedAfterALook(t *testing.T) {
 		t.Error(err)
 	}
 	h.hasNothing()
+}
+
+// Who waits to delete what was given meets another machine of its name when somebody
+// else deleted it first, and made one.
+func TestAMachineThatWasNotGivenIsNotDeletedAsOne(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.create()
+	if err := h.root.deleteGiven(t.Context(), "carol", "web-1"); !errors.Is(err, ErrExists) {
+		t.Errorf("deleteGiven = %v, want ErrExists", err)
+	}
+	if err := h.home().Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 // A host that takes connections and says nothing keeps nobody: neither a dry run, nor a move,

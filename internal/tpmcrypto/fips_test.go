@@ -91,8 +91,7 @@ func TestASharedSecretIsTheXOfTheProduct(t *testing.T) {
 	}
 }
 
-// What OAEP and RSAPSS make in one mode is taken in both: the module's and this
-// package's padding are the same, with their refusals.
+// OAEP's round trip and its refusals are the same in each mode.
 func TestOAEPRefusesTheSameInEachMode(t *testing.T) {
 	k, err := tpmcrypto.GenerateRSA(rand.NewChaCha8([32]byte{3}), 2048, 0)
 	if err != nil {

@@ -163,16 +163,33 @@ func TestRSARefusesUnusableKeys(t *testing.T) {
 	}
 }
 
-// A modulus of composite factors loads, and no wrong result leaves it.
+// A modulus of composite factors loads, and no wrong result leaves it, also where the
+// factor that is given is prime: the validated module looks at that one alone.
 func TestAKeyOfCompositeFactorsGivesNoResult(t *testing.T) {
-	p, q := new(big.Int).SetBytes(testRSA().Prime()), new(big.Int).SetBytes(seededRSA(t, 2048, 3).Prime())
-	p.Add(p, big.NewInt(2)) // some odd number
-	k, err := tpmcrypto.LoadRSA(new(big.Int).Mul(p, q).Bytes(), 65537, p.Bytes())
-	if err != nil {
-		t.Skipf("the factors have no inverse of the exponent: %v", err)
-	}
-	if sig, err := k.Sign(nil, tpm2.AlgRSASSA, tpm2.AlgSHA256, pattern(32)); !errors.Is(err, tpm2.RCBinding) || sig != nil {
-		t.Errorf("Sign = %x, %v; want TPM_RC_BINDING", sig, err)
+	for name, spoil := range map[string]func(p, q *big.Int) *big.Int{
+		"the factor that is given": func(p, _ *big.Int) *big.Int { return p },
+		"the other one":            func(_, q *big.Int) *big.Int { return q },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, q := new(big.Int).SetBytes(testRSA().Prime()), new(big.Int).SetBytes(seededRSA(t, 2048, 3).Prime())
+			var k *tpmcrypto.RSAKey
+			var err error
+			for range 20 { // until there is an inverse of the exponent
+				n := spoil(p, q)
+				n.Add(n, big.NewInt(2)) // some odd number
+				if k, err = tpmcrypto.LoadRSA(new(big.Int).Mul(p, q).Bytes(), 65537, p.Bytes()); err == nil {
+					break
+				}
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, scheme := range []tpm2.Alg{tpm2.AlgRSASSA, tpm2.AlgRSAPSS} {
+				if sig, err := k.Sign(newDRBG(t), scheme, tpm2.AlgSHA256, pattern(32)); !errors.Is(err, tpm2.RCBinding) || sig != nil {
+					t.Errorf("Sign by %#x = %x, %v; want TPM_RC_BINDING", scheme, sig, err)
+				}
+			}
+		})
 	}
 }
 

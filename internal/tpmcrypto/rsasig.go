@@ -14,23 +14,35 @@ import (
 // by the hash that is named. The salt of RSAPSS is as long as the digest, or the
 // longest that fits; it comes from r. Refusals: TPM_RC_SCHEME for another scheme,
 // TPM_RC_HASH for an unknown hash, TPM_RC_VALUE for a digest of another size,
-// TPM_RC_SIZE for a key that is too short for the hash.
+// TPM_RC_SIZE for a key that is too short for the hash, TPM_RC_BINDING for one of
+// composite factors.
 func (k *RSAKey) Sign(r io.Reader, scheme, hash tpm2.Alg, digest []byte) ([]byte, error) {
 	h, err := k.checkDigest(scheme, hash, digest)
 	if err != nil {
 		return nil, err
 	}
 	if std := k.fips().key; std != nil {
-		if scheme == tpm2.AlgRSASSA {
-			return rsa.SignPKCS1v15(nil, std, h, digest)
-		}
-		return rsa.SignPSS(r, std, h, digest, &rsa.PSSOptions{SaltLength: pssSaltSize(h, k.Size())})
+		return signValidated(r, std, scheme, h, digest)
 	}
 	em, err := k.encodeDigest(r, scheme, hash, digest)
 	if err != nil {
 		return nil, err
 	}
 	return k.private(em)
+}
+
+// signValidated is Sign by the validated module, which finds at the end, as we do, that
+// a number was composite: everything else was refused before.
+func signValidated(r io.Reader, key *rsa.PrivateKey, scheme tpm2.Alg, h crypto.Hash, digest []byte) (sig []byte, err error) {
+	if scheme == tpm2.AlgRSASSA {
+		sig, err = rsa.SignPKCS1v15(nil, key, h, digest)
+	} else {
+		sig, err = rsa.SignPSS(r, key, h, digest, &rsa.PSSOptions{SaltLength: pssSaltSize(h, key.Size())})
+	}
+	if err != nil {
+		return nil, refuse(tpm2.RCBinding, "RSA key does not fit its modulus: %v", err)
+	}
+	return sig, nil
 }
 
 // encodeDigest is the block that a signature is made of. The arguments have passed

@@ -8,27 +8,6 @@ import (
 	"github.com/assay-project/assay/wire"
 )
 
-// After a TPM Reset the first saved object was encrypted by the key and initial
-// value of the first one before it: two contexts of an object whose authValue had
-// changed in between told the difference of the authValues.
-func TestContextsOfTwoBootsShareNoKey(t *testing.T) {
-	m := newMachine(t)
-	clearing := tpm2.StartupClear
-	var encrypted [2][]byte
-	for i := range encrypted {
-		x := m.save(m.storage(""))
-		var data tpm2.ContextData
-		if err := wire.Decode(x.ContextBlob, &data); err != nil {
-			t.Fatal(err)
-		}
-		encrypted[i] = data.Encrypted
-		m.restart(&clearing, clearing)
-	}
-	if bytes.Equal(encrypted[0][:16], encrypted[1][:16]) {
-		t.Error("the contexts of one object in two boots begin alike")
-	}
-}
-
 // Two TPMs that go on from one snapshot derive one key for their next saved contexts:
 // the XOR of two ciphertexts would be that of two sessions' keys.
 func TestContextsOfTwoTPMsOfOneSnapshotDifferFromTheFirstByte(t *testing.T) {
