@@ -231,7 +231,7 @@ func TestKeysSealedToSWTPMPassTheSuite(t *testing.T) {
 	})
 	env := environ(nil)
 	env.OpenTPM = func(string) (keyprovider.TPM, error) { return dialTPM(t.Context(), socket) }
-	awaitFile(t, socket)
+	awaitServer(t, socket)
 	options := "?tpm=/dev/tpmrm0&pcrs=sha256:7"
 	spec := create(t, "local:"+filepath.Join(t.TempDir(), "keys")+options, env)
 	other := create(t, "local:"+filepath.Join(t.TempDir(), "keys")+options, env)
@@ -252,16 +252,17 @@ func dialTPM(ctx context.Context, socket string) (keyprovider.TPM, error) {
 	return stream{client.NewStream(c), c}, nil
 }
 
-// awaitFile waits until a file is there.
-func awaitFile(t *testing.T, name string) {
+// awaitServer waits until a server takes connections at a socket: its file is there before.
+func awaitServer(t *testing.T, socket string) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for range 3000 {
-		if _, err := os.Stat(name); err == nil {
+		if c, err := net.Dial("unix", socket); err == nil {
+			c.Close()
 			return
 		}
 		<-tick.C
 	}
-	t.Fatalf("%s does not appear", name)
+	t.Fatalf("nothing listens at %s", socket)
 }
