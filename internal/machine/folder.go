@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/homecard"
@@ -125,25 +124,4 @@ func (r *Root) notAlive(name string) error {
 		return fmt.Errorf("machine %q: %w", name, err)
 	}
 	return nil
-}
-
-// soon does what has to be done with a home, also while another process has it for a moment.
-func soon(ctx context.Context, do func() error) error {
-	late := time.NewTimer(10 * time.Second)
-	defer late.Stop()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := do()
-		if !errors.Is(err, ErrBusy) {
-			return err
-		}
-		select {
-		case <-tick.C:
-		case <-late.C:
-			return err
-		case <-ctx.Done():
-			return err
-		}
-	}
 }

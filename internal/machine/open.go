@@ -10,18 +10,21 @@ import (
 // who only looks at a machine is.
 const lookTime = 2 * time.Second
 
+// leaveTime is how long one is awaited who may take longer: what was given away is deleted once.
+const leaveTime = 10 * time.Second
+
 // openSoon opens a home that another process is about to give back.
 func (r *Root) openSoon(ctx context.Context, name string) (h *Home, err error) {
-	err = again(ctx, func() error {
+	err = again(ctx, lookTime, func() error {
 		h, err = r.Open(ctx, name)
 		return err
 	})
 	return h, err
 }
 
-// again does what has to be done with a home until no other process has it, or for lookTime.
-func again(ctx context.Context, do func() error) error {
-	late := time.NewTimer(lookTime)
+// again does what has to be done with a home until no other process has it, or for some time.
+func again(ctx context.Context, wait time.Duration, do func() error) error {
+	late := time.NewTimer(wait)
 	defer late.Stop()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -52,7 +55,7 @@ func (r *Root) whenFree(ctx context.Context, name string, do func() error) error
 	if _, _, runs := r.call(asking, name, request{Verb: verbStatus}, nil); !errors.Is(runs, errNotRunning) {
 		return err
 	}
-	return again(ctx, do)
+	return again(ctx, lookTime, do)
 }
 
 // openOff opens the home of a machine that is off, also while somebody looks at it.

@@ -339,7 +339,7 @@ func (r *Root) mayGo(name string) error {
 
 // deleteGiven is Delete for a machine that another host has said to have.
 func (r *Root) deleteGiven(ctx context.Context, actor, name string) error {
-	return soon(ctx, func() error {
+	return again(ctx, leaveTime, func() error {
 		return r.remove(ctx, actor, name, func() error {
 			if _, err := r.Card(name); errors.Is(err, ErrUnknown) {
 				return err

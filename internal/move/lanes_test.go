@@ -194,7 +194,7 @@ func TestALaneThatNobodyOpensEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	waits := make(chan bool)
 	link := NewLink(a)
-	defer link.Until(ctx)()
+	defer context.AfterFunc(ctx, func() { link.Close() })()
 	ended := make(chan error, 1)
 	go func() {
 		ended <- link.Lead(ctx, []Lane{func(ctx context.Context) (*net.UnixConn, error) {

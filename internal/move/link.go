@@ -50,11 +50,6 @@ func NewLink(conn net.Conn) *Link { return &Link{conn: conn} }
 // Close ends the link.
 func (l *Link) Close() error { return l.conn.Close() }
 
-// Until closes the link when ctx ends; stop takes that back.
-func (l *Link) Until(ctx context.Context) (stop func() bool) {
-	return context.AfterFunc(ctx, func() { l.conn.Close() })
-}
-
 // Interrupt ends what waits for the other end, now and later; what is said to it may still
 // go out.
 func (l *Link) Interrupt() {
