@@ -17,7 +17,8 @@ const (
 	maxStrangers = 64
 )
 
-// Accept waits for a client that has the ticket; others are sent away, and hold nobody up. It
+// Accept waits for a client that has the ticket; others are sent away, and hold nobody up
+// unless more than 64 of them come within one handshake. It
 // ends with ctx, and the listener, which is one of TCP, with it.
 func Accept(ctx context.Context, l net.Listener, cfg *tls.Config, now func() time.Time) (*Link, error) {
 	timed, ok := l.(interface{ SetDeadline(t time.Time) error })
