@@ -92,7 +92,7 @@ func (t *TPM) Settled() []byte {
 		}
 		p.nv.indices[h] = &c
 	}
-	return encodeState(t.stateHeader(permanentMagic), &p, &t.orderly, &t.clear, &t.reset, &v)
+	return encodeState(t.stateHeader(permanentMagic), nil, &p, &t.orderly, &t.clear, &t.reset, &v)
 }
 
 // Lasting returns the permanent state but for what is written down at intervals only:
@@ -107,7 +107,7 @@ func (t *TPM) Lasting() []byte {
 		}
 		p.nv.indices[h] = &c
 	}
-	return encodeState(t.stateHeader(permanentMagic), &p)
+	return encodeState(t.stateHeader(permanentMagic), nil, &p)
 }
 
 // AuditAlg is the hash of command audit.

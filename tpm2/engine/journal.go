@@ -34,10 +34,13 @@ type JournalRecord struct {
 	Detail   uint8
 	Time     uint64    // milliseconds since power on
 	Digests  []tpm2.HA // by bank, those that changed the PCR, in order; of JournalStartup the value of PCR 0 in every bank
+	// Omitted is how many records of PCR 10 and from 16 on came right before this one
+	// and were not kept.
+	Omitted uint64
 }
 
 // Wire lays out a record as it is kept and snapshotted; [journal.begin] and
-// [journal.digest] write the same.
+// [journal.digest] write the same. What was omitted is kept beside the records.
 func (r *JournalRecord) Wire(c *wire.Codec) {
 	wire.U8(c, &r.Kind)
 	c.Check(r.Kind >= JournalInit && r.Kind <= JournalAllocate, wire.ErrRange)
@@ -62,7 +65,8 @@ const (
 	// push out the record of its own boot.
 	journalLimit = 96 << 10
 	// besideLimit bounds the part of it that registers beside the boot may fill: Linux
-	// extends PCR 10 for each file that it runs, and no boot is known by that.
+	// extends PCR 10 for each file that it runs, and no boot is known by that. From
+	// there on none of theirs is kept, and all are counted.
 	besideLimit = journalLimit / 2
 	// recordSize is that of a record without digests, countAt the place of their number.
 	recordSize = 13
@@ -77,8 +81,9 @@ const (
 type journal struct {
 	buf      []byte // records, one after the other
 	dropped  uint64 // records that came when it was full
-	last     int    // where the record that is being written starts; -1 is nowhere
-	locality uint8  // of the last command
+	omitted  omitted
+	last     int   // where the record that is being written starts; -1 is nowhere
+	locality uint8 // of the last command
 }
 
 // besideBoot reports whether a record is of a register that holds nothing of a boot: that of
@@ -88,10 +93,11 @@ func besideBoot(kind JournalKind, pcr uint8) bool {
 }
 
 // Journal yields the records since power came on, in order. dropped is how many
-// more there were after the journal was full. Of PCR 10 and from 16 on there may be more,
-// which are not counted: half of the journal is not theirs. The records share no memory with
-// the TPM, and need not be read before the next command. There is always one of
-// power coming on, unless a fault of ours made them unreadable.
+// more there were after the journal was full. Half of the journal is not for PCR 10 and
+// from 16 on: how many more there were of these say the records that follow them, and
+// [TPM.JournalOmitted]. The records share no memory with the TPM, and need not be read
+// before the next command. There is always one of power coming on, unless a fault of ours
+// made them unreadable.
 func (t *TPM) Journal() (records iter.Seq[JournalRecord], dropped uint64) {
 	list, _ := t.JournalSince(0)
 	return slices.Values(list), t.journal.dropped
@@ -108,12 +114,14 @@ func (t *TPM) JournalSize() (size int, dropped uint64) {
 func (t *TPM) JournalSince(size int) (records []JournalRecord, now int) {
 	defer t.fault(nil)
 	now = len(t.journal.buf)
-	for buf := clone(t.journal.buf[min(max(size, 0), now):]); len(buf) > 0; {
+	size = min(max(size, 0), now)
+	for buf := clone(t.journal.buf[size:]); len(buf) > 0; {
 		var r JournalRecord
 		rest, err := wire.DecodePrefix(buf, &r)
 		if err != nil {
 			panic(err) // we wrote it
 		}
+		r.Omitted = t.journal.omitted.before(now - len(buf))
 		buf, records = rest, append(records, r)
 	}
 	return records, now
@@ -121,18 +129,21 @@ func (t *TPM) JournalSince(size int) (records []JournalRecord, now int) {
 
 // restart empties the journal for a new boot. It starts small: most boots need
 // some 10 KiB.
-func (j *journal) restart() { *j = journal{buf: j.buf[:0]} }
+func (j *journal) restart() {
+	*j = journal{buf: j.buf[:0], omitted: omitted{places: j.omitted.places[:0]}}
+}
 
 // begin appends a record without digests at the given time.
 func (j *journal) begin(kind JournalKind, locality, pcr, detail uint8, time uint64) {
 	n := len(j.buf)
 	if n >= besideLimit && besideBoot(kind, pcr) {
 		j.last = -1
+		j.omitted.add(n)
 		return
 	}
 	if j.dropped != 0 || n >= journalLimit {
 		j.last = -1
-		j.dropped++
+		j.dropped = oneMore(j.dropped)
 		return
 	}
 	if cap(j.buf)-n < maxRecord {

@@ -120,3 +120,97 @@ func TestWhatIsBesideTheBootDoesNotFillTheJournal(t *testing.T) {
 		t.Error("a snapshot has another journal")
 	}
 }
+
+// beside reports whether a register holds nothing of a boot.
+func beside(pcr uint8) bool { return pcr == 10 || pcr >= 16 }
+
+// omissions lists how many records each one of the journal follows that was not kept, where
+// there are any, by the register of the record; what follows the last one is that of 255.
+func (m *machine) omissions() (list []string, kept int) {
+	m.Helper()
+	n, exact := m.tpm.JournalOmitted()
+	if !exact {
+		m.Error("the count of omitted records is not exact")
+	}
+	for _, r := range m.journal() {
+		if beside(r.PCR) {
+			kept++
+		}
+		if r.Omitted != 0 {
+			list = append(list, fmt.Sprintf("%d before PCR %d", r.Omitted, r.PCR))
+			n -= r.Omitted
+		}
+	}
+	if n != 0 {
+		list = append(list, fmt.Sprintf("%d at the end", n))
+	}
+	return list, kept
+}
+
+// Once the journal takes no more records of PCR 10 and from 16 on, it says how many there
+// were, and between which others; a snapshot at any moment goes on with that.
+func TestOmittedRecordsAreCounted(t *testing.T) {
+	m := newMachine(t)
+	flood := func(m *machine, n int) {
+		for i := range n {
+			m.do(tpm2.CCPCRExtend, handles([]tpm2.Handle{10, 16, 23}[i%3]), password(""), extension(1), nil)
+		}
+	}
+	flood(m, 900)
+	if list, kept := m.omissions(); list != nil || kept != 900 {
+		t.Fatalf("omitted %q with %d kept of 900", list, kept)
+	}
+	flood(m, 600)
+	_, kept := m.omissions()
+	boot := func(m *machine, pcr tpm2.Handle) {
+		m.do(tpm2.CCPCRExtend, handles(pcr), password(""), extension(2), nil)
+	}
+	boot(m, 4)
+	boot(m, 5)
+	m.do(tpm2.CCPCRReset, handles(16), password(""), nil, nil)
+	m.do(tpm2.CCPCREvent, handles(16), password(""), &command.PCREventIn{EventData: []byte("x")}, nil)
+	m = m.snapshot()
+	flood(m, 7)
+	boot(m, 8)
+	flood(m, 11)
+	want := []string{fmt.Sprintf("%d before PCR 4", 1500-kept), "9 before PCR 8", "11 at the end"}
+	for name, m := range map[string]*machine{"the TPM": m, "its snapshot": m.snapshot()} {
+		if got, still := m.omissions(); !slices.Equal(got, want) || still != kept || kept == 0 {
+			t.Errorf("%s: %q with %d kept, want %q with %d", name, got, still, want, kept)
+		}
+	}
+	all := m.journal()
+	since := len(all) - 1
+	size, _ := m.tpm.JournalSize()
+	if tail, _ := m.tpm.JournalSince(size - (13 + 2 + 32)); len(tail) != 1 || fmt.Sprint(tail[0]) != fmt.Sprint(all[since]) {
+		t.Errorf("the last record read by itself is %+v, want %+v", tail, all[since])
+	}
+	m.tpm.PowerOn()
+	if n, exact := m.tpm.JournalOmitted(); n != 0 || !exact {
+		t.Errorf("a new boot has %d omitted, exact %v", n, exact)
+	}
+}
+
+// A guest that makes more places than are told apart hides none of what it did.
+func TestOmittedRecordsOfManyPlacesAreCounted(t *testing.T) {
+	m := newMachine(t)
+	for range 1100 {
+		m.do(tpm2.CCPCRExtend, handles(10), password(""), extension(1), nil)
+	}
+	before, _ := m.tpm.JournalOmitted()
+	for range 400 {
+		m.do(tpm2.CCPCRExtend, handles(16), password(""), extension(1), nil)
+		m.do(tpm2.CCPCRExtend, handles(14), password(""), extension(1), nil)
+	}
+	m = m.snapshot()
+	var told, places uint64
+	for _, r := range m.journal() {
+		if told += r.Omitted; r.Omitted != 0 {
+			places++
+		}
+	}
+	n, exact := m.tpm.JournalOmitted()
+	if n != before+400 || !exact || places != 256 || told != before+256 {
+		t.Errorf("%d omitted, exact %v; at %d places %d, want %d and at 256 places %d", n, exact, places, told, before+400, before+256)
+	}
+}

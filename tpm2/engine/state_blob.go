@@ -14,10 +14,11 @@ import (
 // Magic numbers and versions of the blobs (docs/formats/tpm-state.md). A reader
 // takes a blob whose oldest reader is not newer than itself.
 const (
-	permanentMagic = "ASYTPMP\x00"
-	volatileMagic  = "ASYTPMV\x00"
-	stateVersion   = 1
-	oldestReader   = 1
+	permanentMagic   = "ASYTPMP\x00"
+	permanentVersion = 1
+	volatileMagic    = "ASYTPMV\x00"
+	volatileVersion  = 2 // omitted records are counted
+	oldestReader     = 1 // of both
 
 	maxProfileName = 64
 	maxExtra       = 1 << 20
@@ -44,8 +45,16 @@ func (h *stateHeader) Wire(c *wire.Codec) {
 	wire.U16(c, &h.profileVersion)
 }
 
+// newest is the version of the blobs with a magic number that this program writes.
+func newest(magic string) uint16 {
+	if magic == volatileMagic {
+		return volatileVersion
+	}
+	return permanentVersion
+}
+
 func (t *TPM) stateHeader(magic string) *stateHeader {
-	h := &stateHeader{version: stateVersion, oldest: oldestReader, profile: []byte(t.profile.Name), profileVersion: uint16(t.profile.Version)}
+	h := &stateHeader{version: newest(magic), oldest: oldestReader, profile: []byte(t.profile.Name), profileVersion: uint16(t.profile.Version)}
 	copy(h.magic[:], magic)
 	return h
 }
@@ -55,8 +64,8 @@ func (h *stateHeader) find(magic string) (*Profile, error) {
 	switch {
 	case string(h.magic[:]) != magic:
 		return nil, fmt.Errorf("magic is %q, want %q: %w", h.magic, magic, ErrState)
-	case h.oldest > stateVersion:
-		return nil, fmt.Errorf("version %d can be read from version %d on, this program has %d: %w", h.version, h.oldest, stateVersion, ErrState)
+	case h.oldest > newest(magic):
+		return nil, fmt.Errorf("version %d can be read from version %d on, this program has %d: %w", h.version, h.oldest, newest(magic), ErrState)
 	case h.version == 0 || h.version < h.oldest:
 		return nil, fmt.Errorf("version %d with oldest reader %d: %w", h.version, h.oldest, ErrState)
 	case h.profileVersion == 0: // FindProfile would give the newest
@@ -79,7 +88,7 @@ func (t *TPM) Permanent() (state []byte, err error) {
 }
 
 func (t *TPM) encodePermanent() []byte {
-	return encodeState(t.stateHeader(permanentMagic), t.permanentParts()...)
+	return encodeState(t.stateHeader(permanentMagic), nil, t.permanentParts()...)
 }
 
 // Volatile returns the rest of the state, for a snapshot or a migration. It goes
@@ -92,7 +101,7 @@ func (t *TPM) Volatile() (state []byte, err error) {
 	defer t.fault(&err)
 	m := moment{permanent: sha256.Sum256(t.encodePermanent())}
 	m.elapsed = max(uint64(max(t.cfg.Now().Milliseconds()-t.vol.startedAt, 0)), t.vol.time)
-	return encodeState(t.stateHeader(volatileMagic), &m, &t.clear, &t.reset, &t.vol, t.random, &t.journal), nil
+	return encodeState(t.stateHeader(volatileMagic), t.journal.extra(), &m, &t.clear, &t.reset, &t.vol, t.random, &t.journal), nil
 }
 
 // A moment is what a volatile blob says of when it was made.
@@ -117,7 +126,7 @@ type drbgState [56]byte
 // Wire lays out the bytes.
 func (d *drbgState) Wire(c *wire.Codec) { c.Bytes(d[:]) }
 
-// extra is what a later version may add, which this one passes over.
+// extra is what versions after 1 have, which those before pass over.
 type extra []byte
 
 // Wire lays out the size and the bytes.
@@ -126,13 +135,13 @@ func (e *extra) Wire(c *wire.Codec) { c.Sized32((*[]byte)(e), maxExtra) }
 // usualState is enough for permanent state with a few indices and keys.
 const usualState = 4096
 
-// encodeState lays out the parts of a blob: header, parts, what a later version
-// has, and a SHA-256 of all that. The digest is there to find damage; it proves
+// encodeState lays out the parts of a blob: header, parts, what versions after 1
+// have, and a SHA-256 of all that. The digest is there to find damage; it proves
 // nothing about who wrote the blob.
-func encodeState(header *stateHeader, parts ...wire.Layout) []byte {
+func encodeState(header *stateHeader, more extra, parts ...wire.Layout) []byte {
 	var c wire.Codec
 	b, err := c.Append(make([]byte, 0, usualState), header)
-	for _, p := range append(parts, new(extra)) {
+	for _, p := range append(parts, &more) {
 		if err == nil {
 			b, err = c.Append(b, p)
 		}
@@ -193,46 +202,70 @@ func (t *TPM) reseed() error {
 // the same entropy source.
 func personalization(p *Profile) []byte { return []byte("assay tpm " + p.Name) }
 
-// decodeState reads the header and the parts of a blob, which must fill it.
-func decodeState(b []byte, magic string, parts func(*Profile) []wire.Layout) error {
-	var h stateHeader
-	rest, err := wire.DecodePrefix(b, &h)
-	if err != nil {
-		return fmt.Errorf("header: %w (%w)", err, ErrState)
-	}
-	p, err := h.find(magic)
-	if err != nil {
-		return err
-	}
-	if len(rest) < sha256.Size {
-		return fmt.Errorf("%d bytes: %w (%w)", len(b), wire.ErrShort, ErrState)
-	}
-	body := b[:len(b)-sha256.Size]
-	if sum := sha256.Sum256(body); !bytes.Equal(sum[:], b[len(body):]) {
-		return fmt.Errorf("the digest of its %d bytes is not the one at their end: %w", len(body), ErrState)
-	}
-	rest = rest[:len(rest)-sha256.Size]
-	later := new(extra)
-	for i, part := range append(parts(p), later) {
-		at := len(body) - len(rest)
-		if rest, err = wire.DecodePrefixIn(p, rest, part); err != nil {
-			return fmt.Errorf("part %d, which starts at byte %d: %w (%w)", i+1, at, err, ErrState)
-		}
-	}
-	switch {
-	case len(rest) != 0:
-		return fmt.Errorf("%d bytes follow the last part: %w", len(rest), ErrState)
-	case h.version <= stateVersion && len(*later) != 0:
-		return fmt.Errorf("version %d with %d bytes of a later one: %w", h.version, len(*later), ErrState)
+// A later is what a blob has behind its parts, and the version that says what it is.
+type later struct {
+	version uint16
+	more    extra
+}
+
+// read reads from it what a version added.
+func (l *later) read(v wire.Layout) (err error) {
+	if l.more, err = wire.DecodePrefix(l.more, v); err != nil {
+		return fmt.Errorf("what version %d has behind the parts: %w (%w)", l.version, err, ErrState)
 	}
 	return nil
 }
 
+// end checks that what is left is of a version that is newer than the reader's.
+func (l *later) end(reader uint16) error {
+	if l.version <= reader && len(l.more) != 0 {
+		return fmt.Errorf("version %d with %d bytes of a later one: %w", l.version, len(l.more), ErrState)
+	}
+	return nil
+}
+
+// decodeState reads the header and the parts of a blob, and returns what stands behind
+// these: that must fill it.
+func decodeState(b []byte, magic string, parts func(*Profile) []wire.Layout) (l later, err error) {
+	var h stateHeader
+	rest, err := wire.DecodePrefix(b, &h)
+	if err != nil {
+		return l, fmt.Errorf("header: %w (%w)", err, ErrState)
+	}
+	p, err := h.find(magic)
+	if err != nil {
+		return l, err
+	}
+	if len(rest) < sha256.Size {
+		return l, fmt.Errorf("%d bytes: %w (%w)", len(b), wire.ErrShort, ErrState)
+	}
+	body := b[:len(b)-sha256.Size]
+	if sum := sha256.Sum256(body); !bytes.Equal(sum[:], b[len(body):]) {
+		return l, fmt.Errorf("the digest of its %d bytes is not the one at their end: %w", len(body), ErrState)
+	}
+	rest = rest[:len(rest)-sha256.Size]
+	l.version = h.version
+	for i, part := range append(parts(p), &l.more) {
+		at := len(body) - len(rest)
+		if rest, err = wire.DecodePrefixIn(p, rest, part); err != nil {
+			return l, fmt.Errorf("part %d, which starts at byte %d: %w (%w)", i+1, at, err, ErrState)
+		}
+	}
+	if len(rest) != 0 {
+		return l, fmt.Errorf("%d bytes follow the last part: %w", len(rest), ErrState)
+	}
+	return l, nil
+}
+
 func (t *TPM) restorePermanent(b []byte) error {
-	return decodeState(b, permanentMagic, func(p *Profile) []wire.Layout {
+	l, err := decodeState(b, permanentMagic, func(p *Profile) []wire.Layout {
 		t.profile, t.limits = p, p.Limits
 		return t.permanentParts()
 	})
+	if err != nil {
+		return err
+	}
+	return l.end(permanentVersion)
 }
 
 // permanentParts are the parts of permanent state.
@@ -258,10 +291,13 @@ func (t *TPM) restoreVolatile(b []byte, permanent [sha256.Size]byte) error {
 	var m moment
 	var random drbgState
 	profile := t.profile
-	err := decodeState(b, volatileMagic, func(p *Profile) []wire.Layout {
+	l, err := decodeState(b, volatileMagic, func(p *Profile) []wire.Layout {
 		profile = p
 		return []wire.Layout{&m, &t.clear, &t.reset, &t.vol, &random, &t.journal}
 	})
+	if err == nil {
+		err = t.journal.restored(&l)
+	}
 	if err != nil {
 		return err
 	}

@@ -97,6 +97,13 @@ func TestStateThatNoTPMHasIsRefused(t *testing.T) {
 		"journal of half a record":   func(x *TPM) { x.journal.buf = x.journal.buf[:len(x.journal.buf)-1] },
 		"journal of an unknown kind": func(x *TPM) { x.journal.buf[0] = 0 },
 		"journal that is too long":   func(x *TPM) { x.journal.buf = make([]byte, maxJournal+1) },
+		"omission of no record":      func(x *TPM) { omitting(x, omission{besideLimit + 1, 0}) },
+		"omission inside a record":   func(x *TPM) { omitting(x, omission{besideLimit + 2, 1}) },
+		"omission behind the end":    func(x *TPM) { omitting(x, omission{besideLimit + 14, 1}) },
+		"omission before half":       func(x *TPM) { omitting(x, omission{besideLimit - 12, 1}) },
+		"two omissions at one place": func(x *TPM) { omitting(x, omission{besideLimit + 1, 1}, omission{besideLimit + 1, 1}) },
+		"omissions of no place":      func(x *TPM) { omitting(x); x.journal.omitted.rest = 1 },
+		"omissions of many places":   func(x *TPM) { omitting(x, make([]omission, maxPlaces+1)...) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			x := keptTPM(t)
@@ -110,6 +117,16 @@ func TestStateThatNoTPMHasIsRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// omitting has the TPM have omitted records, with a journal that is half full: a record
+// ends at one byte more.
+func omitting(x *TPM, places ...omission) {
+	x.journal.restart()
+	for len(x.journal.buf) < besideLimit {
+		x.record(JournalRecord{Kind: JournalShutdown})
+	}
+	x.journal.omitted.places = places
 }
 
 // tryEncode gives the blobs, or that the state cannot be written.
@@ -173,6 +190,7 @@ func TestALaterVersionMayAddToTheEnd(t *testing.T) {
 func FuzzRestore(f *testing.F) {
 	f.Add(body(readState(f, "permanent")), body(readState(f, "volatile")))
 	f.Add(body(readState(f, "permanent")), []byte(nil))
+	f.Add(body(readState(f, "permanent")), body(halfFull(f).MustVolatile()))
 	for _, p := range Profiles() {
 		x := usedTPM(f, p)
 		f.Add(body(x.MustPermanent()), body(x.MustVolatile()))
