@@ -15,9 +15,9 @@ const settled = 16
 // processors is how many processors a process uses that serves one TPM: one, and while
 // a command looks for RSA primes all, so that the control channel is heard.
 //
-// A TPM does one thing at a time. Where a second processor idles, Go's monitor thread
-// wakes every 20 us for some ms of each wait for a command, to see whether that processor
-// could use the first: a quarter of what a TPM costs in a boot.
+// A TPM does one thing at a time. Where a second processor idles, a thread of its own
+// listens to the poller, and wakes with each command that another one serves
+// (frontend.Config.Alone).
 type processors struct {
 	set func(n int) (before int)
 	all int

@@ -160,12 +160,14 @@ func (o *vtpmOptions) open(ctx context.Context, env *program.Env) (*frontend.Mac
 	return frontend.NewMachine(t, frontend.MachineConfig{Save: s.save, Restore: restorer(env), ExportBlob: s.export, ImportBlob: s.imported}), s.Close, nil
 }
 
-// vtpmThreads is how many connections of one TPM may have a thread of their own.
+// vtpmThreads is how many connections of one TPM may have a thread of their own, where
+// it is not alone.
 const vtpmThreads = 4
 
 // front serves m where the command line says.
 func (o *vtpmOptions) front(ctx context.Context, env *program.Env, m *frontend.Machine) error {
-	cfg := frontend.Config{Now: env.Now, Log: vtpmLog(env), Threads: frontend.NewKeptThreads(vtpmThreads), Before: fewProcessors(env).before}
+	few := fewProcessors(env)
+	cfg := frontend.Config{Now: env.Now, Log: vtpmLog(env), Alone: few != nil, Threads: frontend.NewThreads(vtpmThreads), Before: few.before}
 	switch {
 	case o.mssim != "":
 		return serveMSSIM(ctx, env, m, o.mssim, cfg)

@@ -24,7 +24,11 @@ type Config struct {
 	Now func() time.Time
 	// Log is told of clients that break the protocol; nil for none.
 	Log *slog.Logger
-	// Threads are what connections may read on; nil for none.
+	// Alone says that the process has one TPM to serve and, once that is busy, one
+	// processor to do it: a connection may hold that while its client is quick, and needs
+	// none of the threads.
+	Alone bool
+	// Threads are what connections may read on otherwise; nil for none.
 	Threads *Threads
 	// Before, if not nil, is told of each command before it runs. What it returns, if
 	// that is not nil, is called after.
@@ -181,14 +185,19 @@ func (p *port) accept() error {
 	}
 }
 
-// link is a connection, on a thread while it is busy if there may be one.
+// link is a connection as the data channel has it.
 func (s *server) link(conn net.Conn) *link {
-	if s.cfg.Threads != nil {
-		if t := newThreadStream(conn, s.cfg.Threads, s.cfg.Now); t != nil {
-			return linkOf(t, s.cfg.Now)
-		}
+	var t stream
+	switch {
+	case s.cfg.Alone:
+		t = newAloneStream(conn, s.cfg.Now)
+	case s.cfg.Threads != nil:
+		t = newThreadStream(conn, s.cfg.Threads, s.cfg.Now)
 	}
-	return newLink(conn, s.cfg.Now)
+	if t == nil {
+		return newLink(conn, s.cfg.Now)
+	}
+	return linkOf(t, s.cfg.Now)
 }
 
 // controlLink is a connection to the control channel: files may come with it where

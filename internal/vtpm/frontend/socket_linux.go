@@ -10,18 +10,29 @@ import (
 // The calls of package syscall that read and write sockets go by the file system, or
 // carry addresses. A command of a microsecond is slower by them.
 
-// receive reads what is there, or waits for it as the flags and the socket's mode say.
-func receive(fd int, b []byte, flags uintptr) (int, error) {
+// receive reads what is there, or waits for it as the socket's mode says.
+func receive(fd int, b []byte) (int, error) {
 	for {
-		n, _, errno := syscall.Syscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
+		n, _, errno := syscall.Syscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), 0, 0, 0)
 		if errno != syscall.EINTR {
 			return counted(n, errno)
 		}
 	}
 }
 
-// send sends what there is room for, whatever mode the socket is in. It never waits,
-// so that Go's scheduler need not hear of it.
+// receiveNow reads what is there, whatever mode the socket is in. It never waits, so
+// that Go's scheduler need not hear of it.
+func receiveNow(fd int, b []byte) (int, error) {
+	for {
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), syscall.MSG_DONTWAIT, 0, 0)
+		if errno != syscall.EINTR {
+			return counted(n, errno)
+		}
+	}
+}
+
+// send sends what there is room for, whatever mode the socket is in. It never waits
+// either.
 func send(fd int, b []byte) (int, error) {
 	for {
 		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)

@@ -9,10 +9,15 @@ import (
 
 // These machines have no system calls of their own for sockets in package syscall.
 
-// receive reads what is there, or waits for it as the flags and the socket's mode say.
-func receive(fd int, b []byte, flags uintptr) (int, error) {
+// receive reads what is there, or waits for it as the socket's mode says.
+func receive(fd int, b []byte) (int, error) { return receiveBy(fd, b, 0) }
+
+// receiveNow reads what is there, whatever mode the socket is in.
+func receiveNow(fd int, b []byte) (int, error) { return receiveBy(fd, b, syscall.MSG_DONTWAIT) }
+
+func receiveBy(fd int, b []byte, flags int) (int, error) {
 	return ignoringEINTR(func() (int, error) {
-		n, _, err := syscall.Recvfrom(fd, b, int(flags))
+		n, _, err := syscall.Recvfrom(fd, b, flags)
 		return n, err
 	})
 }

@@ -80,7 +80,6 @@ func (s *connStream) Close() error { return s.conn.Close() }
 // there.
 type Threads struct {
 	free  chan struct{}
-	kept  bool
 	every time.Duration // how often those who have a place are looked at
 
 	mu   sync.Mutex         // guards what follows
@@ -115,15 +114,6 @@ const (
 // process.
 func NewThreads(n int) *Threads {
 	return &Threads{free: make(chan struct{}, n), every: lookTime, held: map[holder]sighted{}}
-}
-
-// NewKeptThreads returns places for n connections of one TPM: whoever has one keeps
-// it while silent, too, as there is nobody to give it to. Its reads need no timer
-// then, and each burst of commands begins as quickly as it goes on.
-func NewKeptThreads(n int) *Threads {
-	t := NewThreads(n)
-	t.kept = true
-	return t
 }
 
 // take gives a place, if there is one.

@@ -191,22 +191,6 @@ func TestABusyConnectionHasAThreadAndASilentOneHasNone(t *testing.T) {
 	}
 }
 
-func TestAKeptThreadIsNotGivenBackBySilence(t *testing.T) {
-	t.Parallel()
-	threads := NewKeptThreads(1)
-	client, s, done := serveOn(t, threads)
-	ask(t, client, getRandom, "80010000000b0000017b00")
-	<-time.After(3 * quiet)
-	if len(threads.free) != 1 {
-		t.Error("a silent client lost its place")
-	}
-	ask(t, client, getRandom, "80010000000b0000017b00")
-	s.stop() // which ends a read without a timer, too
-	if err := <-done; !errors.Is(err, io.EOF) || len(threads.free) != 0 {
-		t.Errorf("ended by %v, %d places taken", err, len(threads.free))
-	}
-}
-
 func TestAClientThatGoesWhileItIsBusyFreesItsThread(t *testing.T) {
 	client, _, threads, done := onThreads(t, 1)
 	ask(t, client, getRandom, "80010000000b0000017b00")
@@ -263,58 +247,43 @@ func TestAServerThatStopsGivesNoThreads(t *testing.T) {
 }
 
 func TestHalfACommandOnAThreadHasADeadline(t *testing.T) {
-	for name, threads := range map[string]*Threads{"shared": NewThreads(1), "kept": NewKeptThreads(1)} {
-		t.Run(name, func(t *testing.T) {
-			client, server := socketPair(t)
-			var late time.Duration
-			now := func() time.Time { return time.Now().Add(late) }
-			s := newThreadStream(server, threads, now).(*threadStream)
-			defer s.Close()
-			if _, err := client.Write([]byte{1, 2}); err != nil {
-				t.Fatal(err)
-			}
-			l := linkOf(s, now)
-			if err := l.begin(); err != nil || s.fd < 0 {
-				t.Fatalf("begin = %v, on a thread %v", err, s.fd >= 0)
-			}
-			l.due = now()
-			late = time.Second
-			if err := l.fill(10); !errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Errorf("fill = %v, want a deadline", err)
-			}
-			if s.fd < 0 {
-				t.Error("a client that sends byte by byte would hold the thread beyond the deadline")
-			}
-		})
-	}
-}
-
-// A kept thread reads without a timer until a deadline asks for one.
-func TestHalfACommandOnAKeptThreadEnds(t *testing.T) {
-	t.Parallel()
 	client, server := socketPair(t)
-	s := newThreadStream(server, NewKeptThreads(1), time.Now).(*threadStream)
+	var late time.Duration
+	now := func() time.Time { return time.Now().Add(late) }
+	s := newThreadStream(server, NewThreads(1), now).(*threadStream)
 	defer s.Close()
-	if _, err := client.Write([]byte{1}); err != nil {
+	if _, err := client.Write([]byte{1, 2}); err != nil {
 		t.Fatal(err)
 	}
-	l := linkOf(s, time.Now)
-	if err := l.begin(); err != nil || s.fd < 0 || s.timed {
-		t.Fatalf("begin = %v, on a thread %v, with a timer %v", err, s.fd >= 0, s.timed)
+	l := linkOf(s, now)
+	if err := l.begin(); err != nil || s.fd < 0 {
+		t.Fatalf("begin = %v, on a thread %v", err, s.fd >= 0)
 	}
-	l.due = time.Now().Add(2 * quiet)
+	l.due = now()
+	late = time.Second
 	if err := l.fill(10); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("fill = %v, want a deadline", err)
 	}
+	if s.fd < 0 {
+		t.Error("a client that sends byte by byte would hold the thread beyond the deadline")
+	}
+}
+
+// streams are those over sockets: with a thread to be had and without, and alone.
+var streams = map[string]func(server net.Conn, threads *Threads) stream{
+	"thread": func(server net.Conn, threads *Threads) stream { return newThreadStream(server, threads, time.Now) },
+	"none":   func(server net.Conn, _ *Threads) stream { return newThreadStream(server, NewThreads(0), time.Now) },
+	"alone":  func(server net.Conn, _ *Threads) stream { return newAloneStream(server, time.Now) },
 }
 
 func TestAClientThatDoesNotReadIsLeft(t *testing.T) {
-	for _, places := range []int{0, 1} {
-		t.Run(fmt.Sprint(places), func(t *testing.T) {
+	for name, over := range streams {
+		t.Run(name, func(t *testing.T) {
 			client, server := socketPair(t)
-			threads := NewThreads(places)
-			s := newThreadStream(server, threads, time.Now).(*threadStream)
-			s.patience = 20 * time.Millisecond
+			threads := NewThreads(1)
+			s := over(server, threads)
+			patience := &polledOf(s).patience
+			*patience = 20 * time.Millisecond
 			client.Write([]byte{1})
 			if _, err := s.Read(make([]byte, 1), time.Time{}); err != nil {
 				t.Fatal(err)
@@ -332,11 +301,19 @@ func TestAClientThatDoesNotReadIsLeft(t *testing.T) {
 	}
 }
 
+// polledOf is the socket of a stream.
+func polledOf(s stream) *polled {
+	if t, ok := s.(*threadStream); ok {
+		return &t.polled
+	}
+	return &s.(*aloneStream).polled
+}
+
 func TestALongAnswerArrivesWhole(t *testing.T) {
-	for _, places := range []int{0, 1} {
-		t.Run(fmt.Sprint(places), func(t *testing.T) {
+	for name, over := range streams {
+		t.Run(name, func(t *testing.T) {
 			client, server := socketPair(t)
-			s := newThreadStream(server, NewThreads(places), time.Now).(*threadStream)
+			s := over(server, NewThreads(1))
 			client.Write([]byte{1})
 			if _, err := s.Read(make([]byte, 1), time.Time{}); err != nil {
 				t.Fatal(err)
@@ -366,5 +343,8 @@ func TestOnlySocketsOfTheirOwnGetThreads(t *testing.T) {
 	defer other.Close()
 	if s := newThreadStream(pipe, NewThreads(1), time.Now); s != nil {
 		t.Errorf("a pipe in memory gets a thread: %s", cmp.Diff(nil, s))
+	}
+	if s := newAloneStream(wrapped{server}, time.Now); s != nil {
+		t.Error("a wrapper's Read and Write are passed by where a TPM is alone")
 	}
 }
