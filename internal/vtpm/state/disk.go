@@ -52,7 +52,10 @@ type pending interface {
 // system is the disk of the operating system.
 type system struct{}
 
-type osFile struct{ *os.File }
+type osFile struct {
+	*os.File
+	info os.FileInfo // as it was opened: which file it is does not change
+}
 
 type osPending struct {
 	osFile
@@ -80,7 +83,7 @@ func openFile(path string, how int) (handle, error) {
 		f.Close()
 		return nil, err
 	}
-	return osFile{f}, nil
+	return osFile{f, info}, nil
 }
 
 func (system) begin(path string) (pending, error) {
@@ -88,7 +91,11 @@ func (system) begin(path string) (pending, error) {
 	if err != nil {
 		return nil, err
 	}
-	return osPending{osFile{p.File}, p}, nil
+	info, err := p.Stat()
+	if err != nil {
+		return nil, errors.Join(err, p.Abort())
+	}
+	return osPending{osFile{p.File, info}, p}, nil
 }
 
 func (system) link(from, to string) error { return os.Link(from, to) }
@@ -120,15 +127,11 @@ func (f osFile) unlock() error {
 }
 
 func (f osFile) named(path string) (bool, error) {
-	held, err := f.Stat()
-	if err != nil {
-		return false, err
-	}
 	found, err := os.Lstat(path)
 	if err != nil {
 		return false, err
 	}
-	return os.SameFile(held, found), nil
+	return os.SameFile(f.info, found), nil
 }
 
 func (f osFile) owner() string { return lockOwner(f.File) }

@@ -53,23 +53,35 @@ func checksum(block []byte) uint32 {
 	return crc32.Checksum(block[:blockSize-4], crc32.MakeTable(crc32.Castagnoli))
 }
 
-// frame appends text as the blocks of one generation.
-func frame(dst []byte, slot int, generation uint64, text []byte) []byte {
-	for i := range blocksFor(len(text)) {
+// frame appends the parts of a text, one after the other, as the blocks of one generation.
+func frame(dst []byte, slot int, generation uint64, parts ...[]byte) []byte {
+	size := 0
+	for _, part := range parts {
+		size += len(part)
+	}
+	for i := range blocksFor(size) {
 		at := len(dst)
-		dst = append(dst, make([]byte, blockSize)...)
+		dst = append(dst, blankBlock[:]...)
 		block := dst[at:]
-		text = text[copy(block[:blockText], text):]
+		for to := block[:blockText]; len(parts) > 0; parts = parts[1:] {
+			n := copy(to, parts[0])
+			if to = to[n:]; n < len(parts[0]) {
+				parts[0] = parts[0][n:]
+				break
+			}
+		}
 		stamp{generation, uint8(slot), uint16(i)}.seal(block)
 	}
 	return dst
 }
 
+var blankBlock [blockSize]byte
+
 // blank appends blocks that nothing was written to: generation 0.
 func blank(dst []byte, slot, from, to int) []byte {
 	for i := from; i < to; i++ {
 		at := len(dst)
-		dst = append(dst, make([]byte, blockSize)...)
+		dst = append(dst, blankBlock[:]...)
 		stamp{0, uint8(slot), uint16(i)}.seal(dst[at:])
 	}
 	return dst

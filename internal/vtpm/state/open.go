@@ -41,6 +41,7 @@ type file struct {
 	meta     []byte
 	whole    bool   // the next save writes the whole file, to mend it
 	buf      []byte // for records; secret while in use
+	blocks   []byte // for slots
 }
 
 // A loaded file is one as it was found: locked, its key at hand, nothing decided.

@@ -202,7 +202,7 @@ func (f *file) image(ch change, at int, r *record, text []byte, older [slotCount
 		case i == at:
 			framed, err = f.frame(ch.key, i, r, text)
 		case k != nil:
-			framed, err = frameSlot(i, k.head, k.sealed)
+			framed, err = frameSlot(nil, i, k.head, k.sealed)
 		}
 		if err != nil {
 			return nil, err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/assay-project/assay/internal/seal"
@@ -159,22 +160,24 @@ func (f *file) encode(r *record) ([]byte, error) {
 	return text, nil
 }
 
-// frame seals a record's text and lays it out in blocks.
+// frame seals a record's text and lays it out in blocks, which are valid until the next
+// call.
 func (f *file) frame(key seal.Secret, at int, r *record, text []byte) ([]byte, error) {
 	sealed, err := sealText(f.cfg.Random, key, f.id, r.generation, text)
 	if err != nil {
 		return nil, err
 	}
-	return frameSlot(at, slotHead{f.id, r.generation, r.saved, uint32(len(sealed))}, sealed)
+	f.blocks, err = frameSlot(f.blocks[:0], at, slotHead{f.id, r.generation, r.saved, uint32(len(sealed))}, sealed)
+	return f.blocks, err
 }
 
-func frameSlot(at int, h slotHead, sealed []byte) ([]byte, error) {
-	head, err := wire.Append(make([]byte, 0, headSize+len(sealed)), &h)
+// frameSlot appends the blocks of a slot.
+func frameSlot(dst []byte, at int, h slotHead, sealed []byte) ([]byte, error) {
+	head, err := wire.Append(make([]byte, 0, headSize), &h)
 	if err != nil {
-		return nil, err
+		return dst, err
 	}
-	text := append(head, sealed...)
-	return frame(make([]byte, 0, blocksFor(len(text))*blockSize), at, h.generation, text), nil
+	return frame(slices.Grow(dst, blocksFor(headSize+len(sealed))*blockSize), at, h.generation, head, sealed), nil
 }
 
 // sealOverhead is what an envelope adds to its text (docs/formats/sealed.md).
