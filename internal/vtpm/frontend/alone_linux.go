@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"syscall"
 	"time"
-	"unsafe"
 )
 
 // An aloneStream is a stream over a socket for a process that has one TPM to serve, and
@@ -92,9 +91,7 @@ func (s *aloneStream) yield() {
 // kernel set its clock for each command, which takes as long as many a command.
 func (s *aloneStream) sleep() bool {
 	s.event = pollEvent{fd: int32(s.fd), events: pollIn} // a descriptor
-	wait := syscall.NsecToTimespec(quiet.Nanoseconds())
-	n, _, _ := syscall.RawSyscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&s.event)), 1, uintptr(unsafe.Pointer(&wait)), 0, 0, 0)
-	return n == 1
+	return waitFor(&s.event, quiet) == 1
 }
 
 // Write sends b at once where the socket has room for it, as it has for a client that

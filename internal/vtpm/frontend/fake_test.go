@@ -64,6 +64,7 @@ func (f *fakeTPM) ResetEstablished(l uint8) bool {
 func (f *fakeTPM) SetBufferSize(n int)        { f.note("buffer %d", n) }
 func (f *fakeTPM) FailSelfTest()              { f.note("fail self-test") }
 func (f *fakeTPM) Cancel()                    { f.note("cancel") }
+func (f *fakeTPM) TimeStopped()               { f.note("time stopped") }
 func (f *fakeTPM) Permanent() ([]byte, error) { f.changed = false; return f.state("permanent") }
 func (f *fakeTPM) Volatile() ([]byte, error)  { return f.state("volatile") }
 

@@ -234,7 +234,8 @@ func (s *simulator) signal(code uint32) bool {
 	case simKeyCacheOn, simKeyCacheOff: // this TPM keeps no stock of keys
 	case simReset:
 		m.Reset()
-	case simRestart: // the clock of this process never restarts
+	case simRestart:
+		m.TimeStopped()
 	case simFailureMode:
 		m.FailSelfTest()
 	default:
