@@ -51,6 +51,16 @@ func clockRateAdjust(c *call, in *command.ClockRateAdjustIn, _ *command.None) er
 	return nil
 }
 
+// TimeStopped says that the time may have stood still while there was power: what was to
+// expire at a time is over, as at TPM2_Startup. The time itself goes on where it was.
+func (t *TPM) TimeStopped() {
+	if !t.vol.started || t.vol.failed {
+		return // TPM2_Startup comes first, and does the same
+	}
+	t.permanent.timeEpoch++
+	t.touch()
+}
+
 // rated returns how far time and clock go when so many milliseconds pass. What is
 // less than a millisecond counts the next time.
 func (t *TPM) rated(passed int64) uint64 {

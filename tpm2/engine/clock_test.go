@@ -180,3 +180,44 @@ func TestRatesThatAreNone(t *testing.T) {
 	}
 	m.fails(handleRC(tpm2.RCValue, 1), tpm2.CCClockRateAdjust, handles(endorsement), password(""), &command.ClockRateAdjustIn{})
 }
+
+// Time that stood still while there was power ends what was to expire at a time: sessions of
+// before, and tickets. The time itself goes on.
+func TestTimeThatStoodStillEndsWhatWasToExpire(t *testing.T) {
+	m := newMachine(t)
+	m.now = time.Minute
+	timed := assertion{tpm2.CCPolicySecret, handles(tpm2.HandlePlatform), &command.PolicySecretIn{Expiration: 100}}
+	m.ownerPolicy(timed)
+	use, ticket := setClock(anHour), m.secretTicket()
+	before, other := m.satisfied(timed), m.satisfied()
+	m.tpm.MustPermanent()
+	m.tpm.TimeStopped()
+	if !m.tpm.Changed() {
+		t.Error("it need not be written down")
+	}
+	m.fails(sessionRC(tpm2.RCExpired, 1), use.cc, handles(tpm2.HandleOwner), before.with(""), use.in)
+	if rc := m.asserts(other, timed); rc != parameterRC(tpm2.RCExpired, 4) {
+		t.Errorf("PolicySecret in a session of before = %v", rc)
+	}
+	m.flush(other.handle)
+	late := m.satisfied()
+	if rc := m.asserts(late, assertion{cc: tpm2.CCPolicyTicket, in: &ticket.in}); rc != parameterRC(tpm2.RCTicket, 5) {
+		t.Errorf("PolicyTicket by a ticket of before = %v", rc)
+	}
+	m.flush(late.handle)
+	if now := m.clock().Time; now != 60_000 {
+		t.Errorf("the time is %d ms, want 60000", now)
+	}
+	m.do(use.cc, handles(tpm2.HandleOwner), m.satisfied(timed).with(""), use.in, nil)
+}
+
+// Until TPM2_Startup there is nothing that could expire, and that begins an epoch anyway.
+func TestTimeThatStoodStillBeforeStartup(t *testing.T) {
+	m := newMachine(t)
+	epoch := m.tpm.TimeEpoch()
+	m.tpm.PowerOn()
+	m.tpm.TimeStopped()
+	if m.startup(tpm2.StartupClear); m.tpm.TimeEpoch() != epoch+1 {
+		t.Errorf("epoch %d after %d, want the next", m.tpm.TimeEpoch(), epoch)
+	}
+}
