@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/program"
 )
 
@@ -379,7 +380,16 @@ func (c *controlClient) saveBlob(kind, file string) error {
 	if len(blob) != int(total) {
 		return fmt.Errorf("state blob: %d of %d bytes came", len(blob), total)
 	}
-	return os.WriteFile(file, blob, 0o600)
+	return writeBlob(file, blob)
+}
+
+// writeBlob puts a blob in the place of a file, whole or not at all. What is no regular
+// file is written to, as /dev/stdout: swtpm_ioctl takes any name.
+func writeBlob(name string, blob []byte) error {
+	if info, err := os.Lstat(name); err == nil && !info.Mode().IsRegular() {
+		return os.WriteFile(name, blob, 0o600)
+	}
+	return durable.WriteFile(name, blob, 0o600)
 }
 
 // loadBlob loads a state blob from a file.
