@@ -7,11 +7,14 @@ import (
 
 // Measured is what a TPM took into its measurement journal, in order.
 type Measured struct {
+	// Records are those that the journal keeps; each says how many right before it were
+	// omitted.
 	Records []engine.JournalRecord
 	// Restored is set when the TPM goes on from volatile state, as after a migration or
 	// in a snapshot: the records are then all of the boot that it is in.
 	Restored bool
-	// Lost is set when there were more than the journal holds.
+	// Lost is set when there were more than the journal holds. What it omits of the
+	// registers beside the boot is not lost: no boot is known by that.
 	Lost bool
 }
 

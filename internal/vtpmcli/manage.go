@@ -150,6 +150,9 @@ func showTPM(w io.Writer, result json.RawMessage) error {
 	if d.Proved {
 		row("generation", d.Generation)
 	}
+	if d.Journal != nil {
+		row("measurements", d.Journal)
+	}
 	if c := d.Contents; c != nil {
 		row("persistent keys", dash(strings.Join(c.Persistent, " ")))
 		row("NV indices", dash(strings.Join(c.NV, " ")))
