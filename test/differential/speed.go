@@ -126,6 +126,17 @@ func Ratio(a, b []time.Duration) Spread {
 	return spread(ratios)
 }
 
+// Total returns the ratio of all the time in a to all in b: of the same commands, as
+// somebody waits who sends them all.
+func Total(a, b []time.Duration) float64 {
+	var sumA, sumB time.Duration
+	for i := range a {
+		sumA += a[i]
+		sumB += b[i]
+	}
+	return float64(sumA) / float64(sumB)
+}
+
 func spread(v []float64) Spread {
 	slices.Sort(v)
 	return Spread{v[len(v)/2], v[len(v)/10], v[len(v)-1-len(v)/10]}
