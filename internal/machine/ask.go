@@ -62,11 +62,10 @@ func (r *Root) awaitEnd(ctx context.Context, card *Card) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if now, err := r.Card(card.Name); errors.Is(err, ErrUnknown) || err == nil && now.ID != card.ID {
+		if r.isGone(card) {
 			return nil // it went to another host, or was deleted, as soon as it had ended
 		}
-		_, _, err := r.call(ctx, card.Name, request{Verb: verbStatus}, nil)
-		if f, ferr := r.found(card); errors.Is(err, errNotRunning) && ferr == nil && !f.alive {
+		if r.hasEnded(ctx, card) {
 			// What follows finds the home free.
 			if lock, err := durable.LockDir(r.dir(card.Name)); err == nil {
 				return lock.Close()
@@ -78,6 +77,13 @@ func (r *Root) awaitEnd(ctx context.Context, card *Card) error {
 			return fmt.Errorf("machine %q has not ended yet: %w", card.Name, ctx.Err())
 		}
 	}
+}
+
+// hasEnded reports whether a machine has neither a supervisor that answers nor a hypervisor.
+func (r *Root) hasEnded(ctx context.Context, card *Card) bool {
+	_, _, err := r.call(ctx, card.Name, request{Verb: verbStatus}, nil)
+	f, ferr := r.found(card)
+	return errors.Is(err, errNotRunning) && ferr == nil && !f.alive
 }
 
 // Reset presses the reset button of a machine.

@@ -121,8 +121,8 @@ func (r *Root) dropTPM(ctx context.Context, name, machine, actor string) error {
 	switch {
 	case errors.Is(err, vtpm.ErrUnknown):
 		return nil
-	case errors.Is(err, vtpm.ErrBusy) || errors.Is(err, state.ProviderDown) || errors.Is(err, keyprovider.ErrUnavailable) || ctx.Err() != nil:
-		return err // it may open later
+	case mayOpenLater(err) || ctx.Err() != nil:
+		return err
 	case err != nil:
 		return r.dropUnopened(ctx, name, actor, c, err)
 	case belongs(rec, machine):
@@ -135,6 +135,11 @@ func (r *Root) dropTPM(ctx context.Context, name, machine, actor string) error {
 		return nil
 	}
 	return r.cfg.TPMs.Delete(ctx, actor, name)
+}
+
+// mayOpenLater reports whether a TPM that does not open may do so by itself.
+func mayOpenLater(err error) bool {
+	return errors.Is(err, vtpm.ErrBusy) || errors.Is(err, state.ProviderDown) || errors.Is(err, keyprovider.ErrUnavailable)
 }
 
 // dropUnopened is dropTPM for a state that does not open.
@@ -405,7 +410,8 @@ func (r *Root) Settle(ctx context.Context, actor, name string) (there bool, err 
 		r.departed(ctx, name)
 		return true, errors.Join(h.Close(), r.deleteGiven(ctx, actor, name))
 	case errors.As(err, &refused):
-		return false, errors.Join(h.take(), h.Close())
+		words := fmt.Sprintf("the machine was given to %s, which says that it does not have it, and can be started here: %v", g.Ticket.Address, refused)
+		return false, errors.Join(r.takeBack(h, actor, words), h.Close())
 	}
 	return false, errors.Join(err, h.Close())
 }
@@ -417,22 +423,27 @@ func (r *Root) TakeBack(ctx context.Context, actor, name string) error {
 	if err != nil {
 		return err
 	}
+	words := fmt.Sprintf("the machine was given to %s, and was taken back by the word of an operator that it does not run there", g.Ticket.Address)
+	return errors.Join(r.takeBack(h, actor, words), h.Close())
+}
+
+// takeBack makes a machine this host's again that was given away, with its event.
+func (r *Root) takeBack(h *Home, actor, words string) error {
 	history, err := h.History()
 	if err != nil {
-		return errors.Join(err, h.Close())
+		return err
 	}
 	n := integrity.Notice{
-		Type: integrity.EventMigrated, Instance: name, Time: r.cfg.Now(), BootCounter: history.BootCounter, Actor: actor,
-		Reasons: []evidence.Reason{reason(codeStayed, fmt.Sprintf("the machine was given to %s, and was taken back by the word of an operator that it does not run there", g.Ticket.Address))},
+		Type: integrity.EventMigrated, Instance: h.Name(), Time: r.cfg.Now(), BootCounter: history.BootCounter, Actor: actor,
+		Reasons: []evidence.Reason{reason(codeStayed, words)},
 	}
-	err = h.pend(&pending{Taken: true, Notices: []integrity.Notice{n}})
-	if err == nil {
-		err = h.take()
+	if err := h.pend(&pending{Taken: true, Notices: []integrity.Notice{n}}); err != nil {
+		return err
 	}
-	if err == nil {
-		err = r.logLast(h, n)
+	if err := h.take(); err != nil {
+		return err
 	}
-	return errors.Join(err, h.Close())
+	return r.logLast(h, n)
 }
 
 // GiveUp takes an operator's word that a machine which was given away is the other host's,

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -175,6 +176,12 @@ func TestAMachineThatIsInDoubtIsNotStarted(t *testing.T) {
 	if at, err := h.root.Settle(t.Context(), "carol", "web-1"); at || err != nil {
 		t.Errorf("Settle = %v, %v", at, err)
 	}
+	if n := h.event(integrity.EventMigrated); n.Actor != "carol" || n.Reasons[0].Code != codeStayed || !strings.Contains(n.Reasons[0].Message, "says that it does not have it") {
+		t.Errorf("the event is %+v", n)
+	}
+	if _, err := os.Lstat(h.file(pendingFile)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it would be logged again: %v", err)
+	}
 	h.run(boot(t, "good-uki"))
 
 	if home, err = h.root.openSoon(t.Context(), "web-1"); err != nil {
@@ -193,7 +200,7 @@ func TestAMachineThatIsInDoubtIsNotStarted(t *testing.T) {
 	if err := h.root.TakeBack(t.Context(), "carol", "web-1"); err != nil {
 		t.Fatal(err)
 	}
-	if n := h.awaitEvent(integrity.EventMigrated, 1); n.Actor != "carol" || n.Reasons[0].Code != codeStayed {
+	if n := h.awaitEvent(integrity.EventMigrated, 2); n.Actor != "carol" || n.Reasons[0].Code != codeStayed || !strings.Contains(n.Reasons[0].Message, "by the word of an operator") {
 		t.Errorf("the event is %+v", n)
 	}
 	h.run(boot(t, "good-uki"))

@@ -47,7 +47,20 @@ type host struct {
 	events []integrity.Notice
 }
 
-type testProvider struct{ *keyprovider.Local }
+// downFile in the folder of a host has its key provider give no key.
+const downFile = "provider-down"
+
+type testProvider struct {
+	*keyprovider.Local
+	down string // the path of downFile
+}
+
+func (p testProvider) Unwrap(ctx context.Context, c seal.Context, wrapped []byte) (seal.Secret, error) {
+	if _, err := os.Lstat(p.down); err == nil {
+		return seal.Secret{}, keyprovider.ErrUnavailable
+	}
+	return p.Local.Unwrap(ctx, c, wrapped)
+}
 
 func newHost(t testing.TB) *host {
 	t.Helper()
@@ -103,7 +116,7 @@ func hostConfig(ctx context.Context, dir string, key seal.Key, set *keyset.Set) 
 			return nil, keyprovider.ErrNoProvider
 		}
 		l, err := keyprovider.NewLocal(rand.Reader, seal.Key{ID: key.ID, Secret: key.Secret.Clone()})
-		return testProvider{l}, err
+		return testProvider{l, filepath.Join(dir, downFile)}, err
 	}
 	cfg = Config{
 		Dir: filepath.Join(dir, "vms"), Provider: provider, DefaultProvider: func() string { return "main" },

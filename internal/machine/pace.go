@@ -22,13 +22,14 @@ type paces struct {
 	settle time.Duration // until the other host has said that it has the machine, which was given to it
 	answer time.Duration // of the hypervisor here, after which somebody hears that it takes long
 	reach  time.Duration // until the other host has been reached, and for one question beside a move
+	vacate time.Duration // of what is left here of a machine that has gone and ended, until whoever gave it hears so
 	// The host that it is given to hears its source longer than that may ask: until it is given,
 	// and then for whoever has not heard that it is there.
 	given, heard time.Duration
 }
 
 func usualPaces() paces {
-	p := paces{memory: memoryTime, disks: 7 * 24 * time.Hour, still: 5 * time.Minute, settle: memoryTime, answer: 20 * time.Second, reach: time.Minute}
+	p := paces{memory: memoryTime, disks: 7 * 24 * time.Hour, still: 5 * time.Minute, settle: memoryTime, answer: 20 * time.Second, reach: time.Minute, vacate: 15 * time.Second}
 	p.given = p.still + p.settle + time.Minute
 	p.heard = p.given
 	return p

@@ -7,11 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
+	"github.com/assay-project/assay/internal/keyprovider"
 	"github.com/assay-project/assay/internal/move"
 )
 
@@ -248,6 +250,78 @@ func TestAMachineThatHasGoneIsNotHereForAFullDisk(t *testing.T) {
 	b.judgedIn(1)
 	if err := there.over(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A leavingBook has something done when the machine runs on the other host, before its home here
+// is deleted.
+type leavingBook struct {
+	fakeBook
+	then func() error
+}
+
+func (b *leavingBook) Depart(ctx context.Context, machine string) error {
+	return errors.Join(b.then(), b.fakeBook.Depart(ctx, machine))
+}
+
+// Who gives a machine away waits for its home's end, and not for ever: where it cannot be
+// deleted the command says so, with what keeps it, and --settle deletes it when that is mended.
+func TestAHomeThatCannotBeDeletedKeepsNobodyWaiting(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		spoil func(*host) (mend func() error, err error)
+		words string
+	}{
+		"its key provider is down": {func(h *host) (func() error, error) {
+			down := filepath.Join(h.dir, downFile)
+			return func() error { return os.Remove(down) }, os.WriteFile(down, nil, 0o600)
+		}, keyprovider.ErrUnavailable.Error()},
+		"its disk is full": {func(h *host) (func() error, error) {
+			file := h.file(custodyFile)
+			return func() error { return os.RemoveAll(file) }, errors.Join(os.RemoveAll(file), os.MkdirAll(filepath.Join(file, "x"), 0o700))
+		}, "its supervisor said why when it ended"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a, b := newHost(t), newHost(t)
+			a.root.pace.vacate = 50 * time.Millisecond
+			var mend func() error
+			a.root.cfg.Findings = &leavingBook{then: sync.OnceValue(func() (err error) {
+				mend, err = tc.spoil(a)
+				return err
+			})}
+			a.createWithDisks()
+			s := a.start(boot(t, "good-uki"))
+			a.awaitEvent(integrity.EventLateReport, 1)
+			there := b.awaits()
+			b.script("await never\n")
+			err := a.gives(t.Context(), "carol", there.ticket)
+			if err == nil {
+				t.Fatalf("Migrate says that nothing of the machine is here; the supervisor ends with %v", s.wait())
+			}
+			for _, want := range []string{"runs on the other host", "--settle", "--give-up"} {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("Migrate = %v, which does not say %q", err, want)
+				}
+			}
+			if err := s.wait(); err == nil {
+				t.Error("the supervisor does not say that the home is here still")
+			}
+			if why := a.root.whyHere(t.Context(), "web-1"); !strings.Contains(why.Error(), tc.words) {
+				t.Errorf("what keeps it here: %v, want %q", why, tc.words)
+			}
+			b.judgedIn(1)
+			if err := mend(); err != nil {
+				t.Fatal(err)
+			}
+			if gone, err := a.root.Settle(t.Context(), "carol", "web-1"); !gone || err != nil {
+				t.Errorf("Settle = %v, %v", gone, err)
+			}
+			a.hasNothing()
+			if err := there.over(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

@@ -32,9 +32,10 @@ Assay did not make stay here then, as they were when it left.
 
 Until the other host has all of it, whatever fails leaves it running here, and --cancel calls
 the move off. From then on it is the other host's. When that does not confirm, the machine
-stands still here and is not started again: --settle asks that host once more. Where it cannot
-answer any more, your word decides: --take-back says that the machine does not run there and
-never will, --give-up that it is that host's, and removes what is left of it here.`,
+stands still here and is not started again: --settle asks that host once more, and removes what
+is left of it here where it has the machine. Where it cannot answer any more, your word decides:
+--take-back says that the machine does not run there and never will, --give-up that it is that
+host's, and removes what is left of it here.`,
 		Args: cobra.ExactArgs(1),
 	}
 	m := migrating{h: addHostFlags(env, cmd), format: program.AddOutputFlag(cmd, "table", "json")}
@@ -43,7 +44,7 @@ never will, --give-up that it is that host's, and removes what is left of it her
 	f.BoolVar(&m.copies, "copy-disks", false, "copy the disks to the other host, which awaits them")
 	f.BoolVar(&m.dry, "dry-run", false, "only ask the other host whether it would take the machine")
 	f.BoolVar(&m.cancel, "cancel", false, "call off a move that has begun")
-	f.BoolVar(&m.settle, "settle", false, "ask the host that the machine was given to whether it has it")
+	f.BoolVar(&m.settle, "settle", false, "ask the host that the machine was given to whether it has it, and remove what is left of it here then")
 	f.BoolVar(&m.back, "take-back", false, "the machine that was given away does not run there, and never will")
 	f.BoolVar(&m.up, "give-up", false, "the machine that was given away is there: remove what is left of it here")
 	f.BoolVar(&m.yes, "yes", false, "do not ask: two machines that both run destroy their disks, and one that is on no host is lost")
