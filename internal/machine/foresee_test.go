@@ -1,9 +1,11 @@
 package machine
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -11,7 +13,9 @@ import (
 	"github.com/assay-project/assay/eventlog/baseline"
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/evidence/evidencetest"
+	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
+	"github.com/assay-project/assay/internal/vtpm"
 	"github.com/assay-project/assay/tpm2"
 )
 
@@ -83,4 +87,106 @@ func TestNothingIsForeseenWithoutABaseline(t *testing.T) {
 	if _, _, err := h.root.Foresee(t.Context(), "web-1"); !errors.Is(err, ErrNoDisk) {
 		t.Errorf("Foresee = %v", err)
 	}
+}
+
+// A busyReader is a context that has something done whenever whoever reads a disk looks whether
+// to go on, which he does before each piece.
+type busyReader struct {
+	context.Context
+	do func()
+}
+
+func (r *busyReader) Err() error {
+	r.do()
+	return r.Context.Err()
+}
+
+// To read what a machine boots from takes long: its home is free meanwhile, and what was
+// foreseen is not told, and not approved, where the machine is another by then.
+func TestNobodyWaitsForWhatIsForeseen(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	file := h.bootable("web-1.raw", "quiet")
+	h.create(func(d *fleet.Definition) {
+		d.Shielded.SecureBoot = false
+		d.Disks = []fleet.Disk{{File: file, Format: "raw", Bus: "virtio", Boot: true}}
+	})
+	h.run(boot(t, "good-uki"))
+	image := &Image{File: h.bootable("new.raw", "quiet audit=1"), Format: "raw"}
+	read := false // the home
+	provider := h.root.cfg.Provider
+	h.root.cfg.Provider = func(ctx context.Context, spec string) (vtpm.Provider, error) {
+		read = true
+		return provider(ctx, spec)
+	}
+	// meanwhile does something once with the home of web-1, when others read a disk.
+	meanwhile := func(then func(*Home) error) (context.Context, func()) {
+		read = false
+		done, doing := false, false
+		ctx := &busyReader{Context: t.Context()}
+		ctx.do = func() {
+			if !read || done || doing {
+				return
+			}
+			doing = true
+			home, err := h.root.Open(t.Context(), "web-1")
+			doing = false
+			if errors.Is(err, ErrBusy) {
+				return
+			}
+			done = true
+			if err := errors.Join(err, then(home), home.Close()); err != nil {
+				t.Error(err)
+			}
+		}
+		return ctx, func() {
+			t.Helper()
+			if !done {
+				t.Error("the home was not free while the disk was read")
+			}
+		}
+	}
+	look := func(*Home) error { return nil }
+	change := func(home *Home) error {
+		d, err := home.Definition()
+		if err != nil {
+			return err
+		}
+		d.MemoryMiB++
+		return home.setDefinition(d)
+	}
+	ctx, wasFree := meanwhile(look)
+	_, seen, err := h.root.ForeseeImage(ctx, "web-1", image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wasFree()
+	plan := func(ctx context.Context) error {
+		return h.root.PlanNext(ctx, "carol", "web-1", PlanOptions{For: time.Hour, Reason: "audit", Seen: seen})
+	}
+	ctx, wasFree = meanwhile(change)
+	if _, _, err := h.root.ForeseeImage(ctx, "web-1", image); !errors.Is(err, ErrNotAsSeen) {
+		t.Errorf("ForeseeImage of a machine that was changed meanwhile = %v", err)
+	}
+	wasFree()
+	ctx, wasFree = meanwhile(func(home *Home) error { return home.intend(time.Now()) })
+	if _, _, err := h.root.ForeseeImage(ctx, "web-1", image); !errors.Is(err, ErrNotAsSeen) {
+		t.Errorf("ForeseeImage of a machine that was started meanwhile = %v", err)
+	}
+	wasFree()
+	home := h.home()
+	if err := home.forget(); err != nil {
+		t.Fatal(err)
+	}
+	h.close(home)
+	ctx, wasFree = meanwhile(change)
+	if err := plan(ctx); !errors.Is(err, ErrNotAsSeen) || h.plan() != nil {
+		t.Errorf("PlanNext of a machine that was changed meanwhile = %v; there is a plan: %v", err, h.plan() != nil)
+	}
+	wasFree()
+	ctx, wasFree = meanwhile(look)
+	if err := plan(ctx); err != nil || h.plan() == nil {
+		t.Errorf("PlanNext = %v; there is a plan: %v", err, h.plan() != nil)
+	}
+	wasFree()
 }
