@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -18,10 +19,11 @@ import (
 // 20 us for a while: several times the cost of a command that comes by itself.
 type aloneStream struct {
 	polled
+	clients *atomic.Int32
 
 	// Of the serving goroutine:
 	fd      int       // of polled.file
-	quick   bool      // the last wait was shorter than quiet
+	quick   bool      // the last wait was shorter than hold
 	yielded time.Time // when it last let others run
 	slept   time.Time // and those, too, that wait for the poller
 	event   pollEvent
@@ -36,13 +38,18 @@ type pollEvent struct {
 
 const pollIn = 1 // POLLIN
 
+// hold is how long a client may be silent while it has the processor, and others, such as
+// one who connects, have to wait: two ticks of the kernel's clock.
+const hold = 8 * time.Millisecond
+
 // sleepTime is how long a client that never lets it wait may keep the others from the
 // poller.
 const sleepTime = 100 * time.Millisecond
 
-// newAloneStream takes over the socket of conn, or returns nil if that is none.
-func newAloneStream(conn net.Conn, now func() time.Time) stream {
-	s := &aloneStream{polled: polled{now: now, patience: sendTime}}
+// newAloneStream takes over the socket of conn, or returns nil if that is none. Clients is
+// how many the server has.
+func newAloneStream(conn net.Conn, clients *atomic.Int32, now func() time.Time) stream {
+	s := &aloneStream{polled: polled{now: now, patience: sendTime}, clients: clients}
 	if !s.take(conn) {
 		return nil
 	}
@@ -52,10 +59,10 @@ func newAloneStream(conn net.Conn, now func() time.Time) stream {
 }
 
 // Read waits for the client with the processor while it is quick, and gives that away as
-// soon as the client is quiet, or others have waited for yieldTime.
+// soon as the client is silent, another has come, or others have waited for yieldTime.
 func (s *aloneStream) Read(b []byte, end time.Time) (int, error) {
 	begin := s.now()
-	if s.quick && begin.Sub(s.yielded) < yieldTime && (end.IsZero() || begin.Before(end)) && s.sleep() {
+	if s.mayHold(begin, end) && s.sleep() {
 		n, err := receiveNow(s.fd, b)
 		switch {
 		case err == nil && n == 0:
@@ -66,9 +73,13 @@ func (s *aloneStream) Read(b []byte, end time.Time) (int, error) {
 	}
 	n, err := s.read(b, end)
 	s.yielded = s.now()
-	s.quick = s.yielded.Sub(begin) < quiet
+	s.quick = s.yielded.Sub(begin) < hold
 	s.yield()
 	return n, err
+}
+
+func (s *aloneStream) mayHold(now, end time.Time) bool {
+	return s.quick && s.clients.Load() == 1 && now.Sub(s.yielded) < yieldTime && (end.IsZero() || now.Before(end))
 }
 
 // yield lets others run where the read from the poller has not: there was something to
@@ -85,13 +96,13 @@ func (s *aloneStream) yield() {
 	}
 }
 
-// sleep waits until something can be read, for at most quiet; a signal ends it, too: by
-// one Go asks for the processor. It is not the client's to change, as a socket's own
-// times are. One that ended before the kernel's next tick, of some ms, would have the
-// kernel set its clock for each command, which takes as long as many a command.
+// sleep waits until something can be read, for at most hold; a signal ends it, too: by
+// one Go asks for the processor. That time is not the client's to change, as a socket's
+// own are. One that ended before the kernel's next tick would have the kernel set its
+// clock for each command, which takes as long as many a command.
 func (s *aloneStream) sleep() bool {
 	s.event = pollEvent{fd: int32(s.fd), events: pollIn} // a descriptor
-	return waitFor(&s.event, quiet) == 1
+	return waitFor(&s.event, hold) == 1
 }
 
 // Write sends b at once where the socket has room for it, as it has for a client that

@@ -6,15 +6,23 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 )
+
+// one is a server's only client.
+func one() *atomic.Int32 {
+	n := new(atomic.Int32)
+	n.Store(1)
+	return n
+}
 
 // alone serves a TPM to one client by an aloneStream.
 func alone(t *testing.T) (client net.Conn, s *aloneStream, done chan error) {
 	t.Helper()
 	client, server := socketPair(t)
-	s, ok := newAloneStream(server, time.Now).(*aloneStream)
+	s, ok := newAloneStream(server, one(), time.Now).(*aloneStream)
 	if !ok {
 		t.Fatal("a socket gets no stream")
 	}
@@ -36,7 +44,7 @@ func TestATPMAloneAnswersBurstsAndAfterSilence(t *testing.T) {
 		for begin := time.Now(); time.Since(begin) < 2*yieldTime; {
 			ask(t, client, getRandom, "80010000000b0000017b00")
 		}
-		<-time.After(2 * quiet)
+		<-time.After(2 * hold)
 	}
 	client.Close()
 	if err := <-done; !errors.Is(err, io.EOF) {
@@ -74,8 +82,30 @@ func TestCollectionsTakeNoCommand(t *testing.T) {
 	}
 }
 
+// Who comes beside a quick client is not kept waiting, and takes the processor from it.
+func TestASecondClientEndsTheHold(t *testing.T) {
+	t.Parallel()
+	client, server := socketPair(t)
+	clients := one()
+	s := newAloneStream(server, clients, time.Now).(*aloneStream)
+	defer s.Close()
+	if _, err := client.Write([]byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Read(make([]byte, 1), time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if !s.mayHold(s.yielded, time.Time{}) {
+		t.Error("a quick client may not hold the processor")
+	}
+	clients.Add(1)
+	if s.mayHold(s.yielded, time.Time{}) {
+		t.Error("it holds the processor beside another")
+	}
+}
+
 func TestStopEndsAReadOfATPMAlone(t *testing.T) {
-	for name, wait := range map[string]time.Duration{"quick": 0, "silent": 2 * quiet} {
+	for name, wait := range map[string]time.Duration{"quick": 0, "silent": 2 * hold} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			client, s, done := alone(t)
@@ -122,7 +152,7 @@ func TestStopEndsAClientThatNeverWaits(t *testing.T) {
 func TestHalfACommandToATPMAloneHasADeadline(t *testing.T) {
 	t.Parallel()
 	client, server := socketPair(t)
-	s := newAloneStream(server, time.Now).(*aloneStream)
+	s := newAloneStream(server, one(), time.Now).(*aloneStream)
 	defer s.Close()
 	l := linkOf(s, time.Now)
 	for range 2 { // the second of a client that is quick
@@ -136,7 +166,7 @@ func TestHalfACommandToATPMAloneHasADeadline(t *testing.T) {
 	if !s.quick {
 		t.Fatal("the client was not quick enough for this test")
 	}
-	l.due = time.Now().Add(2 * quiet)
+	l.due = time.Now().Add(2 * hold)
 	if err := l.fill(10); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("fill = %v, want a deadline", err)
 	}
@@ -152,7 +182,7 @@ func TestHalfACommandToATPMAloneHasADeadline(t *testing.T) {
 func TestAClientThatNeverWaitsIsMadeTo(t *testing.T) {
 	client, server := socketPair(t)
 	var clock time.Time
-	s := newAloneStream(server, func() time.Time { return clock }).(*aloneStream)
+	s := newAloneStream(server, one(), func() time.Time { return clock }).(*aloneStream)
 	defer s.Close()
 	if _, err := client.Write(make([]byte, 200)); err != nil {
 		t.Fatal(err)

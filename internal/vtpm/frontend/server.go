@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -25,8 +26,8 @@ type Config struct {
 	// Log is told of clients that break the protocol; nil for none.
 	Log *slog.Logger
 	// Alone says that the process has one TPM to serve and, once that is busy, one
-	// processor to do it: a connection may hold that while its client is quick, and needs
-	// none of the threads.
+	// processor to do it: a connection may hold that while its client is quick and the
+	// only one, and needs none of the threads.
 	Alone bool
 	// Threads are what connections may read on otherwise; nil for none.
 	Threads *Threads
@@ -79,6 +80,7 @@ type server struct {
 	all    sync.WaitGroup
 
 	warnings *rate.Limiter
+	clients  atomic.Int32 // len(links)
 
 	mu      sync.Mutex // guards what follows
 	links   map[*link]struct{}
@@ -190,7 +192,7 @@ func (s *server) link(conn net.Conn) *link {
 	var t stream
 	switch {
 	case s.cfg.Alone:
-		t = newAloneStream(conn, s.cfg.Now)
+		t = newAloneStream(conn, &s.clients, s.cfg.Now)
 	case s.cfg.Threads != nil:
 		t = newThreadStream(conn, s.cfg.Threads, s.cfg.Now)
 	}
@@ -217,6 +219,7 @@ func (s *server) add(l *link) bool {
 		return false
 	}
 	s.links[l] = struct{}{}
+	s.clients.Add(1)
 	return true
 }
 
@@ -235,6 +238,7 @@ func (p *port) safely(l *link) (err error) {
 func (p *port) one(l *link) {
 	err := p.safely(l)
 	l.Close()
+	p.clients.Add(-1)
 	p.mu.Lock()
 	delete(p.links, l)
 	p.mu.Unlock()

@@ -273,7 +273,7 @@ func TestHalfACommandOnAThreadHasADeadline(t *testing.T) {
 var streams = map[string]func(server net.Conn, threads *Threads) stream{
 	"thread": func(server net.Conn, threads *Threads) stream { return newThreadStream(server, threads, time.Now) },
 	"none":   func(server net.Conn, _ *Threads) stream { return newThreadStream(server, NewThreads(0), time.Now) },
-	"alone":  func(server net.Conn, _ *Threads) stream { return newAloneStream(server, time.Now) },
+	"alone":  func(server net.Conn, _ *Threads) stream { return newAloneStream(server, one(), time.Now) },
 }
 
 func TestAClientThatDoesNotReadIsLeft(t *testing.T) {
@@ -344,7 +344,7 @@ func TestOnlySocketsOfTheirOwnGetThreads(t *testing.T) {
 	if s := newThreadStream(pipe, NewThreads(1), time.Now); s != nil {
 		t.Errorf("a pipe in memory gets a thread: %s", cmp.Diff(nil, s))
 	}
-	if s := newAloneStream(wrapped{server}, time.Now); s != nil {
+	if s := newAloneStream(wrapped{server}, one(), time.Now); s != nil {
 		t.Error("a wrapper's Read and Write are passed by where a TPM is alone")
 	}
 }

@@ -4,6 +4,7 @@ package frontend
 
 import (
 	"net"
+	"sync/atomic"
 	"time"
 )
 
@@ -11,4 +12,4 @@ import (
 func newThreadStream(net.Conn, *Threads, func() time.Time) stream { return nil }
 
 // newAloneStream returns nil, too.
-func newAloneStream(net.Conn, func() time.Time) stream { return nil }
+func newAloneStream(net.Conn, *atomic.Int32, func() time.Time) stream { return nil }
