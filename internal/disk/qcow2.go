@@ -188,13 +188,11 @@ func (q *qcow2) inflate(entry uint64) ([]byte, error) {
 	if i := slices.IndexFunc(q.inflated, func(c inflated) bool { return c.entry == entry }); i >= 0 {
 		return q.inflated[i].data, nil
 	}
-	shift := 62 - (q.bits - 8) // "Compressed Clusters Descriptor"
-	at := int64(entry & (1<<shift - 1))
-	sectors := int64(entry&(flagCompressed-1)>>shift) + 1
+	at, length := q.packed(entry)
 	if at >= q.file {
 		return nil, malformed("a compressed cluster at %#x", at)
 	}
-	packed, err := read(q.r, at, int(min(sectors*512-at%512, q.file-at)))
+	packed, err := read(q.r, at, int(min(length, q.file-at)))
 	if err != nil {
 		return nil, err
 	}
@@ -206,4 +204,12 @@ func (q *qcow2) inflate(entry uint64) ([]byte, error) {
 	q.inflated = slices.Insert(q.inflated, 0, inflated{entry, data})
 	q.inflated = q.inflated[:min(len(q.inflated), keep)]
 	return data, nil
+}
+
+// packed is where a compressed cluster lies in the file ("Compressed Clusters Descriptor").
+func (q *qcow2) packed(entry uint64) (at, length int64) {
+	shift := 62 - (q.bits - 8)
+	at = int64(entry & (1<<shift - 1))
+	sectors := int64(entry&(flagCompressed-1)>>shift) + 1
+	return at, sectors*512 - at%512
 }

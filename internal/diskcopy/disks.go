@@ -68,7 +68,7 @@ func Check(d *fleet.Definition, disks []Disk, room uint64) error {
 		needed += uint64(disk.Size) + overhead(disk.Size)
 	}
 	if needed > room {
-		return fmt.Errorf("the disks need %d bytes, and there is room for %d beside what the disks of the machines here may grow to: %d are missing", needed, room, needed-room)
+		return fmt.Errorf("the disks need %d bytes, and there is room for %d: %d are missing", needed, room, needed-room)
 	}
 	return nil
 }
@@ -95,8 +95,8 @@ func overhead(size int64) uint64 { return uint64(size)/4096 + 1<<20 }
 
 // Make makes the disks in a folder, ROOT/MACHINE/disks, which must not be there, and has the
 // definition name them. They are empty, and survive a crash so. The disks have passed [Check];
-// when others were made meanwhile, and not all fit, none is of use: of two machines that come
-// at once each sees the disks of the other, and one of them or both are refused.
+// when others were made meanwhile [AllFit] says whether all fit: of two machines that come at
+// once each sees the disks of the other, and one of them or both are refused.
 func Make(ctx context.Context, images qemu.Images, d *fleet.Definition, disks []Disk, dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
@@ -107,9 +107,6 @@ func Make(ctx context.Context, images qemu.Images, d *fleet.Definition, disks []
 		if err := images.Create(ctx, &qemu.Disk{File: to.File, Format: to.Format, Bus: "virtio"}, disk.Size); err != nil {
 			return err
 		}
-	}
-	if err := allFit(filepath.Dir(filepath.Dir(dir))); err != nil {
-		return err
 	}
 	return Sync(d, disks)
 }

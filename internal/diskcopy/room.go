@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/assay-project/assay/internal/disk"
 )
 
 // spare is what a host keeps free beside the disks of a machine that comes, in bytes.
@@ -19,7 +21,7 @@ const spare = 256 << 20
 // may still grow to. They are sparse, and their guests were promised what they have not written
 // yet.
 func Room(root, leftover string) (uint64, error) {
-	free, err := freeIn(root)
+	free, err := Free(root, leftover)
 	if err != nil {
 		return 0, err
 	}
@@ -27,12 +29,20 @@ func Room(root, leftover string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	free += held(leftover)
 	return free - min(free, taken), nil
 }
 
-// allFit refuses disks that cannot all grow to what they may.
-func allFit(root string) error {
+// Free is Room for a host that is overcommitted: whatever other disks may still grow to.
+func Free(root, leftover string) (uint64, error) {
+	free, err := freeIn(root)
+	if err != nil {
+		return 0, err
+	}
+	return free + held(leftover), nil
+}
+
+// AllFit refuses disks that cannot all grow to what they may.
+func AllFit(root string) error {
 	free, err := freeIn(root)
 	if err != nil {
 		return err
@@ -93,7 +103,8 @@ func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(e
 func noHome(err error) bool { return gone(err) || errors.Is(err, fs.ErrPermission) }
 
 // growth is by how many bytes a disk may still grow; none for what is no file of that file
-// system. Its name says what it is: what is in a raw disk its guest chose.
+// system. Its name says what it is: what is in a raw disk its guest chose. What snapshots of a
+// qcow2 image hold takes no room from what its guest may write, which is beside it.
 func growth(name string, device uint64) (uint64, error) {
 	info, err := os.Lstat(name)
 	if err != nil {
@@ -103,35 +114,45 @@ func growth(name string, device uint64) (uint64, error) {
 	if !ok || !info.Mode().IsRegular() || s.Dev != device {
 		return 0, nil
 	}
-	size := info.Size()
+	most, has := uint64(info.Size()), uint64(s.Blocks)*512 //nolint:gosec // never negative (stat(2))
 	if filepath.Ext(name) == ".qcow2" {
-		if size, err = virtualSize(name); err != nil || size == 0 {
+		size, kept, err := sizes(name, info.Size())
+		if err != nil || size == 0 {
 			return 0, err
 		}
-		size += int64(overhead(size)) //nolint:gosec // both are below 64 TiB
+		kept = min(kept, has)
+		most = size + kept + overhead(int64(size+kept)) //nolint:gosec // both are below 64 TiB
 	}
-	most, has := uint64(size), uint64(s.Blocks)*512 //nolint:gosec // never negative (stat(2))
 	return most - min(most, has), nil
 }
 
-// virtualSize is that of a qcow2 image (docs/interop/qcow2, header: bytes 24 to 31); 0 for one
-// that is being made.
-func virtualSize(name string) (int64, error) {
+// sizes are that of a qcow2 image as its guest sees it (docs/interop/qcow2, header: bytes 24 to
+// 31), and what its snapshots hold of its file; 0 for one that is being made. Where that cannot be
+// told they hold all of it.
+func sizes(name string, file int64) (virtual, kept uint64, err error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer f.Close()
 	var head [32]byte
 	if _, err := io.ReadFull(f, head[:]); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return 0, nil
+		return 0, 0, nil
 	} else if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if string(head[:4]) != "QFI\xfb" {
-		return 0, nil // no machine starts with it
+		return 0, 0, nil // no machine starts with it
 	}
-	return int64(min(binary.BigEndian.Uint64(head[24:]), maxSize)), nil
+	virtual = min(binary.BigEndian.Uint64(head[24:]), maxSize)
+	held, err := disk.Kept(f, file)
+	switch {
+	case errors.Is(err, disk.ErrMalformed) || errors.Is(err, disk.ErrUnsupported):
+		return virtual, maxSize, nil
+	case err != nil:
+		return 0, 0, err
+	}
+	return virtual, uint64(held), nil //nolint:gosec // never negative
 }
 
 // held is how many bytes are free when the files of a folder are removed.

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -33,7 +34,10 @@ func come(t *testing.T, root, name string, size int64) error {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	return Make(t.Context(), qemu.Images{}, one(), []Disk{{0, size}}, dir)
+	if err := Make(t.Context(), qemu.Images{}, one(), []Disk{{0, size}}, dir); err != nil {
+		return err
+	}
+	return AllFit(root)
 }
 
 // part is so many tenths of the room that there is, in whole sectors.
@@ -58,6 +62,9 @@ func TestWhatTwoMachinesMayWriteFitsTogether(t *testing.T) {
 	if err := come(t, root, "web-2", size); err == nil || !strings.Contains(err.Error(), "are missing") {
 		t.Errorf("a second machine that needs as much: %v", err)
 	}
+	if free, err := Free(root, ""); err != nil || free < uint64(size) {
+		t.Errorf("Free = %d, %v, less than %d of which nothing is written", free, err, size)
+	}
 	if err := come(t, root, "web-3", part(t, root, 5)); err != nil {
 		t.Errorf("a third that fits: %v", err)
 	}
@@ -80,10 +87,13 @@ func TestOfTwoMachinesAtOnceNotBothAreTaken(t *testing.T) {
 		if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		errs = append(errs, Make(t.Context(), qemu.Images{}, one(), []Disk{{0, size}}, dir))
+		if err := Make(t.Context(), qemu.Images{}, one(), []Disk{{0, size}}, dir); err != nil {
+			t.Fatal(err)
+		}
+		errs = append(errs, AllFit(root))
 	}
 	if errs[0] != nil || errs[1] == nil {
-		t.Errorf("Make = %v", errs)
+		t.Errorf("AllFit = %v", errs)
 	}
 }
 
@@ -91,7 +101,7 @@ func TestADiskGrowsToWhatItsGuestSees(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	head := func(size uint64) []byte {
-		return binary.BigEndian.AppendUint64(append([]byte("QFI\xfb"), make([]byte, 20)...), size)
+		return append(binary.BigEndian.AppendUint64(append([]byte("QFI\xfb"), make([]byte, 20)...), size), make([]byte, 40)...)
 	}
 	sparse := func(name string, size int64, start []byte) string {
 		file := filepath.Join(dir, name)
@@ -125,9 +135,12 @@ func TestADiskGrowsToWhatItsGuestSees(t *testing.T) {
 		"raw, whose guest is clever": {sparse("d.raw", 1<<20, head(1<<60)), 0, 1 << 20},
 		"qcow2":                      {sparse("a.qcow2", 0, head(1<<30)), 1 << 30, 1<<30 + overhead(1<<30)},
 		"qcow2, as large as can be":  {sparse("b.qcow2", 0, head(math.MaxUint64)), maxSize, maxSize + overhead(maxSize)},
-		"qcow2, being made":          {sparse("c.qcow2", 0, []byte("QFI")), 0, 0},
-		"no qcow2":                   {sparse("d.qcow2", 0, make([]byte, 512)), 0, 0},
-		"a folder":                   {dir, 0, 0},
+		"qcow2, of snapshots that cannot be read": {
+			sparse("e.qcow2", 0, append(append(head(1 << 30)[:60], 0, 0, 0, 1), make([]byte, 1<<20)...)), 1<<30 + overhead(1<<30), 1<<30 + overhead(1<<30+2<<20),
+		},
+		"qcow2, being made": {sparse("c.qcow2", 0, []byte("QFI")), 0, 0},
+		"no qcow2":          {sparse("d.qcow2", 0, make([]byte, 512)), 0, 0},
+		"a folder":          {dir, 0, 0},
 	} {
 		if got, err := growth(tc.file, device); err != nil || got < tc.least || got > tc.most {
 			t.Errorf("%s: growth = %d, %v, want %d to %d", name, got, err, tc.least, tc.most)
@@ -138,6 +151,63 @@ func TestADiskGrowsToWhatItsGuestSees(t *testing.T) {
 	}
 	if got, err := promised(dir, ""); err != nil || got != 0 {
 		t.Errorf("files beside the homes: promised = %d, %v", got, err)
+	}
+}
+
+// What a snapshot holds stays where the guest writes anew: what it may write is beside that.
+func TestADiskGrowsBesideItsSnapshots(t *testing.T) {
+	for _, tool := range []string{"qemu-img", "qemu-io"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			if os.Getenv("ASSAY_REQUIRE_QEMU") != "" {
+				t.Fatalf("%s is not there: run make setup", tool)
+			}
+			t.Skipf("%s is not there", tool)
+		}
+	}
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "disk.qcow2")
+	has := func() uint64 {
+		t.Helper()
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return uint64(info.Sys().(*syscall.Stat_t).Blocks) * 512
+	}
+	const size = 8 << 20
+	for _, step := range []struct {
+		name        string
+		args        []string
+		least, most uint64
+	}{
+		{"made", []string{"qemu-img", "create", "-f", "qcow2", file, "8M"}, size, size + overhead(size)},
+		{"written", []string{"qemu-io", "-c", "write -P 1 0 8M", file}, 0, overhead(size)},
+		{"held", []string{"qemu-img", "snapshot", "-c", "one", file}, size, size + overhead(2*size)},
+		{"written anew in part", []string{"qemu-io", "-c", "write -P 2 0 2M", file}, size - 2<<20, size - 2<<20 + overhead(2*size)},
+		{"held again", []string{"qemu-img", "snapshot", "-c", "two", file}, size, size + overhead(3*size)},
+		{"written anew", []string{"qemu-io", "-c", "write -P 3 0 8M", file}, 0, overhead(3 * size)},
+		{"held no more", []string{"qemu-img", "snapshot", "-d", "one", file}, 0, overhead(3 * size)},
+	} {
+		var before, might uint64
+		info, err := os.Stat(file)
+		if err == nil {
+			before = has()
+			if might, err = growth(file, deviceOf(t, info)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if out, err := exec.Command(step.args[0], step.args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", step.name, err, out)
+		}
+		if grew := has() - before; before > 0 && has() > before && grew > might {
+			t.Errorf("%s: it grew by %d bytes, and might by %d", step.name, grew, might)
+		}
+		if info, err = os.Stat(file); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := growth(file, deviceOf(t, info)); err != nil || got < step.least || got > step.most {
+			t.Errorf("%s: growth = %d, %v, want %d to %d", step.name, got, err, step.least, step.most)
+		}
 	}
 }
 

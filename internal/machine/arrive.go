@@ -38,6 +38,9 @@ type ReceiveOptions struct {
 	// the disks of this host it gets the Known alone, to read.
 	CopyDisks bool
 	Known     []string
+	// Overcommit takes disks that fit into what is free, whatever the disks of the machines
+	// here may still grow to: when they do, there may be no room for what a guest writes.
+	Overcommit bool
 	// Ready is called once the machine is awaited. May be nil.
 	Ready func() error
 }
@@ -195,11 +198,7 @@ func (a *arrival) checkDisks() error {
 	case len(copied) > 0 && !a.o.CopyDisks:
 		return errors.New("the machine is awaited on disks that both hosts reach: assay vm receive --copy-disks awaits it with a copy of them")
 	case len(copied) > 0:
-		room, err := diskcopy.Room(a.root.cfg.Dir, filepath.Join(a.root.dir(a.o.Name), diskFolder))
-		if err == nil {
-			err = diskcopy.Check(d, copied, room)
-		}
-		if err != nil {
+		if err := a.checkRoom(); err != nil {
 			return err
 		}
 	}

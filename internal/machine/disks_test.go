@@ -2,6 +2,7 @@ package machine
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -262,12 +263,16 @@ func TestADestinationMakesWhatItWasAskedForAlone(t *testing.T) {
 	h := newHost(t)
 	medium := filepath.Join(h.dir, "medium.raw")
 	h.put(medium, "medium")
+	half := h.halfTaken()
 	for name, tc := range map[string]struct {
 		change func(*fleet.Definition, *arrival)
 		want   string
 	}{
-		"in order":        {func(*fleet.Definition, *arrival) {}, ""},
-		"more than fits":  {func(_ *fleet.Definition, a *arrival) { a.offer.Copy[0].Size = 60 << 40 }, "are missing"},
+		"in order":       {func(*fleet.Definition, *arrival) {}, ""},
+		"more than fits": {func(_ *fleet.Definition, a *arrival) { a.offer.Copy[0].Size = 60 << 40 }, "are missing"},
+		"more than is left of what others may write":  {func(_ *fleet.Definition, a *arrival) { a.offer.Copy[0].Size = half }, "--overcommit"},
+		"the same, and the operator says so":          {func(_ *fleet.Definition, a *arrival) { a.offer.Copy[0].Size, a.o.Overcommit = half, true }, ""},
+		"more than is free, and the operator says so": {func(_ *fleet.Definition, a *arrival) { a.offer.Copy[0].Size, a.o.Overcommit = 60<<40, true }, "are missing"},
 		"another disk":    {func(_ *fleet.Definition, a *arrival) { a.offer.Copy[0].Number = 1 }, "in its place"},
 		"a shared one":    {func(d *fleet.Definition, _ *arrival) { d.Disks[0].Shared = true }, "shared"},
 		"one that it has": {func(d *fleet.Definition, a *arrival) { a.o.Known = []string{medium} }, ""},
@@ -288,6 +293,44 @@ func TestADestinationMakesWhatItWasAskedForAlone(t *testing.T) {
 				t.Errorf("checkDisks = %v, want %q", err, tc.want)
 			}
 		})
+	}
+}
+
+// halfTaken has a disk of another machine that may grow to more than half of what is free, and
+// returns a size that fits into what is free, and not beside it.
+func (h *host) halfTaken() int64 {
+	h.Helper()
+	free, err := diskcopy.Free(h.root.cfg.Dir, "")
+	if err != nil {
+		h.Fatal(err)
+	}
+	size := int64(min(free, 32<<40)) / 10 * 6 &^ 4095
+	file := h.root.DiskPath("db-1", "disk0.raw")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, nil, 0o600), os.Truncate(file, max(size, int64(free)/10*6))); err != nil {
+		h.Fatal(err)
+	}
+	return size
+}
+
+// Disks of an overcommitted host are made there, whatever others may grow to.
+func TestAnOvercommittedHostMakesTheDisks(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	size := h.halfTaken()
+	for _, overcommit := range []bool{false, true} {
+		home := &Home{dir: h.root.dir("web-1")}
+		if err := os.MkdirAll(home.dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		a := &arrival{root: h.root, o: &ReceiveOptions{Name: "web-1", CopyDisks: true, Overcommit: overcommit}}
+		a.offer.Definition = definition(func(d *fleet.Definition) { d.Disks = []fleet.Disk{{Format: "raw", Bus: "virtio"}} })
+		a.offer.Copy = []diskcopy.Disk{{Number: 0, Size: size}}
+		if err := a.makeDisks(t.Context(), home); (err == nil) != overcommit {
+			t.Errorf("makeDisks, overcommitted %v: %v", overcommit, err)
+		}
+		if err := os.RemoveAll(home.dir); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

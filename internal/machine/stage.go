@@ -3,6 +3,7 @@ package machine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -55,7 +56,7 @@ func (a *arrival) stage(ctx context.Context, lock *durable.Lock, keys *age.X2551
 		return nil, err
 	}
 	if len(a.offer.Copy) > 0 {
-		if err := diskcopy.Make(ctx, a.root.cfg.Images, a.offer.Definition, a.offer.Copy, filepath.Join(h.dir, diskFolder)); err != nil {
+		if err := a.makeDisks(ctx, h); err != nil {
 			return nil, err
 		}
 	}
@@ -63,6 +64,37 @@ func (a *arrival) stage(ctx context.Context, lock *durable.Lock, keys *age.X2551
 		return nil, err
 	}
 	return h, a.stageTPM(ctx, h, keys)
+}
+
+// errNotFree is what is wrong where a host that is overcommitted would take the machine.
+var errNotFree = errors.New("what the disks of the machines here may still grow to is not free for others; assay vm receive --overcommit does not count it")
+
+// checkRoom refuses disks that there is no room for.
+func (a *arrival) checkRoom() error {
+	root, leftover := a.root.cfg.Dir, filepath.Join(a.root.dir(a.o.Name), diskFolder)
+	free, err := diskcopy.Free(root, leftover)
+	if err == nil {
+		err = diskcopy.Check(a.offer.Definition, a.offer.Copy, free)
+	}
+	if err != nil || a.o.Overcommit {
+		return err
+	}
+	room, err := diskcopy.Room(root, leftover)
+	if err != nil {
+		return err
+	}
+	if err := diskcopy.Check(a.offer.Definition, a.offer.Copy, room); err != nil {
+		return fmt.Errorf("%w; %w", err, errNotFree)
+	}
+	return nil
+}
+
+// makeDisks makes those that are copied. When others were made meanwhile not all may fit.
+func (a *arrival) makeDisks(ctx context.Context, h *Home) error {
+	if err := diskcopy.Make(ctx, a.root.cfg.Images, a.offer.Definition, a.offer.Copy, filepath.Join(h.dir, diskFolder)); err != nil || a.o.Overcommit {
+		return err
+	}
+	return diskcopy.AllFit(a.root.cfg.Dir)
 }
 
 // clear removes what there is of a machine that did not arrive. The home was given back: a

@@ -197,8 +197,9 @@ Whoever has the ticket can give a machine of that name, with the disks of this h
 its definition names, until it expires: it is a secret. Nobody else gets as far as a word.
 
 With --copy-disks the machine comes with a copy of its disks, made in its home here, where
-all of their size must be free; of the files of this host it gets those of --with-disk alone,
-to read.
+all of their size must be free beside what the disks of the machines here may still grow to;
+with --overcommit that is not counted. Of the files of this host it gets those of --with-disk
+alone, to read.
 
 When the machine has come, this process supervises it until it ends, as assay vm run does;
 a service manager may run it (systemd-run assay vm receive …).`,
@@ -213,6 +214,7 @@ a service manager may run it (systemd-run assay vm receive …).`,
 	f.StringVar(&w.ticket, "ticket", "", "`FILE` to write, which must not be there")
 	f.BoolVar(&w.copies, "copy-disks", false, "make disks for the machine, and take what is in its own")
 	f.StringArrayVar(&w.known, "with-disk", nil, "`FILE` of a disk that the machine reads, and may have here (with --copy-disks; again for each)")
+	f.BoolVar(&w.overcommit, "overcommit", false, "take disks that fit into what is free, though the disks of the machines here may then grow to more than there is (with --copy-disks)")
 	f.StringVar(&w.provider, "key-provider", "", "`NAME` of the key provider of its home here; the default when empty")
 	f.DurationVar(&w.patience, "for", 10*time.Minute, "how long the machine is awaited")
 	for _, name := range []string{"listen", "ticket"} {
@@ -221,6 +223,9 @@ a service manager may run it (systemd-run assay vm receive …).`,
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		if len(w.known) > 0 && !w.copies {
 			return errors.New("--with-disk is for --copy-disks: without it the machine has the disks that its definition names")
+		}
+		if w.overcommit && !w.copies {
+			return errors.New("--overcommit is for --copy-disks: without it no disk is made here")
 		}
 		if h.issuer, err = service.issuer(); err != nil {
 			return err
@@ -235,7 +240,7 @@ type receiving struct {
 	h                                 *hostFlags
 	listen, address, ticket, provider string
 	patience                          time.Duration
-	copies                            bool
+	copies, overcommit                bool
 	known                             []string
 }
 
@@ -268,7 +273,7 @@ func (w *receiving) run(cmd *cobra.Command, name string) (err error) {
 	}
 	return w.h.with(ctx, func(r *machine.Root) error {
 		return r.Receive(ctx, actor(), machine.ReceiveOptions{
-			Name: name, Provider: w.provider, Listener: l, TLS: cfg, Expires: t.Expires, CopyDisks: w.copies, Known: w.known,
+			Name: name, Provider: w.provider, Listener: l, TLS: cfg, Expires: t.Expires, CopyDisks: w.copies, Known: w.known, Overcommit: w.overcommit,
 			Ready: func() error {
 				if err := durable.CreateFile(w.ticket, text, 0o600); err != nil {
 					return fmt.Errorf("write the ticket: %w", err)
