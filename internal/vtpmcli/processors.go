@@ -1,26 +1,28 @@
 package vtpmcli
 
 import (
+	"strings"
 	"sync"
 
 	"github.com/assay-project/assay/internal/program"
 	"github.com/assay-project/assay/internal/vtpm"
 )
 
-// settled is the command from which on a TPM has one processor. To give up the others
+// settled is the command from which on a TPM has few processors. To give up the others
 // costs a hundred pages of memory, which a TPM that only begins, as one that a guest
 // migrates to, is spared.
 const settled = 16
 
-// processors is how many processors a process uses that serves one TPM: one, and while
-// a command looks for RSA primes all, so that the control channel is heard.
-//
-// A TPM does one thing at a time. Where a second processor idles, a thread of its own
-// listens to the poller, and wakes with each command that another one serves
-// (frontend.Config.Alone).
+// few is how many processors a process uses that serves one TPM, whatever the machine has:
+// one that a quick client may hold (frontend.Config.Alone), and one for all else.
+const few = 2
+
+// processors changes how many a process uses: few, and while a command looks for RSA
+// primes all. A TPM does one thing at a time; the others would only help to collect
+// garbage, of which there is little.
 type processors struct {
 	set func(n int) (before int)
-	all int
+	all int // at least few
 
 	mu       sync.Mutex // guards what follows, and set
 	used     int
@@ -28,14 +30,19 @@ type processors struct {
 	heavy    int // commands that run and look for primes
 }
 
-// fewProcessors changes the process as commands come, unless GOMAXPROCS in its
-// environment says how many it uses: then, and for a process that others share, nil.
+// fewProcessors changes the process, now where it has less and else as commands come,
+// unless GOMAXPROCS in its environment says how many it uses, or GODEBUG that nobody who
+// holds one is interrupted: then, and for a process that others share, nil.
 func fewProcessors(env *program.Env) *processors {
-	if env.Processors == nil || env.Getenv("GOMAXPROCS") != "" {
+	if env.Processors == nil || env.Getenv("GOMAXPROCS") != "" || strings.Contains(env.Getenv("GODEBUG"), "asyncpreemptoff=1") {
 		return nil
 	}
-	all := env.Processors(0)
-	return &processors{set: env.Processors, all: all, used: all}
+	used := env.Processors(0)
+	p := &processors{set: env.Processors, all: max(used, few), used: used}
+	if used < few {
+		p.note(0, 0)
+	}
+	return p
 }
 
 // before is told of each command (frontend.Config.Before).
@@ -59,7 +66,7 @@ func (p *processors) note(commands, heavy int) {
 	p.heavy += heavy
 	use := p.all
 	if p.commands == settled && p.heavy == 0 {
-		use = 1
+		use = few
 	}
 	if use != p.used {
 		p.set(use)

@@ -10,11 +10,11 @@ import (
 	"github.com/assay-project/assay/tpm2"
 )
 
-// processorsOf has fewProcessors change a process of four, and returns what it asks for.
-func processorsOf(gomaxprocs string) (*processors, *[]int) {
-	now, asked := 4, new([]int)
+// processorsOf has fewProcessors change a process of so many, and returns what it asks for.
+func processorsOf(now int, environ map[string]string) (*processors, *[]int) {
+	asked := new([]int)
 	env := programtest.Env(nil, nil)
-	env.Getenv = func(name string) string { return map[string]string{"GOMAXPROCS": gomaxprocs}[name] }
+	env.Getenv = func(name string) string { return environ[name] }
 	env.Processors = func(n int) int {
 		before := now
 		if n > 0 {
@@ -26,8 +26,8 @@ func processorsOf(gomaxprocs string) (*processors, *[]int) {
 	return fewProcessors(env), asked
 }
 
-func TestOneTPMHasOneProcessorButForRSAKeys(t *testing.T) {
-	p, asked := processorsOf("")
+func TestOneTPMHasFewProcessorsButForRSAKeys(t *testing.T) {
+	p, asked := processorsOf(4, nil)
 	short := []byte{0x80, 1, 0, 0, 0, 10, 0, 0, 1, 0x81}
 	rsa := slices.Concat([]byte{0x80, 2, 0, 0, 0, 28, 0, 0, 1, 0x31, 0x40, 0, 0, 1, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 2}, []byte{0, byte(tpm2.AlgRSA)})
 	p.before(rsa)()
@@ -46,19 +46,35 @@ func TestOneTPMHasOneProcessorButForRSAKeys(t *testing.T) {
 	first()
 	second()
 	p.before(rsa)()
-	if diff := cmp.Diff([]int{1, 4, 1, 4, 1}, *asked); diff != "" {
+	if diff := cmp.Diff([]int{few, 4, few, 4, few}, *asked); diff != "" {
+		t.Errorf("processors asked for (-want +got):\n%s", diff)
+	}
+}
+
+// Where a machine has one, a client that holds it would keep it from all else.
+func TestOneTPMHasASecondProcessor(t *testing.T) {
+	p, asked := processorsOf(1, nil)
+	for range 2 * settled {
+		p.before([]byte{0x80, 1})
+	}
+	if diff := cmp.Diff([]int{few}, *asked); diff != "" {
 		t.Errorf("processors asked for (-want +got):\n%s", diff)
 	}
 }
 
 func TestProcessorsAreLeftWhereTheEnvironmentSays(t *testing.T) {
-	p, asked := processorsOf("2")
-	for range 2 * settled {
-		if p.before([]byte{0x80, 1}) != nil {
-			t.Error("something is done after a command")
+	for _, environ := range []map[string]string{{"GOMAXPROCS": "2"}, {"GODEBUG": "x=1,asyncpreemptoff=1"}} {
+		p, asked := processorsOf(4, environ)
+		if p != nil {
+			t.Errorf("%v: a client may hold a processor", environ)
 		}
-	}
-	if len(*asked) != 0 {
-		t.Errorf("processors asked for: %v, want none", *asked)
+		for range 2 * settled {
+			if p.before([]byte{0x80, 1}) != nil {
+				t.Error("something is done after a command")
+			}
+		}
+		if len(*asked) != 0 {
+			t.Errorf("%v: processors asked for: %v, want none", environ, *asked)
+		}
 	}
 }

@@ -4,29 +4,107 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 )
 
 // An aloneStream is a stream over a socket for a process that has one TPM to serve, and
-// one processor to do it ([Config].Alone).
+// a processor to spare ([Config].Alone).
 //
-// Between the commands of a client that is quick it sleeps in the kernel and keeps the
-// processor of Go's scheduler, which is not told; else it waits in the poller. A sleep
-// that Go is told of has its monitor thread wake when it ends, and look around every
-// 20 us for a while: several times the cost of a command that comes by itself.
+// Between the commands of a client that is quick it sleeps in the kernel and holds a
+// processor of Go's scheduler, which is not told, as a goroutine that computes would;
+// else it waits in the poller. A sleep that Go is told of has its monitor thread wake
+// when it ends, and look around every 20 us for a while: several times the cost of a
+// command that comes by itself.
 type aloneStream struct {
-	polled
 	clients *atomic.Int32
+	now     func() time.Time
 
 	// Of the serving goroutine:
-	fd      int       // of polled.file
-	quick   bool      // the last wait was shorter than hold
-	yielded time.Time // when it last let others run
-	slept   time.Time // and those, too, that wait for the poller
-	event   pollEvent
+	gate     *gate
+	quick    int  // waits in the poller, in a row, that were brief
+	holds    bool // a processor
+	event    pollEvent
+	patience time.Duration // how long Write may take
+
+	stopped atomic.Bool
+	mu      sync.Mutex // guards what follows, which the serving goroutine writes
+	fd      int        // -1 when it is closed
+	writing bool       // it waits for room
+	end     time.Time  // of writes, once it is stopped
+}
+
+const (
+	// brief is how long a quick client may be silent.
+	brief = 8 * time.Millisecond
+	// trusted is after how many waits that were brief a client is taken for quick.
+	trusted = 3
+)
+
+// newAloneStream takes over the socket of conn, or returns nil if that is none. Clients is
+// how many the server has.
+func newAloneStream(conn net.Conn, clients *atomic.Int32, now func() time.Time) stream {
+	raw := socketOf(conn)
+	if raw == nil {
+		return nil
+	}
+	s := &aloneStream{clients: clients, now: now, patience: sendTime, fd: dup(raw)}
+	if s.fd < 0 {
+		return nil
+	}
+	var err error
+	if s.gate, err = newGate(s.fd); err != nil {
+		syscall.Close(s.fd)
+		return nil
+	}
+	conn.Close()
+	return s
+}
+
+// Read waits for the client with a processor while it is quick and the only one, and
+// without as soon as it is silent.
+func (s *aloneStream) Read(b []byte, end time.Time) (int, error) {
+	for !s.stopped.Load() {
+		begin := s.now()
+		holds := s.quick >= trusted && end.IsZero() && s.clients.Load() == 1
+		if holds != s.holds {
+			s.change(holds)
+		}
+		if holds {
+			if !s.sleep() {
+				if s.now().Sub(begin) > brief {
+					s.quick = 0
+				}
+				runtime.Gosched()
+				continue
+			}
+		} else if err := s.wait(syscall.EPOLLIN, end); err != nil {
+			return 0, err
+		} else if s.quick++; s.now().Sub(begin) > brief {
+			s.quick = 0
+		}
+		n, err := receiveNow(s.fd, b)
+		if err == nil && n == 0 {
+			err = io.EOF
+		}
+		if !errors.Is(err, syscall.EAGAIN) {
+			return n, err
+		}
+	}
+	return 0, os.ErrDeadlineExceeded
+}
+
+// change begins or ends to hold a processor. Who begins has listened to the poller just
+// before; another thread must for all else. A goroutine that begins has one look for
+// work, and end up there.
+func (s *aloneStream) change(holds bool) {
+	if s.holds = holds; holds {
+		go func() {}()
+	}
 }
 
 // pollEvent is struct pollfd of poll(2).
@@ -38,90 +116,78 @@ type pollEvent struct {
 
 const pollIn = 1 // POLLIN
 
-// hold is how long a client may be silent while it has the processor, and others, such as
-// one who connects, have to wait: two ticks of the kernel's clock.
-const hold = 8 * time.Millisecond
-
-// sleepTime is how long a client that never lets it wait may keep the others from the
-// poller.
-const sleepTime = 100 * time.Millisecond
-
-// newAloneStream takes over the socket of conn, or returns nil if that is none. Clients is
-// how many the server has.
-func newAloneStream(conn net.Conn, clients *atomic.Int32, now func() time.Time) stream {
-	s := &aloneStream{polled: polled{now: now, patience: sendTime}, clients: clients}
-	if !s.take(conn) {
-		return nil
-	}
-	// The descriptor is this file's until Close, which the serving goroutine calls.
-	_ = s.raw.Control(func(fd uintptr) { s.fd = int(fd) }) // fails for a closed file
-	return s
-}
-
-// Read waits for the client with the processor while it is quick, and gives that away as
-// soon as the client is silent, another has come, or others have waited for yieldTime.
-func (s *aloneStream) Read(b []byte, end time.Time) (int, error) {
-	begin := s.now()
-	if s.mayHold(begin, end) && s.sleep() {
-		n, err := receiveNow(s.fd, b)
-		switch {
-		case err == nil && n == 0:
-			return 0, io.EOF
-		case !errors.Is(err, syscall.EAGAIN):
-			return n, err
-		}
-	}
-	n, err := s.read(b, end)
-	s.yielded = s.now()
-	s.quick = s.yielded.Sub(begin) < hold
-	s.yield()
-	return n, err
-}
-
-func (s *aloneStream) mayHold(now, end time.Time) bool {
-	return s.quick && s.clients.Load() == 1 && now.Sub(s.yielded) < yieldTime && (end.IsZero() || now.Before(end))
-}
-
-// yield lets others run where the read from the poller has not: there was something to
-// read. Those that wait for the poller run when nobody else can, which is by a sleep.
-func (s *aloneStream) yield() {
-	switch {
-	case s.waited:
-		s.slept = s.yielded
-	case s.yielded.Sub(s.slept) < sleepTime:
-		runtime.Gosched()
-	default:
-		time.Sleep(time.Microsecond) // until the poller has been asked
-		s.slept = s.now()
-	}
-}
-
-// sleep waits until something can be read, for at most hold; a signal ends it, too: by
-// one Go asks for the processor. That time is not the client's to change, as a socket's
-// own are. One that ended before the kernel's next tick would have the kernel set its
-// clock for each command, which takes as long as many a command.
+// sleep waits until something can be read, or there is a signal: by one Go stops who holds
+// a processor, when it collects garbage or, while its monitor is awake, after 10 ms.
 func (s *aloneStream) sleep() bool {
 	s.event = pollEvent{fd: int32(s.fd), events: pollIn} // a descriptor
-	return waitFor(&s.event, hold) == 1
+	return sleepFor(&s.event) == 1
+}
+
+// wait waits in the poller until the socket has one of the events: for something to read
+// until end, for room until then and, once the stream is stopped, no longer than that
+// allows.
+func (s *aloneStream) wait(events uint32, end time.Time) error {
+	if err := s.waitUntil(events == syscall.EPOLLOUT, end); err != nil {
+		return err
+	}
+	return s.gate.wait(events)
+}
+
+func (s *aloneStream) waitUntil(writing bool, end time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.writing = writing; s.stopped.Load() {
+		if !writing {
+			return os.ErrDeadlineExceeded
+		}
+		end = s.end
+	}
+	return s.gate.file.SetReadDeadline(end)
 }
 
 // Write sends b at once where the socket has room for it, as it has for a client that
 // takes its answers; else it waits in the poller.
 func (s *aloneStream) Write(b []byte) (int, error) {
 	n, err := send(s.fd, b)
-	if n == len(b) || err != nil && !errors.Is(err, syscall.EAGAIN) {
-		return n, err
+	if n == len(b) {
+		return n, nil
 	}
-	rest, err := s.write(b[n:])
-	return n + rest, err
+	end := s.now().Add(s.patience)
+	for err == nil || errors.Is(err, syscall.EAGAIN) {
+		if err := s.wait(syscall.EPOLLOUT, end); err != nil {
+			return n, err
+		}
+		var more int
+		more, err = send(s.fd, b[n:])
+		if n += more; n == len(b) {
+			return n, nil
+		}
+	}
+	return n, err
 }
 
 func (s *aloneStream) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stopped = true
-	s.end()
+	if s.fd < 0 {
+		return
+	}
+	now := s.now()
+	s.end = now.Add(stopTime)
+	s.stopped.Store(true)
+	if s.writing {
+		s.gate.file.SetReadDeadline(s.end)
+		return
+	}
+	s.gate.file.SetReadDeadline(now)
+	_ = syscall.Shutdown(s.fd, syscall.SHUT_RD) // ends a sleep; or the client has gone
 }
 
 // Close ends the connection.
-func (s *aloneStream) Close() error { return s.file.Close() }
+func (s *aloneStream) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := errors.Join(s.gate.file.Close(), syscall.Close(s.fd))
+	s.fd = -1
+	return err
+}

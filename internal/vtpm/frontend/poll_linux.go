@@ -4,12 +4,11 @@ package frontend
 
 import (
 	"syscall"
-	"time"
 	"unsafe"
 )
 
-// waitFor is poll(2) of one event. Go's scheduler does not hear of it.
-func waitFor(e *pollEvent, wait time.Duration) uintptr {
-	n, _, _ := syscall.RawSyscall(syscall.SYS_POLL, uintptr(unsafe.Pointer(e)), 1, uintptr(wait.Milliseconds()))
+// sleepFor is poll(2) for one event, without a time. Go's scheduler does not hear of it.
+func sleepFor(e *pollEvent) uintptr {
+	n, _, _ := syscall.RawSyscall(syscall.SYS_POLL, uintptr(unsafe.Pointer(e)), 1, ^uintptr(0))
 	return n
 }

@@ -22,7 +22,6 @@ type polled struct {
 	buf              []byte // what they do it to, and what came of it
 	n                int
 	err              error
-	waited           bool          // the last read found nothing at first
 	patience         time.Duration // how long a write may take
 
 	mu      sync.Mutex // guards all below, which the serving goroutine writes
@@ -33,13 +32,8 @@ type polled struct {
 // take begins to serve the socket of conn, and closes that; false, and conn as it was, if
 // it is none.
 func (p *polled) take(conn net.Conn) bool {
-	switch conn.(type) {
-	case *net.UnixConn, *net.TCPConn:
-	default:
-		return false // a wrapper has its own Read and Write
-	}
-	raw, err := conn.(syscall.Conn).SyscallConn()
-	if err != nil {
+	raw := socketOf(conn)
+	if raw == nil {
 		return false
 	}
 	p.tryRead, p.trySend = p.readOnce, p.sendOnce
@@ -50,6 +44,20 @@ func (p *polled) take(conn net.Conn) bool {
 	}
 	conn.Close()
 	return true
+}
+
+// socketOf returns the socket of conn; nil if that is none, or no longer.
+func socketOf(conn net.Conn) syscall.RawConn {
+	switch conn.(type) {
+	case *net.UnixConn, *net.TCPConn:
+	default:
+		return nil // a wrapper has its own Read and Write
+	}
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return nil
+	}
+	return raw
 }
 
 // dup returns a second descriptor of a socket; -1 when there is none to be had.
@@ -91,7 +99,7 @@ func (p *polled) read(b []byte, end time.Time) (int, error) {
 	if err := p.readDeadline(end); err != nil {
 		return 0, err
 	}
-	p.buf, p.n, p.err, p.waited = b, 0, nil, false
+	p.buf, p.n, p.err = b, 0, nil
 	err := p.raw.Read(p.tryRead)
 	if err = errors.Join(err, p.err); err != nil {
 		return 0, err
@@ -107,7 +115,7 @@ func (p *polled) read(b []byte, end time.Time) (int, error) {
 func (p *polled) readOnce(fd uintptr) bool {
 	p.n, p.err = receiveNow(int(fd), p.buf)
 	if errors.Is(p.err, syscall.EAGAIN) {
-		p.err, p.waited = nil, true
+		p.err = nil
 		return false
 	}
 	return true

@@ -25,9 +25,9 @@ type Config struct {
 	Now func() time.Time
 	// Log is told of clients that break the protocol; nil for none.
 	Log *slog.Logger
-	// Alone says that the process has one TPM to serve and, once that is busy, one
-	// processor to do it: a connection may hold that while its client is quick and the
-	// only one, and needs none of the threads.
+	// Alone says that the process has one TPM to serve, and two or more processors of Go's
+	// scheduler that can be interrupted: a connection may hold one of them while its client
+	// is quick and the only one, and needs none of the threads.
 	Alone bool
 	// Threads are what connections may read on otherwise; nil for none.
 	Threads *Threads

@@ -282,8 +282,7 @@ func TestAClientThatDoesNotReadIsLeft(t *testing.T) {
 			client, server := socketPair(t)
 			threads := NewThreads(1)
 			s := over(server, threads)
-			patience := &polledOf(s).patience
-			*patience = 20 * time.Millisecond
+			*patienceOf(s) = 20 * time.Millisecond
 			client.Write([]byte{1})
 			if _, err := s.Read(make([]byte, 1), time.Time{}); err != nil {
 				t.Fatal(err)
@@ -301,12 +300,12 @@ func TestAClientThatDoesNotReadIsLeft(t *testing.T) {
 	}
 }
 
-// polledOf is the socket of a stream.
-func polledOf(s stream) *polled {
+// patienceOf is how long a stream waits for its client to read.
+func patienceOf(s stream) *time.Duration {
 	if t, ok := s.(*threadStream); ok {
-		return &t.polled
+		return &t.patience
 	}
-	return &s.(*aloneStream).polled
+	return &s.(*aloneStream).patience
 }
 
 func TestALongAnswerArrivesWhole(t *testing.T) {
