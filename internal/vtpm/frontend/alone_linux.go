@@ -34,7 +34,7 @@ type aloneStream struct {
 	stopped atomic.Bool
 	mu      sync.Mutex // guards what follows, which the serving goroutine writes
 	fd      int        // -1 when it is closed
-	writing bool       // it waits for room
+	writing bool       // it waits for room, or did when it waited last
 	end     time.Time  // of writes, once it is stopped
 }
 
@@ -172,14 +172,13 @@ func (s *aloneStream) stop() {
 	if s.fd < 0 {
 		return
 	}
-	now := s.now()
-	s.end = now.Add(stopTime)
+	end := s.now()
+	s.end = end.Add(stopTime)
 	s.stopped.Store(true)
 	if s.writing {
-		s.gate.file.SetReadDeadline(s.end)
-		return
+		end = s.end
 	}
-	s.gate.file.SetReadDeadline(now)
+	s.gate.file.SetReadDeadline(end)
 	_ = syscall.Shutdown(s.fd, syscall.SHUT_RD) // ends a sleep; or the client has gone
 }
 

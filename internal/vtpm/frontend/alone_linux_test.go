@@ -226,3 +226,39 @@ func TestAnAnswerUnderWayEndsWhenTheServerStops(t *testing.T) {
 		})
 	}
 }
+
+// One who waited for room before, and holds a processor now, hears of the end, too.
+func TestStopEndsASleepAfterALongAnswer(t *testing.T) {
+	t.Parallel()
+	client, server := socketPair(t)
+	s := newAloneStream(server, one(), time.Now).(*aloneStream)
+	defer s.Close()
+	wrote := make(chan error, 1)
+	go func() {
+		_, err := s.Write(make([]byte, 4<<20))
+		wrote <- err
+	}()
+	if _, err := io.CopyN(io.Discard, client, 4<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-wrote; err != nil || !s.writing {
+		t.Fatalf("Write = %v, waited %v", err, s.writing)
+	}
+	s.quick = trusted // and no wait in the poller between
+	read := make(chan error, 1)
+	go func() {
+		_, err := s.Read(make([]byte, 1), time.Time{})
+		read <- err
+	}()
+	<-time.After(brief / 2)
+	s.stop()
+	select {
+	case err := <-read:
+		if !errors.Is(err, io.EOF) {
+			t.Errorf("Read = %v", err)
+		}
+	case <-time.After(stopTime):
+		client.Close()
+		t.Errorf("it slept on; Read = %v", <-read)
+	}
+}
