@@ -6,16 +6,13 @@ import (
 	"time"
 )
 
-// lookTime is how long a home is waited for that another process is about to give back, as
-// who only looks at a machine is.
-const lookTime = 2 * time.Second
-
 // leaveTime is how long one is awaited who may take longer: what was given away is deleted once.
 const leaveTime = 10 * time.Second
 
-// openSoon opens a home that another process is about to give back.
+// openSoon opens a home that another process is about to give back, as who only looks at a
+// machine is.
 func (r *Root) openSoon(ctx context.Context, name string) (h *Home, err error) {
-	err = again(ctx, lookTime, func() error {
+	err = again(ctx, r.pace.look, func() error {
 		h, err = r.Open(ctx, name)
 		return err
 	})
@@ -55,7 +52,7 @@ func (r *Root) whenFree(ctx context.Context, name string, do func() error) error
 	if _, _, runs := r.call(asking, name, request{Verb: verbStatus}, nil); !errors.Is(runs, errNotRunning) {
 		return err
 	}
-	return again(ctx, lookTime, do)
+	return again(ctx, r.pace.look, do)
 }
 
 // openOff opens the home of a machine that is off, also while somebody looks at it.

@@ -13,7 +13,8 @@ import (
 // memoryTime is how long the memory of a machine may take on its way.
 const memoryTime = 30 * time.Minute
 
-// paces are how long the parts of a move between hosts may take, each. Another host that says
+// paces are how long the parts of a move between hosts may take, each, and how long a home is
+// waited for. Another host that says
 // nothing more has the machine stand still for the last two of them.
 type paces struct {
 	memory time.Duration // home and TPM; and then the memory
@@ -26,10 +27,11 @@ type paces struct {
 	// The host that it is given to hears its source longer than that may ask: until it is given,
 	// and then for whoever has not heard that it is there.
 	given, heard time.Duration
+	look         time.Duration // until a home is given back by who only looks at a machine
 }
 
 func usualPaces() paces {
-	p := paces{memory: memoryTime, disks: 7 * 24 * time.Hour, still: 5 * time.Minute, settle: memoryTime, answer: 20 * time.Second, reach: time.Minute, vacate: 15 * time.Second}
+	p := paces{memory: memoryTime, disks: 7 * 24 * time.Hour, still: 5 * time.Minute, settle: memoryTime, answer: 20 * time.Second, reach: time.Minute, vacate: 15 * time.Second, look: 2 * time.Second}
 	p.given = p.still + p.settle + time.Minute
 	p.heard = p.given
 	return p

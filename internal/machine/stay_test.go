@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/assay-project/assay/internal/fleet"
@@ -87,58 +88,64 @@ func TestADecisionIsNotLostInAMove(t *testing.T) {
 	}
 }
 
-// What the boot had of its time before a move that failed it has after it.
+// What the boot had of its time before a move that failed it has after it, and no more: also
+// where the move fails when all was to be said, of a log that does not open.
 func TestABootsTimeIsNotSpentStandingStill(t *testing.T) {
 	t.Parallel()
-	a, b := newHost(t), newHost(t)
-	slow := &slowBook{waits: make(chan struct{}), slow: "check"}
-	a.keepsFindings("one is open")
-	b.root.cfg.Findings = slow
-	slow.refuses("check")
-	a.create(func(d *fleet.Definition) { d.BootDeadline, d.StopOnFailure = 3, true })
-	s := a.start("await never\n")
-	a.awaitEvent(integrity.EventStartup, 1)
-	there := b.awaits()
-	b.script("await never\n")
-	gone := make(chan error, 1)
-	go func() { gone <- a.gives(t.Context(), "carol", there.ticket) }()
-	if err := awaitFile(b.file(consoleFile)); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case err := <-s.end:
-		t.Fatalf("the machine ended while it stood still: %v", err)
-	case <-time.After(3500 * time.Millisecond): // more than the boot had
-	}
-	close(slow.waits)
-	if err := <-gone; err == nil || !strings.Contains(err.Error(), "runs on here") {
-		t.Errorf("Migrate = %v", err)
-	}
-	if err := s.wait(); err != nil {
-		t.Error(err)
-	}
-	a.want("1 startupEvent", "1 migrationEvent", "1 bootDeadlineEvent", "1 shutdownEvent")
-	if err := there.over(); err == nil {
-		t.Error("the other host has a machine")
-	}
-}
-
-// Nor does a boot get time without end from a move that fails when all was to be said.
-func TestABootsTimeEndsAfterAMoveThatFails(t *testing.T) {
-	t.Parallel()
-	a, b := newHost(t), newHost(t)
-	a.create(func(d *fleet.Definition) { d.BootDeadline, d.StopOnFailure = 3, true })
-	s := a.start("await never\n")
-	a.awaitEvent(integrity.EventStartup, 1)
-	there := b.awaits()
-	b.script("await never\n")
-	a.writeFile(eventsFile, []byte("damaged"))
-	if err := a.gives(t.Context(), "carol", there.ticket); err == nil || !strings.Contains(err.Error(), "runs on here") {
-		t.Errorf("Migrate = %v", err)
-	}
-	s.wait() //nolint:errcheck // its log is damaged; it ends
-	if err := there.over(); err == nil {
-		t.Error("the other host has a machine")
+	for name, damaged := range map[string]bool{"the other host refuses it": false, "its log is damaged": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			h.create(func(d *fleet.Definition) { d.BootDeadline = 3 })
+			synctest.Test(t, func(t *testing.T) {
+				s := h.supervisor()
+				s.armDeadline()
+				late := func() bool {
+					select {
+					case <-s.deadline.C:
+						return true
+					default:
+						return false
+					}
+				}
+				time.Sleep(time.Second)
+				if damaged {
+					h.writeFile(eventsFile, []byte("damaged"))
+				}
+				d := &departure{supervisor: s, actor: "carol", ticket: &move.Ticket{Address: "there:1"}}
+				s.leaving = d
+				last, err := d.lastWords()
+				if (err != nil) != damaged {
+					t.Errorf("lastWords = %v", err)
+				}
+				if last.BootLeft == nil || *last.BootLeft != 2*time.Second {
+					t.Errorf("the other host hears that the boot has %v left", last.BootLeft)
+				}
+				time.Sleep(time.Hour)
+				if late() {
+					t.Error("its time ended while it stood still")
+				}
+				stays := make(chan struct{})
+				go func() { // the machine's loop
+					defer close(stays)
+					(<-s.todo)()
+				}()
+				if err := d.stayed(t.Context(), errors.New("refused"), nil); err == nil || !strings.Contains(err.Error(), "runs on here") {
+					t.Errorf("stayed = %v", err)
+				}
+				<-stays
+				time.Sleep(2*time.Second - 1)
+				if late() {
+					t.Error("it had less time than was left")
+				}
+				time.Sleep(time.Nanosecond)
+				synctest.Wait()
+				if !late() {
+					t.Error("it has time without end")
+				}
+				s.serving.Wait()
+			})
+		})
 	}
 }
 
