@@ -177,6 +177,9 @@ func (g *generator) bindTo() *thing {
 	if t.side[0].name == nil && t.handle.Kind() != tpm2.KindPermanent && g.chance(90) {
 		return nil // there is no such thing
 	}
+	if t.handle == tpm2.HandleNull {
+		return nil // on the wire it is the same
+	}
 	return t
 }
 
@@ -232,10 +235,15 @@ func (g *generator) recipe(hash tpm2.Alg, want ...tpm2.CC) *recipe {
 	if len(want) > 0 {
 		key.kind, key.code = structtest.Pick(g.Source, byCode, byCode, byCodeAndValue), structtest.Pick(g.Source, want...)
 	}
+	return g.learn(key)
+}
+
+// learn asks the TPMs for the digest of a policy; nil when they have none.
+func (g *generator) learn(key recipeKey) *recipe {
 	if r, ok := g.recipes[key]; ok {
 		return r
 	}
-	t := g.startSession(tpm2.SessionTrial, &hash)
+	t := g.startSession(tpm2.SessionTrial, &key.hash)
 	if t == nil {
 		return nil
 	}
@@ -248,7 +256,7 @@ func (g *generator) recipe(hash tpm2.Alg, want ...tpm2.CC) *recipe {
 	}
 	g.run(g.plain(tpm2.CCFlushContext, &command.FlushContextIn{FlushHandle: t.handle}))
 	g.sessions = slices.DeleteFunc(g.sessions, func(o *thing) bool { return o == t })
-	if len(r.digest) != hash.DigestSize() {
+	if len(r.digest) != key.hash.DigestSize() {
 		return nil
 	}
 	g.recipes[key] = r

@@ -41,7 +41,7 @@ func (s *step) compare(o *Observation, errs [2]error) *[2]wire.Layout {
 	for i := range outs {
 		_, outs[i] = s.info.New()
 		if err := wire.Decode(o.Params[i], outs[i]); err != nil {
-			if s.bend.kind != straight || s.garbled() {
+			if s.bend.kind != straight || s.garbled(o) {
 				return nil // another command, perhaps
 			}
 			o.Diff = fmt.Sprintf("parameters of %s cannot be read: %v", []string{"ours", "theirs"}[i], err)
@@ -51,7 +51,7 @@ func (s *step) compare(o *Observation, errs [2]error) *[2]wire.Layout {
 	if s.info.Response != "" && binary.BigEndian.Uint32(o.Response[0][10:]) != binary.BigEndian.Uint32(o.Response[1][10:]) {
 		o.Diff = fmt.Sprintf("handle: %x, %x", o.Response[0][10:14], o.Response[1][10:14])
 	}
-	if s.garbled() {
+	if s.garbled(o) || s.scrambled(o) {
 		return &outs
 	}
 	if s.info.Code == tpm2.CCGetCapability {
@@ -72,19 +72,43 @@ func (s *step) compare(o *Observation, errs [2]error) *[2]wire.Layout {
 
 // garbled reports whether the caller decrypts the response with what a policy does
 // not check: a wrong authValue, a spoilt nonce.
-func (s *step) garbled() bool {
-	return (s.wrong || s.bend.kind != straight) && slices.ContainsFunc(s.uses, func(u use) bool { return u.attr.Has(tpm2.SessionEncrypt) })
+func (s *step) garbled(o *Observation) bool { return s.unchecked(o, tpm2.SessionEncrypt) }
+
+// scrambled reports whether the two TPMs decrypt the first parameter so, each to
+// something else. The authValue is part of that key in every policy session that
+// authorizes (Part 1, 21), also where the policy does not ask for it.
+func (s *step) scrambled(o *Observation) bool { return s.unchecked(o, tpm2.SessionDecrypt) }
+
+// unchecked reports whether a session has the attribute, as the caller set it or as it
+// came, and something was spoilt on which its key hangs.
+func (s *step) unchecked(o *Observation, a tpm2.SessionAttributes) bool {
+	has := func(u use) bool { return u.attr.Has(a) }
+	if s.bend.kind != straight {
+		_, auths, _ := split(o.Request[0])
+		return slices.ContainsFunc(s.uses, has) || slices.ContainsFunc(auths, func(c tpm2.AuthCommand) bool { return c.Attributes.Has(a) })
+	}
+	return s.wrong && s.info.Auths() > 0 && slices.ContainsFunc(s.uses[:min(1, len(s.uses))], has)
 }
 
 // apart reports whether two codes cannot be compared: the authorizations, which
 // differ between the two, were spoilt and read as something else; or another part of
-// the request was spoilt, for the two requests have different lengths.
+// the request was spoilt, for the two requests have different lengths; or each has
+// decrypted parameters of its own, once the sessions were checked.
 func (s *step) apart(o *Observation) bool {
 	a, _ := o.RC[0].Subject()
 	b, _ := o.RC[1].Subject()
 	spoilt := s.bend.kind != straight
+	if s.scrambled(o) && read(o.RC[0]) && read(o.RC[1]) {
+		return true
+	}
 	return spoilt && a == tpm2.RCSession && b == tpm2.RCSession && !bytes.Equal(o.Request[0], o.Request[1]) ||
 		s.bend.place(len(o.Request[0])) != s.bend.place(len(o.Request[1]))
+}
+
+// read reports whether rc is what a TPM says that has read the parameters, or tried to.
+func read(rc tpm2.RC) bool {
+	subject, number := rc.Subject()
+	return rc == tpm2.RCSuccess || subject == tpm2.RCParameter || subject == tpm2.RCHandle && number == 0
 }
 
 // ownSize reports whether the size of a response is the TPM's own business, or

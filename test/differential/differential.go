@@ -75,6 +75,7 @@ type Observation struct {
 	HMAC         bool              // an HMAC session authorizes something
 	Handles      []tpm2.Handle
 	Type         tpm2.Alg // of the object of the first handle
+	Modulus      []byte   // of that object, the peer's, if it is an RSA key
 	Ended        bool     // the peer gave no answer: its process ended
 	Made         tpm2.Alg // of the object that the command makes
 }
@@ -100,6 +101,13 @@ type Report struct {
 	Seen        map[string]int
 
 	reference bool
+}
+
+func newReport(reference bool) *Report {
+	return &Report{
+		ByCommand: map[string]int{}, Successes: map[string]int{}, Refusals: map[string]int{}, Explained: map[string]int{}, Kinds: map[string]int{},
+		First: map[string]*Observation{}, Seen: map[string]int{}, reference: reference,
+	}
 }
 
 // ErrUnexplained is a difference that the table does not have.
@@ -156,7 +164,7 @@ func Run(cfg Config) (*Report, error) {
 	if cfg.Stream == 0 {
 		cfg.Stream = 400
 	}
-	r := &Report{ByCommand: map[string]int{}, Successes: map[string]int{}, Refusals: map[string]int{}, Explained: map[string]int{}, Kinds: map[string]int{}, First: map[string]*Observation{}, Seen: map[string]int{}, reference: cfg.Reference}
+	r := newReport(cfg.Reference)
 	start := cfg.Now()
 	for n := 1; r.Commands < cfg.Commands; n++ {
 		if cfg.Budget != 0 && cfg.Now().Sub(start) > cfg.Budget {

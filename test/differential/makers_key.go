@@ -69,6 +69,7 @@ func makeZGen2Phase(g *generator, s *step) after {
 		}
 	}
 	s.both(in)
+	s.mayDiffer = in.InScheme == tpm2.AlgECMQV // outZ1 has each one's ephemeral key in it
 	return nothing
 }
 
@@ -151,7 +152,8 @@ func makeRSAEncrypt(g *generator, s *step) after {
 	return nothing
 }
 
-// makeRSADecrypt decrypts what the other TPM has encrypted, or anything.
+// makeRSADecrypt decrypts what the other TPM has encrypted, if the key is the same, or
+// anything.
 func makeRSADecrypt(g *generator, s *step) after {
 	key := g.get(aPrivateRSAKey)
 	s.handles[0] = key
@@ -172,8 +174,11 @@ func makeRSADecrypt(g *generator, s *step) after {
 	if outs == nil {
 		return nil
 	}
+	if !key.mixed {
+		outs[0], outs[1] = outs[1], outs[0]
+	}
 	for i := range s.in {
-		s.in[i] = &command.RSADecryptIn{CipherText: outs[1-i].(*command.RSAEncryptOut).OutData, InScheme: scheme, Label: label}
+		s.in[i] = &command.RSADecryptIn{CipherText: outs[i].(*command.RSAEncryptOut).OutData, InScheme: scheme, Label: label}
 	}
 	s.exact = true
 	return nothing

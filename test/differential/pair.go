@@ -176,7 +176,8 @@ func (p *pair) run(s *step) (handle tpm2.Handle, outs *[2]wire.Layout) {
 	s.mixed = (s.mixed || s.mayDiffer) && !(s.exact && s.straight())
 	outs = s.compare(o, errs)
 	p.observe(o)
-	if (o.RC[0] == 0) != (o.RC[1] == 0) || o.RC[0] == tpm2.RCFailure || o.RC[1] == tpm2.RCFailure {
+	tookIn := o.RC == [2]tpm2.RC{} && s.scrambled(o) // each what it read
+	if tookIn || (o.RC[0] == 0) != (o.RC[1] == 0) || o.RC[0] == tpm2.RCFailure || o.RC[1] == tpm2.RCFailure {
 		p.parted = true
 		return 0, nil
 	}
@@ -208,6 +209,9 @@ func (s *step) describe(o *Observation) {
 	})
 	if len(s.handles) > 0 {
 		o.Type = s.handles[0].public().Type
+		if p := s.handles[0].side[1].public; p != nil {
+			o.Modulus = p.Unique.RSA
+		}
 	}
 }
 

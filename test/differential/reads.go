@@ -77,20 +77,29 @@ func decode(in wire.Layout, params []byte) reading {
 // sent returns the command that came, and its parameters: those on the wire, which
 // may be spoilt, unless a session encrypts the first of them.
 func (o *Observation) sent() (*command.Info, []byte) {
-	b := o.Request[0]
+	info, auths, params := split(o.Request[0])
+	if slices.ContainsFunc(auths, func(a tpm2.AuthCommand) bool { return a.Attributes.Has(tpm2.SessionDecrypt) }) {
+		return info, o.Plain
+	}
+	return info, params
+}
+
+// split takes a request apart: its command, nil where it cannot be read; the
+// authorizations; and the parameters.
+func split(b []byte) (info *command.Info, auths []tpm2.AuthCommand, params []byte) {
 	if len(b) < 10 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	info, ok := command.Lookup(tpm2.CC(binary.BigEndian.Uint32(b[6:])))
 	if !ok || len(b) < 10+4*len(info.Handles) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	tag, b := tpm2.Tag(binary.BigEndian.Uint16(b)), b[10+4*len(info.Handles):]
 	if tag != tpm2.TagSessions {
-		return info, b
+		return info, nil, b
 	}
 	if len(b) < 4 || uint64(binary.BigEndian.Uint32(b)) > uint64(len(b)-4) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	n := binary.BigEndian.Uint32(b)
 	area, params := b[4:4+n], b[4+n:]
@@ -98,14 +107,11 @@ func (o *Observation) sent() (*command.Info, []byte) {
 		var a tpm2.AuthCommand
 		rest, err := wire.DecodePrefix(area, &a)
 		if err != nil {
-			return nil, nil
+			return nil, nil, nil
 		}
-		if a.Attributes.Has(tpm2.SessionDecrypt) {
-			return info, o.Plain
-		}
-		area = rest
+		auths, area = append(auths, a), rest
 	}
-	return info, params
+	return info, auths, params
 }
 
 // unknown reports whether we refuse the request for a number that is one of these.
