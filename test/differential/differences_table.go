@@ -87,6 +87,11 @@ var differences = []Difference{
 		Match: func(o *Observation) bool { return o.Bent != "" && o.RC[0].Base() == tpm2.RCSize && o.longName() },
 	},
 	{
+		Name: "bytes behind a point", Right: "ours", Clause: "Part 3, 11.1, 12.5, 13.2 and 13.3 (TPM_RC_SIZE)",
+		Why:   "A secret for an ECC key is a point and nothing else: with more behind it its size is wrong. The reference code does not look there, and goes on with the point.",
+		Match: func(o *Observation) bool { return o.overlongSecret() },
+	},
+	{
 		Name: "MQV", Right: "ours", Clause: "Part 3, 14.7; SP 800-56A, 6.1.1.4",
 		Why: "The reference code reduces by the order of the curve without having set it, and goes into failure mode.",
 		Match: func(o *Observation) bool {
@@ -297,6 +302,15 @@ var differences = []Difference{
 		Match: func(o *Observation) bool {
 			ours, theirs, ok := o.property(tpm2.PTLockoutCounter)
 			return ok && ours == theirs+1 && o.Past.refused
+		},
+		Parts: true,
+	},
+	{
+		Name: "power loss after a use that was not counted", Right: "ours", Clause: "Part 1, 19.8",
+		Why: "Where a startup counts no failed try for a use before the power loss, since recoveryTime or maxTries is 0 or the tries have reached it, the reference code keeps its mark of that use in memory alone. The next use is not marked, and the next power loss is no failed try.",
+		Match: func(o *Observation) bool {
+			ours, theirs, ok := o.property(tpm2.PTLockoutCounter)
+			return ok && ours == theirs+1 && o.Past.hidden
 		},
 		Parts: true,
 	},

@@ -16,6 +16,7 @@ type past struct {
 	clock   uint64 // the last value that TPM2_ClockSet took before the power went
 	cleared bool   // TPM2_Clear came after the last TPM2_PCR_Allocate
 	noOwner bool   // the owner's hierarchy is disabled
+	hidden  bool   // between the last two startups libtpms wrote down no use of a protected object
 	same    bool   // after the last TPM2_Shutdown a command set a value of the platform to what it was, or what begins anew, or the context of a session was refused
 }
 
@@ -28,6 +29,10 @@ type memory struct {
 	allocated bool
 	audited   []tpm2.CC     // commands that were ever put under audit
 	parts     []tpm2.Handle // PIN indices of which the first write was of a part
+	// stale says that the last startup may have left a mark of a use, which hides others.
+	stale, started bool
+	unprotected    bool   // no failed try counts, since recoveryTime or maxTries is 0
+	maxTries       uint32 // 0 is the first, 3
 	// platformAuth and platformPolicy are the platform's, the latter as parameters of
 	// TPM2_SetPrimaryPolicy; nil is as they are after TPM2_Startup(CLEAR).
 	platformAuth, platformPolicy []byte
@@ -40,7 +45,8 @@ func (m *memory) remember(o *Observation) {
 	case o.Code == tpm2.CCStartup && !ran:
 		m.refused = m.refused || o.RC[0] == o.RC[1] && refused(o.RC[0], tpm2.RCValue)
 	case o.Code == tpm2.CCStartup:
-		m.orderly = false
+		m.orderly, m.started = false, true
+		m.hidden, m.stale = m.stale, m.unprotected
 		if len(o.Plain) == 2 && tpm2.StartupType(binary.BigEndian.Uint16(o.Plain)) == tpm2.StartupClear {
 			m.platformAuth, m.platformPolicy, m.allocated, m.noOwner = nil, nil, false, false
 		}
@@ -50,7 +56,7 @@ func (m *memory) remember(o *Observation) {
 	case o.Code == tpm2.CCClear:
 		m.cleared = m.allocated
 	case o.Code == tpm2.CCShutdown:
-		m.voided, m.same, m.orderly = false, false, true
+		m.voided, m.same, m.orderly, m.stale = false, false, true, false
 	case o.Code == tpm2.CCClockSet && len(o.Plain) == 8:
 		m.set = binary.BigEndian.Uint64(o.Plain)
 	case o.Code == tpm2.CCCommit, o.Code == tpm2.CCECEphemeral, o.Code == tpm2.CCSetCommandCodeAuditStatus, slices.Contains(m.audited, o.Code):
@@ -58,6 +64,9 @@ func (m *memory) remember(o *Observation) {
 	}
 	if ran && o.Code == tpm2.CCHierarchyControl && len(o.Plain) == 5 && tpm2.Handle(binary.BigEndian.Uint32(o.Plain)) == tpm2.HandleOwner {
 		m.noOwner = o.Plain[4] == 0
+	}
+	if ran {
+		m.guessing(o)
 	}
 	switch {
 	case !ran:
@@ -68,6 +77,25 @@ func (m *memory) remember(o *Observation) {
 		m.same = m.platform(o) && m.orderly || m.same
 	case o.Code == tpm2.CCNVWrite && o.isPIN() && binary.BigEndian.Uint16(o.Plain) < 8:
 		m.parts = append(m.parts, o.Handles[1])
+	}
+}
+
+// guessing notes what decides whether a startup counts the use of a protected object as
+// a failed try.
+func (m *memory) guessing(o *Observation) {
+	switch {
+	case o.Code == tpm2.CCClear:
+		m.unprotected, m.maxTries = false, 0
+	case o.Code == tpm2.CCDictionaryAttackParameters && len(o.Plain) >= 8:
+		m.maxTries = binary.BigEndian.Uint32(o.Plain)
+		m.unprotected = m.maxTries == 0 || binary.BigEndian.Uint32(o.Plain[4:]) == 0
+	}
+	if _, tries, ok := o.property(tpm2.PTLockoutCounter); ok {
+		limit := m.maxTries
+		if limit == 0 {
+			limit = 3
+		}
+		m.stale, m.started = m.stale || m.started && tries >= limit, false
 	}
 }
 

@@ -75,3 +75,44 @@ func TestWhichAllocationsAreCleared(t *testing.T) {
 		})
 	}
 }
+
+// A mark of a use that no startup counted hides the uses between that startup and the
+// next one, unless TPM2_Shutdown takes it away.
+func TestWhatHidesUsesOfProtectedObjects(t *testing.T) {
+	tries := func(n byte) *Observation { // is the answer to look
+		b := append([]byte{0, 0, 0, 0, 6, 0, 0, 0, 1, 0, 0, 2, 0x0e, 0, 0, 0}, n)
+		return &Observation{Code: tpm2.CCGetCapability, Params: [2][]byte{b, b}}
+	}
+	set := func(maxTries, recoveryTime byte) *Observation {
+		return &Observation{Code: tpm2.CCDictionaryAttackParameters, Plain: []byte{0, 0, 0, maxTries, 0, 0, 0, recoveryTime, 0, 0, 0, 0}}
+	}
+	start, shutdown := &Observation{Code: tpm2.CCStartup, Plain: []byte{0, 0}}, &Observation{Code: tpm2.CCShutdown, Plain: []byte{0, 0}}
+	erase, reset := &Observation{Code: tpm2.CCClear}, &Observation{Code: tpm2.CCDictionaryAttackLockReset}
+	for name, tc := range map[string]struct {
+		after []*Observation // a startup, and before another
+		want  bool
+	}{
+		"as manufactured":             {[]*Observation{start, tries(1)}, false},
+		"nothing recovers":            {[]*Observation{set(5, 0), start, tries(0), set(5, 1)}, true},
+		"nothing may be tried":        {[]*Observation{set(0, 1), start, tries(0), set(5, 1)}, true},
+		"it was so":                   {[]*Observation{set(5, 0), set(5, 1), start, tries(0)}, false},
+		"it was so before TPM2_Clear": {[]*Observation{set(5, 0), erase, start, tries(0)}, false},
+		"too late":                    {[]*Observation{start, tries(0), set(5, 0)}, false},
+		"a startup ago":               {[]*Observation{set(5, 0), start, tries(0), set(5, 1), start, tries(0)}, false},
+		"in lockout":                  {[]*Observation{set(2, 1), start, tries(2), reset}, true},
+		"in lockout, by default":      {[]*Observation{start, tries(3), reset}, true},
+		"later in lockout":            {[]*Observation{set(2, 1), start, tries(0), tries(2), reset}, false},
+		"a shutdown":                  {[]*Observation{set(5, 0), start, tries(0), set(5, 1), shutdown}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var m memory
+			m.remember(start)
+			for _, o := range append(tc.after, start) {
+				m.remember(o)
+			}
+			if m.hidden != tc.want {
+				t.Errorf("uses are hidden: %v, want %v", m.hidden, tc.want)
+			}
+		})
+	}
+}

@@ -1,6 +1,7 @@
 package differential
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"slices"
@@ -17,6 +18,7 @@ type reading struct {
 	rc    tpm2.RC     // with which a TPM refuses them; 0 when they decode
 	err   error       // why
 	value uint16      // the last two bytes before the fault: a number that is not known
+	whole uint32      // the last four
 	part  int         // the parameter that has it, from 1
 	at    int         // where it begins
 	bytes []byte      // all parameters
@@ -62,6 +64,9 @@ func decode(in wire.Layout, params []byte) reading {
 	}
 	if r.part = fault.Part; fault.Offset >= 2 && fault.Offset <= len(params) {
 		r.value = binary.BigEndian.Uint16(params[fault.Offset-2:])
+		if fault.Offset >= 4 {
+			r.whole = binary.BigEndian.Uint32(params[fault.Offset-4:])
+		}
 	}
 	// What ends before a parameter begins lacks an earlier one.
 	for r.at = 0; r.at < len(params); r.at++ {
@@ -234,6 +239,32 @@ func (o *Observation) ticketTag() bool {
 func (o *Observation) newTag() bool {
 	in, ok := o.read().in.(*command.PolicyAuthorizeIn)
 	return ok && (in.CheckTicket.Tag == tpm2.TagMessageVerified || in.CheckTicket.Tag == tpm2.TagDigestVerified)
+}
+
+// overlongSecret reports whether we refuse a secret because there is more in it than the
+// point of ECC keys.
+func (o *Observation) overlongSecret() bool {
+	var secret []byte
+	part := 2
+	switch in := o.read().in.(type) {
+	case *command.StartAuthSessionIn:
+		secret = in.EncryptedSalt
+	case *command.ActivateCredentialIn:
+		secret = in.Secret
+	case *command.RewrapIn:
+		secret, part = in.InSymSeed, 3
+	case *command.ImportIn:
+		secret, part = in.InSymSeed, 4
+	}
+	rest, err := wire.DecodePrefix(secret, new(tpm2.ECCPoint))
+	return err == nil && len(rest) != 0 && o.RC[0] == tpm2.RCSize.Of(tpm2.RCParameter, part) && o.RC[1] != o.RC[0]
+}
+
+// above reports whether the ciphertext of TPM2_RSA_Decrypt is as long as the modulus,
+// and no number below it.
+func (o *Observation) above() bool {
+	in, ok := o.read().in.(*command.RSADecryptIn)
+	return ok && len(o.Modulus) != 0 && len(in.CipherText) == len(o.Modulus) && bytes.Compare(in.CipherText, o.Modulus) >= 0
 }
 
 // tests reports whether the list of TPM2_IncrementalSelfTest has one of these.

@@ -94,6 +94,10 @@ func TestRowsMatchOnlyWhatTheyExplain(t *testing.T) {
 		"a count of resets":      {tpm2.CCPolicyCounterTimer, unhex("0004000000a700100002"), tpm2.RCPolicy, 0, ""},
 		"a policy from outside":  {tpm2.CCLoadExternal, unhex("0000001e0008000b000000400010" + strings.Repeat("11", 16) + "0010000040000007"), param(tpm2.RCSize, 2), 0, "size of a policy"},
 		"one that is a digest":   {tpm2.CCLoadExternal, unhex("0000002e0008000b000000400020" + strings.Repeat("11", 32) + "0010000040000007"), param(tpm2.RCSize, 2), 0, ""},
+		"behind a secret point":  {tpm2.CCActivateCredential, unhex("0000" + "0007" + "0001aa0001bb00"), param(tpm2.RCSize, 2), param(tpm2.RCECCPoint, 2), "bytes behind a point"},
+		"behind a salt":          {tpm2.CCStartAuthSession, unhex("0000" + "0007" + "0001aa0001bb00" + "00" + "0010" + "000b"), param(tpm2.RCSize, 2), 0, "bytes behind a point"},
+		"behind no point":        {tpm2.CCActivateCredential, unhex("0000" + "0006" + "0001aa0001bb"), param(tpm2.RCSize, 2), param(tpm2.RCECCPoint, 2), ""},
+		"behind a credential":    {tpm2.CCActivateCredential, unhex("0000" + "0007" + "0001aa0001bb00"), param(tpm2.RCSize, 1), param(tpm2.RCECCPoint, 2), ""},
 		"a structure that fits":  {tpm2.CCNVDefineSpace, unhex("0000000e01000007000b000c409a00000008"), param(tpm2.RCSize, 2), param(tpm2.RCInsufficient, 2), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
