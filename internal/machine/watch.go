@@ -161,13 +161,18 @@ func (s *supervisor) recall() {
 
 // tell keeps what happened: the record first, with what is to be logged, so that a crash
 // neither counts a boot twice nor loses an event, then the log, then everybody else. What
-// cannot be kept is told all the same, and shown as a problem of the machine.
+// cannot be kept is told all the same, and shown as a problem of the machine, until the record
+// is kept again with all that happened; what was lost does not come back.
 func (s *supervisor) tell(notices []integrity.Notice) error {
 	if len(notices) == 0 {
 		return nil
 	}
 	notices = s.worded(notices)
-	return s.say(notices, s.home.keep(s.history, notices))
+	err := s.say(notices, s.home.keep(s.history, notices))
+	if err == nil {
+		s.unkept = nil
+	}
+	return err
 }
 
 // worded are notices as they are logged.
@@ -186,14 +191,14 @@ func (s *supervisor) say(notices []integrity.Notice, err error) error {
 	for i := range notices {
 		n := &notices[i]
 		s.count(n)
-		err = errors.Join(err, s.home.Log(*n))
+		err = errors.Join(err, s.home.logOrWait(*n))
 		s.note(n)
 		if s.root.cfg.Event != nil {
 			s.root.cfg.Event(*n)
 		}
 	}
 	s.keepVariables()
-	if err != nil { // and stays a problem: what was lost does not come back
+	if err != nil {
 		s.unkept = err
 		s.root.cfg.Log.Error("what happened to a machine is not kept", slog.String("machine", s.home.Name()), slog.Any("error", err))
 	}
