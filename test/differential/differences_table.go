@@ -232,7 +232,8 @@ var differences = []Difference{
 		Name: "SHA-3", Right: "either", Clause: "TCG Algorithm Registry, 1.35",
 		Why: "libtpms 0.9.2 has no SHA-3.",
 		Match: func(o *Observation) bool {
-			return refused(o.RC[1], tpm2.RCHash) && (o.has(0, 0x27) || o.has(0, 0x28) || o.has(0, 0x29))
+			return refused(o.RC[1], tpm2.RCHash) && (o.has(0, 0x27) || o.has(0, 0x28) || o.has(0, 0x29)) ||
+				o.RC[1] == tpm2.RCSymmetric.Of(tpm2.RCParameter, 2) && o.macBySHA3()
 		},
 	},
 	{
@@ -261,6 +262,16 @@ var differences = []Difference{
 			s, n := o.RC[0].Subject()
 			t, m := o.RC[1].Subject()
 			return s == tpm2.RCHandle && t == tpm2.RCHandle && n+m == 3
+		},
+	},
+	{
+		Name: "no key for a certificate", Right: "ours", Clause: "Part 3, 18.8",
+		Why: "TPM_RH_NULL as signHandle of TPM2_CertifyX509 is no key that signs, TPM_RC_KEY; the reference code takes it for one, and says what is wrong with partialCertificate.",
+		Match: func(o *Observation) bool {
+			b := o.Request[0]
+			s, n := o.RC[1].Subject()
+			return o.Code == tpm2.CCCertifyX509 && len(b) >= 18 && tpm2.Handle(binary.BigEndian.Uint32(b[14:])) == tpm2.HandleNull &&
+				o.RC[0] == tpm2.RCKey.Of(tpm2.RCHandle, 2) && s == tpm2.RCParameter && n == 3
 		},
 	},
 	{
@@ -340,7 +351,7 @@ var differences = []Difference{
 		Name: "part of a PIN index", Right: "ours", Clause: "Part 2, 13.3 (TPMS_NV_PIN_COUNTER_PARAMETERS)",
 		Why: "Of a PIN index the first write may write a part; the rest is zero here, so that its limit allows nothing. libtpms leaves there what was in its memory.",
 		Match: func(o *Observation) bool {
-			return o.Part && o.isPIN() && (strings.HasPrefix(o.Diff, "content: ") || o.RC[0] == tpm2.RCAuthUnavailable || (o.RC[0] == tpm2.RCPolicy) != (o.RC[1] == tpm2.RCPolicy))
+			return o.Part && (strings.HasPrefix(o.Diff, "content: ") || o.RC[0] == tpm2.RCAuthUnavailable || (o.RC[0] == tpm2.RCPolicy) != (o.RC[1] == tpm2.RCPolicy))
 		},
 		Parts: true,
 	},

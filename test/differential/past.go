@@ -7,6 +7,7 @@ import (
 
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/command"
+	"github.com/assay-project/assay/wire"
 )
 
 // past is what a stream did before a command, as far as differences follow from it.
@@ -28,7 +29,8 @@ type memory struct {
 	// allocated says that a TPM2_PCR_Allocate waits for the next TPM2_Startup(CLEAR).
 	allocated bool
 	audited   []tpm2.CC     // commands that were ever put under audit
-	parts     []tpm2.Handle // PIN indices of which the first write was of a part
+	pins      []tpm2.Handle // PIN indices
+	parts     []tpm2.Handle // those of which a write was of a part
 	// stale says that the last startup may have left a mark of a use, which hides others.
 	stale, started bool
 	unprotected    bool   // no failed try counts, since recoveryTime or maxTries is 0
@@ -67,6 +69,7 @@ func (m *memory) remember(o *Observation) {
 	}
 	if ran {
 		m.guessing(o)
+		m.written(o)
 	}
 	switch {
 	case !ran:
@@ -75,8 +78,6 @@ func (m *memory) remember(o *Observation) {
 		m.audit(o.Plain)
 	case o.Code == tpm2.CCSetPrimaryPolicy, o.Code == tpm2.CCHierarchyChangeAuth, o.Code == tpm2.CCHierarchyControl:
 		m.same = m.platform(o) && m.orderly || m.same
-	case o.Code == tpm2.CCNVWrite && o.isPIN() && binary.BigEndian.Uint16(o.Plain) < 8:
-		m.parts = append(m.parts, o.Handles[1])
 	}
 }
 
@@ -96,6 +97,26 @@ func (m *memory) guessing(o *Observation) {
 			limit = 3
 		}
 		m.stale, m.started = m.stale || m.started && tries >= limit, false
+	}
+}
+
+// written notes which PIN indices there are, and whether a part of one was written.
+func (m *memory) written(o *Observation) {
+	switch {
+	case o.Code == tpm2.CCNVDefineSpace:
+		var in command.NVDefineSpaceIn
+		if _, err := wire.DecodePrefix(o.Plain, &in); err != nil {
+			return
+		}
+		this := func(h tpm2.Handle) bool { return h == in.PublicInfo.NVIndex }
+		m.pins, m.parts = slices.DeleteFunc(m.pins, this), slices.DeleteFunc(m.parts, this)
+		if isPIN(in.PublicInfo.Attributes) {
+			m.pins = append(m.pins, in.PublicInfo.NVIndex)
+		}
+	case o.Code == tpm2.CCNVWrite && len(o.Handles) == 2 && binary.BigEndian.Uint16(o.Plain) < 8:
+		if o.isPIN() || slices.Contains(m.pins, o.Handles[1]) {
+			m.parts = append(m.parts, o.Handles[1])
+		}
 	}
 }
 

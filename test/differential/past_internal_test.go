@@ -1,9 +1,12 @@
 package differential
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/tpm2/command"
+	"github.com/assay-project/assay/wire"
 )
 
 // What voids a shutdown in libtpms alone is a value of the platform that does not
@@ -112,6 +115,43 @@ func TestWhatHidesUsesOfProtectedObjects(t *testing.T) {
 			}
 			if m.hidden != tc.want {
 				t.Errorf("uses are hidden: %v, want %v", m.hidden, tc.want)
+			}
+		})
+	}
+}
+
+// The first write of a part is one to a PIN index, whatever the stream knows of it.
+func TestWhichPINIndicesAreWrittenInParts(t *testing.T) {
+	const index, other = tpm2.Handle(0x01000004), tpm2.Handle(0x01000005)
+	define := func(h tpm2.Handle, a tpm2.NVAttributes) *Observation {
+		b, err := wire.Encode(&command.NVDefineSpaceIn{PublicInfo: tpm2.NVPublic{NVIndex: h, NameAlg: tpm2.AlgSHA256, Attributes: a | tpm2.NVAuthWrite | tpm2.NVAuthRead | tpm2.NVNoDA, DataSize: 8}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &Observation{Code: tpm2.CCNVDefineSpace, Plain: b}
+	}
+	write := func(h tpm2.Handle, size byte) *Observation {
+		return &Observation{Code: tpm2.CCNVWrite, Handles: []tpm2.Handle{tpm2.HandleOwner, h}, Plain: append(append([]byte{0, size}, make([]byte, size)...), 0, 0)}
+	}
+	pin, ordinary := tpm2.NVAttributes(tpm2.NVPinFail)<<4, tpm2.NVAttributes(0)
+	for name, tc := range map[string]struct {
+		did  []*Observation
+		want bool
+	}{
+		"nothing of it":           {[]*Observation{define(index, pin), write(index, 0)}, true},
+		"a half":                  {[]*Observation{define(index, pin), write(index, 4)}, true},
+		"the whole":               {[]*Observation{define(index, pin), write(index, 8)}, false},
+		"another index":           {[]*Observation{define(index, pin), write(other, 4)}, false},
+		"an ordinary index":       {[]*Observation{define(index, ordinary), write(index, 4)}, false},
+		"one that is defined new": {[]*Observation{define(index, pin), write(index, 4), define(index, ordinary)}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var m memory
+			for _, o := range tc.did {
+				m.remember(o)
+			}
+			if got := slices.Contains(m.parts, index); got != tc.want {
+				t.Errorf("a part was written: %v, want %v", got, tc.want)
 			}
 		})
 	}

@@ -260,6 +260,18 @@ func (o *Observation) overlongSecret() bool {
 	return err == nil && len(rest) != 0 && o.RC[0] == tpm2.RCSize.Of(tpm2.RCParameter, part) && o.RC[1] != o.RC[0]
 }
 
+// macBySHA3 reports whether a MAC is asked for by SHA-3.
+func (o *Observation) macBySHA3() bool {
+	var scheme tpm2.Alg
+	switch in := o.read().in.(type) {
+	case *command.HMACIn:
+		scheme = in.InScheme
+	case *command.HMACStartIn:
+		scheme = in.InScheme
+	}
+	return scheme >= tpm2.AlgSHA3x256 && scheme <= tpm2.AlgSHA3x512
+}
+
 // above reports whether the ciphertext of TPM2_RSA_Decrypt is as long as the modulus,
 // and no number below it.
 func (o *Observation) above() bool {
