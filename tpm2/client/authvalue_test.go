@@ -235,6 +235,27 @@ func TestASessionThatAuditsIsBoundToNothing(t *testing.T) {
 	}
 }
 
+// A session that is bound to TPM_RH_NULL is bound to nothing, and has no key (Part 1,
+// 19.6.8): a client that made one would send HMACs that count as wrong authValues.
+func TestASessionBoundToNullHasNoKey(t *testing.T) {
+	tpm := client.New(tpmtest.Open(t), rand.Reader)
+	template := eccStorage()
+	template.Attributes &^= tpm2.AttrNoDA
+	key, _ := primary(t, tpm, template, "auth")
+	s := start(t, tpm, client.SessionConfig{Bind: &client.Entity{Handle: tpm2.HandleNull}})
+	in := &command.CreateIn{InPublic: tpm2.Public{Type: tpm2.AlgKeyedHash, NameAlg: tpm2.AlgSHA256, Attributes: ordinary}, InSensitive: tpm2.SensitiveCreate{Data: []byte("data")}}
+	in.InPublic.Parameters.KeyedHash.Scheme = tpm2.AlgNull
+	for _, a := range []tpm2.SessionAttributes{0, tpm2.SessionDecrypt} {
+		cmd := &client.Command{Code: tpm2.CCCreate, Handles: []client.Entity{key}, Uses: []client.Use{{Session: s, Attributes: tpm2.SessionContinue | a}}, In: in}
+		if _, err := tpm.Run(cmd); err != nil {
+			t.Errorf("with attributes %v: %v", a, err)
+		}
+	}
+	if n := failedTries(t, tpm); n != 0 {
+		t.Errorf("%d failures counted, want 0", n)
+	}
+}
+
 // A session stays bound to the authValue of when it was started: the TPM compares with
 // that, whatever the caller has made of his entity since.
 func TestASessionIsBoundToTheAuthValueOfItsStart(t *testing.T) {

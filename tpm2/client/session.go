@@ -39,7 +39,8 @@ type SessionConfig struct {
 	// Salt is a key of the TPM, by which a secret is sent; nil for none. The caller
 	// vouches for the public area: the session is worth what the key is.
 	Salt *SaltKey
-	// Bind is an entity whose authValue goes into the session key; nil for none.
+	// Bind is an entity whose authValue goes into the session key; nil, as TPM_RH_NULL,
+	// for none.
 	Bind *Entity
 }
 
@@ -51,6 +52,9 @@ type SaltKey struct {
 
 // StartSession runs TPM2_StartAuthSession (Part 3, 11.1).
 func (t *TPM) StartSession(cfg SessionConfig) (*Session, error) {
+	if cfg.Bind != nil && cfg.Bind.Handle == tpm2.HandleNull {
+		cfg.Bind = nil // TPM2_StartAuthSession takes it for none (Part 3, 11.1)
+	}
 	s := &Session{policy: cfg.Type != tpm2.SessionHMAC, hash: cfg.Hash, symmetric: cfg.Symmetric, bind: cfg.Bind.clone()}
 	if s.hash == 0 {
 		s.hash = tpm2.AlgSHA256
