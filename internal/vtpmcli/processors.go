@@ -30,19 +30,17 @@ type processors struct {
 	heavy    int // commands that run and look for primes
 }
 
-// fewProcessors changes the process, now where it has less and else as commands come,
-// unless GOMAXPROCS in its environment says how many it uses, or GODEBUG that nobody who
-// holds one is interrupted: then, and for a process that others share, nil.
+// fewProcessors changes the process as commands come. It sets at once how many it uses,
+// also where that is so: Go changes the number with the machine's until somebody does, and
+// a client may hold one. Where GOMAXPROCS in the environment says how many, or GODEBUG
+// that nobody who holds one is interrupted, and for a process that others share, nil.
 func fewProcessors(env *program.Env) *processors {
-	if env.Processors == nil || env.Getenv("GOMAXPROCS") != "" || strings.Contains(env.Getenv("GODEBUG"), "asyncpreemptoff=1") {
+	if env.Processors == nil || env.Getenv("GOMAXPROCS") != "" || strings.Contains(env.Getenv("GODEBUG"), "asyncpreemptoff") {
 		return nil
 	}
-	used := env.Processors(0)
-	p := &processors{set: env.Processors, all: max(used, few), used: used}
-	if used < few {
-		p.note(0, 0)
-	}
-	return p
+	all := max(env.Processors(0), few)
+	env.Processors(all)
+	return &processors{set: env.Processors, all: all, used: all}
 }
 
 // before is told of each command (frontend.Config.Before).

@@ -87,7 +87,7 @@ func (s *aloneStream) Read(b []byte, end time.Time) (int, error) {
 		} else if s.quick++; s.now().Sub(begin) > brief {
 			s.quick = 0
 		}
-		n, err := receiveNow(s.fd, b)
+		n, err := receiveOwn(s.fd, b)
 		if err == nil && n == 0 {
 			err = io.EOF
 		}

@@ -246,7 +246,30 @@ func TestStopEndsASleepAfterALongAnswer(t *testing.T) {
 		t.Fatalf("Write = %v, waited %v", err, s.writing)
 	}
 	s.stop()
-	if n, err := receiveNow(s.fd, make([]byte, 1)); n != 0 || err != nil {
+	if n, err := receiveOwn(s.fd, make([]byte, 1)); n != 0 || err != nil {
 		t.Errorf("the socket has %d bytes, %v: who sleeps for it would go on", n, err)
+	}
+}
+
+// Who passes a socket may have it, too, and hold up who reads it in the kernel, while Go's
+// scheduler must not be kept from its processor: a read of it is one that Go is told of,
+// and it gets no thread to be held up on.
+func TestAPassedSocketHoldsNoProcessor(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]bool{"accepted": true, "passed": false} {
+		_, conn := socketPair(t)
+		s := newServer(t.Context(), Config{Now: time.Now, Alone: true, Threads: NewThreads(1)})
+		link := s.link
+		if !want {
+			link = s.passedLink
+		}
+		l := link(conn)
+		defer l.Close()
+		if _, alone := l.stream.(*aloneStream); alone != want {
+			t.Errorf("a socket that was %s has a %T", name, l.stream)
+		}
+		if s, ok := l.stream.(*threadStream); ok && cap(s.threads.free) != 0 {
+			t.Errorf("a socket that was %s may have %d threads", name, cap(s.threads.free))
+		}
 	}
 }

@@ -74,8 +74,8 @@ func (s *swtpm) setDataFD(l *link) uint32 {
 		conn.Close()
 		return resultFail
 	}
-	p := &port{s.server, single{conn}, s.link, s.data}
-	data := p.link(conn)
+	p := &port{s.server, single{conn}, s.passedLink, s.data}
+	data := p.dress(conn)
 	if !p.add(data) {
 		data.Close()
 		return resultFail

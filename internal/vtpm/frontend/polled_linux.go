@@ -113,7 +113,7 @@ func (p *polled) read(b []byte, end time.Time) (int, error) {
 // readOnce reads if something is there; false is to be called again when it is. Not
 // by the socket's mode: who passed it may still hold it, and take O_NONBLOCK away.
 func (p *polled) readOnce(fd uintptr) bool {
-	p.n, p.err = receiveNow(int(fd), p.buf)
+	p.n, p.err = receive(int(fd), p.buf, syscall.MSG_DONTWAIT)
 	if errors.Is(p.err, syscall.EAGAIN) {
 		p.err = nil
 		return false

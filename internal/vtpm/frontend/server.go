@@ -26,8 +26,8 @@ type Config struct {
 	// Log is told of clients that break the protocol; nil for none.
 	Log *slog.Logger
 	// Alone says that the process has one TPM to serve, and two or more processors of Go's
-	// scheduler that can be interrupted: a connection may hold one of them while its client
-	// is quick and the only one, and needs none of the threads.
+	// scheduler that can be interrupted: a connection that was accepted may hold one of them
+	// while its client is quick and the only one, and none needs one of the threads.
 	Alone bool
 	// Threads are what connections may read on otherwise; nil for none.
 	Threads *Threads
@@ -187,19 +187,32 @@ func (p *port) accept() error {
 	}
 }
 
-// link is a connection as the data channel has it.
+// link is a connection that was accepted, whose socket nobody else has.
 func (s *server) link(conn net.Conn) *link {
-	var t stream
-	switch {
-	case s.cfg.Alone:
-		t = newAloneStream(conn, &s.clients, s.cfg.Now)
-	case s.cfg.Threads != nil:
-		t = newThreadStream(conn, s.cfg.Threads, s.cfg.Now)
+	if s.cfg.Alone {
+		if t := newAloneStream(conn, &s.clients, s.cfg.Now); t != nil {
+			return linkOf(t, s.cfg.Now)
+		}
 	}
-	if t == nil {
-		return newLink(conn, s.cfg.Now)
+	return s.threadLink(conn, s.cfg.Threads)
+}
+
+// passedLink is a connection that a client has passed, who may have its socket, too.
+// Where there are no threads that it would be worth one it stays in the poller.
+func (s *server) passedLink(conn net.Conn) *link {
+	if s.cfg.Alone {
+		return s.threadLink(conn, NewThreads(0))
 	}
-	return linkOf(t, s.cfg.Now)
+	return s.threadLink(conn, s.cfg.Threads)
+}
+
+func (s *server) threadLink(conn net.Conn, threads *Threads) *link {
+	if threads != nil {
+		if t := newThreadStream(conn, threads, s.cfg.Now); t != nil {
+			return linkOf(t, s.cfg.Now)
+		}
+	}
+	return newLink(conn, s.cfg.Now)
 }
 
 // controlLink is a connection to the control channel: files may come with it where

@@ -10,19 +10,20 @@ import (
 // The calls of package syscall that read and write sockets go by the file system, or
 // carry addresses. A command of a microsecond is slower by them.
 
-// receive reads what is there, or waits for it as the socket's mode says.
-func receive(fd int, b []byte) (int, error) {
+// receive reads what is there, or waits for it as the flags and the socket's mode say.
+func receive(fd int, b []byte, flags uintptr) (int, error) {
 	for {
-		n, _, errno := syscall.Syscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), 0, 0, 0)
+		n, _, errno := syscall.Syscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
 		if errno != syscall.EINTR {
 			return counted(n, errno)
 		}
 	}
 }
 
-// receiveNow reads what is there, whatever mode the socket is in. It never waits, so
-// that Go's scheduler need not hear of it.
-func receiveNow(fd int, b []byte) (int, error) {
+// receiveOwn reads what is there of a socket that nobody else has. Go's scheduler need not
+// hear of it, as it does not wait: of a socket that others have, too, it would for one of
+// them who reads just then, and whose memory is not there, with a processor of Go's.
+func receiveOwn(fd int, b []byte) (int, error) {
 	for {
 		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), syscall.MSG_DONTWAIT, 0, 0)
 		if errno != syscall.EINTR {
@@ -31,8 +32,8 @@ func receiveNow(fd int, b []byte) (int, error) {
 	}
 }
 
-// send sends what there is room for, whatever mode the socket is in. It never waits
-// either.
+// send sends what there is room for, whatever mode the socket is in. It never waits,
+// so that Go's scheduler need not hear of it.
 func send(fd int, b []byte) (int, error) {
 	for {
 		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)

@@ -9,18 +9,16 @@ import (
 
 // These machines have no system calls of their own for sockets in package syscall.
 
-// receive reads what is there, or waits for it as the socket's mode says.
-func receive(fd int, b []byte) (int, error) { return receiveBy(fd, b, 0) }
-
-// receiveNow reads what is there, whatever mode the socket is in.
-func receiveNow(fd int, b []byte) (int, error) { return receiveBy(fd, b, syscall.MSG_DONTWAIT) }
-
-func receiveBy(fd int, b []byte, flags int) (int, error) {
+// receive reads what is there, or waits for it as the flags and the socket's mode say.
+func receive(fd int, b []byte, flags uintptr) (int, error) {
 	return ignoringEINTR(func() (int, error) {
-		n, _, err := syscall.Recvfrom(fd, b, flags)
+		n, _, err := syscall.Recvfrom(fd, b, int(flags))
 		return n, err
 	})
 }
+
+// receiveOwn reads what is there of a socket that nobody else has.
+func receiveOwn(fd int, b []byte) (int, error) { return receive(fd, b, syscall.MSG_DONTWAIT) }
 
 // send sends what there is room for, whatever mode the socket is in.
 func send(fd int, b []byte) (int, error) {

@@ -113,7 +113,7 @@ func (s *threadStream) Read(b []byte, end time.Time) (int, error) {
 func (s *threadStream) receive(b []byte) (int, error) {
 	s.wait.Add(1)
 	defer s.wait.Add(1)
-	return receive(s.fd, b)
+	return receive(s.fd, b, 0)
 }
 
 // errHeld is a client that has changed how long its socket may wait.
