@@ -1,8 +1,11 @@
 package vtpm
 
 import (
+	"crypto/rand"
 	"testing"
 
+	"github.com/assay-project/assay/tpm2"
+	"github.com/assay-project/assay/tpm2/client"
 	"github.com/assay-project/assay/tpm2/engine"
 )
 
@@ -47,6 +50,29 @@ func TestAFollowerSeesEachMeasurementOnce(t *testing.T) {
 	for n := range want {
 		if kinds[n] != want[n] {
 			t.Errorf("record %d is %v, want %v", n, kinds[n], want[n])
+		}
+	}
+}
+
+// A TPM hears that its time stood still, and keeps it, whether somebody reads its journal or not.
+func TestAFollowedTPMHearsThatTimeStopped(t *testing.T) {
+	f := newFixture(t)
+	for name, follow := range map[string]func(Measured){"alone": nil, "followed": func(Measured) {}} {
+		f.create(name)
+		i, err := f.Prepare(t.Context(), name, tester)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer i.Close()
+		i.Follow(follow)
+		i.Machine().PowerOn()
+		if err := client.New(inProcess{i}, rand.Reader).Startup(tpm2.StartupClear); err != nil {
+			t.Fatal(err)
+		}
+		before := i.Generation()
+		i.Machine().TimeStopped()
+		if after := i.Generation(); after != before+1 {
+			t.Errorf("%s: generation %d after its time stopped, %d before", name, after, before)
 		}
 	}
 }
