@@ -123,7 +123,7 @@ type Description struct {
 	Record     *Record       `json:"record,omitempty"`
 	Generation uint64        `json:"generation,omitempty"`
 	Saved      time.Time     `json:"saved,omitzero"`
-	Journal    *Journal      `json:"journal,omitempty"` // of one that runs in this process
+	Journal    *Journal      `json:"journal,omitempty"` // of one that runs in this process, and is not busy
 	Contents   *Contents     `json:"contents,omitempty"`
 	Needs      []Requirement `json:"requirements,omitempty"` // of its virtual machine
 }
@@ -166,7 +166,7 @@ func (r *Root) prove(ctx context.Context, d *Description) error {
 			return fmt.Errorf("TPM %q: it is starting: %w", d.Name, ErrBusy)
 		}
 		d.Proved, d.Record, d.Generation, d.Saved = true, &rec, running.file.Generation(), running.file.Saved()
-		d.Journal = running.journal()
+		d.Journal = running.journal(ctx)
 		d.judge()
 		return nil
 	}

@@ -1,8 +1,12 @@
 package vtpm
 
 import (
+	"context"
 	"fmt"
 	"strings"
+	"time"
+
+	"github.com/assay-project/assay/tpm2/engine"
 )
 
 // A Journal is how much a running TPM has recorded of its measurements since power came
@@ -15,18 +19,40 @@ type Journal struct {
 	AtLeast bool `json:"omittedAtLeast,omitempty"`
 }
 
-// journal looks at the TPM between two commands.
-func (i *Instance) journal() *Journal {
+// How long one that looks at a journal waits for the guest's command, and how often it looks.
+// A short command ends in that time; one that makes a key may hold the TPM for more than a
+// minute ([Limits]).
+const (
+	journalWait  = 100 * time.Millisecond
+	journalPause = time.Millisecond
+)
+
+// journal looks at the TPM between two commands. It is nil when the guest's command takes
+// long, and when ctx ends before it.
+func (i *Instance) journal(ctx context.Context) *Journal {
+	ctx, cancel := context.WithTimeout(ctx, journalWait)
+	defer cancel()
+	again := time.NewTicker(journalPause)
+	defer again.Stop()
 	var j Journal
-	i.machine.Between(func() {
-		t := i.volatile.tpm
-		records, _ := t.JournalSince(0)
-		j.Records = len(records)
-		_, j.Dropped = t.JournalSize()
-		n, exact := t.JournalOmitted()
-		j.Omitted, j.AtLeast = n, !exact
-	})
+	for !i.machine.TryBetween(func() { j = journalOf(i.volatile.tpm) }) {
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 	return &j
+}
+
+// journalOf looks at a TPM that nothing else uses.
+func journalOf(t *engine.TPM) (j Journal) {
+	records, _ := t.JournalSince(0)
+	j.Records = len(records)
+	_, j.Dropped = t.JournalSize()
+	n, exact := t.JournalOmitted()
+	j.Omitted, j.AtLeast = n, !exact
+	return j
 }
 
 // String says it in a line.
