@@ -291,7 +291,7 @@ func (s *supervisor) do(q request) (any, error) {
 	case verbConsoleOf:
 		return s.console.log.Text(), nil
 	case verbReadLog:
-		return s.home.told()
+		return s.home.Events()
 	case verbHistory:
 		return s.history, nil
 	case verbSnapshots:

@@ -329,7 +329,7 @@ func (d *departure) lastWords() (out lastWords, err error) {
 	out.Console = []byte(d.console.log.Text())
 	d.said = true
 	d.times(&out)
-	out.Events, err = d.home.told()
+	out.Events, err = d.home.Events()
 	return out, err
 }
 

@@ -71,10 +71,6 @@ type Home struct {
 	lock   *durable.Lock
 	random io.Reader
 	log    *eventLog
-	// waiting are events that the log has not taken yet, of waits bytes at most; lost is how
-	// many were too many.
-	waiting     []integrity.Notice
-	waits, lost int
 }
 
 // Card is what the home says of itself in the clear, which its key has proved.

@@ -127,71 +127,13 @@ func (l *eventLog) close() error {
 // errNoLog is a home whose log is not open.
 var errNoLog = fmt.Errorf("log event: %s could not be opened: %w", eventsFile, ErrDamaged)
 
-// Log keeps an event, which is durable when it returns; what waits for the log is kept before it.
+// Log keeps an event, which is durable when it returns.
 func (h *Home) Log(n integrity.Notice) error {
 	if h.log == nil {
 		return errNoLog
 	}
-	if err := h.logWaiting(); err != nil {
-		return err
-	}
 	n.Bound()
-	return h.append(&n)
-}
-
-// logOrWait is Log of what has taken place: an event that the log does not take waits for it, and
-// is found by the next opening where a change of the home came in between. An error says of those
-// that were lost, too.
-func (h *Home) logOrWait(n integrity.Notice) error {
-	err := h.Log(n)
-	if err != nil {
-		n.Bound()
-		h.wait(n)
-	}
-	if h.lost > 0 {
-		err = errors.Join(err, fmt.Errorf("%d events are lost: more waited for the log than are kept for it", h.lost))
-	}
-	return err
-}
-
-// Bounds of what waits for a log that takes nothing: each change of the home is written with all
-// of it.
-const (
-	maxWaiting      = 64
-	maxWaitingBytes = 4 << 20
-)
-
-// wait has an event wait for the log.
-func (h *Home) wait(n integrity.Notice) {
-	text, err := json.Marshal(&n)
-	if err != nil || len(h.waiting) == maxWaiting || h.waits+len(text) > maxWaitingBytes {
-		h.lost++
-		return
-	}
-	h.waiting, h.waits = append(h.waiting, n), h.waits+len(text)
-}
-
-// logWaiting logs what waits, in order.
-func (h *Home) logWaiting() error {
-	for len(h.waiting) > 0 {
-		if err := h.append(&h.waiting[0]); err != nil {
-			return err
-		}
-		h.waiting = h.waiting[1:]
-	}
-	h.waits = 0
-	return nil
-}
-
-// told is what happened to the machine, also what its log did not take yet.
-func (h *Home) told() ([]integrity.Notice, error) {
-	events, err := h.Events()
-	return append(events, h.waiting...), err
-}
-
-// append puts an event at the end of the log.
-func (h *Home) append(n *integrity.Notice) error {
-	line, err := h.line(h.log.next, n)
+	line, err := h.line(h.log.next, &n)
 	if err != nil {
 		return err
 	}

@@ -40,9 +40,7 @@ type pending struct {
 	// Taken is set of a machine that was given to another host and is taken back.
 	Taken bool `json:"taken,omitempty"`
 
-	Number int `json:"number"` // of the first event
-	// Before are events of what took place earlier, which the log has not taken yet.
-	Before  []integrity.Notice `json:"before,omitempty"`
+	Number  int                `json:"number"` // of the first event
 	Notice  *integrity.Notice  `json:"notice,omitempty"`
 	Notices []integrity.Notice `json:"notices,omitempty"` // where there is no Notice
 }
@@ -91,7 +89,7 @@ func (h *Home) pend(p *pending) error {
 	if h.log == nil {
 		return errNoLog
 	}
-	p.Number, p.Before, p.Notices = h.log.next, h.waiting, slices.Clone(p.Notices)
+	p.Number, p.Notices = h.log.next, slices.Clone(p.Notices)
 	for i := range p.Notices {
 		p.Notices[i].Bound()
 	}
@@ -136,16 +134,9 @@ func (r *Root) settle(ctx context.Context, h *Home) error {
 	return r.end(ctx, h, &p)
 }
 
-// end logs the events of a change that are not in the log, where it took place; those of what
-// took place before it are logged in any case.
+// end logs the events of a change that are not in the log, where it took place.
 func (r *Root) end(ctx context.Context, h *Home, p *pending) error {
-	there := max(h.log.next-p.Number, 0)
-	if there < len(p.Before) {
-		if err := r.logAll(h, p.Before[there:]); err != nil {
-			return err
-		}
-	}
-	if there = max(there-len(p.Before), 0); there < len(p.Notices) {
+	if there := max(h.log.next-p.Number, 0); there < len(p.Notices) {
 		took, err := r.tookPlace(ctx, h, p)
 		if err == nil && took {
 			err = r.logAll(h, p.Notices[there:])

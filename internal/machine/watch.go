@@ -161,18 +161,13 @@ func (s *supervisor) recall() {
 
 // tell keeps what happened: the record first, with what is to be logged, so that a crash
 // neither counts a boot twice nor loses an event, then the log, then everybody else. What
-// cannot be kept is told all the same, and shown as a problem of the machine, until the record
-// is kept again with all that happened; what was lost does not come back.
+// cannot be kept is told all the same, and shown as a problem of the machine.
 func (s *supervisor) tell(notices []integrity.Notice) error {
 	if len(notices) == 0 {
 		return nil
 	}
 	notices = s.worded(notices)
-	err := s.say(notices, s.home.keep(s.history, notices))
-	if err == nil {
-		s.unkept = nil
-	}
-	return err
+	return s.say(notices, s.home.keep(s.history, notices))
 }
 
 // worded are notices as they are logged.
@@ -191,14 +186,14 @@ func (s *supervisor) say(notices []integrity.Notice, err error) error {
 	for i := range notices {
 		n := &notices[i]
 		s.count(n)
-		err = errors.Join(err, s.home.logOrWait(*n))
+		err = errors.Join(err, s.home.Log(*n))
 		s.note(n)
 		if s.root.cfg.Event != nil {
 			s.root.cfg.Event(*n)
 		}
 	}
 	s.keepVariables()
-	if err != nil {
+	if err != nil { // and stays a problem: what was lost does not come back
 		s.unkept = err
 		s.root.cfg.Log.Error("what happened to a machine is not kept", slog.String("machine", s.home.Name()), slog.Any("error", err))
 	}
