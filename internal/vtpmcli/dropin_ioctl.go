@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/program"
 )
 
@@ -381,15 +380,6 @@ func (c *controlClient) saveBlob(kind, file string) error {
 		return fmt.Errorf("state blob: %d of %d bytes came", len(blob), total)
 	}
 	return writeBlob(file, blob)
-}
-
-// writeBlob puts a blob in the place of a file, whole or not at all. What is no regular
-// file is written to, as /dev/stdout: swtpm_ioctl takes any name.
-func writeBlob(name string, blob []byte) error {
-	if info, err := os.Lstat(name); err == nil && !info.Mode().IsRegular() {
-		return os.WriteFile(name, blob, 0o600)
-	}
-	return durable.WriteFile(name, blob, 0o600)
 }
 
 // loadBlob loads a state blob from a file.
