@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"context"
 	"encoding/binary"
 	"io"
 	"math/bits"
@@ -12,13 +13,15 @@ const (
 	maxSnapshots     = 1 << 16
 	maxSnapshotExtra = 1 << 10
 	maxL1            = 32 << 20 // bytes of an L1 table
-	maxMarked        = 1 << 32  // clusters of a file, which cost 512 MiB of marks at most
+	maxMarked        = 1 << 28  // clusters of a file, which cost 32 MiB of marks at most
+	maxTables        = 1 << 30  // bytes of tables that are read, which may all be holes
 )
 
 // Kept returns how many bytes of a qcow2 image's file its internal snapshots have a part in:
 // what the guest writes to these it writes elsewhere, and the file grows. It is 0 for an image
-// without snapshots. One that a hypervisor writes may be [ErrMalformed] for a moment.
-func Kept(r io.ReaderAt, size int64) (int64, error) {
+// without snapshots. One that a hypervisor writes may be [ErrMalformed] for a moment; one with
+// more tables than are read in a reasonable time is [ErrUnsupported].
+func Kept(ctx context.Context, r io.ReaderAt, size int64) (int64, error) {
 	h, err := read(r, 0, qcow2HeaderV2)
 	if err != nil {
 		return 0, err
@@ -38,10 +41,10 @@ func Kept(r io.ReaderAt, size int64) (int64, error) {
 	case at > uint64(size):
 		return 0, malformed("the snapshots are at %d", at)
 	}
-	k := keeping{qcow2: q, pages: map[int64]*page{}}
+	k := keeping{qcow2: q, left: maxTables, pages: map[int64]*page{}}
 	next := int64(at)
 	for range count {
-		if next, err = k.snapshot(next); err != nil {
+		if next, err = k.snapshot(ctx, next); err != nil {
 			return 0, err
 		}
 	}
@@ -51,6 +54,7 @@ func Kept(r io.ReaderAt, size int64) (int64, error) {
 // keeping marks the clusters of a file that snapshots have a part in.
 type keeping struct {
 	*qcow2
+	left  int64           // bytes of tables that may still be read
 	pages map[int64]*page // by the number of their first cluster; only those with a mark
 }
 
@@ -58,6 +62,17 @@ type keeping struct {
 type page [512]uint64
 
 const pageClusters = 512 * 64
+
+// read reads a part of the tables.
+func (k *keeping) read(ctx context.Context, at, n int64) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if k.left -= n; k.left < 0 {
+		return nil, unsupported("snapshots with more than %d bytes of tables", int64(maxTables))
+	}
+	return read(k.r, at, int(n))
+}
 
 // mark marks a cluster, and reports whether it was not marked before.
 func (k *keeping) mark(cluster int64) bool {
@@ -82,8 +97,8 @@ func (k *keeping) clusters() (n int64) {
 }
 
 // snapshot marks what one snapshot has, and returns where the entry of the next is.
-func (k *keeping) snapshot(at int64) (next int64, err error) {
-	e, err := read(k.r, at, qcow2Snapshot)
+func (k *keeping) snapshot(ctx context.Context, at int64) (next int64, err error) {
+	e, err := k.read(ctx, at, qcow2Snapshot)
 	if err != nil {
 		return 0, err
 	}
@@ -97,7 +112,7 @@ func (k *keeping) snapshot(at int64) (next int64, err error) {
 	case table%uint64(k.cluster()) != 0 || table > uint64(k.file):
 		return 0, malformed("the L1 table of a snapshot is at %d", table)
 	}
-	if err := k.l1(int64(table), entries); err != nil {
+	if err := k.l1(ctx, int64(table), entries); err != nil {
 		return 0, err
 	}
 	length := qcow2Snapshot + extra + int64(be.Uint16(e[12:])) + int64(be.Uint16(e[14:]))
@@ -105,17 +120,17 @@ func (k *keeping) snapshot(at int64) (next int64, err error) {
 }
 
 // l1 marks an L1 table, which is one snapshot's alone, and what it leads to.
-func (k *keeping) l1(table, entries int64) error {
+func (k *keeping) l1(ctx context.Context, table, entries int64) error {
 	for at := int64(0); at < entries*8; at += k.cluster() {
 		if !k.mark((table + at) >> k.bits) {
 			return malformed("an L1 table of a snapshot is that of another")
 		}
-		part, err := read(k.r, table+at, int(min(k.cluster(), entries*8-at)))
+		part, err := k.read(ctx, table+at, min(k.cluster(), entries*8-at))
 		if err != nil {
 			return err
 		}
 		for ; len(part) > 0; part = part[8:] {
-			if err := k.l2(binary.BigEndian.Uint64(part) & offsetMask); err != nil {
+			if err := k.l2(ctx, binary.BigEndian.Uint64(part)&offsetMask); err != nil {
 				return err
 			}
 		}
@@ -124,7 +139,7 @@ func (k *keeping) l1(table, entries int64) error {
 }
 
 // l2 marks an L2 table, which several may have, and the clusters in it.
-func (k *keeping) l2(table uint64) error {
+func (k *keeping) l2(ctx context.Context, table uint64) error {
 	if table == 0 {
 		return nil
 	}
@@ -134,7 +149,7 @@ func (k *keeping) l2(table uint64) error {
 	if !k.mark(int64(table) >> k.bits) {
 		return nil
 	}
-	part, err := read(k.r, int64(table), int(k.cluster()))
+	part, err := k.read(ctx, int64(table), k.cluster())
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package disk_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"os"
@@ -39,7 +40,7 @@ func snapshots(image []byte, n int) []byte {
 
 func kept(t *testing.T, b []byte) int64 {
 	t.Helper()
-	n, err := disk.Kept(bytes.NewReader(b), int64(len(b)))
+	n, err := disk.Kept(t.Context(), bytes.NewReader(b), int64(len(b)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,17 +101,83 @@ func TestSnapshotsThatContradictThemselvesAreMalformed(t *testing.T) {
 	} {
 		b := bytes.Clone(good)
 		copy(b[tc.at:], tc.value)
-		if n, err := disk.Kept(bytes.NewReader(b), int64(len(b))); !errors.Is(err, tc.want) || n != 0 {
+		if n, err := disk.Kept(t.Context(), bytes.NewReader(b), int64(len(b))); !errors.Is(err, tc.want) || n != 0 {
 			t.Errorf("%s: Kept() = %d, %v, want %v", name, n, err, tc.want)
 		}
 	}
-	if _, err := disk.Kept(bytes.NewReader(good), 1<<16<<33); !errors.Is(err, disk.ErrUnsupported) {
-		t.Errorf("a file of 2^33 clusters: Kept() = %v", err)
+	if _, err := disk.Kept(t.Context(), bytes.NewReader(good), cluster<<28); err != nil {
+		t.Errorf("a file of 2^28 clusters: Kept() = %v", err)
+	}
+	if _, err := disk.Kept(t.Context(), bytes.NewReader(good), cluster<<28+cluster); !errors.Is(err, disk.ErrUnsupported) {
+		t.Errorf("a file of 2^28+1 clusters: Kept() = %v", err)
 	}
 	for n := 0; n < table+64+40; n += max(1, (n&^4095)/8) { // to where the last begins
-		if _, err := disk.Kept(bytes.NewReader(good[:n]), int64(n)); !errors.Is(err, disk.ErrMalformed) {
+		if _, err := disk.Kept(t.Context(), bytes.NewReader(good[:n]), int64(n)); !errors.Is(err, disk.ErrMalformed) {
 			t.Errorf("%d of %d bytes: Kept() = %v", n, len(good), err)
 		}
+	}
+}
+
+// holes is a file that has what is at its beginning, and holes. It counts what is read of it.
+type holes struct {
+	begins []byte
+	bytes  int64
+	read   func(all int64) // if not nil, called with each
+}
+
+func (h *holes) ReadAt(p []byte, at int64) (int, error) {
+	clear(p)
+	if at < int64(len(h.begins)) {
+		copy(p, h.begins[at:])
+	}
+	h.bytes += int64(len(p))
+	if h.read != nil {
+		h.read(h.bytes)
+	}
+	return len(p), nil
+}
+
+// A few KiB lead to that many tables of 2 MiB which are holes: each is read, to a bound.
+func TestTablesOfHolesAreReadToABound(t *testing.T) {
+	const bits, most = 21, 1 << 30
+	image := func(tables int) (*holes, int64) {
+		be := binary.BigEndian
+		b := make([]byte, 2<<bits+8*tables) // the header with its snapshot, the table of the disk, that of the snapshot
+		copy(b, "QFI\xfb")
+		be.PutUint32(b[4:], 3)
+		be.PutUint32(b[20:], bits)
+		be.PutUint64(b[24:], 1<<20)
+		be.PutUint32(b[36:], 1)
+		be.PutUint64(b[40:], 1<<bits)
+		be.PutUint32(b[60:], 1)
+		be.PutUint64(b[64:], 1024)
+		be.PutUint32(b[100:], 104)
+		be.PutUint64(b[1024:], 2<<bits)
+		be.PutUint32(b[1032:], uint32(tables))
+		for i := range tables {
+			be.PutUint64(b[2<<bits+8*i:], uint64(3+i)<<bits)
+		}
+		return &holes{begins: b}, int64(3+tables) << bits
+	}
+	file, size := image(most>>bits - 1)
+	if n, err := disk.Kept(t.Context(), file, size); err != nil || n != most {
+		t.Errorf("Kept() = %d, %v, want a cluster of its own and %d tables", n, err, most>>bits-1)
+	}
+	file, size = image(4096)
+	if n, err := disk.Kept(t.Context(), file, size); !errors.Is(err, disk.ErrUnsupported) || n != 0 || file.bytes > most+1<<bits {
+		t.Errorf("Kept() = %d, %v of 8 GiB of tables, after %d bytes", n, err, file.bytes)
+	}
+	// Who waits for it may end it.
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	file, size = image(400)
+	file.read = func(all int64) {
+		if all > 8<<bits {
+			cancel()
+		}
+	}
+	if n, err := disk.Kept(ctx, file, size); !errors.Is(err, context.Canceled) || n != 0 || file.bytes > 10<<bits {
+		t.Errorf("Kept() = %d, %v when it is ended, after %d bytes", n, err, file.bytes)
 	}
 }
 
@@ -175,7 +242,7 @@ func FuzzKept(f *testing.F) {
 		b := bytes.Clone(good)
 		copy(b[int(at1)%len(b):], p1)
 		copy(b[int(at2)%len(b):], p2)
-		n, err := disk.Kept(bytes.NewReader(b), int64(len(b)))
+		n, err := disk.Kept(t.Context(), bytes.NewReader(b), int64(len(b)))
 		if most := int64(len(b)) + 8<<20; n < 0 || n > most || err != nil && n != 0 {
 			t.Errorf("Kept() = %d, %v of a file of %d bytes", n, err, len(b))
 		}

@@ -140,11 +140,11 @@ func TestWhatIsLeftOfATryIsFree(t *testing.T) {
 	}
 	more := false
 	for range 10 { // others write meanwhile
-		without, err := Room(dir, "")
+		without, err := Room(t.Context(), dir, "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		with, err := Room(dir, dir)
+		with, err := Room(t.Context(), dir, dir)
 		more = more || err == nil && with >= without+1<<20
 	}
 	if !more {
@@ -154,11 +154,11 @@ func TestWhatIsLeftOfATryIsFree(t *testing.T) {
 
 func TestRoomIsLessThanWhatIsFree(t *testing.T) {
 	t.Parallel()
-	room, err := Room(t.TempDir(), "")
+	room, err := Room(t.Context(), t.TempDir(), "")
 	if err != nil || room == 0 || room > 1<<60 {
 		t.Errorf("Room = %d, %v", room, err)
 	}
-	if _, err := Room(filepath.Join(t.TempDir(), "none"), ""); err == nil {
+	if _, err := Room(t.Context(), filepath.Join(t.TempDir(), "none"), ""); err == nil {
 		t.Error("there is room in no folder")
 	}
 }

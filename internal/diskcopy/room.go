@@ -1,6 +1,7 @@
 package diskcopy
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -20,12 +21,12 @@ const spare = 256 << 20
 // folder are removed, which need not be there: what is free, less what the disks in ROOT/*/disks
 // may still grow to. They are sparse, and their guests were promised what they have not written
 // yet.
-func Room(root, leftover string) (uint64, error) {
+func Room(ctx context.Context, root, leftover string) (uint64, error) {
 	free, err := Free(root, leftover)
 	if err != nil {
 		return 0, err
 	}
-	taken, err := promised(root, leftover)
+	taken, err := promised(ctx, root, leftover)
 	if err != nil {
 		return 0, err
 	}
@@ -42,12 +43,12 @@ func Free(root, leftover string) (uint64, error) {
 }
 
 // AllFit refuses disks that cannot all grow to what they may.
-func AllFit(root string) error {
+func AllFit(ctx context.Context, root string) error {
 	free, err := freeIn(root)
 	if err != nil {
 		return err
 	}
-	taken, err := promised(root, "")
+	taken, err := promised(ctx, root, "")
 	if err == nil && taken > free {
 		err = fmt.Errorf("the disks of the machines here may grow by %d bytes, and there is room for %d: another machine came at the same time", taken, free)
 	}
@@ -66,7 +67,7 @@ func freeIn(dir string) (uint64, error) {
 
 // promised is by how many bytes the disks that machines have in their homes may still grow,
 // but for those in the folder that is left out. Those of other file systems take no room here.
-func promised(root, but string) (n uint64, err error) {
+func promised(ctx context.Context, root, but string) (n uint64, err error) {
 	var here syscall.Stat_t
 	if err := syscall.Stat(root, &here); err != nil {
 		return 0, fmt.Errorf("room in %q: %w", root, err)
@@ -85,7 +86,7 @@ func promised(root, but string) (n uint64, err error) {
 			return 0, err
 		}
 		for _, f := range files {
-			more, err := growth(filepath.Join(dir, f.Name()), here.Dev)
+			more, err := growth(ctx, filepath.Join(dir, f.Name()), here.Dev)
 			if err != nil && !gone(err) {
 				return 0, fmt.Errorf("what the disks of the machines here may grow to is not known: %w", err)
 			}
@@ -105,7 +106,7 @@ func noHome(err error) bool { return gone(err) || errors.Is(err, fs.ErrPermissio
 // growth is by how many bytes a disk may still grow; none for what is no file of that file
 // system. Its name says what it is: what is in a raw disk its guest chose. What snapshots of a
 // qcow2 image hold takes no room from what its guest may write, which is beside it.
-func growth(name string, device uint64) (uint64, error) {
+func growth(ctx context.Context, name string, device uint64) (uint64, error) {
 	info, err := os.Lstat(name)
 	if err != nil {
 		return 0, err
@@ -116,7 +117,7 @@ func growth(name string, device uint64) (uint64, error) {
 	}
 	most, has := uint64(info.Size()), uint64(s.Blocks)*512 //nolint:gosec // never negative (stat(2))
 	if filepath.Ext(name) == ".qcow2" {
-		size, kept, err := sizes(name, info.Size())
+		size, kept, err := sizes(ctx, name, info.Size())
 		if err != nil || size == 0 {
 			return 0, err
 		}
@@ -129,7 +130,7 @@ func growth(name string, device uint64) (uint64, error) {
 // sizes are that of a qcow2 image as its guest sees it (docs/interop/qcow2, header: bytes 24 to
 // 31), and what its snapshots hold of its file; 0 for one that is being made. Where that cannot be
 // told they hold all of it.
-func sizes(name string, file int64) (virtual, kept uint64, err error) {
+func sizes(ctx context.Context, name string, file int64) (virtual, kept uint64, err error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return 0, 0, err
@@ -145,7 +146,7 @@ func sizes(name string, file int64) (virtual, kept uint64, err error) {
 		return 0, 0, nil // no machine starts with it
 	}
 	virtual = min(binary.BigEndian.Uint64(head[24:]), maxSize)
-	held, err := disk.Kept(f, file)
+	held, err := disk.Kept(ctx, f, file)
 	switch {
 	case errors.Is(err, disk.ErrMalformed) || errors.Is(err, disk.ErrUnsupported):
 		return virtual, maxSize, nil

@@ -24,7 +24,7 @@ func one() *fleet.Definition {
 func come(t *testing.T, root, name string, size int64) error {
 	t.Helper()
 	dir := filepath.Join(root, name, "disks")
-	room, err := Room(root, dir)
+	room, err := Room(t.Context(), root, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,13 +37,13 @@ func come(t *testing.T, root, name string, size int64) error {
 	if err := Make(t.Context(), qemu.Images{}, one(), []Disk{{0, size}}, dir); err != nil {
 		return err
 	}
-	return AllFit(root)
+	return AllFit(t.Context(), root)
 }
 
 // part is so many tenths of the room that there is, in whole sectors.
 func part(t *testing.T, root string, tenths uint64) int64 {
 	t.Helper()
-	room, err := Room(root, "")
+	room, err := Room(t.Context(), root, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestOfTwoMachinesAtOnceNotBothAreTaken(t *testing.T) {
 		if err := Make(t.Context(), qemu.Images{}, one(), []Disk{{0, size}}, dir); err != nil {
 			t.Fatal(err)
 		}
-		errs = append(errs, AllFit(root))
+		errs = append(errs, AllFit(t.Context(), root))
 	}
 	if errs[0] != nil || errs[1] == nil {
 		t.Errorf("AllFit = %v", errs)
@@ -142,14 +142,14 @@ func TestADiskGrowsToWhatItsGuestSees(t *testing.T) {
 		"no qcow2":          {sparse("d.qcow2", 0, make([]byte, 512)), 0, 0},
 		"a folder":          {dir, 0, 0},
 	} {
-		if got, err := growth(tc.file, device); err != nil || got < tc.least || got > tc.most {
+		if got, err := growth(t.Context(), tc.file, device); err != nil || got < tc.least || got > tc.most {
 			t.Errorf("%s: growth = %d, %v, want %d to %d", name, got, err, tc.least, tc.most)
 		}
-		if got, err := growth(tc.file, device+1); err != nil || got != 0 {
+		if got, err := growth(t.Context(), tc.file, device+1); err != nil || got != 0 {
 			t.Errorf("%s, on another file system: growth = %d, %v", name, got, err)
 		}
 	}
-	if got, err := promised(dir, ""); err != nil || got != 0 {
+	if got, err := promised(t.Context(), dir, ""); err != nil || got != 0 {
 		t.Errorf("files beside the homes: promised = %d, %v", got, err)
 	}
 }
@@ -192,7 +192,7 @@ func TestADiskGrowsBesideItsSnapshots(t *testing.T) {
 		info, err := os.Stat(file)
 		if err == nil {
 			before = has()
-			if might, err = growth(file, deviceOf(t, info)); err != nil {
+			if might, err = growth(t.Context(), file, deviceOf(t, info)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -205,7 +205,7 @@ func TestADiskGrowsBesideItsSnapshots(t *testing.T) {
 		if info, err = os.Stat(file); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := growth(file, deviceOf(t, info)); err != nil || got < step.least || got > step.most {
+		if got, err := growth(t.Context(), file, deviceOf(t, info)); err != nil || got < step.least || got > step.most {
 			t.Errorf("%s: growth = %d, %v, want %d to %d", step.name, got, err, step.least, step.most)
 		}
 	}
@@ -237,7 +237,7 @@ func TestWhatIsNoHomeHasNoDisks(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(root, "lost+found"), 0); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Room(root, ""); err != nil {
+	if _, err := Room(t.Context(), root, ""); err != nil {
 		t.Error(err)
 	}
 }

@@ -139,7 +139,7 @@ func (a *API) backUp(ctx context.Context, in *backupInput) (*apiserver.Reply[Ope
 		defer leave()
 		made, err := a.cfg.Backups.Backup(ctx, actor, vmbackup.Options{
 			Name: in.Instance, To: a.cfg.BackupDir, Protection: vmbackup.Protection{Recipients: b.Recipients, Provider: b.KeyProvider}, WithoutShared: b.WithoutShared,
-			Room: func(disks int64) error { return a.backupRoom(in.Instance, disks) },
+			Room: func(disks int64) error { return a.backupRoom(ctx, in.Instance, disks) },
 		})
 		if err != nil {
 			return err

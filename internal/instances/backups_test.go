@@ -214,7 +214,7 @@ func TestAFolderForBackupsHasItsBounds(t *testing.T) {
 		t.Errorf("%d files after two that were refused", len(entries))
 	}
 	f.api.cfg.BackupBytes = 0
-	if err := f.api.backupRoom("web-1", 1<<60); err == nil || !strings.Contains(err.Error(), "full") {
+	if err := f.api.backupRoom(t.Context(), "web-1", 1<<60); err == nil || !strings.Contains(err.Error(), "full") {
 		t.Errorf("more than any file system has: %v", err)
 	}
 	f.api.cfg.BackupBytes = 24 << 20

@@ -1,6 +1,7 @@
 package instances
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"os"
@@ -29,7 +30,7 @@ func (a *API) copyNow() (leave func(), err error) {
 
 // backupRoom refuses a backup of a machine whose disks have so many bytes where the folder
 // for backups has no room for it.
-func (a *API) backupRoom(machine string, disks int64) error {
+func (a *API) backupRoom(ctx context.Context, machine string, disks int64) error {
 	entries, err := os.ReadDir(a.cfg.BackupDir)
 	if err != nil {
 		return err
@@ -49,7 +50,7 @@ func (a *API) backupRoom(machine string, disks int64) error {
 			own++
 		}
 	}
-	free, err := diskcopy.Room(a.cfg.BackupDir, "")
+	free, err := diskcopy.Room(ctx, a.cfg.BackupDir, "")
 	if err != nil {
 		return err
 	}

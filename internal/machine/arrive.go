@@ -114,8 +114,8 @@ func (a *arrival) take(ctx context.Context) (err error) {
 	stop := context.AfterFunc(ctx, a.link.Interrupt)
 	defer stop()
 	var keys *age.X25519Identity
-	err = inTime(ctx, a.root.pace.memory, a.link.Interrupt, func(context.Context) (err error) {
-		keys, err = a.greet()
+	err = inTime(ctx, a.root.pace.memory, a.link.Interrupt, func(ctx context.Context) (err error) {
+		keys, err = a.greet(ctx)
 		return err
 	})
 	if err != nil {
@@ -141,11 +141,11 @@ func (a *arrival) take(ctx context.Context) (err error) {
 }
 
 // greet hears which machine it is, and says where its secrets are to be sealed for.
-func (a *arrival) greet() (*age.X25519Identity, error) {
+func (a *arrival) greet(ctx context.Context) (*age.X25519Identity, error) {
 	if err := a.link.Receive(&a.offer); err != nil {
 		return nil, err
 	}
-	if err := a.check(); err != nil {
+	if err := a.check(ctx); err != nil {
 		return nil, err
 	}
 	keys, err := age.GenerateX25519Identity()
@@ -159,7 +159,7 @@ func (a *arrival) greet() (*age.X25519Identity, error) {
 }
 
 // check refuses a machine that was not awaited, or that cannot run here.
-func (a *arrival) check() error {
+func (a *arrival) check(ctx context.Context) error {
 	f, d := &a.offer, a.offer.Definition
 	if err := a.root.noMachine(a.o.Name); err != nil { // nor one that was made meanwhile
 		return err
@@ -186,11 +186,11 @@ func (a *arrival) check() error {
 	if _, err := a.root.cfg.Keyset(d.Keyset); err != nil {
 		return fmt.Errorf("key set %q: %w", d.Keyset, err)
 	}
-	return a.checkDisks()
+	return a.checkDisks(ctx)
 }
 
 // checkDisks refuses a machine whose disks are not here, and cannot be made.
-func (a *arrival) checkDisks() error {
+func (a *arrival) checkDisks(ctx context.Context) error {
 	d, copied := a.offer.Definition, a.offer.Copy
 	switch {
 	case len(copied) == 0 && a.o.CopyDisks:
@@ -198,7 +198,7 @@ func (a *arrival) checkDisks() error {
 	case len(copied) > 0 && !a.o.CopyDisks:
 		return errors.New("the machine is awaited on disks that both hosts reach: assay vm receive --copy-disks awaits it with a copy of them")
 	case len(copied) > 0:
-		if err := a.checkRoom(); err != nil {
+		if err := a.checkRoom(ctx); err != nil {
 			return err
 		}
 	}

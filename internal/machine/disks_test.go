@@ -288,7 +288,7 @@ func TestADestinationMakesWhatItWasAskedForAlone(t *testing.T) {
 			a := &arrival{root: h.root, o: &ReceiveOptions{Name: "web-1", CopyDisks: true, Known: []string{medium}}}
 			a.offer.Definition, a.offer.Copy = d, []diskcopy.Disk{{Number: 0, Size: 1 << 20}}
 			tc.change(d, a)
-			err := a.checkDisks()
+			err := a.checkDisks(t.Context())
 			if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("checkDisks = %v, want %q", err, tc.want)
 			}

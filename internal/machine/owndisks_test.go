@@ -87,7 +87,7 @@ func TestADiskOfAHomeIsNotTakenAsItIs(t *testing.T) {
 		d := definition(func(d *fleet.Definition) { d.Disks = []fleet.Disk{{File: file, Format: "raw", Bus: "virtio"}} })
 		a := &arrival{root: h.root, o: &ReceiveOptions{Name: "web-1"}}
 		a.offer.Definition = d
-		for what, err := range map[string]error{"checkDisks": a.checkDisks(), "checkKnown": h.root.checkKnown(&ReceiveOptions{Name: "web-1", Known: []string{file}})} {
+		for what, err := range map[string]error{"checkDisks": a.checkDisks(t.Context()), "checkKnown": h.root.checkKnown(&ReceiveOptions{Name: "web-1", Known: []string{file}})} {
 			if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 				t.Errorf("%s of %q = %v, want %q", what, file, err, want)
 			}

@@ -70,7 +70,7 @@ func (a *arrival) stage(ctx context.Context, lock *durable.Lock, keys *age.X2551
 var errNotFree = errors.New("what the disks of the machines here may still grow to is not free for others; assay vm receive --overcommit does not count it")
 
 // checkRoom refuses disks that there is no room for.
-func (a *arrival) checkRoom() error {
+func (a *arrival) checkRoom(ctx context.Context) error {
 	root, leftover := a.root.cfg.Dir, filepath.Join(a.root.dir(a.o.Name), diskFolder)
 	free, err := diskcopy.Free(root, leftover)
 	if err == nil {
@@ -79,7 +79,7 @@ func (a *arrival) checkRoom() error {
 	if err != nil || a.o.Overcommit {
 		return err
 	}
-	room, err := diskcopy.Room(root, leftover)
+	room, err := diskcopy.Room(ctx, root, leftover)
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (a *arrival) makeDisks(ctx context.Context, h *Home) error {
 	if err := diskcopy.Make(ctx, a.root.cfg.Images, a.offer.Definition, a.offer.Copy, filepath.Join(h.dir, diskFolder)); err != nil || a.o.Overcommit {
 		return err
 	}
-	return diskcopy.AllFit(a.root.cfg.Dir)
+	return diskcopy.AllFit(ctx, a.root.cfg.Dir)
 }
 
 // clear removes what there is of a machine that did not arrive. The home was given back: a
