@@ -3,6 +3,8 @@ package machine
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/assay-project/assay/eventlog/baseline"
 	"github.com/assay-project/assay/evidence"
 	"github.com/assay-project/assay/evidence/evidencetest"
+	"github.com/assay-project/assay/internal/durable"
 	"github.com/assay-project/assay/internal/fleet"
 	"github.com/assay-project/assay/internal/integrity"
 	"github.com/assay-project/assay/internal/vtpm"
@@ -86,6 +89,34 @@ func TestNothingIsForeseenWithoutABaseline(t *testing.T) {
 	h.run(boot(t, "good-uki"))
 	if _, _, err := h.root.Foresee(t.Context(), "web-1"); !errors.Is(err, ErrNoDisk) {
 		t.Errorf("Foresee = %v", err)
+	}
+}
+
+// What a boot was foreseen by must be the same when that is approved: each file of it, and
+// nobody may have started the machine.
+func TestAGroundHoldsUntilAFileOfItChanges(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.create()
+	h.run(boot(t, "good-uki"))
+	for _, file := range []string{cardFile, definitionFile, variablesFile, integrityFile, runningFile} { // the last is damaged then
+		g, err := h.root.groundOf(h.root.openOff(t.Context(), "web-1"))
+		if err != nil {
+			t.Fatal(file, err)
+		}
+		if err := h.root.holds(g); err != nil {
+			t.Errorf("nothing has changed: %v", err)
+		}
+		text, err := os.ReadFile(h.file(file))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		if err := durable.WriteFile(h.file(file), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.root.holds(g); !errors.Is(err, ErrNotAsSeen) {
+			t.Errorf("%s was written anew: %v", file, err)
+		}
 	}
 }
 

@@ -38,12 +38,12 @@ func (r *Root) Migrate(ctx context.Context, actor, name string, o MigrateOptions
 func (r *Root) awaitGone(ctx context.Context, card *Card) error {
 	tick := time.NewTicker(askSoon)
 	defer tick.Stop()
-	var late <-chan time.Time // from its end on
+	var late <-chan time.Time // from its end on, where that can be seen
 	for {
 		if r.isGone(card) {
 			return nil
 		}
-		if late == nil && r.hasEnded(ctx, card) {
+		if late == nil && (r.hasEnded(ctx, card) || r.unreadable(card)) {
 			t := time.NewTimer(r.pace.vacate)
 			defer t.Stop()
 			late = t.C
@@ -55,12 +55,22 @@ func (r *Root) awaitGone(ctx context.Context, card *Card) error {
 			if r.isGone(card) {
 				return nil
 			}
+			if given, err := r.givenAway(card.Name); err == nil && !given {
+				return fmt.Errorf("machine %q was given to the other host, and was taken back meanwhile: it is here", card.Name)
+			}
 			return fmt.Errorf("machine %q runs on the other host, and what is left of it here is not deleted: %w; assay vm migrate --settle does that when this is mended, and --give-up where the other host does not answer any more",
 				card.Name, why)
 		case <-ctx.Done():
 			return fmt.Errorf("machine %q runs on the other host, and is not deleted here yet: %w", card.Name, ctx.Err())
 		}
 	}
+}
+
+// unreadable reports whether what says that a machine runs is damaged: its end will not be
+// seen then.
+func (r *Root) unreadable(card *Card) bool {
+	_, err := r.found(card)
+	return err != nil
 }
 
 // isGone reports whether there is no such machine any more, or another of its name.

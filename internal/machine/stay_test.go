@@ -433,3 +433,41 @@ func TestAHostThatCannotBeReachedHoldsNobodyUp(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Who waits for a machine to be gone hears that it is here again, and does not wait for an end
+// that cannot be seen.
+func TestWhoWaitsForAMachineThatStaysHearsWhereItIs(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		running, given string // the files' contents; empty for none
+		want           string
+	}{
+		"taken back":     {want: "was taken back meanwhile"},
+		"given":          {given: "{}", want: "runs on the other host"},
+		"an end unknown": {running: "x", given: "{}", want: "runs on the other host"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			h.create()
+			h.root.pace.vacate = 50 * time.Millisecond
+			card, err := h.root.Card("web-1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for file, text := range map[string]string{runningFile: c.running, givenFile: c.given} {
+				if text == "" {
+					continue
+				}
+				if err := os.WriteFile(h.file(file), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if err := h.root.awaitGone(ctx, card); err == nil || !strings.Contains(err.Error(), c.want) || errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("awaitGone = %v, want %q", err, c.want)
+			}
+		})
+	}
+}

@@ -166,8 +166,8 @@ const vtpmThreads = 4
 
 // front serves m where the command line says.
 func (o *vtpmOptions) front(ctx context.Context, env *program.Env, m *frontend.Machine) error {
-	few := fewProcessors(env)
-	cfg := frontend.Config{Now: env.Now, Log: vtpmLog(env), Alone: few != nil, Threads: frontend.NewThreads(vtpmThreads), Before: few.before}
+	p := fewProcessors(env)
+	cfg := frontend.Config{Now: env.Now, Log: vtpmLog(env), Alone: p != nil, Threads: frontend.NewThreads(vtpmThreads), Before: p.before}
 	switch {
 	case o.mssim != "":
 		return serveMSSIM(ctx, env, m, o.mssim, cfg)
