@@ -25,7 +25,7 @@ func (i *Instance) Follow(f func(Measured)) { i.follow = f }
 
 // followed is a TPM whose journal somebody reads.
 type followed struct {
-	frontend.Clocked
+	frontend.TPM
 	engine   *engine.TPM
 	tell     func(Measured)
 	seen     int
@@ -50,20 +50,20 @@ func (f *followed) Arrived() { f.look() }
 
 // Execute runs a command.
 func (f *followed) Execute(locality uint8, request []byte) []byte {
-	b := f.Clocked.Execute(locality, request)
+	b := f.TPM.Execute(locality, request)
 	f.look()
 	return b
 }
 
 // PowerOn is _TPM_Init, with which the journal begins anew.
 func (f *followed) PowerOn() {
-	f.Clocked.PowerOn()
+	f.TPM.PowerOn()
 	f.seen, f.dropped, f.restored = 0, 0, false
 	f.look()
 }
 
 // HashEnd ends a dynamic launch, or the H-CRTM's measurement.
 func (f *followed) HashEnd() {
-	f.Clocked.HashEnd()
+	f.TPM.HashEnd()
 	f.look()
 }

@@ -84,7 +84,7 @@ func (l lane) leave() { <-l }
 
 // guarded is a TPM whose heavy commands share a lane with those of others.
 type guarded struct {
-	frontend.Clocked
+	frontend.TPM
 	root *Root
 	// limited is told that a command was held to a limit.
 	limited func(what string)
@@ -93,7 +93,7 @@ type guarded struct {
 // Execute runs a command.
 func (g *guarded) Execute(locality uint8, request []byte) []byte {
 	if !IsHeavy(request) {
-		return g.Clocked.Execute(locality, request)
+		return g.TPM.Execute(locality, request)
 	}
 	limits := &g.root.cfg.Limits
 	if !g.root.heavy.enter(limits.HeavyWait) {
@@ -107,7 +107,7 @@ func (g *guarded) Execute(locality uint8, request []byte) []byte {
 		g.Cancel()
 	})
 	defer t.Stop()
-	return g.Clocked.Execute(locality, request)
+	return g.TPM.Execute(locality, request)
 }
 
 // refusal is a response that carries only a code (Part 1, 18.6).

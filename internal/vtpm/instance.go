@@ -178,7 +178,7 @@ func (i *Instance) restore(permanent, volatile []byte) (frontend.TPM, error) {
 	if i.follow == nil {
 		return g, nil
 	}
-	return &followed{Clocked: g, engine: t, tell: i.follow, restored: volatile != nil}, nil
+	return &followed{TPM: g, engine: t, tell: i.follow, restored: volatile != nil}, nil
 }
 
 // Machine is the platform around the TPM.

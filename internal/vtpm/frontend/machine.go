@@ -23,6 +23,8 @@ type TPM interface {
 	HashData(data []byte)
 	HashEnd()
 	SetPhysicalPresence(present bool)
+	// TimeStopped says that the time may have stood still while there was power.
+	TimeStopped()
 	// Established is the TPM_ESTABLISHMENT bit; ResetEstablished clears it, and
 	// reports false for a locality that may not.
 	Established() bool
@@ -405,6 +407,10 @@ func (m *Machine) HashEnd() bool { return m.whilePowered(TPM.HashEnd) }
 func (m *Machine) SetPhysicalPresence(present bool) bool {
 	return m.whilePowered(func(t TPM) { t.SetPhysicalPresence(present) })
 }
+
+// TimeStopped is the restart of a clock that had stopped, which a simulator's client asks
+// for. Without power it does nothing.
+func (m *Machine) TimeStopped() { m.whilePowered(TPM.TimeStopped) }
 
 // Established reports the TPM_ESTABLISHMENT bit.
 func (m *Machine) Established() (established, powered bool) {
