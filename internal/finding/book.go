@@ -137,6 +137,8 @@ func (s *Signal) ends(r *record) bool {
 		return false
 	case len(s.Keep) > 0 && r.Component == Others:
 		return false // one of those that go on may be among them
+	case s.Before > 0 && r.Boot >= s.Before:
+		return false
 	}
 	return s.Boot == 0 || r.Boot != s.Boot
 }

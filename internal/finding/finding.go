@@ -149,7 +149,10 @@ type Signal struct {
 	Keep []string
 	// Boot is the one in which the condition was seen. An end that names a boot leaves
 	// what was seen in it.
-	Boot    uint64
+	Boot uint64
+	// Before is set of an end that may come late: it leaves what was seen in that boot or a
+	// later one.
+	Before  uint64
 	Reasons []evidence.Reason
 	// Mark is what the reasons rest on, where their words do not say it all: digests.
 	Mark string

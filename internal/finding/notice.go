@@ -10,8 +10,25 @@ import (
 
 // FromNotice says what an event of a machine's integrity monitoring means for its
 // findings. Monitoring that is off makes no reports: then [BootCompleted] is for the
-// caller to give.
+// caller to give. An event that was found later ends nothing that may have begun after it.
 func FromNotice(n *integrity.Notice) []Signal {
+	out := fromNotice(n)
+	if !n.Found {
+		return out
+	}
+	before := n.BootCounter + 1
+	if n.Type == integrity.EventStartup {
+		before = max(n.BootCounter, 1) // what ends with it may have begun again in its boot
+	}
+	for i := range out {
+		if out[i].Ends {
+			out[i].Before = before
+		}
+	}
+	return out
+}
+
+func fromNotice(n *integrity.Notice) []Signal {
 	begin := func(code evidence.Code) Signal {
 		return Signal{Kind: code, Machine: n.Instance, Boot: n.BootCounter, Reasons: n.Reasons, Mark: mark(n)}
 	}

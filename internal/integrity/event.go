@@ -60,6 +60,9 @@ type Notice struct {
 	More int `json:"moreDifferences,omitempty"`
 	// Digest is the SHA-256 of all that decide, in hexadecimal digits, when More is not 0.
 	Digest string `json:"differencesDigest,omitempty"`
+	// Found is set of an event that a crash may have kept from the log, where it is put now:
+	// what was told before may have happened after it. It is not kept.
+	Found bool `json:"-"`
 }
 
 // Passed reports whether the notice is of a report that passed.

@@ -139,7 +139,11 @@ func (r *Root) end(ctx context.Context, h *Home, p *pending) error {
 	if there := max(h.log.next-p.Number, 0); there < len(p.Notices) {
 		took, err := r.tookPlace(ctx, h, p)
 		if err == nil && took {
-			err = r.logAll(h, p.Notices[there:])
+			found := p.Notices[there:]
+			for i := range found {
+				found[i].Found = true
+			}
+			err = r.logAll(h, found)
 		}
 		if err != nil {
 			return err
