@@ -96,10 +96,10 @@ func (f *fakeQEMU) performCopy(command string, arguments json.RawMessage) (any, 
 		j := &fakeJob{file: f.disk(a.Device), status: "running", node: c.nodes[a.Target]}
 		c.jobs[a.Job] = j
 		go f.mirror(j, "ready")
-	case "query-jobs":
+	case "query-block-jobs":
 		list := []any{}
 		for id, j := range c.jobs {
-			list = append(list, map[string]any{"id": id, "status": j.status, "error": j.why, "current-progress": 1, "total-progress": 1})
+			list = append(list, map[string]any{"device": id, "status": j.status, "ready": j.status == "ready", "io-status": "ok", "error": j.why, "offset": 1, "len": 1})
 		}
 		return list, nil
 	case "block-job-cancel":

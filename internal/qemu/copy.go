@@ -11,11 +11,12 @@ import (
 // ErrCopy is a disk that was not copied; it is wrapped with QEMU's words.
 var ErrCopy = errors.New("the disk is not copied")
 
-// The states of a job (QMP, JobStatus) that matter to who waits for it.
-const (
-	jobReady     = "ready"
-	jobConcluded = "concluded"
-)
+// jobConcluded is the state of a job that has ended and stays to be asked for (QMP, JobStatus).
+const jobConcluded = "concluded"
+
+// deviceOK is the state of a job's disks while none of them failed (QMP,
+// BlockDeviceIoStatus).
+const deviceOK = "ok"
 
 // Sizes are how many bytes the guest sees of each disk, by its number.
 func (p *Process) Sizes(ctx context.Context) (map[int]int64, error) {
@@ -99,8 +100,14 @@ func (p *Process) Copy(ctx context.Context, disk int, socket string) error {
 	if err := p.ask(ctx, "blockdev-add", there, nil); err != nil {
 		return fmt.Errorf("%w: %w", ErrCopy, err)
 	}
-	// The job stays when it has ended, so that how it did can be asked for.
-	job := map[string]any{"job-id": copyOf(disk), "device": deviceOf(disk), "target": copyOf(disk), "sync": "full", "auto-dismiss": false}
+	// The job stays when it has ended, so that how it did can be asked for. Of what fails it
+	// makes a pause. One that ends by itself while QEMU stops the guest leaves its node above
+	// the disk's, which can never be copied again, and takes a reference from that (seen in
+	// QEMU 7.2: its walk over all disks drops the one of a node that it did not count).
+	job := map[string]any{
+		"job-id": copyOf(disk), "device": deviceOf(disk), "target": copyOf(disk), "sync": "full", "auto-dismiss": false,
+		"on-source-error": "stop", "on-target-error": "stop",
+	}
 	if err := p.ask(ctx, "blockdev-mirror", job, nil); err != nil {
 		return fmt.Errorf("%w: %w", ErrCopy, err)
 	}
@@ -115,8 +122,20 @@ type CopyState struct {
 	// Ready is set when all that the disk had was copied, and what the guest writes follows.
 	Ready bool
 
-	ended bool
-	why   string
+	ended  bool
+	why    string
+	failed string // the state of its disks, when that is not well
+}
+
+// fault is why a copy has failed, if it has.
+func (c *CopyState) fault() error {
+	switch {
+	case c.why != "":
+		return fmt.Errorf("%w: %s: QEMU says %.300q", ErrCopy, deviceOf(c.Disk), c.why)
+	case c.failed != "":
+		return fmt.Errorf("%w: %s: it cannot be read here or written there (%.20q)", ErrCopy, deviceOf(c.Disk), c.failed)
+	}
+	return nil
 }
 
 // Copies are the copies of the machine's disks that have begun. An error is also one of them
@@ -127,8 +146,11 @@ func (p *Process) Copies(ctx context.Context) ([]CopyState, error) {
 		return nil, err
 	}
 	for _, c := range list {
+		if err := c.fault(); err != nil {
+			return nil, err
+		}
 		if c.ended {
-			return nil, fmt.Errorf("%w: %s: QEMU says %.300q", ErrCopy, deviceOf(c.Disk), c.why)
+			return nil, fmt.Errorf("%w: the copy of %s has ended", ErrCopy, deviceOf(c.Disk))
 		}
 	}
 	return list, nil
@@ -136,21 +158,28 @@ func (p *Process) Copies(ctx context.Context) ([]CopyState, error) {
 
 func (p *Process) copies(ctx context.Context) ([]CopyState, error) {
 	var list []struct {
-		ID     string `json:"id"`
+		ID     string `json:"device"`
 		Status string `json:"status"`
-		Done   int64  `json:"current-progress"`
-		Total  int64  `json:"total-progress"`
+		Ready  bool   `json:"ready"`
+		Done   int64  `json:"offset"`
+		Total  int64  `json:"len"`
+		Disks  string `json:"io-status"`
 		Error  string `json:"error"`
 	}
-	if err := p.ask(ctx, "query-jobs", nil, &list); err != nil {
+	if err := p.ask(ctx, "query-block-jobs", nil, &list); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCopy, err)
 	}
 	var out []CopyState
 	for _, j := range list {
 		var number int
-		if n, _ := fmt.Sscanf(j.ID, "copy%d", &number); n == 1 && j.ID == copyOf(number) {
-			out = append(out, CopyState{number, j.Done, j.Total, j.Status == jobReady, j.Status == jobConcluded, j.Error})
+		if n, _ := fmt.Sscanf(j.ID, "copy%d", &number); n != 1 || j.ID != copyOf(number) {
+			continue
 		}
+		c := CopyState{Disk: number, Done: j.Done, Total: j.Total, Ready: j.Ready, ended: j.Status == jobConcluded, why: j.Error}
+		if j.Disks != deviceOK {
+			c.failed = j.Disks
+		}
+		out = append(out, c)
 	}
 	return out, nil
 }
@@ -172,17 +201,22 @@ func (p *Process) EndCopies(ctx context.Context) error {
 			return fmt.Errorf("%w: %w", ErrCopy, err)
 		}
 	}
-	list, err = p.ended(ctx)
+	if list, err = p.ended(ctx, true); err != nil {
+		return err
+	}
+	var errs []error
 	for _, c := range list {
-		if c.why != "" || c.Done != c.Total {
-			err = errors.Join(err, fmt.Errorf("%w: %s: %d of %d bytes: %.300q", ErrCopy, deviceOf(c.Disk), c.Done, c.Total, c.why))
+		errs = append(errs, c.fault())
+		if c.Done != c.Total {
+			errs = append(errs, fmt.Errorf("%w: %s: %d of %d bytes", ErrCopy, deviceOf(c.Disk), c.Done, c.Total))
 		}
 	}
-	return errors.Join(err, p.dropCopies(ctx, list))
+	return errors.Join(errors.Join(errs...), p.dropCopies(ctx, list))
 }
 
-// ended waits until all copies have ended, however.
-func (p *Process) ended(ctx context.Context) ([]CopyState, error) {
+// ended waits until all copies have ended, however. Well is set where one that has failed
+// ends the wait: it goes on only when it is told to.
+func (p *Process) ended(ctx context.Context, well bool) ([]CopyState, error) {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
@@ -192,9 +226,13 @@ func (p *Process) ended(ctx context.Context) ([]CopyState, error) {
 		}
 		left := 0
 		for _, c := range list {
-			if !c.ended {
-				left++
+			if c.ended {
+				continue
 			}
+			if err := c.fault(); well && err != nil {
+				return nil, err
+			}
+			left++
 		}
 		if left == 0 {
 			return list, nil
@@ -232,7 +270,7 @@ func (p *Process) CancelCopies(ctx context.Context, disks []int) error {
 			p.ask(ctx, "block-job-cancel", map[string]any{"device": copyOf(c.Disk), "force": true}, nil) //nolint:errcheck // see above
 		}
 	}
-	if list, err = p.ended(ctx); err != nil {
+	if list, err = p.ended(ctx, false); err != nil {
 		return err
 	}
 	for _, c := range list {
