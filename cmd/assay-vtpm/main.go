@@ -15,6 +15,6 @@ import (
 func main() {
 	os.Exit(vtpmcli.Main(&program.Env{
 		Program: os.Args[0], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Getenv: os.Getenv, Now: time.Now, Rand: rand.Reader, Processors: runtime.GOMAXPROCS,
+		Getenv: os.Getenv, Now: time.Now, Since: time.Since, Rand: rand.Reader, Processors: runtime.GOMAXPROCS,
 	}, os.Args[1:]))
 }

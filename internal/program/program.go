@@ -24,9 +24,19 @@ type Env struct {
 	Stderr  io.Writer // everything else
 	Getenv  func(string) string
 	Now     func() time.Time
-	Rand    io.Reader
+	// Since is time.Since, at half the cost of two calls of Now; nil is by Now.
+	Since func(time.Time) time.Duration
+	Rand  io.Reader
 	// Processors is runtime.GOMAXPROCS; nil for a process that others share.
 	Processors func(n int) (before int)
+}
+
+// Elapsed is how long ago a time of Now was.
+func (e *Env) Elapsed(t time.Time) time.Duration {
+	if e.Since == nil {
+		return e.Now().Sub(t)
+	}
+	return e.Since(t)
 }
 
 // The exit statuses that docs/cli.md fixes.

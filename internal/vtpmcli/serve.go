@@ -281,7 +281,7 @@ func engineConfig(env *program.Env) engine.Config {
 	log := vtpmLog(env)
 	return engine.Config{
 		Random: env.Rand,
-		Now:    func() time.Duration { return env.Now().Sub(start) },
+		Now:    func() time.Duration { return env.Elapsed(start) },
 		Panic: func(value any, stack []byte) {
 			log.Error("the TPM is in failure mode by a fault of this program", slog.Any("panic", value), slog.String("stack", string(stack)))
 		},

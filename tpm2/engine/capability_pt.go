@@ -31,7 +31,10 @@ func (t *TPM) capProperties(from uint32, limit int) (out []tpm2.TaggedProperty, 
 	var all []tpm2.TaggedProperty
 	switch {
 	case from < uint32(tpm2.PTVar):
-		all = append(t.fixedProperties(), t.profile.parameterSets()...)
+		if t.fixed == nil {
+			t.fixed = append(t.fixedProperties(), t.profile.parameterSets()...)
+		}
+		all = t.fixed
 	case from < uint32(tpm2.PTVar)+groupSize:
 		all = t.variableProperties()
 	}

@@ -64,6 +64,7 @@ type TPM struct {
 	inherited bool
 	journal   journal
 	offered   []tpm2.CommandAttributes  // list of commands, once it was asked for
+	fixed     []tpm2.TaggedProperty     // the properties PT_FIXED, once one was asked for
 	tests     []tpm2.Alg                // algorithms that can be tested, once a test was asked for
 	resp      []byte                    // of the last command; reused
 	call      call                      // of the present command; reused

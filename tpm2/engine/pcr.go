@@ -30,9 +30,13 @@ func pcrEvent(c *call, in *command.PCREventIn, out *command.PCREventOut) error {
 	if h != tpm2.HandleNull && !allowed(pcrTable[int(h)].extend, c.locality) {
 		return tpm2.RCLocality
 	}
-	for _, a := range c.t.profile.Banks {
-		digest, _ := a.Sum(nil, in.EventData) // a profile has no bank without a hash
-		out.Digests = append(out.Digests, tpm2.DigestValue{HashAlg: a, Digest: digest})
+	banks := c.t.profile.Banks
+	out.Digests = make(tpm2.DigestValues, 0, len(banks))
+	room := make([]byte, 0, len(banks)*tpm2.MaxDigest)
+	for _, a := range banks {
+		from := len(room)
+		room, _ = a.Sum(room, in.EventData) // a profile has no bank without a hash
+		out.Digests = append(out.Digests, tpm2.DigestValue{HashAlg: a, Digest: room[from:len(room):len(room)]})
 	}
 	if h == tpm2.HandleNull {
 		return nil

@@ -5,7 +5,6 @@ import (
 
 	"github.com/assay-project/assay/tpm2"
 	"github.com/assay-project/assay/tpm2/command"
-	"github.com/assay-project/assay/wire"
 )
 
 // Chapter 23 of Part 3: enhanced authorization. Here are the assertions that look
@@ -27,8 +26,12 @@ func (c *call) extendPolicy(s *session, parts ...[]byte) {
 
 func (c *call) policyHash(a tpm2.Alg, old []byte, parts ...[]byte) []byte {
 	code := c.codeBytes()
-	all := append(append(make([][]byte, 0, 8), old, code[:]), parts...)
-	digest, _ := a.Sum(make([]byte, 0, a.DigestSize()), all...) // sessions have only hashes of the profile
+	var room [256]byte // for most; none of the parts escapes to the heap
+	message := append(append(room[:0], old...), code[:]...)
+	for _, p := range parts {
+		message = append(message, p...)
+	}
+	digest, _ := a.Sum(make([]byte, 0, a.DigestSize()), message) // sessions have only hashes of the profile
 	return digest
 }
 
@@ -36,7 +39,8 @@ func (c *call) policyHash(a tpm2.Alg, old []byte, parts ...[]byte) []byte {
 func policyOR(c *call, in *command.PolicyORIn, _ *command.None) error {
 	s := c.policySession()
 	found := s.trial
-	var all []byte
+	var room [8 * tpm2.MaxDigest]byte // of the longest list
+	all := room[:0]
 	for _, d := range in.PHashList {
 		found = found || equal(s.digest, d)
 		all = append(all, d...)
@@ -44,7 +48,8 @@ func policyOR(c *call, in *command.PolicyORIn, _ *command.None) error {
 	if !found {
 		return parameter(tpm2.RCValue, 1)
 	}
-	s.digest = c.policyHash(s.hash, make([]byte, s.hash.DigestSize()), all)
+	var none [tpm2.MaxDigest]byte
+	s.digest = c.policyHash(s.hash, none[:s.hash.DigestSize()], all)
 	return nil
 }
 
@@ -68,7 +73,7 @@ func policyPCR(c *call, in *command.PolicyPCRIn, _ *command.None) error {
 	if !s.trial || len(digest) == 0 {
 		digest = current
 	}
-	selection, err := wire.Encode(&selected)
+	selection, err := t.scratch.Encode(&selected)
 	if err != nil {
 		return err
 	}

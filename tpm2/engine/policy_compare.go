@@ -61,9 +61,10 @@ func masked(a, b []byte, want byte) bool {
 
 // argumentHash is the digest of the arguments of a comparison (Part 3, 23.9).
 func argumentHash(s *session, operand []byte, offset uint16, op tpm2.Operation) ([]byte, error) {
-	b := binary.BigEndian.AppendUint16(nil, offset)
-	b = binary.BigEndian.AppendUint16(b, uint16(op))
-	return tpmcrypto.Hash(s.hash, operand, b)
+	var b [4]byte
+	binary.BigEndian.PutUint16(b[:], offset)
+	binary.BigEndian.PutUint16(b[2:], uint16(op))
+	return tpmcrypto.Hash(s.hash, operand, b[:])
 }
 
 // policyNV is TPM2_PolicyNV (Part 3, 23.9).
@@ -96,7 +97,7 @@ func policyNV(c *call, in *command.PolicyNVIn, _ *command.None) error {
 // of a TPMS_TIME_INFO. The range is checked for trial sessions too.
 func policyCounterTimer(c *call, in *command.PolicyCounterTimerIn, _ *command.None) error {
 	s := c.policySession()
-	info, err := wire.Encode(&tpm2.TimeInfo{Time: c.t.vol.time, ClockInfo: c.t.clockInfo()})
+	info, err := c.t.scratch.Encode(&tpm2.TimeInfo{Time: c.t.vol.time, ClockInfo: c.t.clockInfo()})
 	if err != nil {
 		return err
 	}

@@ -57,6 +57,7 @@ func hashSequenceStart(c *call, in *command.HashSequenceStartIn, _ *command.None
 	if in.HashAlg == tpm2.AlgNull {
 		s.kind, algs = eventSequence, c.t.profile.Banks
 	}
+	s.sums = make([]bankHash, 0, len(algs))
 	for _, a := range algs {
 		h, err := newBankHash(a)
 		if err != nil {
@@ -106,8 +107,12 @@ func eventSequenceComplete(c *call, in *command.EventSequenceCompleteIn, out *co
 		return tpm2.RCLocality
 	}
 	s.write(in.Buffer)
+	out.Results = make(tpm2.DigestValues, 0, len(s.sums))
+	room := make([]byte, 0, len(s.sums)*tpm2.MaxDigest)
 	for _, b := range s.sums {
-		out.Results = append(out.Results, tpm2.DigestValue{HashAlg: b.alg, Digest: b.sum.Sum(nil)})
+		from := len(room)
+		room = b.sum.Sum(room)
+		out.Results = append(out.Results, tpm2.DigestValue{HashAlg: b.alg, Digest: room[from:len(room):len(room)]})
 	}
 	c.flush = c.handles[1]
 	if h == tpm2.HandleNull {

@@ -27,7 +27,10 @@ func (t *TPM) FailSelfTest() { t.signals.failSelfTest = true }
 // SetBufferSize bounds commands and responses to n bytes, as the buffer of the
 // interface in front of the TPM does; a guest sees it as TPM_PT_MAX_COMMAND_SIZE. It
 // is no part of the state, and never more than the profile has.
-func (t *TPM) SetBufferSize(n int) { t.limits.Command = min(n, t.profile.Limits.Command) }
+func (t *TPM) SetBufferSize(n int) {
+	t.limits.Command = min(n, t.profile.Limits.Command)
+	t.fixed = nil
+}
 
 // failForced enters failure mode when [TPM.FailSelfTest] asked for it.
 func (t *TPM) failForced() error {

@@ -68,24 +68,26 @@ func newAloneStream(conn net.Conn, clients *atomic.Int32, now func() time.Time) 
 // Read waits for the client with a processor while it is quick and the only one, and
 // without as soon as it is silent.
 func (s *aloneStream) Read(b []byte, end time.Time) (int, error) {
+	var woken time.Time // by the first signal
 	for !s.stopped.Load() {
-		begin := s.now()
 		holds := s.quick >= trusted && end.IsZero() && s.clients.Load() == 1
 		if holds != s.holds {
 			s.change(holds)
 		}
 		if holds {
 			if !s.sleep() {
-				if s.now().Sub(begin) > brief {
+				now := s.now()
+				switch {
+				case woken.IsZero():
+					woken = now // the clock is not read for each command
+				case now.Sub(woken) > brief:
 					s.quick = 0
 				}
 				runtime.Gosched()
 				continue
 			}
-		} else if err := s.wait(syscall.EPOLLIN, end); err != nil {
+		} else if err := s.waitIn(end); err != nil {
 			return 0, err
-		} else if s.quick++; s.now().Sub(begin) > brief {
-			s.quick = 0
 		}
 		n, err := receiveOwn(s.fd, b)
 		if err == nil && n == 0 {
@@ -96,6 +98,16 @@ func (s *aloneStream) Read(b []byte, end time.Time) (int, error) {
 		}
 	}
 	return 0, os.ErrDeadlineExceeded
+}
+
+// waitIn waits in the poller for something to read, and counts whether that was brief.
+func (s *aloneStream) waitIn(end time.Time) error {
+	begin := s.now()
+	err := s.wait(syscall.EPOLLIN, end)
+	if s.quick++; err != nil || s.now().Sub(begin) > brief {
+		s.quick = 0
+	}
+	return err
 }
 
 // change begins or ends to hold a processor. Who begins has listened to the poller just
