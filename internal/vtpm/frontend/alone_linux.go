@@ -26,9 +26,10 @@ type aloneStream struct {
 
 	// Of the serving goroutine:
 	gate     *gate
-	quick    int  // waits in the poller, in a row, that were brief
-	holds    bool // a processor
-	event    pollEvent
+	bell     *bell
+	quick    int           // waits in the poller, in a row, that were brief
+	holds    bool          // a processor
+	more     bool          // may be there: as much was read as there was room for
 	patience time.Duration // how long Write may take
 
 	stopped atomic.Bool
@@ -61,6 +62,11 @@ func newAloneStream(conn net.Conn, clients *atomic.Int32, now func() time.Time) 
 		syscall.Close(s.fd)
 		return nil
 	}
+	if s.bell, err = newBell(s.fd); err != nil {
+		s.gate.file.Close()
+		syscall.Close(s.fd)
+		return nil
+	}
 	conn.Close()
 	return s
 }
@@ -75,7 +81,7 @@ func (s *aloneStream) Read(b []byte, end time.Time) (int, error) {
 			s.change(holds)
 		}
 		if holds {
-			if !s.sleep() {
+			if !s.more && !s.bell.wait() {
 				now := s.now()
 				switch {
 				case woken.IsZero():
@@ -90,6 +96,7 @@ func (s *aloneStream) Read(b []byte, end time.Time) (int, error) {
 			return 0, err
 		}
 		n, err := receiveOwn(s.fd, b)
+		s.more = n == len(b)
 		if err == nil && n == 0 {
 			err = io.EOF
 		}
@@ -117,22 +124,6 @@ func (s *aloneStream) change(holds bool) {
 	if s.holds = holds; holds {
 		go func() {}()
 	}
-}
-
-// pollEvent is struct pollfd of poll(2).
-type pollEvent struct {
-	fd      int32
-	events  int16
-	revents int16
-}
-
-const pollIn = 1 // POLLIN
-
-// sleep waits until something can be read, or there is a signal: by one Go stops who holds
-// a processor, when it collects garbage or, while its monitor is awake, after 10 ms.
-func (s *aloneStream) sleep() bool {
-	s.event = pollEvent{fd: int32(s.fd), events: pollIn} // a descriptor
-	return sleepFor(&s.event) == 1
 }
 
 // wait waits in the poller until the socket has one of the events: for something to read
@@ -198,7 +189,7 @@ func (s *aloneStream) stop() {
 func (s *aloneStream) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := errors.Join(s.gate.file.Close(), syscall.Close(s.fd))
+	err := errors.Join(s.gate.file.Close(), s.bell.close(), syscall.Close(s.fd))
 	s.fd = -1
 	return err
 }

@@ -98,6 +98,26 @@ func quickRead(t *testing.T, client net.Conn, s *aloneStream) {
 	t.Fatal("a quick client does not hold a processor")
 }
 
+// A quick client sends more at once than is read at once: the rest is read, too, though
+// nothing comes that would tell of it.
+func TestWhatWasLeftUnreadIsRead(t *testing.T) {
+	t.Parallel()
+	client, server := socketPair(t)
+	s := newAloneStream(server, one(), time.Now).(*aloneStream)
+	defer s.Close()
+	quickRead(t, client, s)
+	if _, err := client.Write(make([]byte, 30)); err != nil {
+		t.Fatal(err)
+	}
+	late := time.AfterFunc(20*time.Second, s.stop)
+	defer late.Stop()
+	for n := range 3 {
+		if got, err := s.Read(make([]byte, 10), time.Time{}); got != 10 || err != nil || !s.holds {
+			t.Fatalf("read %d: %d bytes, %v; it holds a processor: %v", n+1, got, err, s.holds)
+		}
+	}
+}
+
 // Who comes beside a quick client takes the processor from it, and so does silence that
 // Go's monitor sees: it asks for the processor by a signal.
 func TestAProcessorIsGivenBack(t *testing.T) {
