@@ -167,12 +167,12 @@ func quote(c *call, in *command.QuoteIn, out *command.QuoteOut) error {
 	if a.key == nil {
 		return parameter(tpm2.RCScheme, 2) // no hash, no digest of PCRs
 	}
-	digest, selected, err := c.t.pcrDigest(a.hash, in.PCRSelect)
+	digest, err := c.t.pcrDigest(nil, a.hash, in.PCRSelect)
 	if err != nil {
 		return err
 	}
 	at := tpm2.Attest{Type: tpm2.AttestQuote}
-	at.Attested.Quote = tpm2.QuoteInfo{PCRSelect: selected, PCRDigest: digest}
+	at.Attested.Quote = tpm2.QuoteInfo{PCRSelect: in.PCRSelect, PCRDigest: digest}
 	out.Quoted, out.Signature, err = c.attest(&a, &at, in.QualifyingData)
 	return err
 }

@@ -64,6 +64,7 @@ type TPM struct {
 	inherited bool
 	journal   journal
 	offered   []tpm2.CommandAttributes  // list of commands, once it was asked for
+	spare     []bankHash                // of an event sequence that has gone; nobody else has them
 	fixed     []tpm2.TaggedProperty     // the properties PT_FIXED, once one was asked for
 	tests     []tpm2.Alg                // algorithms that can be tested, once a test was asked for
 	resp      []byte                    // of the last command; reused
@@ -71,7 +72,7 @@ type TPM struct {
 	codec     wire.Codec                // of its parameters; reused
 	scratch   wire.Buffer               // for what is encoded to be hashed or encrypted; reused
 	pcrValues [maxPCRRead]tpm2.Digest2B // of TPM2_PCR_Read, which aliases the PCRs; reused
-	digest    [tpm2.MaxDigest]byte      // of TPM2_Hash; reused
+	digest    [tpm2.MaxDigest]byte      // of TPM2_Hash and TPM2_PolicyPCR; reused
 	offers    offer                     // for codec
 	macs      macs
 	signals   signals

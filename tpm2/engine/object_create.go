@@ -224,7 +224,7 @@ func (o *object) setParent() {
 // creation fills in the creation data of o and makes a ticket for it (Part 1, 27.8).
 // The PCRs that are selected are those that exist.
 func (c *call) creation(o, parent *object, data *tpm2.CreationData) (hash []byte, ticket tpm2.CreationTicket, err error) {
-	data.PCRDigest, data.PCRSelect, err = c.t.pcrDigest(o.public.NameAlg, data.PCRSelect)
+	data.PCRDigest, err = c.t.pcrDigest(nil, o.public.NameAlg, data.PCRSelect)
 	if err != nil {
 		return nil, ticket, err
 	}

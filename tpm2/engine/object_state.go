@@ -90,8 +90,15 @@ func (t *TPM) place(o *object) (tpm2.Handle, error) {
 	return h, nil
 }
 
-// flushObject empties the slot of a transient object.
-func (t *TPM) flushObject(h tpm2.Handle) { t.vol.objects[h-tpm2.KindTransient.First()] = nil }
+// flushObject empties the slot of a transient object. The hashes of an event sequence are
+// kept for the next one.
+func (t *TPM) flushObject(h tpm2.Handle) {
+	slot := &t.vol.objects[h-tpm2.KindTransient.First()]
+	if o := *slot; o != nil && o.sequence != nil && o.sequence.kind == eventSequence {
+		t.spare = o.sequence.sums
+	}
+	*slot = nil
+}
 
 // flushHierarchy drops the transient objects of one hierarchy, as its disabling,
 // TPM2_Clear and a change of its seed do.

@@ -1,16 +1,15 @@
 package engine
 
 import (
-	"github.com/assay-project/assay/internal/tpmcrypto"
 	"github.com/assay-project/assay/tpm2"
 )
 
-// pcrDigest returns the digest by a of the selected PCRs, and the selection
-// without what is not allocated (Part 1, 17.5; PCRComputeCurrentDigest of the reference).
-func (t *TPM) pcrDigest(a tpm2.Alg, selected tpm2.PCRSelections) ([]byte, tpm2.PCRSelections, error) {
+// pcrDigest appends the digest by a of the selected PCRs to dst, and takes what is not
+// allocated out of the selection (Part 1, 17.5; PCRComputeCurrentDigest of the reference).
+func (t *TPM) pcrDigest(dst []byte, a tpm2.Alg, selected tpm2.PCRSelections) ([]byte, error) {
 	values := make([][]byte, 0, tpm2.NumPCR)
-	out := make(tpm2.PCRSelections, 0, len(selected))
-	for _, s := range selected {
+	for i := range selected {
+		s := &selected[i]
 		b := t.bank(s.Hash)
 		for i := range s.Select {
 			if b == nil {
@@ -22,8 +21,10 @@ func (t *TPM) pcrDigest(a tpm2.Alg, selected tpm2.PCRSelections) ([]byte, tpm2.P
 		for pcr := range s.Select.All() {
 			values = append(values, b.value(pcr))
 		}
-		out = append(out, s)
 	}
-	digest, err := tpmcrypto.Hash(a, values...)
-	return digest, out, err
+	digest, ok := a.Sum(dst, values...)
+	if !ok {
+		return nil, tpm2.RCHash
+	}
+	return digest, nil
 }

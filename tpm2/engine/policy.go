@@ -56,7 +56,7 @@ func policyOR(c *call, in *command.PolicyORIn, _ *command.None) error {
 // policyPCR is TPM2_PolicyPCR (Part 3, 23.7).
 func policyPCR(c *call, in *command.PolicyPCRIn, _ *command.None) error {
 	s, t := c.policySession(), c.t
-	current, selected, err := t.pcrDigest(s.hash, in.PCRs)
+	current, err := t.pcrDigest(t.digest[:0], s.hash, in.PCRs)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func policyPCR(c *call, in *command.PolicyPCRIn, _ *command.None) error {
 	if !s.trial || len(digest) == 0 {
 		digest = current
 	}
-	selection, err := t.scratch.Encode(&selected)
+	selection, err := t.scratch.Encode(&in.PCRs)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/assay-project/assay/internal/tpmcrypto"
 	"github.com/assay-project/assay/tpm2"
@@ -53,19 +54,41 @@ func macStart(c *call, in *command.HMACStartIn, _ *command.None) error {
 // hashSequenceStart is TPM2_HashSequenceStart (Part 3, 17.4); without a hash it
 // starts an event sequence.
 func hashSequenceStart(c *call, in *command.HashSequenceStartIn, _ *command.None) error {
-	s, algs := &sequence{kind: hashSequence}, []tpm2.Alg{in.HashAlg}
+	s := &sequence{kind: hashSequence}
+	var err error
 	if in.HashAlg == tpm2.AlgNull {
-		s.kind, algs = eventSequence, c.t.profile.Banks
+		s.kind = eventSequence
+		s.sums, err = c.t.bankHashes()
+	} else {
+		s.sums = make([]bankHash, 1)
+		s.sums[0], err = newBankHash(in.HashAlg)
 	}
-	s.sums = make([]bankHash, 0, len(algs))
-	for _, a := range algs {
-		h, err := newBankHash(a)
-		if err != nil {
-			return err
-		}
-		s.sums = append(s.sums, h)
+	if err != nil {
+		return err
 	}
 	return c.placeSequence(s, in.Auth)
+}
+
+// bankHashes starts a hash for each bank that there may be, by those of an earlier event
+// sequence where these are the same.
+func (t *TPM) bankHashes() ([]bankHash, error) {
+	out := t.spare
+	t.spare = nil
+	if slices.EqualFunc(out, t.profile.Banks, func(b bankHash, a tpm2.Alg) bool { return b.alg == a }) {
+		for _, b := range out {
+			b.sum.Reset()
+		}
+		return out, nil
+	}
+	out = make([]bankHash, 0, len(t.profile.Banks))
+	for _, a := range t.profile.Banks {
+		h, err := newBankHash(a)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, h)
+	}
+	return out, nil
 }
 
 // sequenceUpdate is TPM2_SequenceUpdate (Part 3, 17.5).
