@@ -271,6 +271,44 @@ func TestASilentDestinationHoldsNoGuestUp(t *testing.T) {
 	}
 }
 
+// A copy that fails makes a pause, and is ended by who asked for it: QEMU ends none while it
+// does something else. The failure is told also when the guest was stopped and goes on.
+func TestACopyThatFailsPauses(t *testing.T) {
+	t.Parallel()
+	a := machineHere(t, 0)
+	fails := func() bool {
+		_, err := a.Copies(a.Context())
+		return errors.Is(err, qemu.ErrCopy)
+	}
+	err := a.failsToLeave("when the other host dies", func(b *end, _ func(), ready bool) bool {
+		if !ready {
+			return false
+		}
+		b.Kill()
+		<-b.Done()
+		a.write(0, 0, 64, 6)
+		for deadline := time.Now().Add(20 * time.Second); !fails() && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		}
+		if err := errors.Join(a.Pause(a.Context()), a.Continue(a.Context())); err != nil {
+			a.Error(err)
+		}
+		if !fails() {
+			a.Error("the failure is not told any more")
+		}
+		var jobs []struct{ Status string }
+		if err := a.Monitor().Do(a.Context(), "query-block-jobs", nil, &jobs); err != nil || len(jobs) != len(both()) {
+			a.Errorf("jobs %v, %v", jobs, err)
+		}
+		if slices.ContainsFunc(jobs, func(j struct{ Status string }) bool { return j.Status == "concluded" }) {
+			a.Errorf("QEMU has ended one: %v", jobs)
+		}
+		return true
+	})
+	if err == nil {
+		t.Error("no error")
+	}
+}
+
 // failsToLeave has something happen while disks are copied, once: it says when it has.
 func (e *end) failsToLeave(what string, happens func(destination *end, cancel func(), ready bool) bool) error {
 	e.Helper()

@@ -107,11 +107,14 @@ func (b *Book) Apply(at time.Time, signals ...Signal) error {
 			return fmt.Errorf("finding %q: kind %w", s.Kind, ErrMust)
 		}
 		s.Machine, s.Component = clean(s.Machine, maxName), clean(s.Component, maxName)
+		if s.At = s.At.UTC(); s.At.IsZero() || s.At.After(at) {
+			s.At = at
+		}
 		if s.Ends {
-			b.end(s, at)
+			b.end(s, k)
 			continue
 		}
-		if err := b.begin(s, k, at); err != nil {
+		if err := b.begin(s, k); err != nil {
 			return err
 		}
 	}
@@ -119,10 +122,14 @@ func (b *Book) Apply(at time.Time, signals ...Signal) error {
 }
 
 // end ends what a signal says is over.
-func (b *Book) end(s *Signal, at time.Time) {
+func (b *Book) end(s *Signal, k kind) {
 	for r := range b.lasting(s.Kind, s.Machine) {
+		// When what is standing was seen last is not kept each time; it is looked at again.
+		if s.Found && (k.standing || r.LastSeen.After(s.At)) {
+			continue
+		}
 		if s.ends(r) {
-			b.close(r, at, s.why())
+			b.close(r, s.At, s.why())
 		}
 	}
 }
@@ -137,8 +144,6 @@ func (s *Signal) ends(r *record) bool {
 		return false
 	case len(s.Keep) > 0 && r.Component == Others:
 		return false // one of those that go on may be among them
-	case s.Before > 0 && r.Boot >= s.Before:
-		return false
 	}
 	return s.Boot == 0 || r.Boot != s.Boot
 }
@@ -155,14 +160,21 @@ func (b *Book) lasting(code evidence.Code, machine string) iter.Seq[*record] {
 }
 
 func (b *Book) close(r *record, at time.Time, why string) {
+	if at.Before(r.LastSeen) { // by another clock
+		at = r.LastSeen
+	}
 	r.Ended, r.why, b.dirty = &at, why, true
 }
 
 // begin opens a finding, or sees it again.
-func (b *Book) begin(s *Signal, k kind, at time.Time) error {
+func (b *Book) begin(s *Signal, k kind) error {
+	at := s.At
 	r, err := b.find(s, at)
 	if err != nil {
 		return err
+	}
+	if s.Found && (r.LastSeen.After(at) || r.Ended != nil && r.Ended.After(at)) {
+		return nil
 	}
 	reasons, mark := keepReasons(s, k)
 	again := r.Ended == nil && r.Count > 0

@@ -150,9 +150,11 @@ type Signal struct {
 	// Boot is the one in which the condition was seen. An end that names a boot leaves
 	// what was seen in it.
 	Boot uint64
-	// Before is set of an end that may come late: it leaves what was seen in that boot or a
-	// later one.
-	Before  uint64
+	// At is when that was so, where it is said later; the zero Time is that of [Book.Apply].
+	At time.Time
+	// Found is set where it may have been said before: it changes nothing that was seen, or
+	// ended, after At.
+	Found   bool
 	Reasons []evidence.Reason
 	// Mark is what the reasons rest on, where their words do not say it all: digests.
 	Mark string

@@ -10,20 +10,11 @@ import (
 
 // FromNotice says what an event of a machine's integrity monitoring means for its
 // findings. Monitoring that is off makes no reports: then [BootCompleted] is for the
-// caller to give. An event that was found later ends nothing that may have begun after it.
+// caller to give. An event that was found later changes nothing that came after it.
 func FromNotice(n *integrity.Notice) []Signal {
 	out := fromNotice(n)
-	if !n.Found {
-		return out
-	}
-	before := n.BootCounter + 1
-	if n.Type == integrity.EventStartup {
-		before = max(n.BootCounter, 1) // what ends with it may have begun again in its boot
-	}
 	for i := range out {
-		if out[i].Ends {
-			out[i].Before = before
-		}
+		out[i].At, out[i].Found = n.Time, n.Found
 	}
 	return out
 }
@@ -54,6 +45,8 @@ func fromNotice(n *integrity.Notice) []Signal {
 		return []Signal{begin(BootDeadline)}
 	case integrity.EventStartup:
 		return []Signal{{Kind: TPMLost, Machine: n.Instance, Ends: true}, {Kind: RecordFull, Machine: n.Instance, Ends: true}}
+	case integrity.EventAttestation:
+		return FromAttestation(n.Instance, Health(n.Health), n.BootCounter, n.Reasons)
 	case integrity.EventTPMLost:
 		return []Signal{begin(TPMLost)}
 	case integrity.EventAppended:

@@ -50,7 +50,13 @@ func (r *Recorder) Record(signals ...Signal) {
 		r.fault(fmt.Errorf("%d signals wait: %w", len(r.waiting), ErrFull))
 		return
 	}
-	r.waiting = append(r.waiting, signals...)
+	said := r.now()
+	for _, s := range signals {
+		if s.At.IsZero() {
+			s.At = said
+		}
+		r.waiting = append(r.waiting, s)
+	}
 	r.hurry()
 	if !r.working {
 		r.working = true

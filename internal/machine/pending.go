@@ -141,7 +141,7 @@ func (r *Root) end(ctx context.Context, h *Home, p *pending) error {
 		if err == nil && took {
 			found := p.Notices[there:]
 			for i := range found {
-				found[i].Found = true
+				found[i].Found = p.Record != "" // else nothing of the machine came after it
 			}
 			err = r.logAll(h, found)
 		}

@@ -14,9 +14,12 @@ var ErrCopy = errors.New("the disk is not copied")
 // jobConcluded is the state of a job that has ended and stays to be asked for (QMP, JobStatus).
 const jobConcluded = "concluded"
 
-// deviceOK is the state of a job's disks while none of them failed (QMP,
-// BlockDeviceIoStatus).
-const deviceOK = "ok"
+// The states of a job's disks (QMP, BlockDeviceIoStatus) that say something: none of them
+// failed, or one is full.
+const (
+	disksOK      = "ok"
+	disksNoSpace = "nospace"
+)
 
 // Sizes are how many bytes the guest sees of each disk, by its number.
 func (p *Process) Sizes(ctx context.Context) (map[int]int64, error) {
@@ -122,20 +125,41 @@ type CopyState struct {
 	// Ready is set when all that the disk had was copied, and what the guest writes follows.
 	Ready bool
 
-	ended  bool
-	why    string
-	failed string // the state of its disks, when that is not well
+	ended bool
+	why   error // it failed
 }
 
-// fault is why a copy has failed, if it has.
-func (c *CopyState) fault() error {
-	switch {
-	case c.why != "":
-		return fmt.Errorf("%w: %s: QEMU says %.300q", ErrCopy, deviceOf(c.Disk), c.why)
-	case c.failed != "":
-		return fmt.Errorf("%w: %s: it cannot be read here or written there (%.20q)", ErrCopy, deviceOf(c.Disk), c.failed)
+// A blockJob is what QEMU says of a job (QMP, BlockJobInfo).
+type blockJob struct {
+	ID     string `json:"device"`
+	Status string `json:"status"`
+	Ready  bool   `json:"ready"`
+	Paused bool   `json:"paused"`
+	Done   int64  `json:"offset"`
+	Total  int64  `json:"len"`
+	Disks  string `json:"io-status"`
+	Error  string `json:"error"`
+}
+
+// copyState is what a job says of the copy of a disk; ok is false for any other job.
+func (j *blockJob) copyState() (c CopyState, ok bool) {
+	if n, _ := fmt.Sscanf(j.ID, "copy%d", &c.Disk); n != 1 || j.ID != copyOf(c.Disk) {
+		return c, false
 	}
-	return nil
+	c.Done, c.Total, c.Ready, c.ended = j.Done, j.Total, j.Ready, j.Status == jobConcluded
+	var why string
+	switch {
+	case j.Error != "":
+		why = fmt.Sprintf("QEMU says %.300q", j.Error)
+	case j.Disks == disksNoSpace:
+		why = "there is no room for it on the other host"
+	case j.Disks != disksOK, j.Paused && !c.ended: // nobody else has a job make a pause; a guest that goes on is "ok"
+		why = "it cannot be read here, or not be written on the other host"
+	default:
+		return c, true
+	}
+	c.why = fmt.Errorf("%w: %s: %s", ErrCopy, deviceOf(c.Disk), why)
+	return c, true
 }
 
 // Copies are the copies of the machine's disks that have begun. An error is also one of them
@@ -146,8 +170,8 @@ func (p *Process) Copies(ctx context.Context) ([]CopyState, error) {
 		return nil, err
 	}
 	for _, c := range list {
-		if err := c.fault(); err != nil {
-			return nil, err
+		if c.why != nil {
+			return nil, c.why
 		}
 		if c.ended {
 			return nil, fmt.Errorf("%w: the copy of %s has ended", ErrCopy, deviceOf(c.Disk))
@@ -157,29 +181,15 @@ func (p *Process) Copies(ctx context.Context) ([]CopyState, error) {
 }
 
 func (p *Process) copies(ctx context.Context) ([]CopyState, error) {
-	var list []struct {
-		ID     string `json:"device"`
-		Status string `json:"status"`
-		Ready  bool   `json:"ready"`
-		Done   int64  `json:"offset"`
-		Total  int64  `json:"len"`
-		Disks  string `json:"io-status"`
-		Error  string `json:"error"`
-	}
+	var list []blockJob
 	if err := p.ask(ctx, "query-block-jobs", nil, &list); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCopy, err)
 	}
 	var out []CopyState
-	for _, j := range list {
-		var number int
-		if n, _ := fmt.Sscanf(j.ID, "copy%d", &number); n != 1 || j.ID != copyOf(number) {
-			continue
+	for i := range list {
+		if c, ok := list[i].copyState(); ok {
+			out = append(out, c)
 		}
-		c := CopyState{Disk: number, Done: j.Done, Total: j.Total, Ready: j.Ready, ended: j.Status == jobConcluded, why: j.Error}
-		if j.Disks != deviceOK {
-			c.failed = j.Disks
-		}
-		out = append(out, c)
 	}
 	return out, nil
 }
@@ -206,7 +216,7 @@ func (p *Process) EndCopies(ctx context.Context) error {
 	}
 	var errs []error
 	for _, c := range list {
-		errs = append(errs, c.fault())
+		errs = append(errs, c.why)
 		if c.Done != c.Total {
 			errs = append(errs, fmt.Errorf("%w: %s: %d of %d bytes", ErrCopy, deviceOf(c.Disk), c.Done, c.Total))
 		}
@@ -229,8 +239,8 @@ func (p *Process) ended(ctx context.Context, well bool) ([]CopyState, error) {
 			if c.ended {
 				continue
 			}
-			if err := c.fault(); well && err != nil {
-				return nil, err
+			if well && c.why != nil {
+				return nil, c.why
 			}
 			left++
 		}

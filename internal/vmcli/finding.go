@@ -21,14 +21,7 @@ import (
 
 // find has an event of a machine begin and end its findings. It holds no machine up.
 func (h *hostFlags) find(n *integrity.Notice) {
-	h.signal(signalsOf(n))
-}
-
-func signalsOf(n *integrity.Notice) []finding.Signal {
-	if n.Type == integrity.EventAttestation {
-		return finding.FromAttestation(n.Instance, finding.Health(n.Health), n.BootCounter, n.Reasons)
-	}
-	return finding.FromNotice(n)
+	h.signal(finding.FromNotice(n))
 }
 
 // heard has what an agent says of kernel modules begin and end findings.
@@ -166,7 +159,7 @@ func (c carried) Check(name string, parcel []byte) error {
 func (c carried) Unpack(ctx context.Context, name string, parcel []byte, since machine.Stay) error {
 	stay := finding.Stay{Began: since.Began}
 	for i := range since.Events {
-		for _, s := range signalsOf(&since.Events[i]) {
+		for _, s := range finding.FromNotice(&since.Events[i]) {
 			stay.Seen = append(stay.Seen, finding.Seen{At: since.Events[i].Time, Signal: s})
 		}
 	}
