@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"crypto/subtle"
 	"hash"
 
 	"github.com/assay-project/assay/internal/tpmcrypto"
@@ -89,6 +88,12 @@ func newBankHash(a tpm2.Alg) (bankHash, error) {
 	return bankHash{alg: a, sum: ha.New()}, nil
 }
 
+// The bytes that an HMAC's key is padded with (FIPS 198-1, 4).
+const (
+	ipad = 0x36
+	opad = 0x5c
+)
+
 // newHMAC starts an HMAC (FIPS 198-1, 4).
 func newHMAC(a tpm2.Alg, key []byte) ([]bankHash, error) {
 	inner, err := newBankHash(a)
@@ -103,17 +108,15 @@ func newHMAC(a tpm2.Alg, key []byte) ([]bankHash, error) {
 		}
 	}
 	copy(block, key)
-	for _, s := range []struct {
-		of  bankHash
-		pad byte
-	}{{inner, 0x36}, {outer, 0x5c}} {
-		padded := make([]byte, len(block))
-		for i := range padded {
-			padded[i] = s.pad
+	pad := func(by byte) []byte {
+		for i := range block {
+			block[i] ^= by
 		}
-		subtle.XORBytes(padded, padded, block)
-		s.of.sum.Write(padded)
+		return block
 	}
+	inner.sum.Write(pad(ipad))
+	outer.sum.Write(pad(ipad ^ opad))
+	clear(block)
 	return []bankHash{inner, outer}, nil
 }
 
@@ -161,8 +164,9 @@ func (s *sequence) finish(last []byte) []byte {
 		return inner.Sum(nil)
 	}
 	outer := s.sums[1].clone()
-	outer.Write(inner.Sum(nil))
-	return outer.Sum(nil)
+	digest := inner.Sum(nil)
+	outer.Write(digest)
+	return outer.Sum(digest[:0])
 }
 
 // clone copies a running hash.
