@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/assay-project/assay/eventlog/baseline"
 	"github.com/assay-project/assay/internal/strictjson"
@@ -149,9 +150,11 @@ type DefinitionError struct{ Member, Problem string }
 func (e *DefinitionError) Error() string { return fmt.Sprintf("machine: %s: %s", e.Member, e.Problem) }
 
 var (
-	nameRule  = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`) // RFC 1035, 2.3.1, and digits first
-	imageRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}(@[A-Za-z0-9][A-Za-z0-9._-]{0,62})?$`)
-	wordRule  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,62}$`)
+	nameRule  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`) }) // RFC 1035, 2.3.1, and digits first
+	imageRule = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}(@[A-Za-z0-9][A-Za-z0-9._-]{0,62})?$`)
+	})
+	wordRule = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,62}$`) })
 )
 
 // Check returns the first fault of a definition that says all, as ParseDefinition
@@ -162,17 +165,17 @@ func (d *Definition) Check() error {
 		good            bool
 		member, problem string
 	}{
-		{nameRule.MatchString(d.Name), "name", fmt.Sprintf("%q is not 1 to 63 lower-case letters, digits and hyphens", d.Name)},
-		{wordRule.MatchString(d.Keyset), "keyset", fmt.Sprintf("%q is no name", d.Keyset)},
+		{nameRule().MatchString(d.Name), "name", fmt.Sprintf("%q is not 1 to 63 lower-case letters, digits and hyphens", d.Name)},
+		{wordRule().MatchString(d.Keyset), "keyset", fmt.Sprintf("%q is no name", d.Keyset)},
 		{badPolicy == nil, "integrityPolicy", fmt.Sprintf("%q is none of %s", d.Policy, strings.Join(baseline.ProfileNames(), ", "))},
-		{wordRule.MatchString(d.GuestOS), "guestOS", fmt.Sprintf("%q is no operating system; say linux, windows-11, windows-server-2022…", d.GuestOS)},
-		{wordRule.MatchString(d.MachineType), "machineType", fmt.Sprintf("%q is no name", d.MachineType)},
+		{wordRule().MatchString(d.GuestOS), "guestOS", fmt.Sprintf("%q is no operating system; say linux, windows-11, windows-server-2022…", d.GuestOS)},
+		{wordRule().MatchString(d.MachineType), "machineType", fmt.Sprintf("%q is no name", d.MachineType)},
 		{d.CPUs >= 1 && d.CPUs <= maxCPUs, "cpus", fmt.Sprintf("%d is not 1 to %d", d.CPUs, maxCPUs)},
 		{d.MemoryMiB >= minMemory && d.MemoryMiB <= maxMemory, "memoryMiB", fmt.Sprintf("%d is not %d to %d", d.MemoryMiB, minMemory, maxMemory)},
 		{d.TPM == "crb" || d.TPM == "tis", "tpmInterface", fmt.Sprintf("%q is neither crb nor tis", d.TPM)},
-		{d.Site == "" || wordRule.MatchString(d.Site), "site", fmt.Sprintf("%q is no name", d.Site)},
-		{d.Image == "" || imageRule.MatchString(d.Image), "image", fmt.Sprintf("%.130q is not NAME or NAME@VERSION", d.Image)},
-		{d.Host == "" || wordRule.MatchString(d.Host), "host", fmt.Sprintf("%q is no name", d.Host)},
+		{d.Site == "" || wordRule().MatchString(d.Site), "site", fmt.Sprintf("%q is no name", d.Site)},
+		{d.Image == "" || imageRule().MatchString(d.Image), "image", fmt.Sprintf("%.130q is not NAME or NAME@VERSION", d.Image)},
+		{d.Host == "" || wordRule().MatchString(d.Host), "host", fmt.Sprintf("%q is no name", d.Host)},
 		{!d.Shielded.IntegrityMonitoring || d.Shielded.VTPM, "enableIntegrityMonitoring", "needs enableVtpm: the TPM's record of the boot is what is monitored"},
 		{!d.Agent || d.Shielded.VTPM, "agent", "needs enableVtpm: it attests by the TPM"},
 		{d.BootDeadline >= 0 && d.BootDeadline <= maxDeadline, "bootDeadlineSeconds", fmt.Sprintf("%d is not 0 to %d", d.BootDeadline, maxDeadline)},
@@ -200,7 +203,7 @@ func (d *Definition) checkParts() error {
 		}
 	}
 	for name, value := range d.Labels {
-		if !wordRule.MatchString(name) || len(value) > maxText || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7F }) {
+		if !wordRule().MatchString(name) || len(value) > maxText || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7F }) {
 			return &DefinitionError{"labels", fmt.Sprintf("%.80q: a name is a word, and a value has at most %d bytes without control characters", name, maxText)}
 		}
 	}

@@ -53,7 +53,7 @@ func ParsePlace(text []byte) (Place, error) {
 		return p, err
 	}
 	for what, name := range map[string]string{"host": p.Host, "site": p.Site} {
-		if name != "" && !wordRule.MatchString(name) {
+		if name != "" && !wordRule().MatchString(name) {
 			return p, fmt.Errorf("%s: %q is no name", what, name)
 		}
 	}

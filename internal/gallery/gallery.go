@@ -26,6 +26,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/assay-project/assay/internal/disk"
@@ -80,8 +81,8 @@ const (
 )
 
 var (
-	wordRule    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
-	digestRule  = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	wordRule    = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`) })
+	digestRule  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{64}$`) })
 	recordRules = strictjson.Rules{Bytes: maxRecord, Depth: 3, Members: 128, Values: 512, FoldNames: true}
 )
 
@@ -112,7 +113,7 @@ func (g *Gallery) Add(ctx context.Context, i Image, file string) (_ *Image, err 
 			return nil, err
 		}
 	}
-	if !wordRule.MatchString(i.Name) || !wordRule.MatchString(i.Version) || len(i.Labels) > maxLabels {
+	if !wordRule().MatchString(i.Name) || !wordRule().MatchString(i.Version) || len(i.Labels) > maxLabels {
 		return nil, fmt.Errorf("image %.80q: %w", i.Ref(), ErrName)
 	}
 	dir := g.versionDir(i.Name, i.Version)
@@ -254,7 +255,7 @@ func parseImage(text []byte) (*Image, error) {
 	if err := d.Decode(i); err != nil {
 		return nil, err
 	}
-	if !wordRule.MatchString(i.Name) || !wordRule.MatchString(i.Version) || !digestRule.MatchString(i.SHA256) || i.Size < 0 ||
+	if !wordRule().MatchString(i.Name) || !wordRule().MatchString(i.Version) || !digestRule().MatchString(i.SHA256) || i.Size < 0 ||
 		!slices.Contains([]string{string(disk.Raw), string(disk.QCOW2)}, i.Format) {
 		return nil, errors.New("a member is not what it can be")
 	}
@@ -264,7 +265,7 @@ func parseImage(text []byte) (*Image, error) {
 // Get returns an image by NAME@VERSION, or the version of NAME that was added last.
 func (g *Gallery) Get(ref string) (*Image, error) {
 	name, version, exact := strings.Cut(ref, "@")
-	if !wordRule.MatchString(name) || exact && !wordRule.MatchString(version) {
+	if !wordRule().MatchString(name) || exact && !wordRule().MatchString(version) {
 		return nil, fmt.Errorf("image %.130q: %w", ref, ErrName)
 	}
 	if exact {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/assay-project/assay/evidence"
@@ -22,11 +23,11 @@ import (
 const codeBackup evidence.Code = "instance.backup-refused"
 
 // backupRule is a file of the folder for backups: no other is named, opened or told of.
-var backupRule = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,119}\.assayvm$`)
+var backupRule = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,119}\.assayvm$`) })
 
 // providerRule is the name of a key provider: a URI of one would have this host speak to
 // whoever the caller likes.
-var providerRule = regexp.MustCompile(`^[a-zA-Z0-9-]{1,64}$`)
+var providerRule = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9-]{1,64}$`) })
 
 type backupInput struct {
 	ByInstance
@@ -165,7 +166,7 @@ func (a *API) backups(ctx context.Context, in *backupsInput) (*apiserver.Reply[b
 		return nil, err
 	}
 	entries = slices.DeleteFunc(entries, func(e os.DirEntry) bool {
-		return !e.Type().IsRegular() || !backupRule.MatchString(e.Name()) || e.Name() <= in.After
+		return !e.Type().IsRegular() || !backupRule().MatchString(e.Name()) || e.Name() <= in.After
 	})
 	out := backupsBody{Items: []backupHead{}}
 	if len(entries) > in.Limit {
@@ -200,7 +201,7 @@ func (a *API) openBackup(name string) (file string, head *backupHead, err error)
 	if err := a.errNoBackups(); err != nil {
 		return "", nil, err
 	}
-	if !backupRule.MatchString(name) {
+	if !backupRule().MatchString(name) {
 		return "", nil, apiserver.NotFound()
 	}
 	file = filepath.Join(a.cfg.BackupDir, name)
@@ -231,7 +232,7 @@ func (a *API) restoreBackup(ctx context.Context, in *restoreBackupInput) (*apise
 	if err := a.server.Allow(ctx, access.CreateInstance, name); err != nil {
 		return nil, err
 	}
-	if head.KeyProvider != "" && b.BackupKeyProvider == "" && !providerRule.MatchString(head.KeyProvider) {
+	if head.KeyProvider != "" && b.BackupKeyProvider == "" && !providerRule().MatchString(head.KeyProvider) {
 		return nil, apiserver.InvalidField("backupKeyProvider", "must name the key provider here: the backup names none")
 	}
 	o := vmbackup.RestoreOptions{

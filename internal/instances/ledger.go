@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/assay-project/assay/internal/apiserver"
@@ -33,7 +34,7 @@ const maxRecord = 64 << 10
 const recordEnding = ".json"
 
 var (
-	operationRule = regexp.MustCompile(`^operation-[0-9a-f]{16}$`)
+	operationRule = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^operation-[0-9a-f]{16}$`) })
 	recordRules   = strictjson.Rules{Bytes: maxRecord, Depth: 5, Members: 64, Values: 1 << 10, FoldNames: true}
 )
 
@@ -103,7 +104,7 @@ func (l ledger) read() (all []Operation, damaged []string, err error) {
 	}
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), recordEnding)
-		if !ok || !operationRule.MatchString(name) {
+		if !ok || !operationRule().MatchString(name) {
 			continue
 		}
 		o, err := l.readOne(name)

@@ -42,7 +42,7 @@ func (a *API) backupRoom(ctx context.Context, machine string, disks int64) error
 			continue // removed meanwhile, or none
 		}
 		bytes += uint64(info.Size()) //nolint:gosec // never negative
-		if !backupRule.MatchString(e.Name()) {
+		if !backupRule().MatchString(e.Name()) {
 			continue
 		}
 		all++

@@ -451,7 +451,7 @@ type Defined struct {
 // while the machine runs. The home is opened only when its files are others than those of
 // known, which is what Defined returned before; nil for nothing.
 func (r *Root) Defined(ctx context.Context, name string, known *Defined) (*Defined, error) {
-	if !nameRule.MatchString(name) {
+	if !nameRule().MatchString(name) {
 		return nil, fmt.Errorf("machine %q: %w", name, ErrName)
 	}
 	stamp, err := r.stamp(name, cardFile, definitionFile)

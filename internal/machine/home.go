@@ -256,7 +256,7 @@ func (h *Home) shelf() (*shelf, error) {
 		d.DisallowUnknownFields()
 		err = d.Decode(out)
 	}
-	if err == nil && slices.ContainsFunc(out.Snapshots, func(s Snapshot) bool { return !tagRule.MatchString(s.Tag) }) {
+	if err == nil && slices.ContainsFunc(out.Snapshots, func(s Snapshot) bool { return !tagRule().MatchString(s.Tag) }) {
 		err = errors.New("a snapshot has no tag")
 	}
 	if err == nil && out.Going != nil && out.tagged(out.Going.Tag) == nil {

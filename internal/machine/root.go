@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/assay-project/assay/evidence"
@@ -136,7 +137,7 @@ func (r *Root) sweep() error {
 	return nil
 }
 
-var nameRule = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+var nameRule = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`) })
 
 func (r *Root) dir(name string) string { return filepath.Join(r.cfg.Dir, name) }
 
@@ -149,7 +150,7 @@ func (r *Root) Names() ([]string, error) {
 	}
 	var out []string
 	for _, e := range entries {
-		if !e.IsDir() || !nameRule.MatchString(e.Name()) {
+		if !e.IsDir() || !nameRule().MatchString(e.Name()) {
 			continue
 		}
 		if _, err := os.Lstat(filepath.Join(r.dir(e.Name()), cardFile)); errors.Is(err, fs.ErrNotExist) {
@@ -163,7 +164,7 @@ func (r *Root) Names() ([]string, error) {
 
 // Card reads what a home says of itself in the clear.
 func (r *Root) Card(name string) (*Card, error) {
-	if !nameRule.MatchString(name) {
+	if !nameRule().MatchString(name) {
 		return nil, fmt.Errorf("machine %q: %w", name, ErrName)
 	}
 	text, err := readFile(filepath.Join(r.dir(name), cardFile))

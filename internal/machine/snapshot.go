@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/assay-project/assay/evidence"
@@ -66,8 +67,8 @@ type Snapshot struct {
 }
 
 var (
-	snapshotRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
-	tagRule      = regexp.MustCompile(`^assay-[0-9a-f]{32}$`)
+	snapshotRule = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`) })
+	tagRule      = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^assay-[0-9a-f]{32}$`) })
 )
 
 // in is a file of a snapshot, under the home's folder.
@@ -81,7 +82,7 @@ func (r *Root) hardware(d *fleet.Definition, id string) (string, error) {
 
 // newSnapshot begins one: it has a folder, and is none yet.
 func (r *Root) newSnapshot(h *Home, d *fleet.Definition, actor, name string) (*Snapshot, []int, error) {
-	if !snapshotRule.MatchString(name) {
+	if !snapshotRule().MatchString(name) {
 		return nil, nil, fmt.Errorf("snapshot %.80q: %w", name, ErrSnapshotName)
 	}
 	on, err := h.shelf()
@@ -436,7 +437,7 @@ func (r *Root) sweepSnapshots(ctx context.Context, h *Home, d *fleet.Definition,
 	m := r.hypervised(d, h.card.ID)
 	for _, e := range entries {
 		tag := e.Name()
-		if !tagRule.MatchString(tag) || on.tagged(tag) != nil {
+		if !tagRule().MatchString(tag) || on.tagged(tag) != nil {
 			continue
 		}
 		for i := range m.Disks {

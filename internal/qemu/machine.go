@@ -5,6 +5,7 @@ import (
 	"net"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // The ways to run a guest.
@@ -96,9 +97,9 @@ const (
 )
 
 var (
-	nameRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
-	uuidRule = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
-	tapRule  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,14}$`) // IFNAMSIZ is 16
+	nameRule = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`) })
+	uuidRule = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`) })
+	tapRule  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,14}$`) }) // IFNAMSIZ is 16
 )
 
 // A FieldError names the part of a [Machine] that QEMU cannot be given.
@@ -112,8 +113,8 @@ func (m *Machine) check() error {
 		good           bool
 		field, problem string
 	}{
-		{nameRule.MatchString(m.Name), "name", fmt.Sprintf("%q is not 1 to 63 letters, digits, dots, underscores and hyphens", m.Name)},
-		{m.UUID == "" || uuidRule.MatchString(m.UUID), "uuid", fmt.Sprintf("%q is none", m.UUID)},
+		{nameRule().MatchString(m.Name), "name", fmt.Sprintf("%q is not 1 to 63 letters, digits, dots, underscores and hyphens", m.Name)},
+		{m.UUID == "" || uuidRule().MatchString(m.UUID), "uuid", fmt.Sprintf("%q is none", m.UUID)},
 		{m.Accelerator == KVM || m.Accelerator == TCG, "accelerator", fmt.Sprintf("%q is neither kvm nor tcg", m.Accelerator)},
 		{m.CPUs >= 1 && m.CPUs <= maxCPUs, "cpus", fmt.Sprintf("%d is not 1 to %d", m.CPUs, maxCPUs)},
 		{m.MemoryMiB >= minMemory && m.MemoryMiB <= maxMemory, "memory", fmt.Sprintf("%d MiB is not %d to %d", m.MemoryMiB, minMemory, maxMemory)},
@@ -219,7 +220,7 @@ func (n *Network) check() error {
 			return fmt.Errorf("of kind user has no device")
 		}
 	case "tap":
-		if !tapRule.MatchString(n.Device) {
+		if !tapRule().MatchString(n.Device) {
 			return fmt.Errorf("device %q is no name of an interface", n.Device)
 		}
 		if len(n.Forward) > 0 {
