@@ -28,6 +28,9 @@ const (
 	originSize      = 8
 )
 
+// standingTime is how much later than its record says a standing finding may have been seen.
+const standingTime = time.Hour
+
 // MaxSuppression is the longest time that a finding can be suppressed for.
 const MaxSuppression = 366 * 24 * time.Hour
 
@@ -100,21 +103,24 @@ func (b *Book) Changes() uint64 { return b.changes }
 // Apply takes signals in order. On an error those before it were taken.
 func (b *Book) Apply(at time.Time, signals ...Signal) error {
 	defer b.settle(at)
-	for i := range signals {
-		s := &signals[i]
+	for _, s := range signals {
 		k, ok := lookup(s.Kind)
 		if !ok {
 			return fmt.Errorf("finding %q: kind %w", s.Kind, ErrMust)
 		}
 		s.Machine, s.Component = clean(s.Machine, maxName), clean(s.Component, maxName)
-		if s.At = s.At.UTC(); s.At.IsZero() || s.At.After(at) {
+		s.At = s.At.UTC()
+		ahead := s.At.After(at) // by a clock that was
+		if s.At.IsZero() || ahead {
 			s.At = at
 		}
 		if s.Ends {
-			b.end(s, k)
+			if !s.Found || !ahead { // else nobody knows what came after it
+				b.end(&s, k)
+			}
 			continue
 		}
-		if err := b.begin(s, k); err != nil {
+		if err := b.begin(&s, k, at); err != nil {
 			return err
 		}
 	}
@@ -124,8 +130,11 @@ func (b *Book) Apply(at time.Time, signals ...Signal) error {
 // end ends what a signal says is over.
 func (b *Book) end(s *Signal, k kind) {
 	for r := range b.lasting(s.Kind, s.Machine) {
-		// When what is standing was seen last is not kept each time; it is looked at again.
-		if s.Found && (k.standing || r.LastSeen.After(s.At)) {
+		last := r.LastSeen
+		if k.standing {
+			last = last.Add(standingTime) // it may have been seen again since
+		}
+		if s.Found && last.After(s.At) {
 			continue
 		}
 		if s.ends(r) {
@@ -160,25 +169,24 @@ func (b *Book) lasting(code evidence.Code, machine string) iter.Seq[*record] {
 }
 
 func (b *Book) close(r *record, at time.Time, why string) {
-	if at.Before(r.LastSeen) { // by another clock
-		at = r.LastSeen
-	}
 	r.Ended, r.why, b.dirty = &at, why, true
 }
 
-// begin opens a finding, or sees it again.
-func (b *Book) begin(s *Signal, k kind) error {
+// begin opens a finding, or sees it again. What was told before and is found has been seen
+// already, or something after it has; when the finding ended does not count: a person may have
+// ended it who was not told of this.
+func (b *Book) begin(s *Signal, k kind, now time.Time) error {
 	at := s.At
 	r, err := b.find(s, at)
 	if err != nil {
 		return err
 	}
-	if s.Found && (r.LastSeen.After(at) || r.Ended != nil && r.Ended.After(at)) {
+	if s.Found && r.Count > 0 && !r.LastSeen.Before(at) && !r.LastSeen.After(now) {
 		return nil
 	}
 	reasons, mark := keepReasons(s, k)
 	again := r.Ended == nil && r.Count > 0
-	if again && k.standing && r.Mark == mark && at.Sub(r.LastSeen) < time.Hour {
+	if again && k.standing && r.Mark == mark && at.Sub(r.LastSeen) < standingTime {
 		return nil // looked at again: nothing that is worth a write
 	}
 	b.dirty = true

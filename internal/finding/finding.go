@@ -152,8 +152,8 @@ type Signal struct {
 	Boot uint64
 	// At is when that was so, where it is said later; the zero Time is that of [Book.Apply].
 	At time.Time
-	// Found is set where it may have been said before: it changes nothing that was seen, or
-	// ended, after At.
+	// Found is set where it may have been said before: it changes nothing that was seen at
+	// that time or since.
 	Found   bool
 	Reasons []evidence.Reason
 	// Mark is what the reasons rest on, where their words do not say it all: digests.

@@ -11,8 +11,13 @@ import (
 // ErrCopy is a disk that was not copied; it is wrapped with QEMU's words.
 var ErrCopy = errors.New("the disk is not copied")
 
-// jobConcluded is the state of a job that has ended and stays to be asked for (QMP, JobStatus).
-const jobConcluded = "concluded"
+// The states of a job (QMP, JobStatus) that matter: it makes a pause, before it was ready or
+// since, or has ended and stays to be asked for.
+const (
+	jobPaused    = "paused"
+	jobStandby   = "standby"
+	jobConcluded = "concluded"
+)
 
 // The states of a job's disks (QMP, BlockDeviceIoStatus) that say something: none of them
 // failed, or one is full.
@@ -153,7 +158,7 @@ func (j *blockJob) copyState() (c CopyState, ok bool) {
 		why = fmt.Sprintf("QEMU says %.300q", j.Error)
 	case j.Disks == disksNoSpace:
 		why = "there is no room for it on the other host"
-	case j.Disks != disksOK, j.Paused && !c.ended: // nobody else has a job make a pause; a guest that goes on is "ok"
+	case j.Disks != disksOK, j.Paused && (j.Status == jobPaused || j.Status == jobStandby): // the disks are "ok" again when the guest goes on
 		why = "it cannot be read here, or not be written on the other host"
 	default:
 		return c, true

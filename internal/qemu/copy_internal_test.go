@@ -15,6 +15,7 @@ func TestACopyThatFailedIsNone(t *testing.T) {
 	}{
 		"it runs":             {`{"device": "copy1", "status": "running", "io-status": "ok", "ready": false, "paused": false}`, ""},
 		"it is ready":         {`{"device": "copy1", "status": "ready", "io-status": "ok", "ready": true, "paused": false}`, ""},
+		"it is at its end":    {`{"device": "copy1", "status": "ready", "io-status": "ok", "ready": true, "paused": true}`, ""}, // while QEMU has the disk stand still
 		"it has ended":        {`{"device": "copy1", "status": "concluded", "io-status": "ok", "ready": true, "paused": false}`, ""},
 		"QEMU ended it":       {`{"device": "copy1", "status": "concluded", "io-status": "ok", "error": "Input/output error"}`, "Input/output error"},
 		"a disk failed":       {`{"device": "copy1", "status": "paused", "io-status": "failed", "paused": true}`, "cannot be read here"},

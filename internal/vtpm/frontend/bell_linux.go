@@ -8,7 +8,9 @@ import (
 
 // A bell waits for one socket without Go's scheduler: by an epoll instance of its own,
 // which tells of what has come since it told last (EPOLLET), and costs a little less than
-// poll(2) does. Who did not read all that was there reads on before he waits.
+// poll(2) does. Who read as much as there was room for reads on before he waits. A read may
+// also end at descriptors that a client sends along, or at urgent data, as no client of a TPM
+// does: what comes behind them waits for more, or for the second signal.
 type bell struct {
 	fd    int
 	event syscall.EpollEvent // of the one who waits
