@@ -228,14 +228,8 @@ func isMark(text string) bool {
 // A Stay is what was seen of a machine on this host between its coming and the moment when
 // what came with it is taken. The zero Stay is none: it is taken at once.
 type Stay struct {
-	Began time.Time
-	Seen  []Seen // in order
-}
-
-// Seen is a signal, and when it was given.
-type Seen struct {
-	At     time.Time
-	Signal Signal
+	Began   time.Time
+	Signals []Signal // in order, with their times
 }
 
 // Unpack takes what came with a machine from another host. What was taken already is
@@ -261,14 +255,14 @@ func (b *Book) Unpack(p *Parcel, at time.Time, stay Stay) error {
 // end closes a finding that came open, where its condition has ended since: nobody says so
 // a second time.
 func (s *Stay) end(r *record) {
-	var ended *Seen
-	for i := range s.Seen {
-		seen := &s.Seen[i]
+	var ended *Signal
+	for i := range s.Signals {
+		said := &s.Signals[i]
 		switch {
-		case seen.Signal.Kind != r.Kind || seen.Signal.Machine != r.Machine:
-		case seen.Signal.ends(r):
-			ended = seen
-		case !seen.Signal.Ends && clean(seen.Signal.Component, maxName) == r.Component:
+		case said.Kind != r.Kind || said.Machine != r.Machine:
+		case said.ends(r):
+			ended = said
+		case !said.Ends && clean(said.Component, maxName) == r.Component:
 			ended = nil
 		}
 	}
@@ -279,7 +273,7 @@ func (s *Stay) end(r *record) {
 	if at.Before(r.Opened) { // by another host's clock
 		at = r.Opened
 	}
-	r.Ended, r.moved, r.why = &at, false, cmp.Or(ended.Signal.why(), "it ended on this host, before it was in its book")
+	r.Ended, r.moved, r.why = &at, false, cmp.Or(ended.why(), "it ended on this host, before it was in its book")
 }
 
 // takeIn puts one finding at its place: there is one of a kind, machine and component.

@@ -15,8 +15,9 @@ import (
 func TestWhatEndedBeforeItsFindingCameStaysOver(t *testing.T) {
 	t.Parallel()
 	const kind = finding.LateBootFailed
-	seen := func(minute int, s finding.Signal) finding.Seen {
-		return finding.Seen{At: later(minute), Signal: s}
+	seen := func(minute int, s finding.Signal) finding.Signal {
+		s.At = later(minute)
+		return s
 	}
 	in := func(s finding.Signal, component string) finding.Signal {
 		s.Component = component
@@ -28,23 +29,23 @@ func TestWhatEndedBeforeItsFindingCameStaysOver(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		here []finding.Signal // applied to this host's book, at minutes 5, 6, ...
-		seen []finding.Seen
+		seen []finding.Signal
 		want finding.State
 		told string // of this host's routes, the last
 	}{
 		"nothing was seen":            {want: finding.Open, told: "finding.late-boot-failed moved open of 61"},
-		"it ended":                    {seen: []finding.Seen{seen(5, over(kind))}, want: finding.Resolved, told: "finding.late-boot-failed resolved resolved of 61"},
-		"another ended":               {seen: []finding.Seen{seen(5, over(finding.EarlyBootFailed))}, want: finding.Open, told: "finding.late-boot-failed moved open of 61"},
-		"another component's":         {seen: []finding.Seen{seen(5, in(over(kind), "x"))}, want: finding.Open, told: "finding.late-boot-failed moved open of 61"},
-		"all but those of its boot":   {seen: []finding.Seen{seen(5, but(over(kind), 7))}, want: finding.Open, told: "finding.late-boot-failed moved open of 61"},
-		"all but those of another":    {seen: []finding.Seen{seen(5, but(over(kind), 8))}, want: finding.Resolved, told: "finding.late-boot-failed resolved resolved of 61"},
-		"all but itself":              {seen: []finding.Seen{seen(5, but(over(kind), 0, ""))}, want: finding.Open, told: "finding.late-boot-failed moved open of 61"},
-		"another machine's":           {seen: []finding.Seen{seen(5, finding.Signal{Kind: kind, Machine: "db-1", Ends: true})}, want: finding.Open, told: "finding.late-boot-failed moved open of 61"},
-		"it ended and began again":    {seen: []finding.Seen{seen(5, over(kind)), seen(6, raise(kind))}, want: finding.Open, told: "finding.late-boot-failed moved open of 61"},
-		"it began again and ended":    {seen: []finding.Seen{seen(5, over(kind)), seen(6, raise(kind)), seen(7, over(kind))}, want: finding.Resolved, told: "finding.late-boot-failed resolved resolved of 61"},
+		"it ended":                    {seen: []finding.Signal{seen(5, over(kind))}, want: finding.Resolved, told: "finding.late-boot-failed resolved resolved of 61"},
+		"another ended":               {seen: []finding.Signal{seen(5, over(finding.EarlyBootFailed))}, want: finding.Open, told: "finding.late-boot-failed moved open of 61"},
+		"another component's":         {seen: []finding.Signal{seen(5, in(over(kind), "x"))}, want: finding.Open, told: "finding.late-boot-failed moved open of 61"},
+		"all but those of its boot":   {seen: []finding.Signal{seen(5, but(over(kind), 7))}, want: finding.Open, told: "finding.late-boot-failed moved open of 61"},
+		"all but those of another":    {seen: []finding.Signal{seen(5, but(over(kind), 8))}, want: finding.Resolved, told: "finding.late-boot-failed resolved resolved of 61"},
+		"all but itself":              {seen: []finding.Signal{seen(5, but(over(kind), 0, ""))}, want: finding.Open, told: "finding.late-boot-failed moved open of 61"},
+		"another machine's":           {seen: []finding.Signal{seen(5, finding.Signal{Kind: kind, Machine: "db-1", Ends: true})}, want: finding.Open, told: "finding.late-boot-failed moved open of 61"},
+		"it ended and began again":    {seen: []finding.Signal{seen(5, over(kind)), seen(6, raise(kind))}, want: finding.Open, told: "finding.late-boot-failed moved open of 61"},
+		"it began again and ended":    {seen: []finding.Signal{seen(5, over(kind)), seen(6, raise(kind)), seen(7, over(kind))}, want: finding.Resolved, told: "finding.late-boot-failed resolved resolved of 61"},
 		"it was seen here and lasts":  {here: []finding.Signal{raise(kind)}, want: finding.Open, told: "finding.late-boot-failed open open"},
 		"it was seen here and ended":  {here: []finding.Signal{raise(kind), over(kind)}, want: finding.Resolved, told: "finding.late-boot-failed resolved resolved"},
-		"by a clock that goes behind": {seen: []finding.Seen{seen(-90, over(kind))}, want: finding.Resolved, told: "finding.late-boot-failed resolved resolved of 61"},
+		"by a clock that goes behind": {seen: []finding.Signal{seen(-90, over(kind))}, want: finding.Resolved, told: "finding.late-boot-failed resolved resolved of 61"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -61,7 +62,7 @@ func TestWhatEndedBeforeItsFindingCameStaysOver(t *testing.T) {
 					if err != nil {
 						return err
 					}
-					return b.Unpack(p, at, finding.Stay{Began: later(4), Seen: tc.seen})
+					return b.Unpack(p, at, finding.Stay{Began: later(4), Signals: tc.seen})
 				})
 			}
 			if got := states(t, b, later(9)); !cmp.Equal(got, map[evidence.Code]finding.State{kind: tc.want}) {

@@ -1,7 +1,6 @@
 package machine
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -238,13 +237,7 @@ func TestAnApprovalThatAnOlderVersionBeganIsLogged(t *testing.T) {
 	h.run(boot(t, "good-uki"))
 	home := h.home()
 	n := &integrity.Notice{Type: integrity.EventSetPolicy, Instance: "web-1", BootCounter: 1, Baseline: 1, Actor: "bob"}
-	text, err := json.Marshal(map[string]any{"baseline": 1, "number": home.log.next, "notice": n})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := home.write(pendingFile, text); err != nil {
-		t.Fatal(err)
-	}
+	h.begins(home, map[string]any{"baseline": 1, "number": home.log.next, "notice": n})
 	h.close(home)
 	h.close(h.home())
 	if last := h.types(); last[len(last)-1] != "1 "+integrity.EventSetPolicy {

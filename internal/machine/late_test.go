@@ -2,7 +2,6 @@ package machine
 
 import (
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"syscall"
 	"testing"
@@ -141,13 +140,7 @@ func TestWhatSomebodyChangedIsNotSaidLate(t *testing.T) {
 			}
 			p.After = d
 		}
-		text, err := json.Marshal(p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := home.write(pendingFile, text); err != nil {
-			t.Fatal(err)
-		}
+		h.begins(home, p)
 		h.close(home)
 		h.close(h.home())
 		if n := h.events[len(h.events)-1]; n.Type != integrity.EventConfig || n.Found != late {

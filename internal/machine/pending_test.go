@@ -93,18 +93,24 @@ func TestAnEventOfALongNameIsInTheLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	// As an older version left it.
-	text, err := json.Marshal(pending{Record: digestOf(h.plain(home, integrityFile)), Number: home.log.next, Notices: []integrity.Notice{{Type: integrity.EventLost, Actor: carol}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := home.write(pendingFile, text); err != nil {
-		t.Fatal(err)
-	}
+	h.begins(home, pending{Record: digestOf(h.plain(home, integrityFile)), Number: home.log.next, Notices: []integrity.Notice{{Type: integrity.EventLost, Actor: carol}}})
 	h.close(home)
 	for range 2 {
 		if got := h.found(); !slices.Equal(got, []string{"0 " + integrity.EventMigrated, "0 " + integrity.EventLost}) {
 			t.Errorf("the log: %q", got)
 		}
+	}
+}
+
+// begins leaves of the home what is under way, as the text of a pending change says it.
+func (h *host) begins(home *Home, change any) {
+	h.Helper()
+	text, err := json.Marshal(change)
+	if err == nil {
+		err = home.write(pendingFile, text)
+	}
+	if err != nil {
+		h.Fatal(err)
 	}
 }
 

@@ -109,9 +109,8 @@ func (p *Process) Copy(ctx context.Context, disk int, socket string) error {
 		return fmt.Errorf("%w: %w", ErrCopy, err)
 	}
 	// The job stays when it has ended, so that how it did can be asked for. Of what fails it
-	// makes a pause. One that ends by itself while QEMU stops the guest leaves its node above
-	// the disk's, which can never be copied again, and takes a reference from that (seen in
-	// QEMU 7.2: its walk over all disks drops the one of a node that it did not count).
+	// makes a pause: one that ends by itself while QEMU stops the guest leaves its node above
+	// the disk's, which can never be copied again (seen in QEMU 7.2).
 	job := map[string]any{
 		"job-id": copyOf(disk), "device": deviceOf(disk), "target": copyOf(disk), "sync": "full", "auto-dismiss": false,
 		"on-source-error": "stop", "on-target-error": "stop",

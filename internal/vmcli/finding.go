@@ -159,9 +159,7 @@ func (c carried) Check(name string, parcel []byte) error {
 func (c carried) Unpack(ctx context.Context, name string, parcel []byte, since machine.Stay) error {
 	stay := finding.Stay{Began: since.Began}
 	for i := range since.Events {
-		for _, s := range finding.FromNotice(&since.Events[i]) {
-			stay.Seen = append(stay.Seen, finding.Seen{At: since.Events[i].Time, Signal: s})
-		}
+		stay.Signals = append(stay.Signals, finding.FromNotice(&since.Events[i])...)
 	}
 	return c.update(ctx, func(b *finding.Book, at time.Time) error {
 		p, err := finding.ParseParcel(parcel, name, at)
